@@ -1,0 +1,119 @@
+"""The contract between cells and drivers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+
+from jaxrnn._numerics import affine as default_affine
+
+Array = jax.Array
+Params = Any
+Carry = Any
+Affine = Callable[..., Any]
+
+
+class Cell(ABC):
+    """One time step of a recurrence: a frozen dataclass of hyperparameters with pure methods.
+
+    A cell never holds an array. It is hashable, compares by value, pickles, and is a pytree without leaves, so it passes through
+    `jax.jit`, `jax.vmap` and `jax.grad` as an ordinary argument, and two equal cells share one compilation. Subclass it as a
+    frozen dataclass and write `init`, `initial_carry`, `step` and `out_features`; every driver, combinator and Flax home then works.
+
+    The law of `affine`, through which `step` multiplies by its recurrent weights:
+
+    * `affine(u, h, w, linear=matmul)` gives `(u_k + linear(h, w)_k)` for each `u_k`; `affine(None, h, w)` the product alone;
+    * `w` depends on the parameters alone, and `linear` is bilinear;
+    * it is called outside control flow and checkpoints, as often as wanted.
+
+    Example, the recurrence `h_t = tanh(x_t W_x + h_{t-1} W_h)`:
+
+    >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Plain(jaxrnn.Cell):
+    ...     hidden: int
+    ...     def init(self, key, in_features, dtype=jnp.float32):
+    ...         k_x, k_h = jax.random.split(key)
+    ...         draw = jax.nn.initializers.lecun_normal()
+    ...         return {"w_x": draw(k_x, (in_features, self.hidden), dtype), "w_h": draw(k_h, (self.hidden, self.hidden), dtype)}
+    ...     def initial_carry(self, params, input_shape):
+    ...         return jnp.zeros((*input_shape[:-1], self.hidden))
+    ...     def project(self, params, xs):
+    ...         return xs @ params["w_x"]
+    ...     def step(self, params, carry, u, affine=jaxrnn.affine):
+    ...         (z,) = affine((u,), carry, params["w_h"])
+    ...         return jnp.tanh(z), jnp.tanh(z)
+    ...     @property
+    ...     def out_features(self):
+    ...         return self.hidden
+    >>> cell = Plain(4)
+    >>> params = cell.init(jax.random.key(0), 3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+
+    feature_axes: ClassVar[int] = 1
+    """How many trailing axes of one step's input are features; the axes before them are batch axes."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_static(cls)
+
+    @abstractmethod
+    def init(self, key: Array, in_features: int, dtype: Any = jax.numpy.float32) -> Params:
+        """Draw the parameters: a NamedTuple of arrays, None where an option leaves one out. The only method that takes a key."""
+
+    @abstractmethod
+    def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
+        """The carry before the first step; `input_shape = (*batch, *features)` is the shape of one step's input."""
+
+    def project(self, params: Params, xs: Any) -> Any:
+        """All of a step that does not need the carry, for one step `[*batch, in]` or many `[time, *batch, in]` at once."""
+        del params
+        return xs
+
+    @abstractmethod
+    def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
+        """The rest of the step: from the carry and one projected input to the new carry and the output."""
+
+    def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
+        """How a driver runs this cell; a cell made of cells hands each of them to `drive`, so that each keeps its own projection."""
+        return drive(self, params, xs, carry)
+
+    @property
+    @abstractmethod
+    def out_features(self) -> int:
+        """The size of the last axis of the output."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether an output depends on the present and the past alone. A cell that is not causal has no single step."""
+        return True
+
+
+class Composite(Cell):
+    """A cell made of cells: it defines `run`, and takes a single step by running its parts for one step.
+
+    Its `project` is the identity, for each part projects its own input.
+    """
+
+    def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
+        """One step through all parts."""
+
+        def one_step(cell: Cell, params: Params, x: Any, carry: Carry) -> tuple[Carry, Any]:
+            return single_step(cell, params, x, carry, affine)
+
+        return self.run(params, u, carry, one_step)
+
+
+def single_step(cell: Cell, params: Params, x: Any, carry: Carry, affine: Affine = default_affine) -> tuple[Carry, Any]:
+    """Project one input, take one step, and emit in the input's dtype."""
+    carry, y = cell.step(params, carry, cell.project(params, x), affine)
+    return carry, emit(y, jax.tree.leaves(x)[0].dtype)
+
+
+def emit(y: Any, dtype: Any) -> Any:
+    """The output in the dtype of the input."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), y)

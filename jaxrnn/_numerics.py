@@ -1,0 +1,87 @@
+"""The dtype rule and the products that obey it.
+
+Multiply in the weights' dtype, accumulate and carry in at least float32, emit in the input's dtype. Cells stay free of casts:
+they multiply through `affine` or `project`, and bring pointwise parameters to the carry's dtype with `promote`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Linear = Callable[[Array, Array], Array]
+
+
+def wide(*arrays: Any) -> jnp.dtype:
+    """The dtype in which these arrays are accumulated: theirs, or float32 where that is wider.
+
+    >>> wide(jnp.zeros(2, jnp.bfloat16))
+    dtype('float32')
+    """
+    floating = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+    return jnp.result_type(jnp.float32, *floating)
+
+
+def promote(parameter: Array, like: Array) -> Array:
+    """A parameter that is used pointwise, in the dtype of what it meets."""
+    return parameter.astype(like.dtype)
+
+
+def matmul(x: Array, w: Array) -> Array:
+    """`x [..., in] @ w [in, out]`, multiplied in the dtype of `w` and accumulated in at least float32."""
+    return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=wide(w))
+
+
+def split(array: Array, parts: int) -> tuple[Array, ...]:
+    """Cut the last axis into equal parts, one per gate."""
+    return tuple(jnp.split(array, parts, axis=-1))
+
+
+def project(xs: Array, w_x: Array, b: Array | None, gates: int) -> tuple[Array, ...]:
+    """`(x @ w_x + b)_k` for each gate k: what a cell's `project` does with a fused weight `w_x [in, gates * hidden]`.
+
+    One array per gate, because a loop that slices its gates out of one wide array does not vectorise on a CPU.
+    """
+    us = matmul(xs, w_x)
+    if b is not None:
+        us = us + promote(b, us)
+    return split(us, gates)
+
+
+def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
+    """The recurrent product of a cell's `step`: `(u_k + linear(h, w)_k)` for each k.
+
+    A cell multiplies by its recurrent weights through the `affine` that `step` is handed, of which this is the default, so that a
+    driver can put its own in place (see `jaxrnn.Cell`).
+
+    Args:
+        u: arrays whose last axes partition the product's, or None for the product alone.
+        h: what the step multiplies, `[*batch, in]`.
+        w: the weight `[in, out]`; it depends on the parameters alone.
+        linear: the bilinear product; `matmul` unless the cell needs another (a convolution, say).
+
+    Returns:
+        A tuple of sums split as `u` is, or the product itself if `u` is None.
+
+    >>> u = (jnp.ones((2, 3)), jnp.zeros((2, 1)))
+    >>> a, b = affine(u, jnp.ones((2, 5)), jnp.ones((5, 4)))
+    >>> a.shape, b.shape, float(a[0, 0])
+    ((2, 3), (2, 1), 6.0)
+    """
+    return add_parts(u, linear(h, w))
+
+
+def add_parts(u: tuple[Array, ...] | None, product: Array) -> Any:
+    """`product` alone, or cut as `u` is and added to it."""
+    if u is None:
+        return product
+    widths = [part.shape[-1] for part in u]
+    if sum(widths) != product.shape[-1]:
+        raise ValueError(
+            f"affine: the last axes of u, {widths}, must add up to that of the product, {product.shape[-1]}; "
+            "pass u=None for the product alone"
+        )
+    edges = [sum(widths[:k]) for k in range(1, len(widths))]
+    return tuple(part + piece for part, piece in zip(u, jnp.split(product, edges, axis=-1), strict=True))

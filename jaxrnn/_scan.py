@@ -1,0 +1,246 @@
+"""The drivers: how T steps of a cell are run.
+
+Each verb checks its arguments, then hands the cell a `Drive`. The cell's `run` calls it, once, or once for every cell inside
+(`Stack`, `Bidirectional`), so that each inner cell is projected and looped over by itself.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxrnn import _check
+from jaxrnn._cell import Carry, Cell, Params, single_step
+from jaxrnn._numerics import affine
+from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
+
+Array = jax.Array
+Loop = Callable[[Cell, Params, Any, Carry, Walk], tuple[Carry, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drive:
+    """Runs one cell over time: a loop, and the walk that it takes."""
+
+    loop: Loop
+    walk: Walk
+
+    def __call__(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
+        """Run a cell over `xs`; a cell made of cells runs its parts."""
+        return self.loop(cell, params, xs, carry, self.walk)
+
+    def reversed(self) -> "Drive":
+        """The same driver, walking the other way."""
+        return dataclasses.replace(self, walk=self.walk.reversed())
+
+
+def scan(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    carry: Carry = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    reset: Any = None,
+    reverse: bool = False,
+) -> tuple[Carry, Any]:
+    """Run a cell over a sequence: `carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))`.
+
+    Calling it outside `jax.jit` compiles once for each cell, shape and dtype.
+
+    Args:
+        cell: what one time step is.
+        params: the cell's parameters.
+        xs: inputs `[time, *batch, features]`, any number of batch axes; or a pytree of arrays that start with the time axis.
+        carry: the carry before the first step; `cell.initial_carry` if left out.
+        lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding on the right.
+        mask: bool `[time, *batch]`: which steps are valid. Where a step is not, the carry is held, `y` is zero, and `x` has no
+            influence, even if it is NaN.
+        reset: bool `[time, *batch]`: `reset[t]` is a boundary between t - 1 and t; whichever way time is walked, what comes after
+            it starts from `cell.initial_carry`. At a masked step it stays pending until the next valid one.
+        reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to `xs[t]`.
+
+    Returns:
+        The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of `xs`.
+
+    Raises:
+        ValueError: a shape or structure does not fit; the message says which and what was expected.
+        TypeError: a dtype does not fit, or `cell` is not a cell.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.LSTM(hidden=4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), lengths=jnp.array([7, 5]))
+    >>> ys.shape, bool(jnp.all(carry.h[1] == ys[4, 1])), bool(jnp.all(ys[5:, 1] == 0))
+    ((7, 2, 4), True, True)
+    """
+    return _drive("scan", _scan_loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    carry: Carry = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    reset: Any = None,
+    reverse: bool = False,
+) -> tuple[Carry, Any]:
+    """What `scan` computes, by a Python loop over steps: the reference, whose program and compile time grow with T.
+
+    Takes, returns and raises what `scan` does.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.GRU(hidden=4)
+    >>> params, xs = cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3))
+    >>> bool(jnp.allclose(jaxrnn.unroll(cell, params, xs)[1], jaxrnn.scan(cell, params, xs)[1], atol=1e-6))
+    True
+    """
+    return _drive("unroll", _unroll_loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+
+
+def trajectory(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    carry: Carry = None,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    reset: Any = None,
+    reverse: bool = False,
+) -> tuple[Carry, Any]:
+    """Like `scan`, but keep every carry: the initial one first, then one after each step in the order of the walk.
+
+    Returns:
+        `states`, the cell's carry with a leading axis of time + 1, and `ys` as `scan` gives them. `reverse=True` lists the states
+        in walking order: the one after step T - 1 comes second.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.LSTM(hidden=4)
+    >>> states, ys = jaxrnn.trajectory(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> states.c.shape, bool(jnp.all(states.h[1:] == ys))
+    ((8, 2, 4), True)
+    """
+    return _drive("trajectory", _trajectory_loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+
+
+def step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
+    """Take one step, for streaming, acting and decoding.
+
+    Args:
+        cell: what one time step is; it must be causal.
+        params: the cell's parameters.
+        carry: the carry before this step, from `cell.initial_carry` or an earlier call.
+        x: one step's input `[*batch, features]`.
+
+    Returns:
+        The new carry, and `y [*batch, out_features]` in the dtype of `x`.
+
+    Raises:
+        ValueError: a shape or structure does not fit.
+        TypeError: a dtype does not fit, or the cell needs the future (`Bidirectional`).
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.GRU(hidden=4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry = cell.initial_carry(params, input_shape=(2, 3))
+    >>> carry, y = jaxrnn.step(cell, params, carry, jnp.ones((2, 3)))
+    >>> y.shape
+    (2, 4)
+    """
+    _check.check_cell(cell, "step")
+    _check.check_causal(cell, "single step")
+    return _step(cell, params, carry, x)
+
+
+@partial(jax.jit, inline=True)
+def _step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
+    _check.check_inputs(cell, x, timed=False)
+    _check.check_params(cell, params, _input_shape(x)[-1])
+    carry = _check.check_carry(cell, params, carry, _input_shape(x))
+    return single_step(cell, params, x, carry)
+
+
+def _drive(
+    verb: str, loop: Loop, cell: Cell, params: Params, xs: Any, carry: Carry, lengths: Any, mask: Any, reset: Any, reverse: bool
+) -> tuple[Carry, Any]:
+    _check.check_cell(cell, verb)
+    lengths, mask, reset = (None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset))
+    return _run(loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+
+
+# Compiled here, so that a call outside jit is traced once; inlined, so that a call inside jit leaves no trace of it.
+@partial(jax.jit, static_argnames=("loop", "reverse"), inline=True)
+def _run(
+    loop: Loop,
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    carry: Carry,
+    lengths: Array | None,
+    mask: Array | None,
+    reset: Array | None,
+    reverse: bool,
+) -> tuple[Carry, Any]:
+    _check.check_inputs(cell, xs, timed=True)
+    time, *shape = _input_shape(xs)
+    input_shape = tuple(shape)
+    _check.check_params(cell, params, input_shape[-1])
+    _check.check_flags(cell, xs, lengths, mask, reset)
+    if carry is None:
+        carry = cell.initial_carry(params, input_shape)
+    else:
+        carry = _check.check_carry(cell, params, carry, input_shape)
+    walk = Walk(valid_steps(time, lengths, mask), reset, reverse)
+    return cell.run(params, without_masked(xs, walk.valid), carry, Drive(loop, walk))
+
+
+def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    take_step = _guarded(cell, xs)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        return take_step(params, carry, *inputs, affine)
+
+    inputs = (cell.project(params, xs), walk.flags())
+    return lax.scan(body, carry, inputs, length=_input_shape(xs)[0], reverse=walk.reverse)
+
+
+def _unroll_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    take_step, flags, time = _guarded(cell, xs), walk.flags(), _input_shape(xs)[0]
+    if time == 0:
+        return _scan_loop(cell, params, xs, carry, walk)
+    ys: list[Any] = [None] * time
+    for t in reversed(range(time)) if walk.reverse else range(time):
+        x, flags_t = jax.tree.map(lambda leaf, t=t: leaf[t], (xs, flags))
+        carry, ys[t] = take_step(params, carry, cell.project(params, x), flags_t, affine)
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
+
+
+def _trajectory_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    take_step = _guarded(cell, xs)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        carry, y = take_step(params, carry, *inputs, affine)
+        return carry, (carry, y)
+
+    inputs = (cell.project(params, xs), walk.flags())
+    _, (states, ys) = lax.scan(body, carry, inputs, length=_input_shape(xs)[0], reverse=walk.reverse)
+    if walk.reverse:
+        states = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), states)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), carry, states), ys
+
+
+def _guarded(cell: Cell, xs: Any) -> Callable[..., tuple[Carry, Any]]:
+    return guarded_step(cell, _input_shape(xs)[1:], jax.tree.leaves(xs)[0].dtype)
+
+
+def _input_shape(xs: Any) -> tuple[int, ...]:
+    return jax.tree.leaves(xs)[0].shape

@@ -1,0 +1,97 @@
+"""Lengths, masks, resets and direction: everything that makes a walk through time differ from plain steps, in one place."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxrnn._cell import Affine, Carry, Cell, Params, emit
+from jaxrnn._check import check_step_result
+
+Array = jax.Array
+
+
+class Flags(NamedTuple):
+    """What a step is told besides its input; None where no sequence needs it. Each is `[*batch]` of a `[time, *batch]` array."""
+
+    valid: Array | None  # hold the carry and emit zeros where False
+    restart: Array | None  # begin this step from the initial carry where True
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """The order in which time is walked, the steps that are left out, and the boundaries between sequences."""
+
+    valid: Array | None = None
+    reset: Array | None = None
+    reverse: bool = False
+
+    def reversed(self) -> "Walk":
+        """The same sequences, walked the other way."""
+        return dataclasses.replace(self, reverse=not self.reverse)
+
+    def flags(self) -> Flags:
+        """The flags of all steps, in order of time."""
+        return Flags(self.valid, self._restart())
+
+    def _restart(self) -> Array | None:
+        """Where a step begins from the initial carry.
+
+        `reset[t]` is the boundary between t - 1 and t. Forwards it is crossed on entering t, backwards on entering t - 1. At a
+        step that is masked out it stays pending until the next valid one: a valid step restarts if it has seen more boundaries
+        than the valid step before it had.
+        """
+        if self.reset is None:
+            return None
+        crossed = self.reset
+        if self.reverse:
+            crossed = jnp.concatenate([crossed[1:], jnp.zeros_like(crossed[:1])])
+        if self.valid is None:
+            return crossed
+        seen = lax.cumsum(crossed.astype(jnp.int32), axis=0, reverse=self.reverse)
+        at_valid = lax.cummax(jnp.where(self.valid, seen, 0), axis=0, reverse=self.reverse)
+        none_yet = jnp.zeros_like(at_valid[:1])
+        before = [at_valid[1:], none_yet] if self.reverse else [none_yet, at_valid[:-1]]
+        return self.valid & (seen > jnp.concatenate(before))
+
+
+def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array | None:
+    """The steps `[time, *batch]` that both `lengths` and `mask` leave in; None if neither is given."""
+    if lengths is None:
+        return mask
+    within = jnp.arange(time).reshape(time, *[1] * lengths.ndim) < lengths
+    return within if mask is None else within & mask
+
+
+def select(condition: Array, chosen: Any, other: Any) -> Any:
+    """`where`, with a condition `[*batch]` on the leading axes of every leaf."""
+
+    def leaf(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+
+    return jax.tree.map(leaf, chosen, other)
+
+
+def without_masked(xs: Any, valid: Array | None) -> Any:
+    """Zero the inputs of steps that are masked out, so that a NaN in padding cannot reach a weight gradient as 0 * NaN."""
+    return xs if valid is None else select(valid, xs, jax.tree.map(jnp.zeros_like, xs))
+
+
+def guarded_step(cell: Cell, input_shape: tuple[int, ...], dtype: Any) -> Callable[..., tuple[Carry, Any]]:
+    """The cell's step with restarts before it and masking after it, emitting in `dtype`."""
+
+    def step(params: Params, carry: Carry, u: Any, flags: Flags, affine: Affine) -> tuple[Carry, Any]:
+        if flags.restart is not None:
+            carry = select(flags.restart, cell.initial_carry(params, input_shape), carry)
+        after, y = cell.step(params, carry, u, affine)
+        check_step_result(cell, carry, after)
+        y = emit(y, dtype)
+        if flags.valid is not None:
+            after = select(flags.valid, after, carry)
+            y = select(flags.valid, y, jax.tree.map(jnp.zeros_like, y))
+        return after, y
+
+    return step

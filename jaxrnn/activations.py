@@ -1,0 +1,79 @@
+"""Pointwise functions by name, and small dataclasses for those that take a number.
+
+A name or one of these dataclasses keeps a cell comparable by value and storable; any other callable is accepted too, but compares
+by identity.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Activation = str | Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeakyReLU:
+    """`max(z, 0) + slope * min(z, 0)`.
+
+    >>> float(LeakyReLU(0.5)(jnp.float32(-2.0)))
+    -1.0
+    """
+
+    slope: float = 0.01
+
+    def __call__(self, z: Array) -> Array:
+        return jnp.where(z >= 0, z, self.slope * z)
+
+
+@dataclasses.dataclass(frozen=True)
+class HardSigmoid:
+    """`clip(slope * z + offset, 0, 1)`: slope 1/6 in torch and Keras 3 (the default here), 0.2 in Keras 2 and ONNX; offset 1/2.
+
+    >>> float(HardSigmoid(0.2)(jnp.float32(1.0)))
+    0.699999988079071
+    """
+
+    slope: float = 1 / 6
+    offset: float = 0.5
+
+    def __call__(self, z: Array) -> Array:
+        return jnp.clip(self.slope * z + self.offset, 0.0, 1.0)
+
+
+def _linear(z: Array) -> Array:
+    return z
+
+
+NAMED: dict[str, Callable[[Array], Array]] = {
+    "elu": jax.nn.elu,
+    "hard_sigmoid": HardSigmoid(),
+    "leaky_relu": LeakyReLU(),
+    "linear": _linear,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,
+    "softsign": jax.nn.soft_sign,
+    "tanh": jnp.tanh,
+}
+
+
+def activation(name_or_function: Activation) -> Callable[[Array], Array]:
+    """The function of that name, or the callable itself.
+
+    Raises:
+        ValueError: no activation has that name; the message lists those that exist.
+        TypeError: neither a name nor a callable.
+
+    >>> float(activation("relu")(jnp.float32(-1.0)))
+    0.0
+    """
+    if isinstance(name_or_function, str):
+        if name_or_function not in NAMED:
+            raise ValueError(f"activation {name_or_function!r} is unknown, expected one of {sorted(NAMED)} or a callable")
+        return NAMED[name_or_function]
+    if not callable(name_or_function):
+        raise TypeError(f"activation is {name_or_function!r}, expected a name, one of {sorted(NAMED)}, or a callable")
+    return name_or_function

@@ -1,0 +1,91 @@
+"""The simple recurrent network of Elman (1990)."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import _numerics
+from jaxrnn._cell import Affine, Cell
+from jaxrnn._check import check_size
+from jaxrnn.activations import Activation, activation
+from jaxrnn.initializers import Initializer, draw_gates, initializer
+
+Array = jax.Array
+
+
+class ElmanParams(NamedTuple):
+    """Parameters of `Elman`."""
+
+    w_x: Array  # [in, hidden]
+    w_h: Array  # [hidden, hidden]
+    b: Array | None  # [hidden]
+
+
+@dataclasses.dataclass(frozen=True)
+class Elman(Cell):
+    """`h_t = φ(x_t W_x + h_{t-1} W_h + b)`, and `y_t = h_t` (Elman, Finding Structure in Time, 1990).
+
+    The IRNN of Le, Jaitly & Hinton (2015) is `Elman(n, activation="relu", w_x_init=..., w_h_init=initializers.Identity())`.
+
+    Args:
+        hidden: size of the state and the output.
+        activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function.
+        bias: whether there is a `b`.
+        w_x_init: initialiser of the input weights.
+        w_h_init: initialiser of the recurrent weights.
+        b_init: initialiser of the bias.
+
+    Raises:
+        ValueError: `hidden` is not positive, or a name is unknown.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Elman(hidden=4, activation="relu")
+    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> h.shape, ys.shape
+    ((2, 4), (7, 2, 4))
+    """
+
+    hidden: int
+    activation: Activation = "tanh"
+    bias: bool = True
+    w_x_init: Initializer = "lecun_normal"
+    w_h_init: Initializer = "orthogonal"
+    b_init: Initializer = "zeros"
+
+    def __post_init__(self) -> None:
+        check_size(self, "hidden", self.hidden)
+        activation(self.activation)
+        for init in (self.w_x_init, self.w_h_init, self.b_init):
+            initializer(init)
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> ElmanParams:
+        """Draw the parameters."""
+        k_x, k_h, k_b = jax.random.split(key, 3)
+        return ElmanParams(
+            w_x=draw_gates(self.w_x_init, k_x, (in_features, self.hidden), dtype, gates=1),
+            w_h=draw_gates(self.w_h_init, k_h, (self.hidden, self.hidden), dtype, gates=1),
+            b=draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=1) if self.bias else None,
+        )
+
+    def initial_carry(self, params: ElmanParams, input_shape: tuple[int, ...]) -> Array:
+        """`h = 0`."""
+        return jnp.zeros((*input_shape[:-1], self.hidden), _numerics.wide(params.w_h))
+
+    def project(self, params: ElmanParams, xs: Array) -> tuple[Array, ...]:
+        """`x W_x + b`."""
+        return _numerics.project(xs, params.w_x, params.b, gates=1)
+
+    def step(
+        self, params: ElmanParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine
+    ) -> tuple[Array, Array]:
+        """One step of the equation above."""
+        (z,) = affine(u, carry, params.w_h)
+        h = activation(self.activation)(z)
+        return h, h
+
+    @property
+    def out_features(self) -> int:
+        """`hidden`."""
+        return self.hidden

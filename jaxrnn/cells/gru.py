@@ -1,0 +1,118 @@
+"""Gated recurrent units."""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+from jax.numpy import tanh
+
+from jaxrnn import _numerics
+from jaxrnn._cell import Affine, Cell
+from jaxrnn._check import check_choice, check_size
+from jaxrnn.initializers import Chrono, Initializer, draw_gates, initializer
+
+Array = jax.Array
+
+
+class GRUParams(NamedTuple):
+    """Parameters of `GRU`; the gates stand side by side on the last axis in the order r z n."""
+
+    w_x: Array  # [in, 3 * hidden]
+    w_h: Array  # [hidden, 3 * hidden]
+    b: Array | None  # [3 * hidden]
+    b_hn: Array | None  # [hidden], the candidate's recurrent bias; None where the reset gate comes before the product
+
+
+@dataclasses.dataclass(frozen=True)
+class GRU(Cell):
+    """Gated recurrent unit (Cho et al. 2014).
+
+        r, z = σ(x_t W_x + h_{t-1} W_h + b) for each gate
+        n = tanh(x_t W_xn + b_n + r ⊙ (h_{t-1} W_hn + b_hn))     reset="after", as in torch, cuDNN and Keras' default
+        n = tanh(x_t W_xn + b_n + (r ⊙ h_{t-1}) W_hn)            reset="before", as in the paper
+        h_t = (1 - z) ⊙ n + z ⊙ h_{t-1},    y_t = h_t
+
+    Args:
+        hidden: size of the state and the output.
+        reset: whether the reset gate acts before or after the recurrent product.
+        bias: whether there are biases.
+        update_bias: added to the update gate's initial bias; positive values keep the state. Or `Chrono(longest)`.
+        w_x_init: initialiser of the input weights, drawn per gate.
+        w_h_init: initialiser of the recurrent weights, drawn per gate.
+        b_init: initialiser of the biases, drawn per gate.
+
+    Raises:
+        ValueError: `hidden` is not positive, `reset` is another word, or a name is unknown.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.GRU(hidden=4, reset="before")
+    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> h.shape, ys.shape
+    ((2, 4), (7, 2, 4))
+    """
+
+    hidden: int
+    reset: Literal["after", "before"] = "after"
+    bias: bool = True
+    update_bias: float | Chrono = 0.0
+    w_x_init: Initializer = "lecun_normal"
+    w_h_init: Initializer = "orthogonal"
+    b_init: Initializer = "zeros"
+
+    def __post_init__(self) -> None:
+        check_size(self, "hidden", self.hidden)
+        check_choice(self, "reset", self.reset, ("after", "before"))
+        for init in (self.w_x_init, self.w_h_init, self.b_init):
+            initializer(init)
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> GRUParams:
+        """Draw the parameters."""
+        k_x, k_h, k_b, k_n = jax.random.split(key, 4)
+        b_hn = self.bias and self.reset == "after"
+        return GRUParams(
+            w_x=draw_gates(self.w_x_init, k_x, (in_features, self.hidden), dtype, gates=3),
+            w_h=draw_gates(self.w_h_init, k_h, (self.hidden, self.hidden), dtype, gates=3),
+            b=self._init_bias(k_b, dtype) if self.bias else None,
+            b_hn=draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1) if b_hn else None,
+        )
+
+    def _init_bias(self, key: Array, dtype: Any) -> Array:
+        k_b, k_z = jax.random.split(key)
+        r, z, n = _numerics.split(draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=3), 3)
+        if isinstance(self.update_bias, Chrono):
+            z = z + self.update_bias(k_z, (self.hidden,), dtype)
+        else:
+            z = z + jnp.asarray(self.update_bias, dtype)
+        return jnp.concatenate([r, z, n])
+
+    def initial_carry(self, params: GRUParams, input_shape: tuple[int, ...]) -> Array:
+        """`h = 0`."""
+        return jnp.zeros((*input_shape[:-1], self.hidden), _numerics.wide(params.w_h))
+
+    def project(self, params: GRUParams, xs: Array) -> tuple[Array, ...]:
+        """`x W_x + b`, one array per gate."""
+        return _numerics.project(xs, params.w_x, params.b, gates=3)
+
+    def step(
+        self, params: GRUParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine
+    ) -> tuple[Array, Array]:
+        """One step of the equations above."""
+        u_r, u_z, u_n = u
+        if self.reset == "after":
+            b_hn = jnp.zeros(self.hidden, u_n.dtype) if params.b_hn is None else _numerics.promote(params.b_hn, u_n)
+            r, z, n_h = affine((u_r, u_z, b_hn), carry, params.w_h)
+            n = tanh(u_n + sigmoid(r) * n_h)
+        else:
+            w_rz, w_n = jnp.split(params.w_h, [2 * self.hidden], axis=-1)
+            r, z = affine((u_r, u_z), carry, w_rz)
+            (n,) = affine((u_n,), sigmoid(r) * carry, w_n)
+            n = tanh(n)
+        h = n + sigmoid(z) * (carry - n)
+        return h, h
+
+    @property
+    def out_features(self) -> int:
+        """`hidden`."""
+        return self.hidden

@@ -1,0 +1,110 @@
+"""Two cells that read a sequence from both ends."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Affine, Carry, Cell, Composite, Params
+from jaxrnn._check import check_causal, check_choice, check_inner
+from jaxrnn._numerics import affine as default_affine
+
+Array = jax.Array
+
+
+class BidirectionalParams(NamedTuple):
+    """Parameters of `Bidirectional`."""
+
+    forward: Params
+    backward: Params
+
+
+class BidirectionalCarry(NamedTuple):
+    """Carry of `Bidirectional`; the backward one starts at each sequence's end and is final at its beginning."""
+
+    forward: Carry
+    backward: Carry
+
+
+MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
+    "concat": lambda a, b: jnp.concatenate([a, b], axis=-1),
+    "sum": lambda a, b: a + b,
+    "mean": lambda a, b: (a + b) / 2,
+    "product": lambda a, b: a * b,
+    None: lambda a, b: (a, b),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bidirectional(Composite):
+    """One cell reads the sequence forwards, another backwards, and their outputs are merged (Schuster & Paliwal 1997).
+
+    The backward cell starts at each sequence's own last valid step. There is no single step: the future is needed.
+
+    Args:
+        forward: the cell that reads forwards.
+        backward: the cell that reads backwards; one like `forward`, with parameters of its own, if left out.
+        merge: `"concat"`, `"sum"`, `"mean"`, `"product"`, or None for the pair `(forward, backward)`.
+
+    Raises:
+        ValueError: `merge` is another word, or the sizes differ where they may not.
+        TypeError: an argument is not a cell, or a single step is asked for.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
+    >>> carry, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> carry.backward.shape, ys.shape
+    ((2, 4), (7, 2, 8))
+    """
+
+    forward: Cell
+    backward: Cell = None  # type: ignore[assignment]  # __post_init__ puts a cell here
+    merge: Literal["concat", "sum", "mean", "product"] | None = "concat"
+
+    def __post_init__(self) -> None:
+        if self.backward is None:
+            object.__setattr__(self, "backward", self.forward)
+        check_inner(self, "forward", self.forward)
+        check_inner(self, "backward", self.backward)
+        check_choice(self, "merge", self.merge, tuple(MERGES))
+        sizes = (self.forward.out_features, self.backward.out_features)
+        if self.merge in ("sum", "mean", "product") and sizes[0] != sizes[1]:
+            raise ValueError(f'Bidirectional: merge="{self.merge}" needs outputs of one size, got {sizes}; use merge="concat"')
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> BidirectionalParams:
+        """Draw both cells' parameters."""
+        k_f, k_b = jax.random.split(key)
+        return BidirectionalParams(self.forward.init(k_f, in_features, dtype), self.backward.init(k_b, in_features, dtype))
+
+    def initial_carry(self, params: BidirectionalParams, input_shape: tuple[int, ...]) -> BidirectionalCarry:
+        """Both cells' initial carries."""
+        return BidirectionalCarry(
+            self.forward.initial_carry(params.forward, input_shape), self.backward.initial_carry(params.backward, input_shape)
+        )
+
+    def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
+        """Refused: the future is needed."""
+        del params, carry, u, affine
+        check_causal(self, "single step")
+        raise AssertionError("unreachable")
+
+    def run(self, params: BidirectionalParams, xs: Any, carry: BidirectionalCarry, drive: Any) -> tuple[BidirectionalCarry, Any]:
+        """Run one cell the way time is walked, the other against it."""
+        forward, ys_forward = self.forward.run(params.forward, xs, carry.forward, drive)
+        backward, ys_backward = self.backward.run(params.backward, xs, carry.backward, drive.reversed())
+        return BidirectionalCarry(forward, backward), MERGES[self.merge](ys_forward, ys_backward)
+
+    @property
+    def out_features(self) -> int:
+        """The size of the merged output."""
+        if self.merge is None:
+            raise ValueError("Bidirectional(merge=None) gives two outputs, which no layer can stand on; choose another merge")
+        forward, backward = self.forward.out_features, self.backward.out_features
+        return forward + backward if self.merge == "concat" else forward
+
+    @property
+    def causal(self) -> bool:
+        """False."""
+        return False

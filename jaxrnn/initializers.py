@@ -1,0 +1,156 @@
+"""Initialisers: frozen dataclasses or names, called as `(key, shape, dtype) -> array` like those of `jax.nn.initializers`.
+
+A cell calls its initialiser once per gate, on that gate's block alone, so that every block is orthogonal or has the variance
+that the formula means. Draws are made in float32 and then cast, so bfloat16 and float16 work for each. Any callable of the same
+signature is accepted too, but compares by identity.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._numerics import wide
+
+Array = jax.Array
+Initializer = str | Callable[..., Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Orthogonal:
+    """A uniformly random orthogonal matrix times `scale`, which keeps the norm of what it multiplies (Saxe et al. 2014).
+
+    >>> q = Orthogonal()(jax.random.key(0), (4, 4))
+    >>> bool(jnp.allclose(q @ q.T, jnp.eye(4), atol=1e-5))
+    True
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return _draw(jax.nn.initializers.orthogonal(self.scale), key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """The identity times `scale`: with ReLU and zero biases, the IRNN of Le, Jaitly & Hinton (2015).
+
+    >>> Identity(0.5)(jax.random.key(0), (2, 2)).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        del key
+        return (self.scale * jnp.eye(shape[0], shape[1])).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class GlorotUniform:
+    """Uniform with variance `2 / (fan_in + fan_out)` (Glorot & Bengio 2010).
+
+    >>> w = GlorotUniform()(jax.random.key(0), (3, 3))
+    >>> bool(jnp.max(jnp.abs(w)) <= 1.0)
+    True
+    """
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return _draw(jax.nn.initializers.glorot_uniform(), key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class LecunNormal:
+    """Truncated normal with variance `1 / fan_in` (LeCun et al. 1998).
+
+    >>> LecunNormal()(jax.random.key(0), (3, 5), jnp.bfloat16).dtype
+    dtype(bfloat16)
+    """
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return _draw(jax.nn.initializers.lecun_normal(), key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchUniform:
+    """Uniform on `±1 / sqrt(hidden)`, as torch draws every weight and bias of its recurrent layers.
+
+    >>> w = TorchUniform()(jax.random.key(0), (3, 4))
+    >>> bool(jnp.max(jnp.abs(w)) <= 0.5)
+    True
+    """
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        bound = shape[-1] ** -0.5
+        return jax.random.uniform(key, shape, wide(jnp.zeros((), dtype)), -bound, bound).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chrono:
+    """Gate biases for memories of up to `longest` steps (Tallec & Ollivier 2018): `b ~ log U(1, longest - 1)`.
+
+    As `LSTM(forget_bias=Chrono(longest))`, the forget gate's bias is b and the input gate's -b; as `GRU(update_bias=...)`, the
+    update gate's is b: where it is open, the state is kept.
+
+    Raises:
+        ValueError: `longest` is below 3, where the distribution is empty.
+
+    >>> b = Chrono(100)(jax.random.key(0), (5,))
+    >>> bool(jnp.all((b >= 0) & (b <= jnp.log(99))))
+    True
+    """
+
+    longest: int
+
+    def __post_init__(self) -> None:
+        if self.longest < 3:
+            raise ValueError(f"Chrono: longest is {self.longest}, expected at least 3: the longest dependency, in steps")
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jnp.log(jax.random.uniform(key, shape, minval=1.0, maxval=self.longest - 1.0)).astype(dtype)
+
+
+def _zeros(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    del key
+    return jnp.zeros(shape, dtype)
+
+
+NAMED: dict[str, Callable[..., Array]] = {
+    "glorot_uniform": GlorotUniform(),
+    "identity": Identity(),
+    "lecun_normal": LecunNormal(),
+    "orthogonal": Orthogonal(),
+    "torch_uniform": TorchUniform(),
+    "zeros": _zeros,
+}
+
+
+def initializer(name_or_function: Initializer) -> Callable[..., Array]:
+    """The initialiser of that name, or the callable itself.
+
+    Raises:
+        ValueError: no initialiser has that name; the message lists those that exist.
+        TypeError: neither a name nor a callable.
+
+    >>> initializer("orthogonal")
+    Orthogonal(scale=1.0)
+    """
+    if isinstance(name_or_function, str):
+        if name_or_function not in NAMED:
+            raise ValueError(f"initializer {name_or_function!r} is unknown, expected one of {sorted(NAMED)} or a callable")
+        return NAMED[name_or_function]
+    if not callable(name_or_function):
+        raise TypeError(f"initializer is {name_or_function!r}, expected a name, one of {sorted(NAMED)}, or a callable")
+    return name_or_function
+
+
+def draw_gates(init: Initializer, key: Array, shape: tuple[int, ...], dtype: Any, gates: int) -> Array:
+    """Draw one block of `shape` per gate and join them on the last axis."""
+    draw = initializer(init)
+    return jnp.concatenate([draw(k, shape, dtype) for k in jax.random.split(key, gates)], axis=-1)
+
+
+def _draw(init: Callable[..., Array], key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return init(key, shape, wide(jnp.zeros((), dtype))).astype(dtype)
