@@ -77,6 +77,13 @@ def add_parts(u: tuple[Array, ...] | None, product: Array) -> Any:
     """`product` alone, or cut as `u` is and added to it."""
     if u is None:
         return product
+    return tuple(part + piece for part, piece in zip(u, cut_like(u, product), strict=True))
+
+
+def cut_like(u: tuple[Array, ...] | None, product: Array) -> tuple[Array, ...]:
+    """`product` cut into pieces as wide as the parts of `u`; in one piece if `u` is None."""
+    if u is None:
+        return (product,)
     widths = [part.shape[-1] for part in u]
     if sum(widths) != product.shape[-1]:
         raise ValueError(
@@ -84,4 +91,4 @@ def add_parts(u: tuple[Array, ...] | None, product: Array) -> Any:
             "pass u=None for the product alone"
         )
     edges = [sum(widths[:k]) for k in range(1, len(widths))]
-    return tuple(part + piece for part, piece in zip(u, jnp.split(product, edges, axis=-1), strict=True))
+    return tuple(jnp.split(product, edges, axis=-1))

@@ -7,19 +7,21 @@ Each verb checks its arguments, then hands the cell a `Drive`. The cell's `run` 
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxrnn import _check
+from jaxrnn._bptt import bptt
 from jaxrnn._cell import Carry, Cell, Params, single_step
 from jaxrnn._numerics import affine
 from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
 
 Array = jax.Array
 Loop = Callable[[Cell, Params, Any, Carry, Walk], tuple[Carry, Any]]
+Gradient = Literal["bptt", "checkpointed", "autodiff"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,7 @@ def scan(
     mask: Any = None,
     reset: Any = None,
     reverse: bool = False,
+    gradient: Gradient = "bptt",
 ) -> tuple[Carry, Any]:
     """Run a cell over a sequence: `carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))`.
 
@@ -64,12 +67,15 @@ def scan(
         reset: bool `[time, *batch]`: `reset[t]` is a boundary between t - 1 and t; whichever way time is walked, what comes after
             it starts from `cell.initial_carry`. At a masked step it stays pending until the next valid one.
         reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to `xs[t]`.
+        gradient: how reverse-mode derivatives are computed; they agree to rounding. `"bptt"`: back-propagation through time in
+            blocks, which keeps the carries and nothing else. `"checkpointed"`: keeps the carries at block borders and rebuilds the
+            others, for long sequences. `"autodiff"`: JAX's own derivative of `lax.scan`, the only one with a forward mode (`jax.jvp`).
 
     Returns:
         The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of `xs`.
 
     Raises:
-        ValueError: a shape or structure does not fit; the message says which and what was expected.
+        ValueError: a shape or structure does not fit, or `gradient` is another word; the message says what was expected.
         TypeError: a dtype does not fit, or `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -79,7 +85,9 @@ def scan(
     >>> ys.shape, bool(jnp.all(carry.h[1] == ys[4, 1])), bool(jnp.all(ys[5:, 1] == 0))
     ((7, 2, 4), True, True)
     """
-    return _drive("scan", _scan_loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+    if gradient not in _GRADIENTS:
+        raise ValueError(f"scan: gradient is {gradient!r}, expected one of {list(_GRADIENTS)}")
+    return _drive("scan", _GRADIENTS[gradient], cell, params, xs, carry, lengths, mask, reset, reverse)
 
 
 def unroll(
@@ -211,6 +219,17 @@ def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) ->
 
     inputs = (cell.project(params, xs), walk.flags())
     return lax.scan(body, carry, inputs, length=_input_shape(xs)[0], reverse=walk.reverse)
+
+
+def _bptt_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    return bptt(cell, params, xs, carry, walk, keep_carries=True) or _scan_loop(cell, params, xs, carry, walk)
+
+
+def _checkpointed_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    return bptt(cell, params, xs, carry, walk, keep_carries=False) or _scan_loop(cell, params, xs, carry, walk)
+
+
+_GRADIENTS: dict[str, Loop] = {"bptt": _bptt_loop, "checkpointed": _checkpointed_loop, "autodiff": _scan_loop}
 
 
 def _unroll_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:

@@ -1,0 +1,428 @@
+"""Back-propagation through time, generic over cells.
+
+`lax.scan`'s own derivative carries every weight gradient through the loop, adds one small product to it per step, and keeps all that
+a step computed. Here time is cut into blocks, and the forward pass keeps the carries alone. The backward pass of a block
+
+1. rebuilds the block's recurrent products with one large product each: the carries are known, so the step runs under `vmap`;
+2. walks the derivative of the step backwards with those products given, one product with the transposed weight per step;
+3. forms every weight gradient as one large product of operand and cotangent.
+
+The seam is the `affine` that a step is handed (`_seam.py`). Autodiff provides every derivative; no cell has a gradient of its own.
+"""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxrnn import _seam
+from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._numerics import affine, cut_like, matmul, wide
+from jaxrnn._seam import Call, Seam
+from jaxrnn._sequence import Flags, Walk, guarded_step
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that is fixed when the engine is traced."""
+
+    cell: Cell
+    seam: Seam
+    projected: frozenset[int]  # the parameters that the projection uses
+    input_shape: tuple[int, ...]
+    dtype: Any
+    reverse: bool
+    block: int
+    keep_carries: bool  # every carry, or those at block borders alone
+
+    def step(self, *args: Any) -> tuple[Carry, Any]:
+        """The cell's step with restarts and masking."""
+        return guarded_step(self.cell, self.input_shape, self.dtype)(*args)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The flat positions of the parameters and inputs whose gradient somebody wants."""
+
+    params: tuple[int, ...]
+    xs: tuple[int, ...]
+
+
+def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, keep_carries: bool) -> tuple[Carry, Any] | None:
+    """Run a cell over time with the engine's derivative.
+
+    None where `lax.scan` has to do it: there is no step, or the cell's step breaks the law of `affine`, of which a warning tells.
+    """
+    first = jax.tree.leaves(xs)[0]
+    time, *input_shape = first.shape
+    if time == 0:
+        return None
+    flags = walk.flags()
+    step = guarded_step(cell, tuple(input_shape), first.dtype)
+    x, flags_t = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (xs, flags))
+    u = jax.eval_shape(cell.project, params, x)
+    try:
+        seam = _seam.inspect(lambda p, c, uf, a: step(p, c, *uf, a), params, carry, (u, flags_t))
+    except _seam.LawBrokenError as broken:
+        warnings.warn(
+            f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is slower and takes more memory. "
+            'jaxrnn.Cell states the law; gradient="autodiff" asks for this without a warning',
+            stacklevel=2,
+        )
+        return None
+    rows = math.prod(input_shape[: len(input_shape) - cell.feature_axes])
+    plan = Plan(
+        cell=cell,
+        seam=seam,
+        projected=_seam.param_use(cell.project, params, x),
+        input_shape=tuple(input_shape),
+        dtype=first.dtype,
+        reverse=walk.reverse,
+        block=block_size(time, rows, keep_carries),
+        keep_carries=keep_carries,
+    )
+    return _run(plan, params, xs, carry, flags)
+
+
+def block_size(time: int, rows: int, keep_carries: bool) -> int:
+    """Steps in a block: some 512 rows of a product, or about the root of T where only borders are kept; a divisor of T if one is near."""
+    wanted = max(4, 512 // max(rows, 1))
+    if not keep_carries:
+        wanted = max(wanted, math.isqrt(time))
+    if wanted >= time:
+        return time
+    near = [k for k in range(wanted, 2 * wanted) if time % k == 0] + [k for k in range(wanted, wanted // 2, -1) if time % k == 0]
+    return near[0] if near else wanted
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+    carry, ys, _, _ = _forward(plan, params, xs, carry, flags, keep_carries=False)
+    return carry, ys
+
+
+def _run_forward(plan: Plan, *primals: Any) -> tuple[tuple[Carry, Any], Any]:
+    params, xs, carry, flags = jax.tree.map(lambda leaf: leaf.value, primals)
+
+    def perturbed(tree: Any) -> tuple[int, ...]:
+        leaves = enumerate(jax.tree.leaves(tree))
+        return tuple(i for i, leaf in leaves if leaf.perturbed and _is_float(leaf.value))
+
+    asked = Asked(perturbed(primals[0]), perturbed(primals[1]))
+    last, ys, after, starts = _forward(plan, params, xs, carry, flags, plan.keep_carries)
+    return (last, ys), (asked, params, xs, flags, after, starts)
+
+
+def _forward(
+    plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags, keep_carries: bool
+) -> tuple[Carry, Any, Carry | None, Carry]:
+    """The last carry, all outputs, the carry after each step if they are to be kept, and the one before each block."""
+
+    def block(carry: Carry, steps: Any, _: None) -> tuple[Carry, Any, Any]:
+        last, ys, after = _forward_block(plan, params, *steps, carry, keep_carries)
+        return last, (ys, after), carry
+
+    carry, (ys, after), starts = over_blocks(block, carry, (xs, flags), None, plan.block, plan.reverse)
+    return carry, ys, after, starts
+
+
+def _forward_block(
+    plan: Plan, params: Params, xs: Any, flags: Flags, carry: Carry, keep_carries: bool
+) -> tuple[Carry, Any, Carry | None]:
+    same: list[int] = []
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        carry, y = plan.step(params, carry, *inputs, affine)
+        if not keep_carries:
+            return carry, (y, None)
+        same[:] = [i for i, leaf in enumerate(jax.tree.leaves(carry)) if leaf is y][:1]  # often y is h: store it once
+        return carry, (None if same else y, carry)
+
+    us = plan.cell.project(params, xs)
+    carry, (ys, after) = lax.scan(body, carry, (us, flags), length=_time(xs), reverse=plan.reverse)
+    return carry, jax.tree.leaves(after)[same[0]] if same else ys, after
+
+
+def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, None]:
+    asked, params, xs, flags, after, starts = residuals
+    dcarry, dys = cotangents
+    dcarry = [_instantiate(leaf) for leaf in _floats(dcarry)]
+    dys = None if all(isinstance(leaf, jax.custom_derivatives.SymbolicZero) for leaf in jax.tree.leaves(dys)) else jax.tree.map(
+        _instantiate, dys
+    )
+    start = jax.tree.map(lambda leaf: leaf[0], starts)
+    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
+
+    def calls(theta: list[Array]) -> list[Call]:
+        made: list[Call] = []
+        full = _put(params, asked.params, theta)
+        plan.step(full, start, plan.cell.project(full, x), flags_t, _seam.recorder(made))
+        return made
+
+    theta = _pick(params, asked.params)
+    ws, pull_weights = jax.vjp(lambda theta: [call.w for call in calls(theta)], theta)
+    templates = calls(theta)
+    backward = _BackwardBlock(plan, asked, params, [_transpose(call) for call in templates], templates)
+
+    def block(state: Any, steps: Any, start: Carry) -> tuple[Any, list[Array], None]:
+        dcarry, sums = state
+        dcarry, more, dxs = backward(dcarry, start, *steps)
+        return (dcarry, jax.tree.map(jnp.add, sums, more)), dxs, None
+
+    dws: dict[int, Array] = {j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*asked.params}}
+    dtheta = {i: jnp.zeros(leaf.shape, wide(leaf)) for i, leaf in zip(asked.params, theta, strict=True) if i in backward.wanted}
+    state = (dcarry, (dws, dtheta))
+    (dcarry, (dws, dtheta)), dxs, _ = over_blocks(
+        block, state, (xs, flags, dys, after), starts, plan.block, not plan.reverse
+    )
+    (through_weights,) = pull_weights([dws[j].astype(w.dtype) if j in dws else jnp.zeros_like(w) for j, w in enumerate(ws)])
+    dparams = [
+        (dtheta[i] + through.astype(dtheta[i].dtype)).astype(through.dtype) if i in dtheta else through
+        for i, through in zip(asked.params, through_weights, strict=True)
+    ]
+    carry_form = jax.tree.map(lambda leaf: leaf[0], starts)
+    return _only(params, asked.params, dparams), _only(xs, asked.xs, dxs), _only(carry_form, _float_positions(carry_form), dcarry), None
+
+
+@dataclasses.dataclass(frozen=True)
+class _BackwardBlock:
+    """The backward pass of one block of time."""
+
+    plan: Plan
+    asked: Asked
+    params: Params
+    transposes: list[Callable[[Array], Array]]
+    templates: list[Call]
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """The parameters that get a gradient in any way but as a weight of `affine`."""
+        seam = self.plan.seam
+        return (seam.free_params | seam.direct_params | self.plan.projected) & {*self.asked.params}
+
+    def __call__(self, dcarry: list[Array], start: Carry, xs: Any, flags: Flags, dys: Any, after: Carry | None) -> Any:
+        """From the cotangent of the last carry to that of the first, the gradients of weights and parameters, and of inputs."""
+        plan, seam, params = self.plan, self.plan.seam, self.params
+        if after is None:
+            _, _, after = _forward_block(plan, params, xs, flags, start, keep_carries=True)
+        before = jax.tree.map(lambda s, a: _shift(s, a, plan.reverse), start, after)
+
+        project_theta = sorted(plan.projected & {*self.asked.params})
+        us, pull_project = jax.vjp(
+            lambda theta, leaves: plan.cell.project(_put(params, project_theta, theta), _put(xs, self.asked.xs, leaves)),
+            _pick(params, project_theta),
+            _pick(xs, self.asked.xs),
+        )
+
+        # 1. every product of the block
+        def products(before: Carry, u: Any, flags: Flags) -> Any:
+            calls: list[Call] = []
+            plan.step(params, before, u, flags, _seam.recorder(calls))
+            return [call.h for call in calls], [cut_like(call.u, call.product) for call in calls]
+
+        operands, pieces = jax.vmap(products)(before, us, flags)
+        free_theta = sorted(seam.free_params & {*self.asked.params})
+
+        def free_parts(theta: list[Array], u_floats: list[Array]) -> list[Array]:
+            """The free parts of all calls, which depend on neither carry nor products."""
+
+            def one(before: Carry, u: Any, flags: Flags) -> list[Array]:
+                calls: list[Call] = []
+                plan.step(_put(params, free_theta, theta), before, u, flags, _seam.recorder(calls))
+                return [
+                    jnp.broadcast_to(u_k, piece.shape)
+                    for call, free in zip(calls, seam.free, strict=True)
+                    for u_k, piece, f in zip(call.u or (), cut_like(call.u, call.product), free, strict=False)
+                    if f
+                ]
+
+            return jax.vmap(one)(before, _put(us, _float_positions(us), u_floats), flags)
+
+        parts, pull_parts = jax.vjp(free_parts, _pick(params, free_theta), _floats(us))
+        remaining = iter(parts)
+        sums = [
+            tuple(piece + next(remaining) if f else piece for piece, f in zip(cut, free, strict=True))
+            for cut, free in zip(pieces, seam.free, strict=True)
+        ]
+
+        # 2. the loop
+        direct = sorted(seam.direct_inputs & {*_float_positions((us, flags))})
+        direct_theta = sorted(seam.direct_params & {*self.asked.params})
+
+        def pull(before: Carry, u: Any, flags: Flags, sums: Any, dafter: list[Array], dy: Any) -> Any:
+            def step(before_floats: list[Array], u_direct: list[Array], sums: Any) -> tuple[list[Array], Any]:
+                replay = _seam.replayer(seam, sums, self.transposes)
+                full = _put(before, _float_positions(before), before_floats)
+                after, y = plan.step(params, full, _put(u, direct, u_direct), flags, replay)
+                return _floats(after), y
+
+            (_, y), pull_step = jax.vjp(step, _floats(before), _pick(u, direct), sums)
+            return pull_step((dafter, jax.tree.map(jnp.zeros_like, y) if dy is None else dy))
+
+        def body(dcarry: list[Array], inputs: Any) -> tuple[list[Array], Any]:
+            dbefore, du, dsums = pull(*inputs[:-1], dcarry, inputs[-1])
+            return dbefore, ([_seam.join(d) for d in dsums], du, dcarry if direct_theta else None)
+
+        first, (deltas, du_direct, dafter) = lax.scan(
+            body, dcarry, (before, us, flags, sums, dys), length=_time(xs), reverse=not plan.reverse
+        )
+
+        # 3. the gradients
+        dws = {
+            j: _weight_gradient(call, operands[j], deltas[j])
+            for j, call in enumerate(self.templates)
+            if seam.weights[j] & {*self.asked.params}
+        }
+        dparts = [
+            d for call, delta, free in zip(self.templates, deltas, seam.free, strict=True)
+            for d, f in zip(cut_like(call.u, delta), free, strict=True) if f
+        ]
+        dtheta_parts, dus_floats = pull_parts(dparts)
+        dus = dict(zip(_float_positions(us), dus_floats, strict=True))
+        for i, d in zip(direct, du_direct, strict=True):
+            dus[i] = dus[i] + d
+        dtheta_project, dxs = pull_project(_only(us, dus, [*dus.values()]))
+        dtheta: dict[int, Array] = {}
+        gains = [(project_theta, dtheta_project), (free_theta, dtheta_parts)]
+        if direct_theta:
+            gains.append((direct_theta, self._pointwise(direct_theta, before, us, flags, sums, dafter, dys)))
+        for positions, grads in gains:
+            for i, grad in zip(positions, grads, strict=True):
+                grad = grad.astype(wide(grad))
+                dtheta[i] = dtheta[i] + grad if i in dtheta else grad
+        return first, (dws, dtheta), dxs
+
+    def _pointwise(self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any) -> list[Array]:
+        """The gradient of parameters that the step uses pointwise: the cotangents are known, so nothing about it is sequential."""
+        plan, params = self.plan, self.params
+
+        def steps(theta: list[Array]) -> tuple[list[Array], Any]:
+            full = _put(params, positions, theta)
+
+            def one(before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[list[Array], Any]:
+                after, y = plan.step(full, before, u, flags, _seam.replayer(plan.seam, sums, self.transposes))
+                return _floats(after), y
+
+            return jax.vmap(one)(before, us, flags, sums)
+
+        (_, ys), pull = jax.vjp(steps, _pick(params, positions))
+        return pull((dafter, jax.tree.map(jnp.zeros_like, ys) if dys is None else dys))[0]
+
+
+_run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
+
+
+def over_blocks(
+    body: Callable[[Any, Any, Any], tuple[Any, Any, Any]], carry: Any, steps: Any, blocks: Any, size: int, reverse: bool
+) -> tuple[Any, Any, Any]:
+    """`lax.scan` over blocks of time.
+
+    `body(carry, steps, block)` gets `size` steps (the last block in time may be shorter) of arrays that start with time, and one entry
+    of those that start with the block's number; it returns the carry, and likewise outputs for steps and for the block.
+    """
+    time = _time(steps)
+    whole, rest = divmod(time, size)
+
+    def main(carry: Any) -> tuple[Any, Any, Any]:
+        folded = jax.tree.map(lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:]), steps)
+        numbered = jax.tree.map(lambda leaf: leaf[:whole], blocks)
+
+        def one(carry: Any, inputs: Any) -> tuple[Any, Any]:
+            carry, per_step, per_block = body(carry, *inputs)
+            return carry, (per_step, per_block)
+
+        carry, (per_step, per_block) = lax.scan(one, carry, (folded, numbered), length=whole, reverse=reverse)
+        return carry, jax.tree.map(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), per_step), per_block
+
+    def tail(carry: Any) -> tuple[Any, Any, Any]:
+        last = jax.tree.map(lambda leaf: leaf[whole], blocks)
+        carry, per_step, per_block = body(carry, jax.tree.map(lambda leaf: leaf[whole * size :], steps), last)
+        return carry, per_step, jax.tree.map(lambda leaf: leaf[None], per_block)
+
+    pieces = [piece for piece, present in ((main, whole), (tail, rest)) if present]
+    outputs = {}
+    for piece in reversed(pieces) if reverse else pieces:
+        carry, *outputs[piece] = piece(carry)
+    in_time = [outputs[piece] for piece in pieces]
+    if len(in_time) == 1:
+        return carry, *in_time[0]
+    return carry, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *in_time)
+
+
+def _shift(start: Array, after: Array, reverse: bool) -> Array:
+    """The carry before each step of a block, from the one before the block and those after its steps."""
+    return jnp.concatenate([after[1:], start[None]] if reverse else [start[None], after[:-1]])
+
+
+def _transpose(call: Call) -> Callable[[Array], Array]:
+    """From the cotangent of a product to that of its operand."""
+    if call.linear is matmul:
+        transposed = call.w.T  # once, before the loop
+        return lambda cotangent: matmul(cotangent, transposed)
+    pull = jax.vjp(lambda h: call.linear(h, call.w), jnp.zeros_like(call.h))[1]
+    return lambda cotangent: pull(cotangent)[0]
+
+
+def _weight_gradient(call: Call, operands: Array, deltas: Array) -> Array:
+    """`Σ operandᵀ cotangent` over a block, as one product."""
+    if call.linear is matmul:
+        axes = tuple(range(operands.ndim - 1))
+        dtype = call.w.dtype
+        return lax.dot_general(
+            operands.astype(dtype), deltas.astype(dtype), ((axes, axes), ((), ())), preferred_element_type=wide(call.w)
+        )
+    pull = jax.vjp(lambda w: jax.vmap(call.linear, (0, None))(operands, w), call.w)[1]
+    return pull(deltas)[0].astype(wide(call.w))
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _float_positions(tree: Any) -> list[int]:
+    return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if _is_float(leaf)]
+
+
+def _floats(tree: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+
+
+def _pick(tree: Any, positions: Iterable[int]) -> list[Any]:
+    leaves = jax.tree.leaves(tree)
+    return [leaves[i] for i in positions]
+
+
+def _put(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
+    leaves, form = jax.tree.flatten(tree)
+    for i, leaf in zip(positions, new, strict=True):
+        leaves[i] = leaf
+    return jax.tree.unflatten(form, leaves)
+
+
+def _only(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
+    """A cotangent for `tree` that holds those of some leaves, and zero for the others."""
+    leaves, form = jax.tree.flatten(tree)
+    given = dict(zip(positions, new, strict=True))
+    return jax.tree.unflatten(form, [given[i] if i in given else _zero(leaf) for i, leaf in enumerate(leaves)])
+
+
+def _zero(leaf: Array) -> Any:
+    return jnp.zeros_like(leaf) if _is_float(leaf) else np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+def _instantiate(leaf: Any) -> Array:
+    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.custom_derivatives.SymbolicZero) else leaf
+
+
+def _time(steps: Any) -> int:
+    return jax.tree.leaves(steps)[0].shape[0]
