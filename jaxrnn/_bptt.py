@@ -367,10 +367,17 @@ def _shift(start: Array, after: Array, reverse: bool) -> Array:
 def _transpose(call: Call) -> Callable[[Array], Array]:
     """From the cotangent of a product to that of its operand."""
     if call.linear is matmul:
-        transposed = call.w.T  # once, before the loop
-        return lambda cotangent: matmul(cotangent, transposed)
-    pull = jax.vjp(lambda h: call.linear(h, call.w), jnp.zeros_like(call.h))[1]
-    return lambda cotangent: pull(cotangent)[0]
+        return jax.tree_util.Partial(_multiply_transposed, call.w.T)  # transposed once, before the loop
+    _, pull = jax.vjp(lambda h: call.linear(h, call.w), jnp.zeros_like(call.h))
+    return jax.tree_util.Partial(_pull_first, pull)
+
+
+def _multiply_transposed(transposed: Array, cotangent: Array) -> Array:
+    return matmul(cotangent, transposed)
+
+
+def _pull_first(pull: Callable[[Array], tuple[Array]], cotangent: Array) -> Array:
+    return pull(cotangent)[0]
 
 
 def _weight_gradient(call: Call, operands: Array, deltas: Array) -> Array:

@@ -9,12 +9,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
 
 from jaxrnn._numerics import Linear, add_parts, cut_like, matmul
 
 Array = jax.Array
+
+
+NESTED = "it calls affine inside control flow, a checkpoint or a transformation, or closes over a traced value"
 
 
 class LawBrokenError(Exception):
@@ -60,7 +64,7 @@ def replayer(seam: Seam, sums: list[tuple[Array, ...]], transposes: list[Callabl
     """An `affine` that returns what was computed before, one product per call.
 
     `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product alone if not. To a derivative it
-    is the product that it stands for: `transposes[j]` takes its cotangent to that of the operand.
+    is the product that it stands for: `transposes[j]`, a callable pytree, takes its cotangent to that of the operand.
     """
     calls = iter(range(len(sums)))
 
@@ -75,25 +79,27 @@ def replayer(seam: Seam, sums: list[tuple[Array, ...]], transposes: list[Callabl
     return affine
 
 
+@jax.custom_vjp
 def _known(h: Array, sums: tuple[Array, ...], transpose: Callable[[Array], Array]) -> tuple[Array, ...]:
-    @jax.custom_vjp
-    def known(h: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
-        del h
-        return sums
+    del h, transpose
+    return sums
 
-    def forward(h: Array, sums: tuple[Array, ...]) -> tuple[tuple[Array, ...], None]:
-        return known(h, sums), None
 
-    def backward(_: None, cotangents: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-        return transpose(join(cotangents)).astype(h.dtype), cotangents
+def _known_forward(h: Array, sums: tuple[Array, ...], transpose: Callable[[Array], Array]) -> tuple[tuple[Array, ...], Any]:
+    return sums, (jnp.zeros((), h.dtype), transpose)
 
-    known.defvjp(forward, backward)
-    return known(h, sums)
+
+def _known_backward(kept: Any, cotangents: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...], None]:
+    like, transpose = kept
+    return transpose(join(cotangents)).astype(like.dtype), cotangents, None
+
+
+_known.defvjp(_known_forward, _known_backward)
 
 
 def join(parts: tuple[Array, ...]) -> Array:
     """The inverse of `cut_like`."""
-    return parts[0] if len(parts) == 1 else jax.numpy.concatenate(parts, axis=-1)
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
 def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
@@ -115,6 +121,8 @@ def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
         return step(params, carry, u, affine), marked
 
     closed, shape = jax.make_jaxpr(probe, return_shape=True)(params, carry, u)
+    if any(isinstance(const, jax.core.Tracer) for const in closed.consts):
+        raise LawBrokenError(NESTED)
     jaxpr = closed.jaxpr
     result, calls = jax.tree.unflatten(jax.tree.structure(shape), jaxpr.outvars)
     names: list[Any] = []
@@ -141,7 +149,7 @@ def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
         if isinstance(value, Literal):
             return frozenset()
         if value not in reach:
-            raise LawBrokenError("it calls affine inside control flow, a checkpoint or a transformation")
+            raise LawBrokenError(NESTED)
         return reach[value]
 
     def positions(name: str, found: frozenset) -> frozenset[int]:

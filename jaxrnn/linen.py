@@ -1,0 +1,186 @@
+"""jaxrnn at home in `flax.linen`: `RNN`, and `RNNCell` for Flax's own `RNN` and `Bidirectional`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import traverse_util
+
+from jaxrnn import _flax
+from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._scan import Gradient, step
+
+Array = jax.Array
+
+__all__ = ["RNN", "RNNCell"]
+
+
+class RNN(nn.Module):
+    """A cell, run by `jaxrnn.scan`, whose parameters live in a Flax model.
+
+    The parameters are variables under the cell's own names, `{"params": {"w_x": ..., "w_h": ..., "b": ...}}`; those of
+    combinators are nested, `{"forward": {...}, "backward": {...}}`, `{"layer_0": {...}, "layer_1": {...}}`.
+
+    Attributes:
+        cell: any `jaxrnn.Cell`.
+        time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one after the batch axes.
+        dtype: what inputs and parameters are cast to before computing, and so the dtype of the output; not cast if None. The
+            carry has at least float32.
+        param_dtype: what parameters are initialised in.
+        gradient: how derivatives are computed, as in `jaxrnn.scan`: `"bptt"`, `"checkpointed"` or `"autodiff"`.
+
+    Raises:
+        TypeError: `cell` is not a `jaxrnn.Cell`.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn.linen
+    >>> rnn = jaxrnn.linen.RNN(jaxrnn.LSTM(4))
+    >>> xs = jnp.ones((2, 7, 3))
+    >>> variables = rnn.init(jax.random.key(0), xs)
+    >>> jax.tree.map(jnp.shape, variables)
+    {'params': {'b': (16,), 'w_h': (4, 16), 'w_x': (3, 16)}}
+    >>> carry, ys = rnn.apply(variables, xs, lengths=jnp.array([7, 5]))
+    >>> carry.h.shape, ys.shape
+    ((2, 4), (2, 7, 4))
+    """
+
+    cell: Cell
+    time_major: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    gradient: Gradient = "bptt"
+
+    def __post_init__(self) -> None:
+        _flax.check_rnn(self.cell, "linen")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        xs: Any,
+        carry: Carry = None,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        reset: Any = None,
+        reverse: bool = False,
+    ) -> tuple[Carry, Any]:
+        """Run the cell over a sequence, as `jaxrnn.scan` does.
+
+        Args:
+            xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays that start `[*batch, time]`.
+            carry: the carry before the first step; the cell's initial carry if left out.
+            lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding on the right.
+            mask: bool `[*batch, time]`: which steps are valid.
+            reset: bool `[*batch, time]`: where a new sequence begins.
+            reverse: walk from each sequence's last valid step to its first; `ys` stays in the order of `xs`.
+
+        Returns:
+            The carry after the last valid step, and `ys [*batch, time, out_features]`.
+
+        Raises:
+            ValueError: a shape or structure does not fit; the message says which and what was expected.
+            TypeError: a dtype does not fit.
+        """
+        owner = "jaxrnn.linen.RNN"
+        params = _params(self, _flax.sequence_feature_size(owner, self, xs))
+        return _flax.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse)
+
+
+class RNNCell(nn.RNNCellBase):
+    """A causal cell as a Flax `RNNCellBase`, for `flax.linen.RNN`, `flax.linen.Bidirectional` and code written around them.
+
+    Its parameters have the names that they have in `RNN`. Flax's loop projects the input at every step: `RNN` is faster.
+
+    Attributes:
+        cell: any `jaxrnn.Cell` that needs no future input.
+        dtype: what inputs and parameters are cast to before computing; not cast if None. The carry has at least float32.
+        param_dtype: what parameters are initialised in.
+
+    Raises:
+        TypeError: `cell` is not a `jaxrnn.Cell`, or needs the whole sequence (`Bidirectional`).
+
+    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn.linen
+    >>> rnn = nn.RNN(jaxrnn.linen.RNNCell(jaxrnn.GRU(4)), return_carry=True)
+    >>> xs = jnp.ones((2, 7, 3))
+    >>> carry, ys = rnn.apply(rnn.init(jax.random.key(0), xs), xs, seq_lengths=jnp.array([7, 5]))
+    >>> carry.shape, ys.shape
+    ((2, 4), (2, 7, 4))
+    """
+
+    cell: Cell
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        _flax.check_rnn_cell(self.cell, "linen")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
+        """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`, output `[*batch, out_features]`."""
+        params = _params(self, _flax.feature_size("jaxrnn.linen.RNNCell", self.cell, inputs))
+        params, inputs = _flax.cast((params, inputs), self.dtype)
+        return step(self.cell, params, carry, inputs)
+
+    @nn.nowrap
+    def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
+        """The cell's initial carry for one step's input of shape `input_shape = (*batch, *features)`.
+
+        A cell that learns its initial carry has one only where the parameters are: in `apply`, or in a module that is bound.
+
+        Raises:
+            ValueError: the initial carry is learned, and the module is not bound to parameters.
+        """
+        in_features = input_shape[-1]
+        if self.scope is None:
+            return self._unbound_carry(input_shape)
+        if "params" in self.variables:
+            params = _find(self, in_features, self.variables["params"])
+        else:  # within init: Flax's RNN asks for a carry before its first step makes the parameters
+            params = self.cell.init(rng, in_features, self.param_dtype)
+        return self.cell.initial_carry(_flax.cast(params, self.dtype), input_shape)
+
+    @nn.nowrap
+    def _unbound_carry(self, input_shape: tuple[int, ...]) -> Carry:
+        """The initial carry of a cell that looks at no more than the shapes and dtypes of its parameters, as most do."""
+        params = _flax.abstract_params(self.cell, input_shape[-1], self.param_dtype)
+        try:
+            return self.cell.initial_carry(jax.eval_shape(lambda p: _flax.cast(p, self.dtype), params), input_shape)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                f"jaxrnn.linen.RNNCell: {type(self.cell).__name__} learns its initial carry, and this module has no parameters; "
+                "call initialize_carry within apply, or as module.bind(variables).initialize_carry(...)"
+            ) from error
+
+    @property
+    def num_feature_axes(self) -> int:
+        """How many trailing axes of an input are features."""
+        return self.cell.feature_axes
+
+
+def _params(module: RNN | RNNCell, in_features: int) -> Params:
+    """The module's parameters in the cell's own structure; drawn, all from one key, if they do not exist yet."""
+    shapes = _flax.nested(_flax.abstract_params(module.cell, in_features, module.param_dtype))
+    new = module.is_mutable_collection("params") and not all(module.has_variable("params", name) for name in shapes)
+    drawn = _flax.nested(module.cell.init(module.make_rng("params"), in_features, module.param_dtype)) if new else {}
+
+    def init(_: Array, name: str) -> Any:  # of a parameter that exists, Flax asks for the shapes alone
+        return drawn[name] if new else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[name])
+
+    return _find(module, in_features, {name: module.param(name, init, name) for name in shapes})
+
+
+def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
+    """The parameters in the cell's own structure, out of nested dicts."""
+    flat = traverse_util.flatten_dict(variables, sep="/")
+
+    def find(path: tuple[str, ...]) -> Any:
+        if (name := "/".join(path)) not in flat:
+            raise ValueError(
+                f"jaxrnn.linen.{type(module).__name__}({type(module.cell).__name__}): there is no parameter {name!r} among "
+                f"{sorted(flat)}; initialise with the same cell, or rename them"
+            )
+        return flat[name]
+
+    return _flax.gathered(_flax.abstract_params(module.cell, in_features, module.param_dtype), find)
