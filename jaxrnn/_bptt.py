@@ -24,7 +24,7 @@ from jax import lax
 
 from jaxrnn import _seam
 from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._numerics import affine, cut_like, matmul, wide
+from jaxrnn._numerics import affine, cut_like, matmul, varying_as, wide
 from jaxrnn._seam import Call, Seam
 from jaxrnn._sequence import Flags, Walk, guarded_step
 
@@ -64,15 +64,16 @@ def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, keep_car
     None where `lax.scan` has to do it: there is no step, or the cell's step breaks the law of `affine`, of which a warning tells.
     """
     first = jax.tree.leaves(xs)[0]
-    time, *input_shape = first.shape
-    if time == 0:
+    if first.shape[0] == 0:
         return None
-    flags = walk.flags()
-    step = guarded_step(cell, tuple(input_shape), first.dtype)
-    x, flags_t = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (xs, flags))
-    u = jax.eval_shape(cell.project, params, x)
+
+    def run(params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+        return _run(_plan(cell, params, xs, carry, flags, walk.reverse, keep_carries), params, xs, carry, flags)
+
+    batched = first.ndim > 1 + cell.feature_axes
+    groups = math.gcd(_shards(first), first.shape[1]) if batched else 1
     try:
-        seam = _seam.inspect(lambda p, c, uf, a: step(p, c, *uf, a), params, carry, (u, flags_t))
+        return run(params, xs, carry, walk.flags()) if groups == 1 else _in_groups(groups, run, params, xs, carry, walk.flags())
     except _seam.LawBrokenError as broken:
         warnings.warn(
             f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is slower and takes more memory. "
@@ -80,18 +81,51 @@ def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, keep_car
             stacklevel=2,
         )
         return None
-    rows = math.prod(input_shape[: len(input_shape) - cell.feature_axes])
-    plan = Plan(
+
+
+def _plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, reverse: bool, keep_carries: bool) -> Plan:
+    first = jax.tree.leaves(xs)[0]
+    time, *input_shape = first.shape
+    step = guarded_step(cell, tuple(input_shape), first.dtype)
+    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
+    us = (cell.project(params, x), flags_t)
+    return Plan(
         cell=cell,
-        seam=seam,
+        seam=_seam.inspect(lambda params, carry, us, affine: step(params, carry, *us, affine), params, carry, us),
         projected=_seam.param_use(cell.project, params, x),
         input_shape=tuple(input_shape),
         dtype=first.dtype,
-        reverse=walk.reverse,
-        block=block_size(time, rows, keep_carries),
+        reverse=reverse,
+        block=block_size(time, math.prod(input_shape[: len(input_shape) - cell.feature_axes]), keep_carries),
         keep_carries=keep_carries,
     )
-    return _run(plan, params, xs, carry, flags)
+
+
+def _shards(array: Array) -> int:
+    """Over how many devices the compiler may split this array."""
+    mesh = jax.typeof(array).sharding.mesh
+    sizes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    return math.prod(size for size, kind in sizes if kind == jax.sharding.AxisType.Auto)
+
+
+def _in_groups(groups: int, run: Callable[..., Any], params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+    """Run groups of the batch side by side, each with a copy of the parameters.
+
+    With one group per device, a weight gradient stays on its device until the transpose of the copy sums it, once: summed over the
+    whole batch, every block would need a sum over devices inside the loop.
+    """
+
+    def fold(leaf: Array, axis: int) -> Array:
+        return leaf.reshape(*leaf.shape[:axis], groups, -1, *leaf.shape[axis + 1 :])
+
+    def unfold(leaf: Array, axis: int) -> Array:
+        return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
+
+    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (groups, *leaf.shape)), params)
+    xs, flags = jax.tree.map(lambda leaf: fold(leaf, 1), (xs, flags))
+    carry = jax.tree.map(lambda leaf: fold(leaf, 0), carry)
+    carry, ys = jax.vmap(run, in_axes=(0, 1, 0, 1), out_axes=(0, 1))(copies, xs, carry, flags)
+    return jax.tree.map(lambda leaf: unfold(leaf, 0), carry), jax.tree.map(lambda leaf: unfold(leaf, 1), ys)
 
 
 def block_size(time: int, rows: int, keep_carries: bool) -> int:
@@ -181,7 +215,7 @@ def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any
 
     dws: dict[int, Array] = {j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*asked.params}}
     dtheta = {i: jnp.zeros(leaf.shape, wide(leaf)) for i, leaf in zip(asked.params, theta, strict=True) if i in backward.wanted}
-    state = (dcarry, (dws, dtheta))
+    state = varying_as(xs, (dcarry, (dws, dtheta)))
     (dcarry, (dws, dtheta)), dxs, _ = over_blocks(
         block, state, (xs, flags, dys, after), starts, plan.block, not plan.reverse
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 Array = jax.Array
 Linear = Callable[[Array, Array], Array]
@@ -92,3 +93,28 @@ def cut_like(u: tuple[Array, ...] | None, product: Array) -> tuple[Array, ...]:
         )
     edges = [sum(widths[:k]) for k in range(1, len(widths))]
     return tuple(jnp.split(product, edges, axis=-1))
+
+
+def equally_varying(tree: Any) -> Any:
+    """Under `jax.shard_map`, let every array vary over the mesh axes that any of them varies over; elsewhere, nothing.
+
+    A loop's carry must vary as its inputs do. For a parameter that all devices share, the transpose of this is the one sum over
+    devices that its gradient needs.
+    """
+    return varying_as(tree, tree)
+
+
+def varying_as(like: Any, tree: Any) -> Any:
+    """`tree`, varying over all mesh axes that a leaf of `like` varies over."""
+    axes = frozenset().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(like)))
+
+    def cast(leaf: Array) -> Array:
+        missing = tuple(axes - _varying_axes(leaf))
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _varying_axes(leaf: Any) -> frozenset[Any]:
+    kind = jax.typeof(leaf)
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma  # the name until jax 0.9

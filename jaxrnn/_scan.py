@@ -16,7 +16,7 @@ from jax import lax
 from jaxrnn import _check
 from jaxrnn._bptt import bptt
 from jaxrnn._cell import Carry, Cell, Params, single_step
-from jaxrnn._numerics import affine
+from jaxrnn._numerics import affine, equally_varying, varying_as
 from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
 
 Array = jax.Array
@@ -172,6 +172,7 @@ def step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
 @partial(jax.jit, inline=True)
 def _step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
     _check.check_inputs(cell, x, timed=False)
+    params, carry, x = equally_varying((params, carry, x))
     _check.check_params(cell, params, _input_shape(x)[-1])
     carry = _check.check_carry(cell, params, carry, _input_shape(x))
     return single_step(cell, params, x, carry)
@@ -199,12 +200,13 @@ def _run(
     reverse: bool,
 ) -> tuple[Carry, Any]:
     _check.check_inputs(cell, xs, timed=True)
+    params, xs, carry, lengths, mask, reset = equally_varying((params, xs, carry, lengths, mask, reset))
     time, *shape = _input_shape(xs)
     input_shape = tuple(shape)
     _check.check_params(cell, params, input_shape[-1])
     _check.check_flags(cell, xs, lengths, mask, reset)
     if carry is None:
-        carry = cell.initial_carry(params, input_shape)
+        carry = varying_as(xs, cell.initial_carry(params, input_shape))
     else:
         carry = _check.check_carry(cell, params, carry, input_shape)
     walk = Walk(valid_steps(time, lengths, mask), reset, reverse)
