@@ -182,7 +182,7 @@ def _forward_block(
         same[:] = [i for i, leaf in enumerate(jax.tree.leaves(carry)) if leaf is y][:1]  # often y is h: store it once
         return carry, (None if same else y, carry)
 
-    us = plan.cell.project(params, xs)
+    us = _project(plan, params, xs)
     carry, (ys, after) = lax.scan(body, carry, (us, flags), length=_time(xs), reverse=plan.reverse)
     return carry, jax.tree.leaves(after)[same[0]] if same else ys, after
 
@@ -191,8 +191,10 @@ def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any
     asked, params, xs, flags, after, starts = residuals
     dcarry, dys = cotangents
     dcarry = [_instantiate(leaf) for leaf in _floats(dcarry)]
-    dys = None if all(isinstance(leaf, jax.custom_derivatives.SymbolicZero) for leaf in jax.tree.leaves(dys)) else jax.tree.map(
-        _instantiate, dys
+    dys = (
+        None
+        if all(isinstance(leaf, jax.custom_derivatives.SymbolicZero) for leaf in jax.tree.leaves(dys))
+        else jax.tree.map(_instantiate, dys)
     )
     start = jax.tree.map(lambda leaf: leaf[0], starts)
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
@@ -216,16 +218,19 @@ def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any
     dws: dict[int, Array] = {j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*asked.params}}
     dtheta = {i: jnp.zeros(leaf.shape, wide(leaf)) for i, leaf in zip(asked.params, theta, strict=True) if i in backward.wanted}
     state = varying_as(xs, (dcarry, (dws, dtheta)))
-    (dcarry, (dws, dtheta)), dxs, _ = over_blocks(
-        block, state, (xs, flags, dys, after), starts, plan.block, not plan.reverse
-    )
+    (dcarry, (dws, dtheta)), dxs, _ = over_blocks(block, state, (xs, flags, dys, after), starts, plan.block, not plan.reverse)
     (through_weights,) = pull_weights([dws[j].astype(w.dtype) if j in dws else jnp.zeros_like(w) for j, w in enumerate(ws)])
     dparams = [
         (dtheta[i] + through.astype(dtheta[i].dtype)).astype(through.dtype) if i in dtheta else through
         for i, through in zip(asked.params, through_weights, strict=True)
     ]
     carry_form = jax.tree.map(lambda leaf: leaf[0], starts)
-    return _only(params, asked.params, dparams), _only(xs, asked.xs, dxs), _only(carry_form, _float_positions(carry_form), dcarry), None
+    return (
+        _only(params, asked.params, dparams),
+        _only(xs, asked.xs, dxs),
+        _only(carry_form, _float_positions(carry_form), dcarry),
+        None,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +258,7 @@ class _BackwardBlock:
 
         project_theta = sorted(plan.projected & {*self.asked.params})
         us, pull_project = jax.vjp(
-            lambda theta, leaves: plan.cell.project(_put(params, project_theta, theta), _put(xs, self.asked.xs, leaves)),
+            lambda theta, leaves: _project(plan, _put(params, project_theta, theta), _put(xs, self.asked.xs, leaves)),
             _pick(params, project_theta),
             _pick(xs, self.asked.xs),
         )
@@ -318,8 +323,10 @@ class _BackwardBlock:
             if seam.weights[j] & {*self.asked.params}
         }
         dparts = [
-            d for call, delta, free in zip(self.templates, deltas, seam.free, strict=True)
-            for d, f in zip(cut_like(call.u, delta), free, strict=True) if f
+            d
+            for call, delta, free in zip(self.templates, deltas, seam.free, strict=True)
+            for d, f in zip(_cut_flat(call.u, delta), free, strict=True)
+            if f
         ]
         dtheta_parts, dus_floats = pull_parts(dparts)
         dus = dict(zip(_float_positions(us), dus_floats, strict=True))
@@ -336,7 +343,9 @@ class _BackwardBlock:
                 dtheta[i] = dtheta[i] + grad if i in dtheta else grad
         return first, (dws, dtheta), dxs
 
-    def _pointwise(self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any) -> list[Array]:
+    def _pointwise(
+        self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any
+    ) -> list[Array]:
         """The gradient of parameters that the step uses pointwise: the cotangents are known, so nothing about it is sequential."""
         plan, params = self.plan, self.params
 
@@ -398,6 +407,15 @@ def _shift(start: Array, after: Array, reverse: bool) -> Array:
     return jnp.concatenate([after[1:], start[None]] if reverse else [start[None], after[:-1]])
 
 
+def _project(plan: Plan, params: Params, xs: Any) -> Any:
+    """The projection of a block, as of one large batch: a product over two axes costs XLA a transposed copy in its derivative."""
+    leading = (_time(xs), *plan.input_shape[: len(plan.input_shape) - plan.cell.feature_axes])
+    if any(leaf.shape[: len(leading)] != leading for leaf in jax.tree.leaves(xs)):
+        return plan.cell.project(params, xs)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(leading) :]), xs)
+    return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), plan.cell.project(params, flat))
+
+
 def _transpose(call: Call) -> Callable[[Array], Array]:
     """From the cotangent of a product to that of its operand."""
     if call.linear is matmul:
@@ -417,13 +435,16 @@ def _pull_first(pull: Callable[[Array], tuple[Array]], cotangent: Array) -> Arra
 def _weight_gradient(call: Call, operands: Array, deltas: Array) -> Array:
     """`Σ operandᵀ cotangent` over a block, as one product."""
     if call.linear is matmul:
-        axes = tuple(range(operands.ndim - 1))
-        dtype = call.w.dtype
-        return lax.dot_general(
-            operands.astype(dtype), deltas.astype(dtype), ((axes, axes), ((), ())), preferred_element_type=wide(call.w)
-        )
+        flat, delta = (a.reshape(-1, a.shape[-1]).astype(call.w.dtype) for a in (operands, deltas))
+        return jnp.matmul(flat.T, delta, preferred_element_type=wide(call.w))
     pull = jax.vjp(lambda w: jax.vmap(call.linear, (0, None))(operands, w), call.w)[1]
     return pull(deltas)[0].astype(wide(call.w))
+
+
+def _cut_flat(u: tuple[Array, ...] | None, deltas: Array) -> list[Array]:
+    """`cut_like` by way of one flat batch, so that the projection's derivative, which joins the parts again, finds nothing to do."""
+    pieces = cut_like(u, deltas.reshape(-1, deltas.shape[-1]))
+    return [piece.reshape(*deltas.shape[:-1], piece.shape[-1]) for piece in pieces]
 
 
 def _is_float(leaf: Any) -> bool:

@@ -78,7 +78,7 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
         if jnp.shape(given) != want.shape:
             raise ValueError(
                 f"{where} has shape {jnp.shape(given)}, expected {want.shape} for one step's input of shape {input_shape}; "
-                "xs is time-major, [time, *batch, features]"
+                "its batch axes are those of xs"
             )
         dtype = jnp.result_type(given)
         if dtype == want.dtype:

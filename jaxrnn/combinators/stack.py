@@ -1,6 +1,7 @@
 """Layers of cells."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ class Stack(Composite):
     ((2, 4), (2, 5), (7, 2, 5))
     """
 
-    cells: tuple[Cell, ...]
+    cells: Sequence[Cell]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cells", tuple(self.cells))  # a list would not hash
