@@ -1,32 +1,33 @@
 """Back-propagation through time, generic over cells.
 
-`lax.scan`'s own derivative carries every weight gradient through the loop, adds one small product to it per step, and keeps all that
-a step computed. Here time is cut into blocks, and the forward pass keeps the carries alone. The backward pass of a block
+`lax.scan`'s own derivative carries every weight gradient through the loop, adds one small product to it per step, and keeps all
+that a step computed. Here time is cut into blocks, and the forward pass keeps the carries alone. The backward pass of a block
 
 1. rebuilds the block's recurrent products with one large product each: the carries are known, so the step runs under `vmap`;
 2. walks the derivative of the step backwards with those products given, one product with the transposed weight per step;
 3. forms every weight gradient as one large product of operand and cotangent.
 
-The seam is the `affine` that a step is handed (`_seam.py`). Autodiff provides every derivative; no cell has a gradient of its own.
+The seam is the `affine` that a step is handed (`_seam.py`). Autodiff provides every derivative; no cell has one of its own.
 """
 
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxrnn import _seam
+from jaxrnn._blocks import block_size, over_blocks, shift, steps_in
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._numerics import affine, cut_like, matmul, varying_as, wide
 from jaxrnn._seam import Call, Seam
 from jaxrnn._sequence import Flags, Walk, guarded_step
+from jaxrnn._trees import float_positions, floats, is_float, only, pick, put
 
 Array = jax.Array
 
@@ -76,7 +77,7 @@ def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, keep_car
         return run(params, xs, carry, walk.flags()) if groups == 1 else _in_groups(groups, run, params, xs, carry, walk.flags())
     except _seam.LawBrokenError as broken:
         warnings.warn(
-            f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is slower and takes more memory. "
+            f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is slower and needs more memory. "
             'jaxrnn.Cell states the law; gradient="autodiff" asks for this without a warning',
             stacklevel=2,
         )
@@ -111,8 +112,8 @@ def _shards(array: Array) -> int:
 def _in_groups(groups: int, run: Callable[..., Any], params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
     """Run groups of the batch side by side, each with a copy of the parameters.
 
-    With one group per device, a weight gradient stays on its device until the transpose of the copy sums it, once: summed over the
-    whole batch, every block would need a sum over devices inside the loop.
+    With one group per device, a weight gradient stays on its device until the transpose of the copy sums it, once: summed over
+    the whole batch, every block would need a sum over devices inside the loop.
     """
 
     def fold(leaf: Array, axis: int) -> Array:
@@ -128,17 +129,6 @@ def _in_groups(groups: int, run: Callable[..., Any], params: Params, xs: Any, ca
     return jax.tree.map(lambda leaf: unfold(leaf, 0), carry), jax.tree.map(lambda leaf: unfold(leaf, 1), ys)
 
 
-def block_size(time: int, rows: int, keep_carries: bool) -> int:
-    """Steps in a block: some 512 rows of a product, or about the root of T where only borders are kept; a divisor of T if one is near."""
-    wanted = max(4, 512 // max(rows, 1))
-    if not keep_carries:
-        wanted = max(wanted, math.isqrt(time))
-    if wanted >= time:
-        return time
-    near = [k for k in range(wanted, 2 * wanted) if time % k == 0] + [k for k in range(wanted, wanted // 2, -1) if time % k == 0]
-    return near[0] if near else wanted
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
     carry, ys, _, _ = _forward(plan, params, xs, carry, flags, keep_carries=False)
@@ -150,7 +140,7 @@ def _run_forward(plan: Plan, *primals: Any) -> tuple[tuple[Carry, Any], Any]:
 
     def perturbed(tree: Any) -> tuple[int, ...]:
         leaves = enumerate(jax.tree.leaves(tree))
-        return tuple(i for i, leaf in leaves if leaf.perturbed and _is_float(leaf.value))
+        return tuple(i for i, leaf in leaves if leaf.perturbed and is_float(leaf.value))
 
     asked = Asked(perturbed(primals[0]), perturbed(primals[1]))
     last, ys, after, starts = _forward(plan, params, xs, carry, flags, plan.keep_carries)
@@ -183,29 +173,25 @@ def _forward_block(
         return carry, (None if same else y, carry)
 
     us = _project(plan, params, xs)
-    carry, (ys, after) = lax.scan(body, carry, (us, flags), length=_time(xs), reverse=plan.reverse)
+    carry, (ys, after) = lax.scan(body, carry, (us, flags), length=steps_in(xs), reverse=plan.reverse)
     return carry, jax.tree.leaves(after)[same[0]] if same else ys, after
 
 
 def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, None]:
     asked, params, xs, flags, after, starts = residuals
     dcarry, dys = cotangents
-    dcarry = [_instantiate(leaf) for leaf in _floats(dcarry)]
-    dys = (
-        None
-        if all(isinstance(leaf, jax.custom_derivatives.SymbolicZero) for leaf in jax.tree.leaves(dys))
-        else jax.tree.map(_instantiate, dys)
-    )
+    dcarry = [_instantiate(leaf) for leaf in floats(dcarry)]
+    dys = None if all(_is_symbolic(leaf) for leaf in jax.tree.leaves(dys)) else jax.tree.map(_instantiate, dys)
     start = jax.tree.map(lambda leaf: leaf[0], starts)
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
 
     def calls(theta: list[Array]) -> list[Call]:
         made: list[Call] = []
-        full = _put(params, asked.params, theta)
+        full = put(params, asked.params, theta)
         plan.step(full, start, plan.cell.project(full, x), flags_t, _seam.recorder(made))
         return made
 
-    theta = _pick(params, asked.params)
+    theta = pick(params, asked.params)
     ws, pull_weights = jax.vjp(lambda theta: [call.w for call in calls(theta)], theta)
     templates = calls(theta)
     backward = _BackwardBlock(plan, asked, params, [_transpose(call) for call in templates], templates)
@@ -226,9 +212,9 @@ def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any
     ]
     carry_form = jax.tree.map(lambda leaf: leaf[0], starts)
     return (
-        _only(params, asked.params, dparams),
-        _only(xs, asked.xs, dxs),
-        _only(carry_form, _float_positions(carry_form), dcarry),
+        only(params, asked.params, dparams),
+        only(xs, asked.xs, dxs),
+        only(carry_form, float_positions(carry_form), dcarry),
         None,
     )
 
@@ -254,13 +240,13 @@ class _BackwardBlock:
         plan, seam, params = self.plan, self.plan.seam, self.params
         if after is None:
             _, _, after = _forward_block(plan, params, xs, flags, start, keep_carries=True)
-        before = jax.tree.map(lambda s, a: _shift(s, a, plan.reverse), start, after)
+        before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, after)
 
         project_theta = sorted(plan.projected & {*self.asked.params})
         us, pull_project = jax.vjp(
-            lambda theta, leaves: _project(plan, _put(params, project_theta, theta), _put(xs, self.asked.xs, leaves)),
-            _pick(params, project_theta),
-            _pick(xs, self.asked.xs),
+            lambda theta, leaves: _project(plan, put(params, project_theta, theta), put(xs, self.asked.xs, leaves)),
+            pick(params, project_theta),
+            pick(xs, self.asked.xs),
         )
 
         # 1. every product of the block
@@ -277,7 +263,7 @@ class _BackwardBlock:
 
             def one(before: Carry, u: Any, flags: Flags) -> list[Array]:
                 calls: list[Call] = []
-                plan.step(_put(params, free_theta, theta), before, u, flags, _seam.recorder(calls))
+                plan.step(put(params, free_theta, theta), before, u, flags, _seam.recorder(calls))
                 return [
                     jnp.broadcast_to(u_k, piece.shape)
                     for call, free in zip(calls, seam.free, strict=True)
@@ -285,9 +271,9 @@ class _BackwardBlock:
                     if f
                 ]
 
-            return jax.vmap(one)(before, _put(us, _float_positions(us), u_floats), flags)
+            return jax.vmap(one)(before, put(us, float_positions(us), u_floats), flags)
 
-        parts, pull_parts = jax.vjp(free_parts, _pick(params, free_theta), _floats(us))
+        parts, pull_parts = jax.vjp(free_parts, pick(params, free_theta), floats(us))
         remaining = iter(parts)
         sums = [
             tuple(piece + next(remaining) if f else piece for piece, f in zip(cut, free, strict=True))
@@ -295,17 +281,17 @@ class _BackwardBlock:
         ]
 
         # 2. the loop
-        direct = sorted(seam.direct_inputs & {*_float_positions((us, flags))})
+        direct = sorted(seam.direct_inputs & {*float_positions((us, flags))})
         direct_theta = sorted(seam.direct_params & {*self.asked.params})
 
         def pull(before: Carry, u: Any, flags: Flags, sums: Any, dafter: list[Array], dy: Any) -> Any:
             def step(before_floats: list[Array], u_direct: list[Array], sums: Any) -> tuple[list[Array], Any]:
                 replay = _seam.replayer(seam, sums, self.transposes)
-                full = _put(before, _float_positions(before), before_floats)
-                after, y = plan.step(params, full, _put(u, direct, u_direct), flags, replay)
-                return _floats(after), y
+                full = put(before, float_positions(before), before_floats)
+                after, y = plan.step(params, full, put(u, direct, u_direct), flags, replay)
+                return floats(after), y
 
-            (_, y), pull_step = jax.vjp(step, _floats(before), _pick(u, direct), sums)
+            (_, y), pull_step = jax.vjp(step, floats(before), pick(u, direct), sums)
             return pull_step((dafter, jax.tree.map(jnp.zeros_like, y) if dy is None else dy))
 
         def body(dcarry: list[Array], inputs: Any) -> tuple[list[Array], Any]:
@@ -313,7 +299,7 @@ class _BackwardBlock:
             return dbefore, ([_seam.join(d) for d in dsums], du, dcarry if direct_theta else None)
 
         first, (deltas, du_direct, dafter) = lax.scan(
-            body, dcarry, (before, us, flags, sums, dys), length=_time(xs), reverse=not plan.reverse
+            body, dcarry, (before, us, flags, sums, dys), length=steps_in(xs), reverse=not plan.reverse
         )
 
         # 3. the gradients
@@ -329,10 +315,10 @@ class _BackwardBlock:
             if f
         ]
         dtheta_parts, dus_floats = pull_parts(dparts)
-        dus = dict(zip(_float_positions(us), dus_floats, strict=True))
+        dus = dict(zip(float_positions(us), dus_floats, strict=True))
         for i, d in zip(direct, du_direct, strict=True):
             dus[i] = dus[i] + d
-        dtheta_project, dxs = pull_project(_only(us, dus, [*dus.values()]))
+        dtheta_project, dxs = pull_project(only(us, dus, [*dus.values()]))
         dtheta: dict[int, Array] = {}
         gains = [(project_theta, dtheta_project), (free_theta, dtheta_parts)]
         if direct_theta:
@@ -343,73 +329,29 @@ class _BackwardBlock:
                 dtheta[i] = dtheta[i] + grad if i in dtheta else grad
         return first, (dws, dtheta), dxs
 
-    def _pointwise(
-        self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any
-    ) -> list[Array]:
-        """The gradient of parameters that the step uses pointwise: the cotangents are known, so nothing about it is sequential."""
+    def _pointwise(self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any) -> list[Array]:
+        """The gradient of parameters that the step uses pointwise; the cotangents are known, so nothing is sequential."""
         plan, params = self.plan, self.params
 
         def steps(theta: list[Array]) -> tuple[list[Array], Any]:
-            full = _put(params, positions, theta)
+            full = put(params, positions, theta)
 
             def one(before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[list[Array], Any]:
                 after, y = plan.step(full, before, u, flags, _seam.replayer(plan.seam, sums, self.transposes))
-                return _floats(after), y
+                return floats(after), y
 
             return jax.vmap(one)(before, us, flags, sums)
 
-        (_, ys), pull = jax.vjp(steps, _pick(params, positions))
+        (_, ys), pull = jax.vjp(steps, pick(params, positions))
         return pull((dafter, jax.tree.map(jnp.zeros_like, ys) if dys is None else dys))[0]
 
 
 _run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
 
 
-def over_blocks(
-    body: Callable[[Any, Any, Any], tuple[Any, Any, Any]], carry: Any, steps: Any, blocks: Any, size: int, reverse: bool
-) -> tuple[Any, Any, Any]:
-    """`lax.scan` over blocks of time.
-
-    `body(carry, steps, block)` gets `size` steps (the last block in time may be shorter) of arrays that start with time, and one entry
-    of those that start with the block's number; it returns the carry, and likewise outputs for steps and for the block.
-    """
-    time = _time(steps)
-    whole, rest = divmod(time, size)
-
-    def main(carry: Any) -> tuple[Any, Any, Any]:
-        folded = jax.tree.map(lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:]), steps)
-        numbered = jax.tree.map(lambda leaf: leaf[:whole], blocks)
-
-        def one(carry: Any, inputs: Any) -> tuple[Any, Any]:
-            carry, per_step, per_block = body(carry, *inputs)
-            return carry, (per_step, per_block)
-
-        carry, (per_step, per_block) = lax.scan(one, carry, (folded, numbered), length=whole, reverse=reverse)
-        return carry, jax.tree.map(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), per_step), per_block
-
-    def tail(carry: Any) -> tuple[Any, Any, Any]:
-        last = jax.tree.map(lambda leaf: leaf[whole], blocks)
-        carry, per_step, per_block = body(carry, jax.tree.map(lambda leaf: leaf[whole * size :], steps), last)
-        return carry, per_step, jax.tree.map(lambda leaf: leaf[None], per_block)
-
-    pieces = [piece for piece, present in ((main, whole), (tail, rest)) if present]
-    outputs = {}
-    for piece in reversed(pieces) if reverse else pieces:
-        carry, *outputs[piece] = piece(carry)
-    in_time = [outputs[piece] for piece in pieces]
-    if len(in_time) == 1:
-        return carry, *in_time[0]
-    return carry, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *in_time)
-
-
-def _shift(start: Array, after: Array, reverse: bool) -> Array:
-    """The carry before each step of a block, from the one before the block and those after its steps."""
-    return jnp.concatenate([after[1:], start[None]] if reverse else [start[None], after[:-1]])
-
-
 def _project(plan: Plan, params: Params, xs: Any) -> Any:
     """The projection of a block, as of one large batch: a product over two axes costs XLA a transposed copy in its derivative."""
-    leading = (_time(xs), *plan.input_shape[: len(plan.input_shape) - plan.cell.feature_axes])
+    leading = (steps_in(xs), *plan.input_shape[: len(plan.input_shape) - plan.cell.feature_axes])
     if any(leaf.shape[: len(leading)] != leading for leaf in jax.tree.leaves(xs)):
         return plan.cell.project(params, xs)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(leading) :]), xs)
@@ -442,49 +384,14 @@ def _weight_gradient(call: Call, operands: Array, deltas: Array) -> Array:
 
 
 def _cut_flat(u: tuple[Array, ...] | None, deltas: Array) -> list[Array]:
-    """`cut_like` by way of one flat batch, so that the projection's derivative, which joins the parts again, finds nothing to do."""
+    """`cut_like` by way of one flat batch: the projection's derivative, which joins the parts again, then finds nothing to do."""
     pieces = cut_like(u, deltas.reshape(-1, deltas.shape[-1]))
     return [piece.reshape(*deltas.shape[:-1], piece.shape[-1]) for piece in pieces]
 
 
-def _is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _float_positions(tree: Any) -> list[int]:
-    return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if _is_float(leaf)]
-
-
-def _floats(tree: Any) -> list[Any]:
-    return [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
-
-
-def _pick(tree: Any, positions: Iterable[int]) -> list[Any]:
-    leaves = jax.tree.leaves(tree)
-    return [leaves[i] for i in positions]
-
-
-def _put(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
-    leaves, form = jax.tree.flatten(tree)
-    for i, leaf in zip(positions, new, strict=True):
-        leaves[i] = leaf
-    return jax.tree.unflatten(form, leaves)
-
-
-def _only(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
-    """A cotangent for `tree` that holds those of some leaves, and zero for the others."""
-    leaves, form = jax.tree.flatten(tree)
-    given = dict(zip(positions, new, strict=True))
-    return jax.tree.unflatten(form, [given[i] if i in given else _zero(leaf) for i, leaf in enumerate(leaves)])
-
-
-def _zero(leaf: Array) -> Any:
-    return jnp.zeros_like(leaf) if _is_float(leaf) else np.zeros(leaf.shape, jax.dtypes.float0)
-
-
 def _instantiate(leaf: Any) -> Array:
-    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.custom_derivatives.SymbolicZero) else leaf
+    return jnp.zeros(leaf.shape, leaf.dtype) if _is_symbolic(leaf) else leaf
 
 
-def _time(steps: Any) -> int:
-    return jax.tree.leaves(steps)[0].shape[0]
+def _is_symbolic(leaf: Any) -> bool:
+    return isinstance(leaf, jax.custom_derivatives.SymbolicZero)

@@ -19,7 +19,7 @@ class Cell(ABC):
 
     A cell never holds an array. It is hashable, compares by value, pickles, and is a pytree without leaves, so it passes through
     `jax.jit`, `jax.vmap` and `jax.grad` as an ordinary argument, and two equal cells share one compilation. Subclass it as a
-    frozen dataclass and write `init`, `initial_carry`, `step` and `out_features`; every driver, combinator and Flax home then works.
+    frozen dataclass and write `init`, `initial_carry`, `step` and `out_features`; every driver, combinator and home then works.
 
     The law of `affine`, through which `step` multiplies by its recurrent weights:
 
@@ -79,7 +79,7 @@ class Cell(ABC):
         """The rest of the step: from the carry and one projected input to the new carry and the output."""
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
-        """How a driver runs this cell; a cell made of cells hands each of them to `drive`, so that each keeps its own projection."""
+        """How a driver runs this cell; one made of cells hands each of them to `drive`, so that each keeps its own projection."""
         return drive(self, params, xs, carry)
 
     @property

@@ -144,9 +144,7 @@ def run(
         carry, ys = scan(home.cell, params, xs, carry, **flags, gradient=home.gradient)
     except (TypeError, ValueError) as error:
         if axis:
-            error.add_note(
-                f"{owner} was given xs of shape {shape}; it moves time to the front for jaxrnn.scan, which speaks above"
-            )
+            error.add_note(f"{owner} was given xs of shape {shape}; it moves time to the front for jaxrnn.scan, which speaks above")
         raise
     return carry, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), ys)
 

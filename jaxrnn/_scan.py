@@ -67,9 +67,10 @@ def scan(
         reset: bool `[time, *batch]`: `reset[t]` is a boundary between t - 1 and t; whichever way time is walked, what comes after
             it starts from `cell.initial_carry`. At a masked step it stays pending until the next valid one.
         reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to `xs[t]`.
-        gradient: how reverse-mode derivatives are computed; they agree to rounding. `"bptt"`: back-propagation through time in
-            blocks, which keeps the carries and nothing else. `"checkpointed"`: keeps the carries at block borders and rebuilds the
-            others, for long sequences. `"autodiff"`: JAX's own derivative of `lax.scan`, the only one with a forward mode (`jax.jvp`).
+        gradient: how reverse-mode derivatives are computed; all agree to rounding. `"bptt"`: back-propagation through time in
+            blocks, which keeps the carries and nothing else. `"checkpointed"`, for long sequences: keeps the carries at block
+            borders and rebuilds the others. `"autodiff"`: JAX's own derivative of `lax.scan`, the only one with a forward mode
+            (`jax.jvp`, `jax.jacfwd`).
 
     Returns:
         The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of `xs`.

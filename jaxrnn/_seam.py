@@ -1,7 +1,7 @@
 """What the engine learns about a step, and how it steps in, through the `affine` that a step multiplies by.
 
-A step is traced once, abstractly, with an `affine` that marks what passes through it; which parameters, inputs and carries reach what
-is then read off the jaxpr. A step that breaks the law of `jaxrnn.Cell` is reported, and the driver falls back to JAX's derivative.
+A step is traced once, abstractly, with an `affine` that marks what passes through it; which parameters, inputs and carries reach
+what is then read off the jaxpr. A step that breaks the law of `jaxrnn.Cell` is reported; the driver falls back to JAX's derivative.
 """
 
 import dataclasses
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import Literal
 
-from jaxrnn._numerics import Linear, add_parts, cut_like, matmul
+from jaxrnn._numerics import Linear, add_parts, matmul
 
 Array = jax.Array
 
@@ -39,8 +40,8 @@ class Call(NamedTuple):
 class Seam:
     """How a step uses its parameters and its input; numbers are positions among their flat leaves.
 
-    A part u_k of a call is *free* if neither the carry nor a product reaches it: then its sum with the product, and the way from its
-    cotangent to parameters and inputs, can be computed for many steps at once.
+    A part u_k of a call is *free* if neither the carry nor a product reaches it: then its sum with the product, and the way from
+    its cotangent to parameters and inputs, can be computed for many steps at once.
     """
 
     weights: tuple[frozenset[int], ...]  # for each call: the parameters that its weight depends on
@@ -63,8 +64,8 @@ def recorder(calls: list[Call]) -> Callable[..., Any]:
 def replayer(seam: Seam, sums: list[tuple[Array, ...]], transposes: list[Callable[[Array], Array]]) -> Callable[..., Any]:
     """An `affine` that returns what was computed before, one product per call.
 
-    `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product alone if not. To a derivative it
-    is the product that it stands for: `transposes[j]`, a callable pytree, takes its cotangent to that of the operand.
+    `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product alone if not. To a derivative
+    it is the product that it stands for: `transposes[j]`, a callable pytree, takes its cotangent to that of the operand.
     """
     calls = iter(range(len(sums)))
 
@@ -121,7 +122,7 @@ def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
         return step(params, carry, u, affine), marked
 
     closed, shape = jax.make_jaxpr(probe, return_shape=True)(params, carry, u)
-    if any(isinstance(const, jax.core.Tracer) for const in closed.consts):
+    if any(isinstance(const, Tracer) for const in closed.consts):
         raise LawBrokenError(NESTED)
     jaxpr = closed.jaxpr
     result, calls = jax.tree.unflatten(jax.tree.structure(shape), jaxpr.outvars)

@@ -158,9 +158,7 @@ class RNNCell(_Home, nnx.RNNCellBase):
     ((2, 4), (2, 7, 4))
     """
 
-    def __init__(
-        self, cell: Cell, in_features: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, cell: Cell, in_features: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
         _flax.check_rnn_cell(cell, "nnx")
         super().__init__(cell, in_features, dtype, param_dtype, rngs)
 

@@ -20,3 +20,16 @@ def x64():
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the tests of one spec together, so that one worker of pytest-xdist runs them and compiles their programs once."""
+
+    def spec(item: pytest.Item) -> str:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        return getattr(parameters.get("spec"), "id", "")
+
+    order: dict[str, int] = {}
+    for item in items:
+        order.setdefault(spec(item), len(order))
+    items.sort(key=lambda item: order[spec(item)])

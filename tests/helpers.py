@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,52 @@ import jaxrnn
 
 Driver = Callable[..., tuple[Any, Any]]
 
-DRIVERS: dict[str, Driver] = {"scan": jaxrnn.scan}
-"""The drivers whose gradients must agree with the reference: one entry per value of `scan`'s keyword `gradient`, once it exists."""
+STEPS = (5, 3)
+"""Time and batch of most tests; those that agree on shapes share a compiled program."""
+
+BLOCK = 2
+"""Steps in a block of the drivers below that are "in blocks": two whole ones in `STEPS`, and a shorter one at the end."""
+
+
+def in_blocks(gradient: str) -> Driver:
+    """`jaxrnn.scan` with blocks of time that are short enough for these tests to see their borders."""
+
+    def loop(*args: Any) -> Any:
+        with mock.patch.object(jaxrnn._bptt, "block_size", lambda time, *_: min(BLOCK, time)):
+            return jaxrnn._scan._GRADIENTS[gradient](*args)
+
+    def driver(
+        cell: Any, params: Any, xs: Any, carry: Any = None, lengths: Any = None, mask: Any = None, reset: Any = None, reverse=False
+    ) -> Any:
+        return jaxrnn._scan._drive("scan", loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+
+    return driver
+
+
+DRIVERS: dict[str, Driver] = {
+    "bptt": jaxrnn.scan,
+    "bptt_in_blocks": in_blocks("bptt"),
+    "checkpointed": partial(jaxrnn.scan, gradient="checkpointed"),
+    "checkpointed_in_blocks": in_blocks("checkpointed"),
+    "autodiff": partial(jaxrnn.scan, gradient="autodiff"),
+}
+"""The drivers whose gradients must agree."""
 
 each_driver = pytest.mark.parametrize("driver", list(DRIVERS.values()), ids=list(DRIVERS))
 both_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+_WALKS = [
+    ("bptt", False),
+    ("bptt_in_blocks", False),
+    ("bptt_in_blocks", True),
+    ("checkpointed_in_blocks", True),
+    ("autodiff", False),
+]
+each_walk = pytest.mark.parametrize(
+    ("driver", "reverse"),
+    [pytest.param(DRIVERS[name], reverse, id=f"{name}-{'reverse' if reverse else 'forward'}") for name, reverse in _WALKS],
+)
+"""Drivers and directions, where every pair for every spec would take too long."""
 
 
 def one_step_shape(xs: Any) -> tuple[int, ...]:
@@ -47,7 +89,7 @@ def make_params(spec: Spec, dtype: Any = jnp.float64, seed: int = 0) -> Any:
     return perturb(spec.cell.init(jax.random.key(seed), spec.in_features, dtype), 0.3, seed)
 
 
-def make_xs(spec: Spec, steps: tuple[int, ...] = (6, 3), dtype: Any = jnp.float64, seed: int = 1) -> Any:
+def make_xs(spec: Spec, steps: tuple[int, ...] = STEPS, dtype: Any = jnp.float64, seed: int = 1) -> Any:
     """Inputs for `steps = (time, *batch)`."""
     xs = spec.inputs(np.random.default_rng(seed), steps, spec.in_features)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), xs)
@@ -58,7 +100,7 @@ def make_carry(spec: Spec, params: Any, xs: Any, seed: int = 2) -> Any:
     return perturb(spec.cell.initial_carry(params, one_step_shape(xs)), 0.5, seed)
 
 
-def make_flags(steps: tuple[int, ...] = (6, 3), seed: int = 3) -> dict[str, np.ndarray]:
+def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, np.ndarray]:
     """Lengths (one of them 0, if there are several), a mask and resets, all at once."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(steps[0] // 2, steps[0] + 1, size=steps[1:])
@@ -66,6 +108,12 @@ def make_flags(steps: tuple[int, ...] = (6, 3), seed: int = 3) -> dict[str, np.n
         lengths.flat[-1] = 0
         lengths.flat[0] = steps[0]
     return {"lengths": lengths, "mask": rng.random(steps) < 0.75, "reset": rng.random(steps) < 0.3}
+
+
+def all_flags(steps: tuple[int, ...] = STEPS, **flags: Any) -> dict[str, Any]:
+    """These flags, and those that leave everything as it is: with all of them given, one compiled program serves many tests."""
+    neutral = {"lengths": np.full(steps[1:], steps[0]), "mask": np.ones(steps, bool), "reset": np.zeros(steps, bool)}
+    return {**neutral, **flags}
 
 
 def over_steps(cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any = None) -> tuple[Any, Any]:

@@ -77,9 +77,7 @@ class Elman(Cell):
         """`x W_x + b`."""
         return _numerics.project(xs, params.w_x, params.b, gates=1)
 
-    def step(
-        self, params: ElmanParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine
-    ) -> tuple[Array, Array]:
+    def step(self, params: ElmanParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine) -> tuple[Array, Array]:
         """One step of the equation above."""
         (z,) = affine(u, carry, params.w_h)
         h = activation(self.activation)(z)

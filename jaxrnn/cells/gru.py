@@ -95,9 +95,7 @@ class GRU(Cell):
         """`x W_x + b`, one array per gate."""
         return _numerics.project(xs, params.w_x, params.b, gates=3)
 
-    def step(
-        self, params: GRUParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine
-    ) -> tuple[Array, Array]:
+    def step(self, params: GRUParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine) -> tuple[Array, Array]:
         """One step of the equations above."""
         u_r, u_z, u_n = u
         if self.reset == "after":

@@ -1,0 +1,45 @@
+"""Pytrees of which some leaves are differentiated and others are not. Positions number the flat leaves."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+
+
+def is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def float_positions(tree: Any) -> list[int]:
+    return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if is_float(leaf)]
+
+
+def floats(tree: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)]
+
+
+def pick(tree: Any, positions: Iterable[int]) -> list[Any]:
+    leaves = jax.tree.leaves(tree)
+    return [leaves[i] for i in positions]
+
+
+def put(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
+    leaves, form = jax.tree.flatten(tree)
+    for i, leaf in zip(positions, new, strict=True):
+        leaves[i] = leaf
+    return jax.tree.unflatten(form, leaves)
+
+
+def only(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
+    """A cotangent for `tree` that holds those of some leaves, and zero for the others."""
+    leaves, form = jax.tree.flatten(tree)
+    given = dict(zip(positions, new, strict=True))
+    return jax.tree.unflatten(form, [given[i] if i in given else _zero(leaf) for i, leaf in enumerate(leaves)])
+
+
+def _zero(leaf: Array) -> Any:
+    return jnp.zeros_like(leaf) if is_float(leaf) else np.zeros(leaf.shape, jax.dtypes.float0)
