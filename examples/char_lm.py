@@ -112,7 +112,7 @@ def make_train_step(model: CharModel, optimizer: optax.GradientTransformation) -
     def train_step(state: State, inputs: jax.Array, targets: jax.Array) -> tuple[State, jax.Array, jax.Array]:
         (nats, carry), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, state.carry, inputs, targets)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         return State(params, optimizer_state, carry), nats / jnp.log(2), optax.tree.norm(gradient)
 
     return jax.jit(train_step, donate_argnums=0)

@@ -78,16 +78,12 @@ class CharModel:
 
 
 @partial(jax.jit, static_argnums=0)
-def _next(
-    model: CharModel, params: CharParams, carry: Any, i: jax.Array, key: jax.Array, temperature: jax.Array
-) -> tuple[Any, Any]:
+def _next(model: CharModel, params: CharParams, carry: Any, i: jax.Array, key: jax.Array, temperature: jax.Array) -> tuple[Any, Any]:
     carry, logits = model.step(params, carry, i)
     return carry, jax.random.categorical(key, logits.at[UNKNOWN].set(-jnp.inf) / temperature)
 
 
-def write(
-    model: CharModel, params: CharParams, length: int, temperature: float, seed: int = 0, prompt: str = ""
-) -> Iterator[str]:
+def write(model: CharModel, params: CharParams, length: int, temperature: float, seed: int = 0, prompt: str = "") -> Iterator[str]:
     """Read the prompt, then write text one character at a time: each one drawn is read in turn."""
     key, carry = jax.random.key(seed), model.initial_carry(params, ())
     *read, i = [model.start, *encode(model.alphabet, prompt)]
@@ -100,7 +96,8 @@ def write(
 
 def save(path: Path, model: CharModel, params: CharParams) -> None:
     """Write weights and hyperparameters to one safetensors file, whole or not at all."""
-    cells = [{"cell": type(cell).__name__, **dataclasses.asdict(cell)} for cell in model.rnn.cells]
+    layers: Any = model.rnn.cells
+    cells = [{"cell": type(cell).__name__, **dataclasses.asdict(cell)} for cell in layers]
     settings = json.dumps({"cells": cells, "embedding": model.embedding, "alphabet": model.alphabet})
     tensors = {name: np.asarray(leaf) for name, leaf in _named(params).items()}
     half = path.with_name(path.name + ".tmp")

@@ -103,8 +103,9 @@ def _plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, rever
 
 
 def _shards(array: Array) -> int:
-    """Over how many devices the compiler may split this array."""
+    """Over how many devices the compiler may split this array, as far as its type or the mesh in use tells."""
     mesh = jax.typeof(array).sharding.mesh
+    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
     sizes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
     return math.prod(size for size, kind in sizes if kind == jax.sharding.AxisType.Auto)
 
@@ -153,7 +154,8 @@ def _forward(
     """The last carry, all outputs, the carry after each step if they are to be kept, and the one before each block."""
 
     def block(carry: Carry, steps: Any, _: None) -> tuple[Carry, Any, Any]:
-        last, ys, after = _forward_block(plan, params, *steps, carry, keep_carries)
+        xs, flags = steps
+        last, ys, after = _forward_block(plan, params, xs, flags, carry, keep_carries)
         return last, (ys, after), carry
 
     carry, (ys, after), starts = over_blocks(block, carry, (xs, flags), None, plan.block, plan.reverse)
@@ -295,7 +297,8 @@ class _BackwardBlock:
             return pull_step((dafter, jax.tree.map(jnp.zeros_like, y) if dy is None else dy))
 
         def body(dcarry: list[Array], inputs: Any) -> tuple[list[Array], Any]:
-            dbefore, du, dsums = pull(*inputs[:-1], dcarry, inputs[-1])
+            before, u, flags, sums, dy = inputs
+            dbefore, du, dsums = pull(before, u, flags, sums, dcarry, dy)
             return dbefore, ([_seam.join(d) for d in dsums], du, dcarry if direct_theta else None)
 
         first, (deltas, du_direct, dafter) = lax.scan(

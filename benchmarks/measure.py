@@ -1,0 +1,108 @@
+"""Compile, and time by taking turns."""
+
+import dataclasses
+import gc
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+TURN_SECONDS = 0.03
+MIN_ROUNDS = 3
+MAX_ROUNDS = 200
+
+Call = Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled function with its arguments: call it and the result is there."""
+
+    call: Call
+    compile_seconds: float = math.nan
+    temp_bytes: int | None = None
+    program_bytes: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What is known without running it."""
+        return {"compile_s": round(self.compile_seconds, 4), "temp_bytes": self.temp_bytes, "program_bytes": self.program_bytes}
+
+
+def compiled(function: Callable[..., Any], *args: Any) -> Program:
+    """Compile a function of arrays, which are passed as arguments: none becomes a constant of the program."""
+    start = time.perf_counter()
+    executable = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    memory = executable.memory_analysis()
+    return Program(
+        call=lambda: jax.block_until_ready(executable(*args)),
+        compile_seconds=seconds,
+        temp_bytes=getattr(memory, "temp_size_in_bytes", None),
+        program_bytes=_program_bytes(executable),
+    )
+
+
+def _program_bytes(executable: Any) -> int | None:
+    """The size of the serialised machine code; None where the backend cannot tell."""
+    try:
+        return len(executable.runtime_executable().serialize())
+    except (AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+
+
+def training_step(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """`(weights, xs, dys) -> (ys, (dweights, dxs))`: the forward pass, and the gradients of all that goes in."""
+
+    def step(weights: Any, xs: Any, dys: Any) -> Any:
+        ys, pull = jax.vjp(apply, weights, xs)
+        return ys, pull(dys)
+
+    return step
+
+
+def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str, Any]]:
+    """Time all sides, one after the other in a new order each round, until the seconds are over.
+
+    A turn is a few calls, of which the fastest counts: the first may have to bring its data back into the cache. What other
+    processes do meanwhile hits all sides alike, and the minimum over rounds is the least disturbed.
+
+    Returns:
+        For each side the minimum, median and maximum over rounds, in milliseconds, and the number of rounds.
+    """
+    repeats = {name: _repeats(call) for name, call in calls.items()}
+    turns: dict[str, list[float]] = {name: [] for name in calls}
+    order, shuffle = list(calls), random.Random(0).shuffle
+    deadline, rounds = time.perf_counter() + seconds, 0
+    gc.collect()
+    gc.disable()
+    try:
+        while rounds < MIN_ROUNDS or (rounds < MAX_ROUNDS and time.perf_counter() < deadline):
+            shuffle(order)
+            for name in order:
+                turns[name].append(min(_timed(calls[name]) for _ in range(repeats[name])))
+            rounds += 1
+    finally:
+        gc.enable()
+    return {name: spread(times) for name, times in turns.items()}
+
+
+def spread(seconds: list[float]) -> dict[str, Any]:
+    """Minimum, median and maximum in milliseconds."""
+    low, middle, high = (round(1e3 * value, 4) for value in (min(seconds), statistics.median(seconds), max(seconds)))
+    return {"min": low, "median": middle, "max": high, "rounds": len(seconds)}
+
+
+def _repeats(call: Call) -> int:
+    call()
+    once = _timed(call)
+    return 1 if once > 0.5 else min(20, max(2, math.ceil(TURN_SECONDS / once)))
+
+
+def _timed(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

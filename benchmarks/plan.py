@@ -1,0 +1,91 @@
+"""What is measured: shapes, cells, sweeps, and how long it may take."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jaxrnn
+
+
+class Shape(NamedTuple):
+    """The sizes of one layer's problem."""
+
+    batch: int
+    time: int
+    in_features: int
+    hidden: int
+
+    @property
+    def label(self) -> str:
+        """As the command line takes it: `32x128x128x128`."""
+        return "x".join(map(str, self))
+
+    @staticmethod
+    def parse(label: str) -> "Shape":
+        """Read `BATCHxTIMExINxHIDDEN`."""
+        try:
+            shape = Shape(*(int(size) for size in label.replace(",", "x").split("x")))
+        except (ValueError, TypeError):
+            shape = None
+        if shape is None or min(shape) < 1:
+            raise ValueError(f"shape is {label!r}, expected BATCHxTIMExINxHIDDEN, for example 32x128x128x128")
+        return shape
+
+
+CELLS: dict[str, Callable[[int], Any]] = {"LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU, "Elman": jaxrnn.Elman}
+"""Every cell of the pictures, made from its hidden size. Add a cell here and it is drawn."""
+
+PEER_CELLS = ("LSTM", "GRU", "Elman")
+"""The cells that the other libraries have too."""
+
+SHAPES = (
+    Shape(32, 128, 128, 128),
+    Shape(64, 128, 256, 256),
+    Shape(1, 512, 128, 256),
+    Shape(16, 256, 64, 512),
+    Shape(8, 1024, 32, 64),
+    Shape(256, 64, 32, 128),
+)
+
+PARTS = ("peers", "sweeps", "unrolled", "long")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One run: what to measure and for how many seconds to take turns."""
+
+    cells: tuple[str, ...] = tuple(CELLS)
+    shapes: tuple[Shape, ...] = SHAPES
+    against: tuple[str, ...] | None = None
+    """Names of the sides to meet; None for all."""
+    parts: tuple[str, ...] = PARTS
+    step_seconds: float = 9.0
+    forward_seconds: float = 4.0
+    point_seconds: float = 1.0
+    base: Shape = Shape(32, 128, 128, 128)
+    sweeps: tuple[tuple[str, tuple[int, ...]], ...] = (
+        ("time", (16, 64, 256, 1024)),
+        ("batch", (1, 8, 32, 128)),
+        ("hidden", (32, 64, 128, 256, 512)),
+    )
+    unrolled: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    unrolled_base: Shape = Shape(16, 1, 64, 64)
+    long: Shape = Shape(8, 16384, 128, 128)
+    growth: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000)
+    growth_base: Shape = Shape(4, 1, 32, 32)
+
+
+def quick(plan: Plan) -> Plan:
+    """The same in under a minute: every part runs, no number means much."""
+    return dataclasses.replace(
+        plan,
+        shapes=(Shape(8, 32, 16, 32),) if plan.shapes == SHAPES else plan.shapes,
+        step_seconds=0.3,
+        forward_seconds=0.1,
+        point_seconds=0.05,
+        base=Shape(4, 16, 16, 16),
+        sweeps=(("time", (8, 32)), ("batch", (1, 8)), ("hidden", (8, 32))),
+        unrolled=(8, 16),
+        long=Shape(4, 512, 16, 16),
+        growth=(64, 256),
+    )

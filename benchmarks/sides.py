@@ -1,0 +1,168 @@
+"""One side of a comparison: jaxrnn itself, or plain `lax.scan`; the other libraries are in `peers.py`.
+
+A side is a function `(weights, ys) -> ys` in its own layout of weights, and `convert`, which makes these weights from jaxrnn's
+parameters. As `convert` is linear up to a constant, its transpose brings the side's gradients back to jaxrnn's layout, where all
+can be compared.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import sigmoid
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import jaxrnn
+from benchmarks.measure import Program, compiled, training_step
+from benchmarks.plan import CELLS, Shape
+
+Array = jax.Array
+Apply = Callable[[Any, Any], Any]
+
+
+class Problem(NamedTuple):
+    """What every side of one comparison is given."""
+
+    kind: str
+    shape: Shape
+    cell: jaxrnn.Cell
+    params: Any
+    xs: Array
+    dys: Array
+
+
+class Missing(Exception):
+    """This side has no such cell, or cannot run here; the message says why."""
+
+
+class Results(NamedTuple):
+    """What one training step gives, in jaxrnn's layout."""
+
+    ys: Any
+    dparams: Any
+    dxs: Any
+
+
+def make_problem(kind: str, shape: Shape, cell: jaxrnn.Cell | None = None) -> Problem:
+    """Random parameters, inputs and cotangents. Biases are random too, or a wrong order of gates would pass in them.
+
+    `b_hn` of the GRU alone is zero: nnx does not have it.
+    """
+    cell = cell or CELLS[kind](shape.hidden)
+    k_params, k_b, k_x, k_y = jax.random.split(jax.random.key(0), 4)
+    params = cell.init(k_params, shape.in_features)
+    if kind in ("LSTM", "GRU", "Elman"):
+        params = params._replace(b=params.b + 0.1 * jax.random.normal(k_b, params.b.shape))
+    xs = jax.random.normal(k_x, (shape.time, shape.batch, shape.in_features))
+    dys = jax.random.normal(k_y, (shape.time, shape.batch, cell.out_features))
+    return Problem(kind, shape, cell, params, xs, dys)
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxSide:
+    """A side that is written in JAX."""
+
+    apply: Apply
+    convert: Callable[[Any], Any] = lambda params: params
+    batch_major: bool = False
+    cell: jaxrnn.Cell | None = None
+    """The jaxrnn cell that computes the same, if it is not the problem's."""
+    place: Callable[[Any, bool], Any] = lambda array, batched: array
+    """Puts an argument on its devices."""
+
+    def programs(self, problem: Problem) -> tuple[Program, Program]:
+        """The training step and the forward pass."""
+        weights, xs, dys = self._arguments(problem)
+        return compiled(training_step(self.apply), weights, xs, dys), compiled(self.apply, weights, xs)
+
+    def results(self, problem: Problem, step_output: Any) -> Results:
+        """What the training step gave, in jaxrnn's layout."""
+        ys, (dweights, dxs) = step_output
+        _, pull = jax.vjp(self.convert, reference_params(self, problem))
+        (dparams,) = pull(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), dweights))
+        return Results(self._swapped(np.asarray(ys)), dparams, self._swapped(np.asarray(dxs)))
+
+    def _arguments(self, problem: Problem) -> tuple[Any, Any, Any]:
+        weights = jax.tree.map(lambda leaf: self.place(leaf, False), self.convert(reference_params(self, problem)))
+        xs, dys = (self.place(self._swapped(array), True) for array in (problem.xs, problem.dys))
+        return weights, xs, dys
+
+    def _swapped(self, array: Any) -> Any:
+        return array.swapaxes(0, 1) if self.batch_major else array
+
+
+def reference_params(side: Any, problem: Problem) -> Any:
+    """The problem's parameters, without those that the side's cell does not have."""
+    if isinstance(side.cell, jaxrnn.GRU) and side.cell.reset == "before":
+        return problem.params._replace(b_hn=None)
+    return problem.params
+
+
+def scan_apply(cell: jaxrnn.Cell, gradient: Any = "bptt") -> Apply:
+    """`jaxrnn.scan` as a function of parameters and inputs."""
+    return lambda params, xs: jaxrnn.scan(cell, params, xs, gradient=gradient)[1]
+
+
+def own(problem: Problem) -> JaxSide:
+    return JaxSide(scan_apply(problem.cell))
+
+
+def own_on_two_devices(problem: Problem) -> JaxSide:
+    if jax.device_count() < 2:
+        raise Missing("there is one device; set XLA_FLAGS=--xla_force_host_platform_device_count=2")
+    if problem.shape.batch % 2:
+        raise Missing("the batch cannot be halved")
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+
+    def place(array: Any, batched: bool) -> Any:
+        return jax.device_put(array, NamedSharding(mesh, PartitionSpec(None, "batch") if batched else PartitionSpec()))
+
+    return JaxSide(scan_apply(problem.cell), place=place)
+
+
+def autodiff(problem: Problem) -> JaxSide:
+    return JaxSide(scan_apply(problem.cell, "autodiff"))
+
+
+def plain(problem: Problem) -> JaxSide:
+    """What one writes by hand: the input projected at once, `lax.scan` over the rest, JAX's own derivative."""
+    return JaxSide(partial(_PLAIN[problem.kind], problem.shape.hidden))
+
+
+def _plain_lstm(hidden: int, params: Any, xs: Array) -> Array:
+    def body(carry: Any, u: Array) -> Any:
+        h, c = carry
+        i, f, g, o = jnp.split(u + h @ params.w_h, 4, axis=-1)
+        c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
+        h = sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    zeros = jnp.zeros((xs.shape[1], hidden))
+    return jax.lax.scan(body, (zeros, zeros), xs @ params.w_x + params.b)[1]
+
+
+def _plain_gru(hidden: int, params: Any, xs: Array) -> Array:
+    def body(h: Array, u: Array) -> Any:
+        u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
+        r, z, n = jnp.split(h @ params.w_h, 3, axis=-1)
+        n = jnp.tanh(u_n + sigmoid(u_r + r) * (n + params.b_hn))
+        z = sigmoid(u_z + z)
+        h = (1 - z) * n + z * h
+        return h, h
+
+    return jax.lax.scan(body, jnp.zeros((xs.shape[1], hidden)), xs @ params.w_x + params.b)[1]
+
+
+def _plain_elman(hidden: int, params: Any, xs: Array) -> Array:
+    def body(h: Array, u: Array) -> Any:
+        h = jnp.tanh(u + h @ params.w_h)
+        return h, h
+
+    return jax.lax.scan(body, jnp.zeros((xs.shape[1], hidden)), xs @ params.w_x + params.b)[1]
+
+
+_PLAIN = {"LSTM": _plain_lstm, "GRU": _plain_gru, "Elman": _plain_elman}
