@@ -11,11 +11,19 @@ from jax import lax
 Array = jax.Array
 
 
-def block_size(time: int, rows: int, keep_carries: bool) -> int:
-    """Steps in a block: some 512 rows of a product, about √T where only borders are kept; a divisor of T if one is near."""
-    wanted = max(4, 512 // max(rows, 1))
-    if not keep_carries:
-        wanted = max(wanted, math.isqrt(time))
+ROWS = 1024
+NUMBERS = 2**18
+
+
+def block_size(time: int, batch: int, width: int, keep_carries: bool) -> int:
+    """Steps in a block.
+
+    A block's products, `[steps * batch, width]`, should be tall enough to be fast (at most `ROWS`) and small enough to stay in a
+    cache (at most `NUMBERS`). Where only carries at borders are kept, blocks are about √T, so that both kinds are few.
+    A divisor of T is taken if one is near, for a shorter last block is compiled by itself.
+    """
+    rows = min(ROWS, NUMBERS // max(width, 1))
+    wanted = max(4, rows // max(batch, 1), 0 if keep_carries else math.isqrt(time))
     if wanted >= time:
         return time
     near = [k for k in range(wanted, 2 * wanted) if time % k == 0] + [k for k in range(wanted, wanted // 2, -1) if time % k == 0]

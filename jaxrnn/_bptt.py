@@ -90,14 +90,16 @@ def _plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, rever
     step = guarded_step(cell, tuple(input_shape), first.dtype)
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
     us = (cell.project(params, x), flags_t)
+    seam = _seam.inspect(lambda params, carry, us, affine: step(params, carry, *us, affine), params, carry, us)
+    rows = math.prod(input_shape[: len(input_shape) - cell.feature_axes])
     return Plan(
         cell=cell,
-        seam=_seam.inspect(lambda params, carry, us, affine: step(params, carry, *us, affine), params, carry, us),
+        seam=seam,
         projected=_seam.param_use(cell.project, params, x),
         input_shape=tuple(input_shape),
         dtype=first.dtype,
         reverse=reverse,
-        block=block_size(time, math.prod(input_shape[: len(input_shape) - cell.feature_axes]), keep_carries),
+        block=block_size(time, rows, sum(seam.widths), keep_carries),
         keep_carries=keep_carries,
     )
 
@@ -286,24 +288,31 @@ class _BackwardBlock:
         direct = sorted(seam.direct_inputs & {*float_positions((us, flags))})
         direct_theta = sorted(seam.direct_params & {*self.asked.params})
 
-        def pull(before: Carry, u: Any, flags: Flags, sums: Any, dafter: list[Array], dy: Any) -> Any:
-            def step(before_floats: list[Array], u_direct: list[Array], sums: Any) -> tuple[list[Array], Any]:
-                replay = _seam.replayer(seam, sums, self.transposes)
-                full = put(before, float_positions(before), before_floats)
-                after, y = plan.step(params, full, put(u, direct, u_direct), flags, replay)
-                return floats(after), y
+        def linearize(before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[Callable[..., Any], list[Callable[..., Any]]]:
+            """The derivative of one step, its products given: of its results, and of the operand of each product."""
 
-            (_, y), pull_step = jax.vjp(step, floats(before), pick(u, direct), sums)
-            return pull_step((dafter, jax.tree.map(jnp.zeros_like, y) if dy is None else dy))
+            def replay(before_floats: list[Array], u_direct: list[Array], sums: Any) -> tuple[Any, list[Array]]:
+                return self._replay(params, put(before, float_positions(before), before_floats), put(u, direct, u_direct), flags, sums)
+
+            at = (floats(before), pick(u, direct), sums)
+            of_results = jax.vjp(lambda *at: replay(*at)[0], *at)[1]
+            of_operands = [jax.vjp(lambda *at, j=j: replay(*at)[1][j], *at)[1] for j in range(len(sums))]
+            return of_results, of_operands
 
         def body(dcarry: list[Array], inputs: Any) -> tuple[list[Array], Any]:
-            before, u, flags, sums, dy = inputs
-            dbefore, du, dsums = pull(before, u, flags, sums, dcarry, dy)
-            return dbefore, ([_seam.join(d) for d in dsums], du, dcarry if direct_theta else None)
+            at, dy = inputs
+            of_results, of_operands = linearize(*at)
+            total = of_results((dcarry, dy))
+            deltas: list[Any] = [None] * len(sums)
+            for j in reversed(range(len(sums))):  # a product reaches later operands alone
+                deltas[j] = _seam.join(total[2][j])
+                total = jax.tree.map(jnp.add, total, of_operands[j](self.transposes[j](deltas[j])))
+            dbefore, du, _ = total
+            return dbefore, (deltas, du, dcarry if direct_theta else None)
 
-        first, (deltas, du_direct, dafter) = lax.scan(
-            body, dcarry, (before, us, flags, sums, dys), length=steps_in(xs), reverse=not plan.reverse
-        )
+        if dys is None:
+            dys = _zeros_like(jax.eval_shape(lambda *at: jax.vmap(partial(self._replay, params))(*at)[0][1], before, us, flags, sums))
+        first, (deltas, du_direct, dafter) = lax.scan(body, dcarry, ((before, us, flags, sums), dys), length=steps_in(xs), reverse=not plan.reverse)
 
         # 3. the gradients
         dws = {
@@ -325,28 +334,30 @@ class _BackwardBlock:
         dtheta: dict[int, Array] = {}
         gains = [(project_theta, dtheta_project), (free_theta, dtheta_parts)]
         if direct_theta:
-            gains.append((direct_theta, self._pointwise(direct_theta, before, us, flags, sums, dafter, dys)))
+            gains.append((direct_theta, self._pointwise(direct_theta, before, us, flags, sums, dafter, dys, deltas)))
         for positions, grads in gains:
             for i, grad in zip(positions, grads, strict=True):
                 grad = grad.astype(wide(grad))
                 dtheta[i] = dtheta[i] + grad if i in dtheta else grad
         return first, (dws, dtheta), dxs
 
-    def _pointwise(self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any) -> list[Array]:
+    def _replay(self, params: Params, before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[Any, list[Array]]:
+        """The floating results of one step whose products are given, and the operands of those products."""
+        operands: list[Array] = []
+        after, y = self.plan.step(params, before, u, flags, _seam.replayer(self.plan.seam, sums, operands))
+        return (floats(after), y), operands
+
+    def _pointwise(
+        self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any, deltas: list[Array]
+    ) -> list[Array]:
         """The gradient of parameters that the step uses pointwise; the cotangents are known, so nothing is sequential."""
-        plan, params = self.plan, self.params
 
-        def steps(theta: list[Array]) -> tuple[list[Array], Any]:
-            full = put(params, positions, theta)
+        def steps(theta: list[Array]) -> Any:
+            return jax.vmap(partial(self._replay, put(self.params, positions, theta)))(before, us, flags, sums)
 
-            def one(before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[list[Array], Any]:
-                after, y = plan.step(full, before, u, flags, _seam.replayer(plan.seam, sums, self.transposes))
-                return floats(after), y
-
-            return jax.vmap(one)(before, us, flags, sums)
-
-        (_, ys), pull = jax.vjp(steps, pick(params, positions))
-        return pull((dafter, jax.tree.map(jnp.zeros_like, ys) if dys is None else dys))[0]
+        _, pull = jax.vjp(steps, pick(self.params, positions))
+        doperands = [transpose(delta) for transpose, delta in zip(self.transposes, deltas, strict=True)]
+        return pull(((dafter, dys), doperands))[0]
 
 
 _run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
@@ -390,6 +401,10 @@ def _cut_flat(u: tuple[Array, ...] | None, deltas: Array) -> list[Array]:
     """`cut_like` by way of one flat batch: the projection's derivative, which joins the parts again, then finds nothing to do."""
     pieces = cut_like(u, deltas.reshape(-1, deltas.shape[-1]))
     return [piece.reshape(*deltas.shape[:-1], piece.shape[-1]) for piece in pieces]
+
+
+def _zeros_like(forms: Any) -> Any:
+    return jax.tree.map(lambda form: jnp.zeros(form.shape, form.dtype), forms)
 
 
 def _instantiate(leaf: Any) -> Array:

@@ -45,6 +45,7 @@ class Seam:
     """
 
     weights: tuple[frozenset[int], ...]  # for each call: the parameters that its weight depends on
+    widths: tuple[int, ...]  # for each call: the size of its product's last axis
     free: tuple[tuple[bool, ...], ...]  # for each call: which of its parts are free
     free_params: frozenset[int]  # the parameters that free parts depend on
     direct_params: frozenset[int]  # the parameters that are used in any other way
@@ -61,41 +62,21 @@ def recorder(calls: list[Call]) -> Callable[..., Any]:
     return affine
 
 
-def replayer(seam: Seam, sums: list[tuple[Array, ...]], transposes: list[Callable[[Array], Array]]) -> Callable[..., Any]:
-    """An `affine` that returns what was computed before, one product per call.
+def replayer(seam: Seam, sums: list[tuple[Array, ...]], operands: list[Array]) -> Callable[..., Any]:
+    """An `affine` that returns what was computed before, one product per call, and collects the operands.
 
-    `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product alone if not. To a derivative
-    it is the product that it stands for: `transposes[j]`, a callable pytree, takes its cotangent to that of the operand.
+    `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product alone if not.
     """
-    calls = iter(range(len(sums)))
 
     def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
         del w, linear
-        j = next(calls)
-        known = _known(h, sums[j], transposes[j])
+        j = len(operands)
+        operands.append(h)
         if u is None:
-            return known[0]
-        return tuple(k if free else part + k for part, k, free in zip(u, known, seam.free[j], strict=True))
+            return sums[j][0]
+        return tuple(known if free else part + known for part, known, free in zip(u, sums[j], seam.free[j], strict=True))
 
     return affine
-
-
-@jax.custom_vjp
-def _known(h: Array, sums: tuple[Array, ...], transpose: Callable[[Array], Array]) -> tuple[Array, ...]:
-    del h, transpose
-    return sums
-
-
-def _known_forward(h: Array, sums: tuple[Array, ...], transpose: Callable[[Array], Array]) -> tuple[tuple[Array, ...], Any]:
-    return sums, (jnp.zeros((), h.dtype), transpose)
-
-
-def _known_backward(kept: Any, cotangents: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...], None]:
-    like, transpose = kept
-    return transpose(join(cotangents)).astype(like.dtype), cotangents, None
-
-
-_known.defvjp(_known_forward, _known_backward)
 
 
 def join(parts: tuple[Array, ...]) -> Array:
@@ -167,6 +148,7 @@ def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
         rest |= reached(h).union(*(reached(part) for part in marked if part not in free))
     return Seam(
         weights=tuple(weights),
+        widths=tuple(product.aval.shape[-1] for _, _, product, *_ in calls),
         free=tuple(tuple(part in free for part in marked) or (False,) for *_, marked in calls),
         free_params=positions("params", frozenset().union(*free.values())),
         direct_params=positions("params", rest),
