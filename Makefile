@@ -42,7 +42,7 @@ torch-test: .venv/.installed-test
 
 examples: .venv/.installed-examples
 	rm -rf runs/smoke
-	$(BIN)/python examples/char_lm.py --cell gru --hidden 32 --steps 20 --out runs/smoke/char_lm
+	$(BIN)/python examples/char_lm.py --cell GRU --hidden 32 --steps 20 --out runs/smoke/char_lm
 	$(BIN)/python examples/sample.py runs/smoke/char_lm/weights.safetensors --length 80
 
 clean:

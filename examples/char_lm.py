@@ -49,11 +49,11 @@ class Options:
     """Units per layer."""
     layers: int = 1
     """How many layers of that cell."""
-    steps: int = 1000
+    steps: int = 1200
     """Training steps, each one update."""
     batch: int = 64
     """Parallel streams of text."""
-    chunk: int = 128
+    chunk: int = 64
     """Characters of each stream per step: how far gradients reach back."""
     text: Path | None = None
     """A UTF-8 text of your own, whose final tenth is held out; otherwise the plays, of which every tenth is."""

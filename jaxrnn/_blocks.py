@@ -18,12 +18,14 @@ NUMBERS = 2**18
 def block_size(time: int, batch: int, width: int, keep_carries: bool) -> int:
     """Steps in a block.
 
-    A block's products, `[steps * batch, width]`, should be tall enough to be fast (at most `ROWS`) and small enough to stay in a
-    cache (at most `NUMBERS`). Where only carries at borders are kept, blocks are about √T, so that both kinds are few.
-    A divisor of T is taken if one is near, for a shorter last block is compiled by itself.
+    A block's products, `[steps * batch, width]`, should be tall enough to be fast (at most `ROWS`), small enough to stay in a cache
+    (at most `NUMBERS`), and take little memory beside the carries of all steps (at most an eighth of T). Where only carries at
+    borders are kept, blocks are about √T, so that both are few. A divisor of T is taken if one is near, for a shorter last block
+    is compiled by itself.
     """
     rows = min(ROWS, NUMBERS // max(width, 1))
-    wanted = max(4, rows // max(batch, 1), 0 if keep_carries else math.isqrt(time))
+    wanted = min(rows // max(batch, 1), time // 8) if keep_carries else max(rows // max(batch, 1), math.isqrt(time))
+    wanted = max(4, wanted)
     if wanted >= time:
         return time
     near = [k for k in range(wanted, 2 * wanted) if time % k == 0] + [k for k in range(wanted, wanted // 2, -1) if time % k == 0]

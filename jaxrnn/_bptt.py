@@ -312,7 +312,9 @@ class _BackwardBlock:
 
         if dys is None:
             dys = _zeros_like(jax.eval_shape(lambda *at: jax.vmap(partial(self._replay, params))(*at)[0][1], before, us, flags, sums))
-        first, (deltas, du_direct, dafter) = lax.scan(body, dcarry, ((before, us, flags, sums), dys), length=steps_in(xs), reverse=not plan.reverse)
+        first, (deltas, du_direct, dafter) = lax.scan(
+            body, dcarry, ((before, us, flags, sums), dys), length=steps_in(xs), reverse=not plan.reverse
+        )
 
         # 3. the gradients
         dws = {

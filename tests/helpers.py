@@ -51,7 +51,6 @@ each_driver = pytest.mark.parametrize("driver", list(DRIVERS.values()), ids=list
 both_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 _WALKS = [
-    ("bptt", False),
     ("bptt_in_blocks", False),
     ("bptt_in_blocks", True),
     ("checkpointed_in_blocks", True),

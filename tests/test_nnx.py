@@ -204,9 +204,7 @@ class Clash(Leaky):
 def test_mistakes_in_building():
     with pytest.raises(ValueError, match="LSTM: in_features is 0, expected a positive integer"):
         RNN(CELLS["lstm"], 0, rngs=nnx.Rngs(0))
-    with pytest.raises(
-        TypeError, match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is a int, expected a flax\.nnx\.Rngs such as nnx\.Rngs\(0\)"
-    ):
+    with pytest.raises(TypeError, match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is a int, expected a flax\.nnx\.Rngs such as nnx\.Rngs\(0\)"):
         RNN(CELLS["lstm"], IN, rngs=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"jaxrnn\.nnx\.RNNCell\(Clash\): parameter 'cell' has the name of an attribute"):
         RNNCell(Clash(), IN, rngs=nnx.Rngs(0))

@@ -90,8 +90,8 @@ class LSTM(Cell):
 
     def initial_carry(self, params: LSTMParams, input_shape: tuple[int, ...]) -> LSTMCarry:
         """`h = c = 0`."""
-        zeros = jnp.zeros((*input_shape[:-1], self.hidden), _numerics.wide(params.w_h))
-        return LSTMCarry(h=zeros, c=zeros)
+        shape, dtype = (*input_shape[:-1], self.hidden), _numerics.wide(params.w_h)
+        return LSTMCarry(h=jnp.zeros(shape, dtype), c=jnp.zeros(shape, dtype))  # two buffers, so that a carry can be donated
 
     def project(self, params: LSTMParams, xs: Array) -> tuple[Array, ...]:
         """`x W_x + b`, one array per gate."""

@@ -1,0 +1,91 @@
+"""`python -m benchmarks`: check that all sides agree, time them, print a table, write JSON and pictures."""
+
+import contextlib
+import dataclasses
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import tyro
+
+from benchmarks import agreement, experiments, pictures, record, report
+from benchmarks.peers import OPPONENTS
+from benchmarks.plan import CELLS, PARTS, SHAPES, Plan, Shape, quick
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Measure jaxrnn beside the other libraries that are installed, on this machine.
+
+    All sides get the same weights and must agree before they are timed. A complete run writes RESULTS/cpu.json (named after the
+    device) and its pictures; one that is restricted in any way writes cpu-partial.json.
+    """
+
+    cells: tuple[str, ...] = tuple(CELLS)
+    """Which cells."""
+    shapes: tuple[str, ...] = tuple(shape.label for shape in SHAPES)
+    """Sizes of the comparison with peers: BATCHxTIMExINxHIDDEN ..."""
+    against: tuple[str, ...] = OPPONENTS
+    """Which opponents; those that are not installed are skipped."""
+    parts: tuple[Literal["peers", "sweeps", "unrolled", "long"], ...] = PARTS
+    """peers: the comparison; sweeps: time and memory against each size; unrolled: scan and the Python loop; long: long sequences."""
+    quick: bool = False
+    """Tiny sizes and few rounds: does everything work? Under a minute; its numbers mean little."""
+    out: Path = record.RESULTS
+    """The folder for JSON and pictures."""
+
+    def __post_init__(self) -> None:
+        for word, given, known in (("cell", self.cells, CELLS), ("opponent", self.against, OPPONENTS)):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"no {word} is called {name!r}; there are {', '.join(known)}")
+        for shape in self.shapes:
+            Shape.parse(shape)
+
+    @property
+    def partial(self) -> bool:
+        """Whether anything is left out."""
+        return dataclasses.replace(self, out=record.RESULTS) != Options()
+
+    def plan(self) -> Plan:
+        """What to measure."""
+        shapes = tuple(Shape.parse(shape) for shape in self.shapes)
+        plan = Plan(cells=self.cells, shapes=shapes, against=self.against, parts=self.parts)
+        return quick(plan) if self.quick else plan
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    options = _parse(argv)
+    if isinstance(options, int):
+        return options
+    start = time.perf_counter()
+    try:
+        parts = experiments.run(options.plan())
+    except agreement.Disagreement as disagreement:
+        print(f"error: {disagreement}", file=sys.stderr)
+        return 1
+    result: dict[str, Any] = {**record.describe(), "seconds": round(time.perf_counter() - start, 1), **parts}
+    name = jax.default_backend() + ("-partial" if options.partial else "")
+    record.write(options.out / f"{name}.json", result)
+    drawn = pictures.draw(result, options.out, name)
+    print(report.full_report(result))
+    print("\nwritten in", f"{result['seconds']:.0f} s:", *[options.out / f"{name}.json", *drawn])
+    return 0
+
+
+def _parse(argv: list[str] | None) -> Options | int:
+    """The options, or an exit status; what is wrong is said in one line."""
+    console = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(console):
+            return tyro.cli(Options, args=argv, prog="python -m benchmarks", config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stopped:
+        if stopped.code in (0, None):
+            return 0
+        words = [line.strip("│╭╮╰╯─ ") for line in console.getvalue().splitlines()]
+        print("error:", " ".join(word for word in words if word), file=sys.stderr)
+        return 2

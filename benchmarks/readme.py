@@ -1,0 +1,86 @@
+"""Write the README's performance section from the recorded results: `python -m benchmarks.readme [--check]`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record, report
+from benchmarks.summary import LEANER, METRICS, cells_of, summarise
+
+Record = dict[str, Any]
+README = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- performance -->", "<!-- /performance -->"
+PICTURES = {
+    "sweeps": "time and memory of a training step against time steps, batch and hidden size",
+    "unrolled": "run time, compile time and program size of scan and of the unrolled loop",
+    "growth": "time per step, memory and compile time of long sequences",
+}
+
+
+def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results") -> str:
+    """The section's text; nothing in it is typed by hand but the words around the numbers."""
+    rows = result["peers"]
+    texts = [
+        f"Measured on {report.device_line(result)}.",
+        "One training step (outputs, and the gradients of parameters and inputs of one layer, float32), all sides in one process, "
+        "taking turns, with the same weights, after they were seen to agree; the fastest round counts. The geometric mean over "
+        f"{len({str(row['shape']) for row in rows})} shapes, the worst shape in brackets:",
+        _summary(rows),
+        "“Fastest JAX peer” is, for each shape anew, the fastest of Flax linen, Flax nnx, Haiku, Equinox, Keras and plain "
+        "`lax.scan`, on one device as jaxrnn is. PyTorch uses all cores, and there jaxrnn may split the batch over two CPU "
+        "devices. Haiku's GRU resets before the product.",
+        f"<details><summary>Every shape</summary>\n\n{report.peers_table(rows)}\n\n</details>",
+    ]
+    if result.get("long"):
+        texts += ["A long sequence:", report.long_table(result["long"])]
+    texts += [f"![{about}]({folder}/{name}-{part}.png)" for part, about in PICTURES.items() if result.get(part)]
+    texts += ["`make bench` measures this on your machine."]
+    return "\n\n".join(texts)
+
+
+def _summary(rows: list[Record]) -> str:
+    groups = {cell: [row for row in rows if row["cell"] == cell] for cell in cells_of(rows)} | {"all": rows}
+    body = []
+    for metric, meaning in METRICS.items():
+        summaries = [summarise(group, metric) for group in groups.values()]
+        unit = "" if metric in LEANER else "×"
+        if any(summaries):
+            cells = [f"{found.mean:.2f}{unit} ({found.worst:.2f})" if found else report.NONE for found in summaries]
+            body.append([meaning, *cells])
+    return report.table(["", *groups], body)
+
+
+def updated(text: str, new: str) -> str:
+    """The README with its section replaced.
+
+    Raises:
+        ValueError: the markers are not there, once each and in order.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end or START in rest or END in after:
+        raise ValueError(f"the README needs {START} and then {END}, once each")
+    return f"{before}{START}\n\n{new}\n\n{END}{after}"
+
+
+def main(argv: list[str], readme: Path = README, results: Path = record.RESULTS / "cpu.json") -> int:
+    """Write the section, or with `--check` fail if it is not what the results say."""
+    if argv not in ([], ["--check"]):
+        print("usage: python -m benchmarks.readme [--check]", file=sys.stderr)
+        return 2
+    try:
+        old = readme.read_text(encoding="utf-8")
+        new = updated(old, section(record.read(results), results.stem))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if argv and new != old:
+        print(f"{readme.name}: the performance section is not what {results.name} says; run python -m benchmarks.readme")
+        return 1
+    if not argv:
+        readme.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

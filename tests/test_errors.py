@@ -1,0 +1,137 @@
+"""Every message names the cell and the argument, what was given, what was expected, and what to do."""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxrnn
+from jaxrnn import GRU, LSTM, Bidirectional, Elman, Stack
+
+CELL = GRU(4)
+PARAMS = CELL.init(jax.random.key(0), 3)
+XS = jnp.ones((5, 2, 3))
+VERBS = [jaxrnn.scan, jaxrnn.unroll, jaxrnn.trajectory]
+each_verb = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
+
+
+def says(kind: type[Exception], *parts: str) -> Any:
+    """An error of this kind whose message holds all parts, in order."""
+    return pytest.raises(kind, match="(?s)" + ".*".join(map(re.escape, parts)))
+
+
+@each_verb
+@pytest.mark.parametrize(
+    ("xs", "options", "kind", "parts"),
+    [
+        (XS.astype(int), {}, TypeError, ["GRU: xs has dtype int32", "expected floating", "one_hot"]),
+        (jnp.ones(3), {}, ValueError, ["GRU: xs has shape (3,)", "[time, *batch, features]", "jaxrnn.step"]),
+        ({}, {}, ValueError, ["GRU: xs holds no array", "[time, *batch, features]"]),
+        ((XS, jnp.ones(4)), {}, ValueError, ["GRU: the leaves of xs differ in their first axis", "(4,)", "(5,)"]),
+        (jnp.ones((5, 2, 7)), {}, ValueError, ["GRU: params.w_x has shape (3, 12)", "expected (7, 12)", "7 features"]),
+        (XS, {"lengths": [[5, 5]]}, ValueError, ["GRU: lengths has shape (1, 2)", "[*batch] = (2,)", "time-major"]),
+        (XS, {"lengths": [5.0, 5.0]}, TypeError, ["GRU: lengths has dtype float32", "expected integers"]),
+        (XS, {"mask": jnp.ones((2, 5), bool)}, ValueError, ["GRU: mask has shape (2, 5)", "[time, *batch] = (5, 2)"]),
+        (XS, {"mask": jnp.ones((5, 2))}, TypeError, ["GRU: mask has dtype float32", "expected bool", "mask != 0"]),
+        (XS, {"reset": jnp.ones((5, 2), int)}, TypeError, ["GRU: reset has dtype int32", "expected bool", "reset != 0"]),
+        (XS, {"carry": jnp.ones((3, 4))}, ValueError, ["GRU: carry has shape (3, 4)", "expected (2, 4)", "batch axes"]),
+        (XS, {"carry": (XS, XS)}, ValueError, ["GRU: carry has the structure", "expected", "initial_carry"]),
+        (XS, {"carry": jnp.ones((2, 4), int)}, TypeError, ["GRU: carry has dtype int32", "expected float32", "cast it"]),
+    ],
+    ids=lambda value: value[0][:40] if isinstance(value, list) else "",
+)
+def test_drivers_refuse(verb, xs, options, kind, parts):
+    with says(kind, *parts):
+        verb(CELL, PARAMS, xs, **options)
+
+
+def test_a_carry_that_would_lose_digits_is_refused(x64):
+    carry = jnp.ones((2, 4), jnp.float64)
+    with says(TypeError, "GRU: carry has dtype float64", "expected float32 or a narrower float", "lose digits"):
+        jaxrnn.scan(CELL, PARAMS, XS, carry)
+
+
+@each_verb
+def test_drivers_refuse_what_is_no_cell(verb):
+    with says(TypeError, f"jaxrnn.{verb.__name__}", "must be a jaxrnn.Cell", "the class GRU", "construct it first"):
+        verb(GRU, PARAMS, XS)
+    with says(TypeError, f"jaxrnn.{verb.__name__}", "got a str", "subclass jaxrnn.Cell"):
+        verb("gru", PARAMS, XS)
+
+
+def test_arguments_in_another_order_are_explained():
+    with says(ValueError, "GRU: params has the structure", "cell.init", "(cell, params, xs)"):
+        jaxrnn.scan(CELL, XS, PARAMS.w_x[None])
+
+
+def test_a_name_in_the_message_leads_into_a_stack():
+    cell = Stack([LSTM(4), GRU(5)])
+    params = cell.init(jax.random.key(0), 3)
+    with says(ValueError, "Stack: params[0].w_x has shape (3, 16)", "expected (8, 16)"):
+        jaxrnn.scan(cell, params, jnp.ones((5, 2, 8)))
+    carry = cell.initial_carry(params, (2, 3))
+    with says(ValueError, "Stack: carry[0].h has shape (7, 4)", "expected (2, 4)"):
+        jaxrnn.scan(cell, params, XS, (jaxrnn.LSTMCarry(jnp.ones((7, 4)), carry[0].c), carry[1]))
+
+
+def test_step_refuses():
+    carry = CELL.initial_carry(PARAMS, (2, 3))
+    with says(TypeError, "GRU: x has dtype int32", "one_hot"):
+        jaxrnn.step(CELL, PARAMS, carry, XS[0].astype(int))
+    with says(ValueError, "GRU: carry has shape (2, 4)", "expected (4,)"):
+        jaxrnn.step(CELL, PARAMS, carry, jnp.ones(3))
+    with says(ValueError, "GRU: x has shape ()", "[*batch, features]"):
+        jaxrnn.step(CELL, PARAMS, carry, jnp.ones(()))
+
+
+@pytest.mark.parametrize("cell", [Bidirectional(GRU(4)), Stack([Bidirectional(GRU(4)), GRU(4)])], ids=["itself", "in_a_stack"])
+def test_what_needs_the_future_has_no_step(cell):
+    params = cell.init(jax.random.key(0), 3)
+    with says(TypeError, "needs the whole sequence", "no single step", "jaxrnn.scan"):
+        jaxrnn.step(cell, params, cell.initial_carry(params, (2, 3)), XS[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "parts"),
+    [
+        (lambda: GRU(0), ValueError, ["GRU: hidden is 0", "positive integer"]),
+        (lambda: LSTM(2.5), ValueError, ["LSTM: hidden is 2.5", "positive integer"]),
+        (lambda: Elman(True), ValueError, ["Elman: hidden is True", "positive integer"]),
+        (lambda: GRU(4, reset="never"), ValueError, ["GRU: reset is 'never'", "['after', 'before']"]),
+        (lambda: Elman(4, activation="tan"), ValueError, ["activation 'tan' is unknown", "'tanh'", "callable"]),
+        (lambda: Elman(4, activation=3), TypeError, ["activation is 3", "expected a name"]),
+        (lambda: LSTM(4, w_h_init="ortho"), ValueError, ["initializer 'ortho' is unknown", "'orthogonal'", "callable"]),
+        (lambda: LSTM(4, b_init=0.0), TypeError, ["initializer is 0.0", "expected a name"]),
+        (lambda: jaxrnn.initializers.Chrono(2), ValueError, ["Chrono: longest is 2", "at least 3"]),
+        (lambda: Stack([]), ValueError, ["Stack: cells is empty", "at least one"]),
+        (lambda: Stack([GRU]), TypeError, ["Stack: cells holds the class GRU", "expected a jaxrnn.Cell"]),
+        (lambda: Stack([Bidirectional(GRU(4), merge=None), GRU(4)]), ValueError, ["merge=None", "two outputs"]),
+        (lambda: Bidirectional("gru"), TypeError, ["Bidirectional: forward holds a str"]),
+        (lambda: Bidirectional(GRU(4), 4), TypeError, ["Bidirectional: backward holds a int"]),
+        (lambda: Bidirectional(GRU(4), merge="max"), ValueError, ["Bidirectional: merge is 'max'", "'concat'"]),
+        (lambda: Bidirectional(GRU(4), GRU(5), merge="sum"), ValueError, ['merge="sum"', "one size", "(4, 5)", "concat"]),
+    ],
+    ids=lambda value: value[0][:40] if isinstance(value, list) else "",
+)
+def test_cells_refuse_when_they_are_built(build, kind, parts):
+    with says(kind, *parts):
+        build()
+
+
+def test_affine_refuses_parts_that_do_not_fit():
+    with says(ValueError, "affine", "[4, 4]", "12", "u=None"):
+        jaxrnn.affine((jnp.ones(4), jnp.ones(4)), jnp.ones(4), jnp.ones((4, 12)))
+
+
+def test_a_step_that_changes_its_carry_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Growing(GRU):
+        def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+            h, y = super().step(params, carry, u, affine)
+            return (h, h), y
+
+    with says(TypeError, "Growing.step was given the carry", "returned", "keeps its structure"):
+        jaxrnn.scan(Growing(4), PARAMS, XS)

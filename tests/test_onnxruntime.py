@@ -1,0 +1,102 @@
+"""ONNX Runtime as an oracle: its RNN, LSTM and GRU operators on random weights, states and lengths."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+
+TIME, BATCH, FEATURES, HIDDEN = 7, 4, 3, 5
+# our gate k stands at this place among ONNX's, which are i o f c, z r h and one
+ORDERS = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
+
+CASES = {
+    "rnn_tanh": ("RNN", {}, jaxrnn.Elman(HIDDEN)),
+    "rnn_relu": ("RNN", {"activations": ["Relu"]}, jaxrnn.Elman(HIDDEN, activation="relu")),
+    "lstm": ("LSTM", {}, jaxrnn.LSTM(HIDDEN)),
+    "gru_after": ("GRU", {"linear_before_reset": 1}, jaxrnn.GRU(HIDDEN)),
+    "gru_before": ("GRU", {"linear_before_reset": 0}, jaxrnn.GRU(HIDDEN, reset="before")),
+}
+
+
+def to_params(operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b: np.ndarray) -> Any:
+    """One direction of ONNX's `W [gates * hidden, in]`, `R [gates * hidden, hidden]`, `B [2 * gates * hidden]`."""
+    gates = len(ORDERS[operator])
+
+    def ordered(a: np.ndarray) -> np.ndarray:
+        return np.concatenate([a.reshape(gates, HIDDEN, -1)[k] for k in ORDERS[operator]])
+
+    w_x, w_h = jnp.asarray(ordered(w).T), jnp.asarray(ordered(r).T)
+    b_x, b_h = (jnp.asarray(ordered(half)[:, 0]) for half in np.split(b, 2))
+    if operator == "LSTM":
+        return jaxrnn.LSTMParams(w_x, w_h, b_x + b_h)
+    if operator == "RNN":
+        return jaxrnn.ElmanParams(w_x, w_h, b_x + b_h)
+    if isinstance(cell, jaxrnn.GRU) and cell.reset == "before":
+        return jaxrnn.GRUParams(w_x, w_h, b_x + b_h, None)
+    return jaxrnn.GRUParams(w_x, w_h, b_x + b_h.at[2 * HIDDEN :].set(0), b_h[2 * HIDDEN :])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
+def test_outputs_and_last_states_are_those_of_onnxruntime(case, direction, ragged):
+    operator, attributes, cell = CASES[case]
+    ways, gates = 1 + (direction == "bidirectional"), len(ORDERS[operator])
+    rng = np.random.default_rng(len(case))
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    feeds = {
+        "X": draw(TIME, BATCH, FEATURES),
+        "W": draw(ways, gates * HIDDEN, FEATURES),
+        "R": draw(ways, gates * HIDDEN, HIDDEN),
+        "B": draw(ways, 2 * gates * HIDDEN),
+        "sequence_lens": np.array([TIME, 3, 0, 5] if ragged else [TIME] * BATCH, np.int32),
+        "initial_h": draw(ways, BATCH, HIDDEN),
+    }
+    if operator == "LSTM":
+        feeds["initial_c"] = draw(ways, BATCH, HIDDEN)
+    if "activations" in attributes:
+        attributes = {"activations": attributes["activations"] * ways}
+    expected = run(operator, {**attributes, "direction": direction, "hidden_size": HIDDEN}, feeds, ways)
+
+    params = [to_params(operator, cell, feeds["W"][k], feeds["R"][k], feeds["B"][k]) for k in range(ways)]
+    states = [jnp.asarray(feeds[name]) for name in ("initial_h", "initial_c") if name in feeds]
+    carries = [jaxrnn.LSTMCarry(*(s[k] for s in states)) if operator == "LSTM" else states[0][k] for k in range(ways)]
+    options = {"lengths": feeds["sequence_lens"], "reverse": direction == "reverse"}
+    if ways == 2:
+        both = jaxrnn.Bidirectional(cell, merge=None)
+        carry, ys = jaxrnn.scan(
+            both, jaxrnn.BidirectionalParams(*params), feeds["X"], jaxrnn.BidirectionalCarry(*carries), lengths=options["lengths"]
+        )
+        ys, last = jnp.stack(ys, axis=1), [jnp.stack(leaves) for leaves in zip(*map(jax.tree.leaves, carry), strict=True)]
+    else:
+        carry, ys = jaxrnn.scan(cell, params[0], feeds["X"], carries[0], **options)
+        ys, last = ys[:, None], [leaf[None] for leaf in jax.tree.leaves(carry)]
+
+    np.testing.assert_allclose(ys, expected[0], atol=2e-6, rtol=1e-5)
+    empty = feeds["sequence_lens"] == 0  # there ONNX Runtime gives zeros, jaxrnn the carry that was passed
+    for got, want, start in zip(last, expected[1:], states, strict=True):
+        np.testing.assert_allclose(got[:, ~empty], want[:, ~empty], atol=2e-6, rtol=1e-5)
+        np.testing.assert_array_equal(got[:, empty], start[:, empty])
+
+
+def run(operator: str, attributes: dict[str, Any], feeds: dict[str, np.ndarray], ways: int) -> list[np.ndarray]:
+    """The operator alone, as a model of its own."""
+    outputs = ["Y", "Y_h", "Y_c"][: 3 if operator == "LSTM" else 2]
+    node = onnx.helper.make_node(operator, list(feeds), outputs, **attributes)
+    types = {name: onnx.TensorProto.INT32 if a.dtype == np.int32 else onnx.TensorProto.FLOAT for name, a in feeds.items()}
+    inputs = [onnx.helper.make_tensor_value_info(name, types[name], a.shape) for name, a in feeds.items()]
+    results = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
+    graph = onnx.helper.make_graph([node], "cell", inputs, results)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
