@@ -6,7 +6,7 @@ from typing import Any
 
 import jaxrnn
 from benchmarks import agreement
-from benchmarks.measure import Program, compiled, take_turns, training_step
+from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
 from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, absent
 from benchmarks.plan import PEER_CELLS, Plan, drawn_cells
 from benchmarks.sides import Missing, Problem, make_problem, scan_apply
@@ -35,14 +35,17 @@ def versus_peers(plan: Plan, names: list[str]) -> list[Record]:
 
 def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
     say(f"{problem.kind} {problem.shape.label}: compiling and comparing {len(names)} sides")
-    sides, programs, missing = {}, {}, {}
+    sides, pending, missing = {}, [], {}
     for name in names:
         try:
-            sides[name] = SIDES[name](problem)
-            programs[name] = sides[name].programs(problem)
+            side = SIDES[name](problem)
+            pending += side.programs(problem)
+            sides[name] = side
         except Missing as reason:
             missing[name] = str(reason)
             say(f"  {name}: left out, {reason}")
+    ready = compile_together(pending)
+    programs = dict(zip(sides, zip(ready[::2], ready[1::2], strict=True), strict=True))
     results = {name: side.results(problem, programs[name][0].call()) for name, side in sides.items()}
     agreement.check(problem, sides, results)
     del results

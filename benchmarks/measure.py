@@ -3,10 +3,12 @@
 import dataclasses
 import gc
 import math
+import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -23,27 +25,54 @@ class Program:
     """A compiled function with its arguments: call it and the result is there."""
 
     call: Call
-    compile_seconds: float = math.nan
+    compile_seconds: float | None = None
     temp_bytes: int | None = None
     program_bytes: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """What is known without running it."""
-        return {"compile_s": round(self.compile_seconds, 4), "temp_bytes": self.temp_bytes, "program_bytes": self.program_bytes}
+        return {"compile_s": self.compile_seconds, "temp_bytes": self.temp_bytes, "program_bytes": self.program_bytes}
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A function that is traced for its arguments, ready to be compiled."""
+
+    lowered: Any
+    args: tuple[Any, ...]
+
+    def compile(self) -> Program:
+        """Compile it, and time that."""
+        start = time.perf_counter()
+        executable = self.lowered.compile()
+        seconds = time.perf_counter() - start
+        memory = executable.memory_analysis()
+        return Program(
+            call=lambda: jax.block_until_ready(executable(*self.args)),
+            compile_seconds=round(seconds, 4),
+            temp_bytes=getattr(memory, "temp_size_in_bytes", None),
+            program_bytes=_program_bytes(executable),
+        )
+
+
+def traced(function: Callable[..., Any], *args: Any) -> Traced:
+    """Trace a function of arrays, which are passed as arguments: none becomes a constant of the program."""
+    return Traced(jax.jit(function).lower(*args), args)
 
 
 def compiled(function: Callable[..., Any], *args: Any) -> Program:
-    """Compile a function of arrays, which are passed as arguments: none becomes a constant of the program."""
-    start = time.perf_counter()
-    executable = jax.jit(function).lower(*args).compile()
-    seconds = time.perf_counter() - start
-    memory = executable.memory_analysis()
-    return Program(
-        call=lambda: jax.block_until_ready(executable(*args)),
-        compile_seconds=seconds,
-        temp_bytes=getattr(memory, "temp_size_in_bytes", None),
-        program_bytes=_program_bytes(executable),
-    )
+    """Trace and compile."""
+    return traced(function, *args).compile()
+
+
+def compile_together(programs: Sequence[Traced | Program]) -> list[Program]:
+    """Compile many at once, on all cores. How long each took is not kept, for they disturb each other."""
+
+    def finish(program: Traced | Program) -> Program:
+        return dataclasses.replace(program.compile(), compile_seconds=None) if isinstance(program, Traced) else program
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(finish, programs))
 
 
 def _program_bytes(executable: Any) -> int | None:

@@ -33,7 +33,7 @@ class Shape(NamedTuple):
 
 
 CELLS: dict[str, Callable[[int], Any]] = {"LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU, "Elman": jaxrnn.Elman}
-"""Every cell of the pictures, made from its hidden size. Add a cell here and it is drawn."""
+"""Every cell of the pictures, made from its hidden size. Add a cell here and it is swept and drawn."""
 
 PEER_CELLS = ("LSTM", "GRU", "Elman")
 """The cells that the other libraries have too."""

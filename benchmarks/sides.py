@@ -1,6 +1,6 @@
 """One side of a comparison: jaxrnn itself, or plain `lax.scan`; the other libraries are in `peers.py`.
 
-A side is a function `(weights, ys) -> ys` in its own layout of weights, and `convert`, which makes these weights from jaxrnn's
+A side is a function `(weights, xs) -> ys` in its own layout of weights, and `convert`, which makes these weights from jaxrnn's
 parameters. As `convert` is linear up to a constant, its transpose brings the side's gradients back to jaxrnn's layout, where all
 can be compared.
 """
@@ -17,8 +17,8 @@ from jax.nn import sigmoid
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxrnn
-from benchmarks.measure import Program, compiled, training_step
-from benchmarks.plan import CELLS, Shape
+from benchmarks.measure import Traced, traced, training_step
+from benchmarks.plan import CELLS, PEER_CELLS, Shape
 
 Array = jax.Array
 Apply = Callable[[Any, Any], Any]
@@ -47,15 +47,15 @@ class Results(NamedTuple):
     dxs: Any
 
 
-def make_problem(kind: str, shape: Shape, cell: jaxrnn.Cell | None = None) -> Problem:
+def make_problem(kind: str, shape: Shape) -> Problem:
     """Random parameters, inputs and cotangents. Biases are random too, or a wrong order of gates would pass in them.
 
     `b_hn` of the GRU alone is zero: nnx does not have it.
     """
-    cell = cell or CELLS[kind](shape.hidden)
+    cell = CELLS[kind](shape.hidden)
     k_params, k_b, k_x, k_y = jax.random.split(jax.random.key(0), 4)
     params = cell.init(k_params, shape.in_features)
-    if kind in ("LSTM", "GRU", "Elman"):
+    if kind in PEER_CELLS:
         params = params._replace(b=params.b + 0.1 * jax.random.normal(k_b, params.b.shape))
     xs = jax.random.normal(k_x, (shape.time, shape.batch, shape.in_features))
     dys = jax.random.normal(k_y, (shape.time, shape.batch, cell.out_features))
@@ -74,10 +74,10 @@ class JaxSide:
     place: Callable[[Any, bool], Any] = lambda array, batched: array
     """Puts an argument on its devices."""
 
-    def programs(self, problem: Problem) -> tuple[Program, Program]:
+    def programs(self, problem: Problem) -> tuple[Traced, Traced]:
         """The training step and the forward pass."""
         weights, xs, dys = self._arguments(problem)
-        return compiled(training_step(self.apply), weights, xs, dys), compiled(self.apply, weights, xs)
+        return traced(training_step(self.apply), weights, xs, dys), traced(self.apply, weights, xs)
 
     def results(self, problem: Problem, step_output: Any) -> Results:
         """What the training step gave, in jaxrnn's layout."""

@@ -99,7 +99,7 @@ def make_carry(spec: Spec, params: Any, xs: Any, seed: int = 2) -> Any:
     return perturb(spec.cell.initial_carry(params, one_step_shape(xs)), 0.5, seed)
 
 
-def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, np.ndarray]:
+def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, Any]:
     """Lengths (one of them 0, if there are several), a mask and resets, all at once."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(steps[0] // 2, steps[0] + 1, size=steps[1:])

@@ -94,7 +94,9 @@ def test_temporaries_are_a_fraction_of_those_of_autodiff(cell, gradient):
 
     def temporaries(gradient: str) -> int:
         compiled = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, gradient), (0, 1))).lower(params, xs).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
 
     limit = {"bptt": 0.6 if isinstance(cell, jaxrnn.Elman) else 0.45, "checkpointed": 0.35}[gradient]
     assert temporaries(gradient) <= limit * temporaries("autodiff")

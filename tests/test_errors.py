@@ -1,5 +1,7 @@
 """Every message names the cell and the argument, what was given, what was expected, and what to do."""
 
+# pyright: reportArgumentType=false  (wrong on purpose)
+
 import dataclasses
 import re
 from typing import Any

@@ -40,7 +40,7 @@ def test_every_initializer_works_in_short_floats(make, dtype, init):
 
 @each_cell
 def test_torch_uniform_has_torchs_bound(make):
-    options = {name: "torch_uniform" for name in ("w_x_init", "w_h_init", "b_init")}
+    options = dict.fromkeys(("w_x_init", "w_h_init", "b_init"), "torch_uniform")
     cell = make(HIDDEN, **options, **({"forget_bias": 0.0} if make is jaxrnn.LSTM else {}))
     params = cell.init(jax.random.key(0), FEATURES)
     for leaf in jax.tree.leaves(params):
