@@ -94,8 +94,7 @@ def unrolled(plan: Plan) -> list[Record]:
     """A training step and the forward pass by `scan` and by the Python loop, against T."""
     return [
         record
-        for kind in drawn_cells(plan)
-        if kind in PEER_CELLS
+        for kind in drawn_cells(plan, PEER_CELLS)
         for what in ("training", "forward")
         for record in _one_unrolling(kind, what, plan)
     ]
@@ -114,7 +113,7 @@ def _one_unrolling(kind: str, what: str, plan: Plan) -> list[Record]:
             driver: compiled(training_step(apply) if what == "training" else apply, *arguments) for driver, apply in applies.items()
         }
         records += _records(programs, plan.point_seconds, "driver", cell=kind, what=what, shape=problem.shape._asdict())
-        going = going and programs["unroll"].compile_seconds < plan.compile_limit
+        going = going and (programs["unroll"].compile_seconds or 0.0) < plan.compile_limit
     return records
 
 

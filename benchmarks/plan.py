@@ -1,7 +1,7 @@
 """What is measured: shapes, cells, sweeps, and how long it may take."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 import jaxrnn
@@ -83,9 +83,10 @@ class Plan:
     growth_base: Shape = GROWTH_BASE
 
 
-def drawn_cells(plan: Plan) -> tuple[str, ...]:
-    """The cells that are swept and unrolled."""
-    return plan.cells if plan.drawn is None else plan.cells[-plan.drawn :]
+def drawn_cells(plan: Plan, among: Container[str] = CELLS) -> list[str]:
+    """The cells that are swept or unrolled."""
+    cells = [cell for cell in plan.cells if cell in among]
+    return cells if plan.drawn is None else cells[-plan.drawn :]
 
 
 def quick(plan: Plan) -> Plan:
@@ -99,7 +100,7 @@ def quick(plan: Plan) -> Plan:
         point_seconds=0.05,
         base=Shape(4, 16, 16, 16),
         sweeps=(("time", (8, 32)), ("batch", (1,)), ("hidden", (8,))),
-        unrolled=(4, 8),
+        unrolled=(8,),
         long=Shape(4, 512, 16, 16),
         growth=(64,),
     )

@@ -24,8 +24,7 @@ def block_size(time: int, batch: int, width: int, keep_carries: bool) -> int:
     is compiled by itself.
     """
     rows = min(ROWS, NUMBERS // max(width, 1))
-    wanted = min(rows // max(batch, 1), time // 8) if keep_carries else max(rows // max(batch, 1), math.isqrt(time))
-    wanted = max(4, wanted)
+    wanted = max(4, min(rows // max(batch, 1), time // 8), 0 if keep_carries else math.isqrt(time))
     if wanted >= time:
         return time
     near = [k for k in range(wanted, 2 * wanted) if time % k == 0] + [k for k in range(wanted, wanted // 2, -1) if time % k == 0]

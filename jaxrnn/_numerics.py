@@ -22,7 +22,7 @@ def wide(*arrays: Any) -> jnp.dtype:
     dtype('float32')
     """
     floating = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
-    return jnp.result_type(jnp.float32, *floating)
+    return max((jnp.dtype(jnp.float32), *floating), key=lambda dtype: jnp.finfo(dtype).bits)  # also under strict promotion
 
 
 def promote(parameter: Array, like: Array) -> Array:
@@ -117,4 +117,4 @@ def varying_as(like: Any, tree: Any) -> Any:
 
 def _varying_axes(leaf: Any) -> frozenset[Any]:
     kind = jax.typeof(leaf)
-    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma  # the name until jax 0.9
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma

@@ -2,7 +2,8 @@
 
 import os
 
-# Nearly all the time of these tests is XLA's; without optimisation it compiles six times as fast. `XLA_FLAGS= pytest` tests what users run.
+# Nearly all the time of these tests is XLA's, which compiles six times as fast when it does not optimise.
+# `XLA_FLAGS= pytest` tests what users run.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",

@@ -13,6 +13,7 @@ from specs import Spec
 from user_cells import wide
 
 import jaxrnn
+from jaxrnn import _bptt, _scan
 
 Driver = Callable[..., tuple[Any, Any]]
 
@@ -27,13 +28,13 @@ def in_blocks(gradient: str) -> Driver:
     """`jaxrnn.scan` with blocks of time that are short enough for these tests to see their borders."""
 
     def loop(*args: Any) -> Any:
-        with mock.patch.object(jaxrnn._bptt, "block_size", lambda time, *_: min(BLOCK, time)):
-            return jaxrnn._scan._GRADIENTS[gradient](*args)
+        with mock.patch.object(_bptt, "block_size", lambda time, *_: min(BLOCK, time)):
+            return _scan._GRADIENTS[gradient](*args)
 
     def driver(
         cell: Any, params: Any, xs: Any, carry: Any = None, lengths: Any = None, mask: Any = None, reset: Any = None, reverse=False
     ) -> Any:
-        return jaxrnn._scan._drive("scan", loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+        return _scan._drive("scan", loop, cell, params, xs, carry, lengths, mask, reset, reverse)
 
     return driver
 

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -166,7 +167,7 @@ def reach(spec, reverse):
         lambda xs: sum(jnp.sum(jnp.sin(leaf[2])) for leaf in jax.tree.leaves(jaxrnn.scan(spec.cell, params, xs, reverse=reverse)[1]))
     )
     gradients = jax.tree.leaves(jax.jit(of_middle)(xs))
-    return sum(np.abs(np.asarray(leaf)).reshape(leaf.shape[0], -1).sum(axis=1) for leaf in gradients)
+    return np.sum([np.abs(np.asarray(leaf)).reshape(leaf.shape[0], -1).sum(axis=1) for leaf in gradients], axis=0)
 
 
 @pytest.mark.usefixtures("x64")
@@ -248,7 +249,7 @@ def test_no_batch_axis_equals_a_batch_of_one(spec):
     params, xs, flags = make_params(spec), make_xs(spec, (5,)), make_flags((5,))
     carry = make_carry(spec, params, xs)
     last, ys = jaxrnn.scan(spec.cell, params, xs, carry, **flags)
-    batched = {name: np.expand_dims(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
+    batched: dict[str, Any] = {name: np.expand_dims(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
     one = jaxrnn.scan(spec.cell, params, jax.tree.map(lambda a: a[:, None], xs), jax.tree.map(lambda a: a[None], carry), **batched)
     assert_close((jax.tree.map(lambda a: a[None], last), jax.tree.map(lambda a: a[:, None], ys)), one, 1e-12)
 

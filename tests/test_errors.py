@@ -1,6 +1,7 @@
 """Every message names the cell and the argument, what was given, what was expected, and what to do."""
 
-# pyright: reportArgumentType=false  (wrong on purpose)
+# The arguments here are wrong on purpose.
+# pyright: reportArgumentType=false
 
 import dataclasses
 import re

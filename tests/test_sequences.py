@@ -3,6 +3,8 @@
 `test_reference.py` holds every combination of them to an independent loop; here each is stated as the property that users rely on.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -234,7 +236,7 @@ def test_a_boundary_on_a_masked_step_is_pending(spec):
     carry, times = make_carry(spec, params, xs), np.arange(6)
 
     def run(masked, border, reverse):
-        flags = {"mask": ~np.isin(times, masked), "reset": np.isin(times, border)}
+        flags: dict[str, Any] = {"mask": ~np.isin(times, masked), "reset": np.isin(times, border)}
         return jaxrnn.scan(spec.cell, params, xs, carry, reverse=reverse, **flags)
 
     def piece(start, stop, carry, reverse):
