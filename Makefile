@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint doctest torch-test examples clean
+.PHONY: help demo test bench lint doctest torch-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
 	@echo "make test      run the tests"
+	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
 	@echo "make lint      ruff and pyright"
 	@echo "make doctest   run the examples in the docstrings"
 	@echo "make torch-test  compare with PyTorch (installs it)"
@@ -39,6 +40,11 @@ doctest: .venv/.installed-test
 torch-test: .venv/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pytest -n auto tests/test_torch.py
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.readme
 
 examples: .venv/.installed-examples
 	rm -rf runs/smoke

@@ -67,7 +67,7 @@ def draw_unrolled(rows: list[Record]) -> Any:
             axes.set_title(title)
     for axes in grid[-1]:
         axes.set_xlabel(f"time steps (batch {size['batch']}, hidden {size['hidden']})")
-    _legend(figure, cells_of(rows), {"scan": "-", "unrolled loop": "--"})
+    _legend(figure, cells_of(rows), {"scan": "-", "unrolled loop (until compiling takes too long)": "--"})
     return figure
 
 
@@ -114,7 +114,7 @@ def _grid(rows: int, columns: int) -> tuple[Any, Any]:
     for axes in grid.flat:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.title.set_fontsize(10)
+        axes.title.set_fontsize(9.5)
     return figure, grid
 
 

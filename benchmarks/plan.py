@@ -75,7 +75,7 @@ class Plan:
     )
     unrolled: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
     unrolled_base: Shape = UNROLLED_BASE
-    compile_limit: float = 5.0
+    compile_limit: float = 12.0
     """After a compilation of this many seconds the unrolled loop is not tried for longer T: for LSTM and GRU it takes XLA four
     times as long to compile the training step for twice the T."""
     long: Shape = LONG

@@ -20,6 +20,12 @@ class Flags(NamedTuple):
     valid: Array | None  # hold the carry and emit zeros where False
     restart: Array | None  # begin this step from the initial carry where True
 
+    def fresh(self) -> Array | None:
+        """Where the cell is given the initial carry: also at steps that are masked out, for their carry may be NaN."""
+        if self.valid is None or self.restart is None:
+            return self.restart if self.valid is None else ~self.valid
+        return self.restart | ~self.valid
+
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
@@ -84,9 +90,9 @@ def guarded_step(cell: Cell, input_shape: tuple[int, ...], dtype: Any) -> Callab
     """The cell's step with restarts before it and masking after it, emitting in `dtype`."""
 
     def step(params: Params, carry: Carry, u: Any, flags: Flags, affine: Affine) -> tuple[Carry, Any]:
-        if flags.restart is not None:
-            carry = select(flags.restart, cell.initial_carry(params, input_shape), carry)
-        after, y = cell.step(params, carry, u, affine)
+        fresh = flags.fresh()
+        start = carry if fresh is None else select(fresh, cell.initial_carry(params, input_shape), carry)
+        after, y = cell.step(params, start, u, affine)
         check_step_result(cell, carry, after)
         y = emit(y, dtype)
         if flags.valid is not None:

@@ -263,7 +263,7 @@ def test_help_is_readable(capsys):
         (b"", "is empty"),
         (b"To be\xff\xfe or not", "not UTF-8 text (byte 5)"),
         (b"too short", "too few characters: 9 to train on and 0 held out"),
-        (b"x" * 8000, "need at least 8,193"),
+        (b"x" * 4000, "need at least 4,097"),
         (None, "No such file"),
     ],
 )
