@@ -31,12 +31,19 @@ def x64():
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bring the tests of one spec together, so that one worker of pytest-xdist runs them and compiles their programs once."""
-
-    def spec(item: pytest.Item) -> str:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        return getattr(parameters.get("spec"), "id", "")
-
     order: dict[str, int] = {}
     for item in items:
-        order.setdefault(spec(item), len(order))
-    items.sort(key=lambda item: order[spec(item)])
+        order.setdefault(_group(item), len(order))
+    items.sort(key=lambda item: order[_group(item)])
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Let go of the programs of a spec after its tests: a process can map only so many pieces of compiled code."""
+    if nextitem is not None and _group(item) != _group(nextitem):
+        jax.clear_caches()
+
+
+def _group(item: pytest.Item) -> str:
+    """The spec of a test, or the file of one that has none."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return getattr(parameters.get("spec"), "id", item.path.name)
