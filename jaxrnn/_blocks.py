@@ -1,6 +1,6 @@
-"""Time in blocks: a loop over blocks whose body loops over the steps of one."""
+"""Loops over time in blocks, and over the steps of one."""
 
-import math
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,26 +9,6 @@ import jax.numpy as jnp
 from jax import lax
 
 Array = jax.Array
-
-
-ROWS = 1024
-NUMBERS = 2**18
-
-
-def block_size(time: int, batch: int, width: int, keep_carries: bool) -> int:
-    """Steps in a block.
-
-    A block's products, `[steps * batch, width]`, should be tall enough to be fast (at most `ROWS`), small enough to stay in a cache
-    (at most `NUMBERS`), and take little memory beside the carries of all steps (at most an eighth of T). Where only carries at
-    borders are kept, blocks are about √T, so that both are few. A divisor of T is taken if one is near, for a shorter last block
-    is compiled by itself.
-    """
-    rows = min(ROWS, NUMBERS // max(width, 1))
-    wanted = max(4, min(rows // max(batch, 1), time // 8), 0 if keep_carries else math.isqrt(time))
-    if wanted >= time:
-        return time
-    near = [k for k in range(wanted, 2 * wanted) if time % k == 0] + [k for k in range(wanted, wanted // 2, -1) if time % k == 0]
-    return near[0] if near else wanted
 
 
 def over_blocks(
@@ -50,7 +30,7 @@ def over_blocks(
             carry, per_step, per_block = body(carry, *inputs)
             return carry, (per_step, per_block)
 
-        carry, (per_step, per_block) = lax.scan(one, carry, (folded, numbered), length=whole, reverse=reverse)
+        carry, (per_step, per_block) = loop(one, carry, (folded, numbered), reverse)
         return carry, jax.tree.map(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), per_step), per_block
 
     def tail(carry: Any) -> tuple[Any, Any, Any]:
@@ -66,6 +46,30 @@ def over_blocks(
     if len(in_time) == 1:
         return carry, *in_time[0]
     return carry, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *in_time)
+
+
+def loop(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, reverse: bool) -> tuple[Any, Any]:
+    """`lax.scan` over arrays without axes of size one: for a batch of one, XLA would choose layouts that cost a copy of each."""
+    forms: list[Any] = []
+
+    def squeezed_body(carry: Any, squeezed: Any) -> tuple[Any, Any]:
+        inputs = jax.tree.map(lambda leaf, like: leaf.reshape(like.shape[1:]), squeezed, steps)
+        carry, outputs = body(carry, inputs)
+        forms[:] = [jax.tree.map(lambda leaf: _Shape(leaf.shape), outputs)]
+        return carry, jax.tree.map(_squeeze, outputs)
+
+    squeezed = jax.tree.map(lambda leaf: _squeeze(leaf, keep=1), steps)
+    carry, outputs = lax.scan(squeezed_body, carry, squeezed, length=steps_in(steps), reverse=reverse)
+    return carry, jax.tree.map(lambda leaf, form: leaf.reshape(leaf.shape[0], *form.shape), outputs, forms[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    shape: tuple[int, ...]
+
+
+def _squeeze(leaf: Array, keep: int = 0) -> Array:
+    return leaf.reshape(*leaf.shape[:keep], *(n for n in leaf.shape[keep:] if n != 1))
 
 
 def shift(start: Array, after: Array, reverse: bool) -> Array:

@@ -1,9 +1,11 @@
 """Back-propagation through time, generic over cells.
 
 `lax.scan`'s own derivative carries every weight gradient through the loop, adds one small product to it per step, and keeps all
-that a step computed. Here time is cut into blocks, and the forward pass keeps the carries alone. The backward pass of a block
+that a step computed. Here time is cut into blocks, and the forward pass keeps either the carries alone, or the sums in which the
+recurrent products end (`_plan.py` chooses). The backward pass of a block
 
-1. rebuilds the block's recurrent products with one large product each: the carries are known, so the step runs under `vmap`;
+1. rebuilds what is missing: products from carries, with one large product each, for the step can run under `vmap` once the carries are
+   known; or carries from sums, in a loop without products;
 2. walks the derivative of the step backwards with those products given, one product with the transposed weight per step;
 3. forms every weight gradient as one large product of operand and cotangent.
 
@@ -15,39 +17,30 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxrnn import _seam
-from jaxrnn._blocks import block_size, over_blocks, shift, steps_in
+from jaxrnn._blocks import loop, over_blocks, shift, steps_in
 from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._numerics import affine, cut_like, matmul, varying_as, wide
-from jaxrnn._seam import Call, Seam
-from jaxrnn._sequence import Flags, Walk, guarded_step
+from jaxrnn._numerics import cut_like, varying_as, wide
+from jaxrnn._plan import Kept, Plan, make_plan
+from jaxrnn._products import forward_product, transposed_product, weight_gradient
+from jaxrnn._seam import Call
+from jaxrnn._sequence import Flags, Walk
+from jaxrnn._shards import device_count, in_groups
 from jaxrnn._trees import float_positions, floats, is_float, only, pick, put
 
 Array = jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """All that is fixed when the engine is traced."""
+class Trace(NamedTuple):
+    """What is known of the steps of a block or of all time; None where it has to be rebuilt."""
 
-    cell: Cell
-    seam: Seam
-    projected: frozenset[int]  # the parameters that the projection uses
-    input_shape: tuple[int, ...]
-    dtype: Any
-    reverse: bool
-    block: int
-    keep_carries: bool  # every carry, or those at block borders alone
-
-    def step(self, *args: Any) -> tuple[Carry, Any]:
-        """The cell's step with restarts and masking."""
-        return guarded_step(self.cell, self.input_shape, self.dtype)(*args)
+    carries: Carry | None  # after each step
+    sums: list[tuple[Array, ...]] | None  # of each call of `affine`, as `_seam.keeper` collects them
 
 
 @jax.tree_util.register_static
@@ -59,7 +52,7 @@ class Asked:
     xs: tuple[int, ...]
 
 
-def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, keep_carries: bool) -> tuple[Carry, Any] | None:
+def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, checkpointed: bool) -> tuple[Carry, Any] | None:
     """Run a cell over time with the engine's derivative.
 
     None where `lax.scan` has to do it: there is no step, or the cell's step breaks the law of `affine`, of which a warning tells.
@@ -69,12 +62,11 @@ def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, keep_car
         return None
 
     def run(params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
-        return _run(_plan(cell, params, xs, carry, flags, walk.reverse, keep_carries), params, xs, carry, flags)
+        return _run(make_plan(cell, params, xs, carry, flags, walk.reverse, checkpointed), params, xs, carry, flags)
 
-    batched = first.ndim > 1 + cell.feature_axes
-    groups = math.gcd(_shards(first), first.shape[1]) if batched else 1
+    batch = first.shape[1] if first.ndim > 1 + cell.feature_axes else 1
     try:
-        return run(params, xs, carry, walk.flags()) if groups == 1 else _in_groups(groups, run, params, xs, carry, walk.flags())
+        return in_groups(math.gcd(device_count(first), batch), run, params, xs, carry, walk.flags())
     except _seam.LawBrokenError as broken:
         warnings.warn(
             f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is slower and needs more memory. "
@@ -84,57 +76,9 @@ def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, keep_car
         return None
 
 
-def _plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, reverse: bool, keep_carries: bool) -> Plan:
-    first = jax.tree.leaves(xs)[0]
-    time, *input_shape = first.shape
-    step = guarded_step(cell, tuple(input_shape), first.dtype)
-    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
-    us = (cell.project(params, x), flags_t)
-    seam = _seam.inspect(lambda params, carry, us, affine: step(params, carry, *us, affine), params, carry, us)
-    rows = math.prod(input_shape[: len(input_shape) - cell.feature_axes])
-    return Plan(
-        cell=cell,
-        seam=seam,
-        projected=_seam.param_use(cell.project, params, x),
-        input_shape=tuple(input_shape),
-        dtype=first.dtype,
-        reverse=reverse,
-        block=block_size(time, rows, sum(seam.widths), keep_carries),
-        keep_carries=keep_carries,
-    )
-
-
-def _shards(array: Array) -> int:
-    """Over how many devices the compiler may split this array, as far as its type or the mesh in use tells."""
-    mesh = jax.typeof(array).sharding.mesh
-    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
-    sizes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    return math.prod(size for size, kind in sizes if kind == jax.sharding.AxisType.Auto)
-
-
-def _in_groups(groups: int, run: Callable[..., Any], params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
-    """Run groups of the batch side by side, each with a copy of the parameters.
-
-    With one group per device, a weight gradient stays on its device until the transpose of the copy sums it, once: summed over
-    the whole batch, every block would need a sum over devices inside the loop.
-    """
-
-    def fold(leaf: Array, axis: int) -> Array:
-        return leaf.reshape(*leaf.shape[:axis], groups, -1, *leaf.shape[axis + 1 :])
-
-    def unfold(leaf: Array, axis: int) -> Array:
-        return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
-
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (groups, *leaf.shape)), params)
-    xs, flags = jax.tree.map(lambda leaf: fold(leaf, 1), (xs, flags))
-    carry = jax.tree.map(lambda leaf: fold(leaf, 0), carry)
-    carry, ys = jax.vmap(run, in_axes=(0, 1, 0, 1), out_axes=(0, 1))(copies, xs, carry, flags)
-    return jax.tree.map(lambda leaf: unfold(leaf, 0), carry), jax.tree.map(lambda leaf: unfold(leaf, 1), ys)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
-    carry, ys, _, _ = _forward(plan, params, xs, carry, flags, keep_carries=False)
+    carry, ys, _, _ = _forward(plan, params, xs, carry, flags, "nothing")
     return carry, ys
 
 
@@ -146,59 +90,62 @@ def _run_forward(plan: Plan, *primals: Any) -> tuple[tuple[Carry, Any], Any]:
         return tuple(i for i, leaf in leaves if leaf.perturbed and is_float(leaf.value))
 
     asked = Asked(perturbed(primals[0]), perturbed(primals[1]))
-    last, ys, after, starts = _forward(plan, params, xs, carry, flags, plan.keep_carries)
-    return (last, ys), (asked, params, xs, flags, after, starts)
+    last, ys, trace, starts = _forward(plan, params, xs, carry, flags, plan.kept)
+    return (last, ys), (asked, params, xs, flags, trace, starts)
 
 
-def _forward(
-    plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags, keep_carries: bool
-) -> tuple[Carry, Any, Carry | None, Carry]:
-    """The last carry, all outputs, the carry after each step if they are to be kept, and the one before each block."""
+def _forward(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags, kept: Kept) -> tuple[Carry, Any, Trace, Carry]:
+    """The last carry, all outputs, what is kept of all steps, and the carry before each block."""
+
+    products = [forward_product(call) for call in _calls(plan, params, xs, carry, flags)]
 
     def block(carry: Carry, steps: Any, _: None) -> tuple[Carry, Any, Any]:
         xs, flags = steps
-        last, ys, after = _forward_block(plan, params, xs, flags, carry, keep_carries)
-        return last, (ys, after), carry
+        last, ys, trace = _forward_block(plan, params, products, _project(plan, params, xs), flags, carry, kept)
+        return last, (ys, trace), carry
 
-    carry, (ys, after), starts = over_blocks(block, carry, (xs, flags), None, plan.block, plan.reverse)
-    return carry, ys, after, starts
+    carry, (ys, trace), starts = over_blocks(block, carry, (xs, flags), None, plan.block, plan.reverse)
+    return carry, ys, trace, starts
 
 
 def _forward_block(
-    plan: Plan, params: Params, xs: Any, flags: Flags, carry: Carry, keep_carries: bool
-) -> tuple[Carry, Any, Carry | None]:
+    plan: Plan, params: Params, products: list[Callable[[Array], Array]], us: Any, flags: Flags, carry: Carry, kept: Kept
+) -> tuple[Carry, Any, Trace]:
     same: list[int] = []
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-        carry, y = plan.step(params, carry, *inputs, affine)
-        if not keep_carries:
-            return carry, (y, None)
-        same[:] = [i for i, leaf in enumerate(jax.tree.leaves(carry)) if leaf is y][:1]  # often y is h: store it once
-        return carry, (None if same else y, carry)
+        sums: list[tuple[Array, ...]] = []
+        carry, y = plan.step(params, carry, *inputs, _seam.keeper(plan.seam, products, sums))
+        if kept in ("carries", "all"):
+            same[:] = [i for i, leaf in enumerate(jax.tree.leaves(carry)) if leaf is y][:1]  # often y is h: store it once
+        trace = Trace(carry if kept in ("carries", "all") else None, sums if kept in ("sums", "all") else None)
+        return carry, (None if same else y, trace)
 
-    us = _project(plan, params, xs)
-    carry, (ys, after) = lax.scan(body, carry, (us, flags), length=steps_in(xs), reverse=plan.reverse)
-    return carry, jax.tree.leaves(after)[same[0]] if same else ys, after
+    carry, (ys, trace) = loop(body, carry, (us, flags), plan.reverse)
+    return carry, jax.tree.leaves(trace.carries)[same[0]] if same else ys, trace
+
+
+def _calls(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> list[Call]:
+    """The calls of `affine` in the first step: of their values the weights alone are used, the compiler drops the rest."""
+    calls: list[Call] = []
+    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
+    plan.step(params, carry, plan.cell.project(params, x), flags_t, _seam.recorder(calls))
+    return calls
 
 
 def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, None]:
-    asked, params, xs, flags, after, starts = residuals
+    asked, params, xs, flags, trace, starts = residuals
     dcarry, dys = cotangents
     dcarry = [_instantiate(leaf) for leaf in floats(dcarry)]
     dys = None if all(_is_symbolic(leaf) for leaf in jax.tree.leaves(dys)) else jax.tree.map(_instantiate, dys)
     start = jax.tree.map(lambda leaf: leaf[0], starts)
-    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
-
-    def calls(theta: list[Array]) -> list[Call]:
-        made: list[Call] = []
-        full = put(params, asked.params, theta)
-        plan.step(full, start, plan.cell.project(full, x), flags_t, _seam.recorder(made))
-        return made
-
     theta = pick(params, asked.params)
-    ws, pull_weights = jax.vjp(lambda theta: [call.w for call in calls(theta)], theta)
-    templates = calls(theta)
-    backward = _BackwardBlock(plan, asked, params, [_transpose(call) for call in templates], templates)
+    templates = _calls(plan, params, xs, start, flags)
+    ws, pull_weights = jax.vjp(
+        lambda theta: [call.w for call in _calls(plan, put(params, asked.params, theta), xs, start, flags)], theta
+    )
+    products, transposes = ([make(call) for call in templates] for make in (forward_product, transposed_product))
+    backward = _BackwardBlock(plan, asked, params, products, transposes, templates)
 
     def block(state: Any, steps: Any, start: Carry) -> tuple[Any, list[Array], None]:
         dcarry, sums = state
@@ -208,7 +155,7 @@ def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any
     dws: dict[int, Array] = {j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*asked.params}}
     dtheta = {i: jnp.zeros(leaf.shape, wide(leaf)) for i, leaf in zip(asked.params, theta, strict=True) if i in backward.wanted}
     state = varying_as(xs, (dcarry, (dws, dtheta)))
-    (dcarry, (dws, dtheta)), dxs, _ = over_blocks(block, state, (xs, flags, dys, after), starts, plan.block, not plan.reverse)
+    (dcarry, (dws, dtheta)), dxs, _ = over_blocks(block, state, (xs, flags, dys, trace), starts, plan.block, not plan.reverse)
     (through_weights,) = pull_weights([dws[j].astype(w.dtype) if j in dws else jnp.zeros_like(w) for j, w in enumerate(ws)])
     dparams = [
         (dtheta[i] + through.astype(dtheta[i].dtype)).astype(through.dtype) if i in dtheta else through
@@ -230,6 +177,7 @@ class _BackwardBlock:
     plan: Plan
     asked: Asked
     params: Params
+    products: list[Callable[[Array], Array]]
     transposes: list[Callable[[Array], Array]]
     templates: list[Call]
 
@@ -239,13 +187,9 @@ class _BackwardBlock:
         seam = self.plan.seam
         return (seam.free_params | seam.direct_params | self.plan.projected) & {*self.asked.params}
 
-    def __call__(self, dcarry: list[Array], start: Carry, xs: Any, flags: Flags, dys: Any, after: Carry | None) -> Any:
+    def __call__(self, dcarry: list[Array], start: Carry, xs: Any, flags: Flags, dys: Any, trace: Trace) -> Any:
         """From the cotangent of the last carry to that of the first, the gradients of weights and parameters, and of inputs."""
         plan, seam, params = self.plan, self.plan.seam, self.params
-        if after is None:
-            _, _, after = _forward_block(plan, params, xs, flags, start, keep_carries=True)
-        before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, after)
-
         project_theta = sorted(plan.projected & {*self.asked.params})
         us, pull_project = jax.vjp(
             lambda theta, leaves: _project(plan, put(params, project_theta, theta), put(xs, self.asked.xs, leaves)),
@@ -253,13 +197,10 @@ class _BackwardBlock:
             pick(xs, self.asked.xs),
         )
 
-        # 1. every product of the block
-        def products(before: Carry, u: Any, flags: Flags) -> Any:
-            calls: list[Call] = []
-            plan.step(params, before, u, flags, _seam.recorder(calls))
-            return [call.h for call in calls], [cut_like(call.u, call.product) for call in calls]
-
-        operands, pieces = jax.vmap(products)(before, us, flags)
+        # 1. every carry and product of the block
+        carries, sums = self._complete(trace, start, us, flags)
+        before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)
+        operands = jax.vmap(lambda *at: self._replay(params, *at)[1])(before, us, flags, sums)
         free_theta = sorted(seam.free_params & {*self.asked.params})
 
         def free_parts(theta: list[Array], u_floats: list[Array]) -> list[Array]:
@@ -277,12 +218,7 @@ class _BackwardBlock:
 
             return jax.vmap(one)(before, put(us, float_positions(us), u_floats), flags)
 
-        parts, pull_parts = jax.vjp(free_parts, pick(params, free_theta), floats(us))
-        remaining = iter(parts)
-        sums = [
-            tuple(piece + next(remaining) if f else piece for piece, f in zip(cut, free, strict=True))
-            for cut, free in zip(pieces, seam.free, strict=True)
-        ]
+        _, pull_parts = jax.vjp(free_parts, pick(params, free_theta), floats(us))
 
         # 2. the loop
         direct = sorted(seam.direct_inputs & {*float_positions((us, flags))})
@@ -312,13 +248,11 @@ class _BackwardBlock:
 
         if dys is None:
             dys = _zeros_like(jax.eval_shape(lambda *at: jax.vmap(partial(self._replay, params))(*at)[0][1], before, us, flags, sums))
-        first, (deltas, du_direct, dafter) = lax.scan(
-            body, dcarry, ((before, us, flags, sums), dys), length=steps_in(xs), reverse=not plan.reverse
-        )
+        first, (deltas, du_direct, dafter) = loop(body, dcarry, ((before, us, flags, sums), dys), not plan.reverse)
 
         # 3. the gradients
         dws = {
-            j: _weight_gradient(call, operands[j], deltas[j])
+            j: weight_gradient(call, operands[j], deltas[j])
             for j, call in enumerate(self.templates)
             if seam.weights[j] & {*self.asked.params}
         }
@@ -342,6 +276,30 @@ class _BackwardBlock:
                 grad = grad.astype(wide(grad))
                 dtheta[i] = dtheta[i] + grad if i in dtheta else grad
         return first, (dws, dtheta), dxs
+
+    def _complete(self, trace: Trace, start: Carry, us: Any, flags: Flags) -> tuple[Carry, list[tuple[Array, ...]]]:
+        """The carries and sums of a block, from those that were kept."""
+        plan, (carries, sums) = self.plan, trace
+        if carries is None and sums is None:
+            _, _, (carries, sums) = _forward_block(plan, self.params, self.products, us, flags, start, "all")
+        elif sums is None:
+            before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)
+
+            def multiply(before: Carry, u: Any, flags: Flags) -> list[tuple[Array, ...]]:
+                sums: list[tuple[Array, ...]] = []
+                plan.step(self.params, before, u, flags, _seam.keeper(plan.seam, None, sums))
+                return sums
+
+            sums = jax.vmap(multiply)(before, us, flags)
+        elif carries is None:
+
+            def walk(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+                u, flags, sums = inputs
+                carry, _ = plan.step(self.params, carry, u, flags, _seam.replayer(plan.seam, sums, []))
+                return carry, carry
+
+            _, carries = loop(walk, start, (us, flags, sums), plan.reverse)
+        return carries, sums
 
     def _replay(self, params: Params, before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[Any, list[Array]]:
         """The floating results of one step whose products are given, and the operands of those products."""
@@ -372,31 +330,6 @@ def _project(plan: Plan, params: Params, xs: Any) -> Any:
         return plan.cell.project(params, xs)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(leading) :]), xs)
     return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), plan.cell.project(params, flat))
-
-
-def _transpose(call: Call) -> Callable[[Array], Array]:
-    """From the cotangent of a product to that of its operand."""
-    if call.linear is matmul:
-        return jax.tree_util.Partial(_multiply_transposed, call.w.T)  # transposed once, before the loop
-    _, pull = jax.vjp(lambda h: call.linear(h, call.w), jnp.zeros_like(call.h))
-    return jax.tree_util.Partial(_pull_first, pull)
-
-
-def _multiply_transposed(transposed: Array, cotangent: Array) -> Array:
-    return matmul(cotangent, transposed)
-
-
-def _pull_first(pull: Callable[[Array], tuple[Array]], cotangent: Array) -> Array:
-    return pull(cotangent)[0]
-
-
-def _weight_gradient(call: Call, operands: Array, deltas: Array) -> Array:
-    """`Σ operandᵀ cotangent` over a block, as one product."""
-    if call.linear is matmul:
-        flat, delta = (a.reshape(-1, a.shape[-1]).astype(call.w.dtype) for a in (operands, deltas))
-        return jnp.matmul(flat.T, delta, preferred_element_type=wide(call.w))
-    pull = jax.vjp(lambda w: jax.vmap(call.linear, (0, None))(operands, w), call.w)[1]
-    return pull(deltas)[0].astype(wide(call.w))
 
 
 def _cut_flat(u: tuple[Array, ...] | None, deltas: Array) -> list[Array]:

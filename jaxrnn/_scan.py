@@ -225,11 +225,11 @@ def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) ->
 
 
 def _bptt_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
-    return bptt(cell, params, xs, carry, walk, keep_carries=True) or _scan_loop(cell, params, xs, carry, walk)
+    return bptt(cell, params, xs, carry, walk, checkpointed=False) or _scan_loop(cell, params, xs, carry, walk)
 
 
 def _checkpointed_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
-    return bptt(cell, params, xs, carry, walk, keep_carries=False) or _scan_loop(cell, params, xs, carry, walk)
+    return bptt(cell, params, xs, carry, walk, checkpointed=True) or _scan_loop(cell, params, xs, carry, walk)
 
 
 _GRADIENTS: dict[str, Loop] = {"bptt": _bptt_loop, "checkpointed": _checkpointed_loop, "autodiff": _scan_loop}

@@ -14,7 +14,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from jaxrnn._numerics import Linear, add_parts, matmul
+from jaxrnn._numerics import Linear, add_parts, cut_like, matmul
 
 Array = jax.Array
 
@@ -62,21 +62,39 @@ def recorder(calls: list[Call]) -> Callable[..., Any]:
     return affine
 
 
-def replayer(seam: Seam, sums: list[tuple[Array, ...]], operands: list[Array]) -> Callable[..., Any]:
-    """An `affine` that returns what was computed before, one product per call, and collects the operands.
+def keeper(seam: Seam, products: list[Callable[[Array], Array]] | None, sums: list[tuple[Array, ...]]) -> Callable[..., Any]:
+    """An `affine` that computes, by the `products` prepared for its calls if there are any, and collects what `replayer` needs.
 
     `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product alone if not.
     """
 
     def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
-        del w, linear
-        j = len(operands)
-        operands.append(h)
-        if u is None:
-            return sums[j][0]
-        return tuple(known if free else part + known for part, known, free in zip(u, sums[j], seam.free[j], strict=True))
+        j = len(sums)
+        pieces = cut_like(u, linear(h, w) if products is None else products[j](h))
+        free = seam.free[j]
+        sums.append(tuple(u[k] + piece if u and free[k] else piece for k, piece in enumerate(pieces)))
+        return _complete(u, sums[-1], free)
 
     return affine
+
+
+def replayer(seam: Seam, sums: list[tuple[Array, ...]], operands: list[Array]) -> Callable[..., Any]:
+    """An `affine` that returns what a `keeper` computed before, and collects the operand of each product."""
+
+    def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
+        del w, linear
+        operands.append(h)
+        j = len(operands) - 1
+        return _complete(u, sums[j], seam.free[j])
+
+    return affine
+
+
+def _complete(u: tuple[Array, ...] | None, sums: tuple[Array, ...], free: tuple[bool, ...]) -> Any:
+    """The result of `affine`, from sums that lack the parts that are not free."""
+    if u is None:
+        return sums[0]
+    return tuple(known if f else part + known for part, known, f in zip(u, sums, free, strict=True))
 
 
 def join(parts: tuple[Array, ...]) -> Array:

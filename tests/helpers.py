@@ -13,7 +13,7 @@ from specs import Spec
 from user_cells import wide
 
 import jaxrnn
-from jaxrnn import _bptt, _scan
+from jaxrnn import _plan, _scan
 
 Driver = Callable[..., tuple[Any, Any]]
 
@@ -24,11 +24,14 @@ BLOCK = 2
 """Steps in a block of the drivers below that are "in blocks": two whole ones in `STEPS`, and a shorter one at the end."""
 
 
-def in_blocks(gradient: str) -> Driver:
-    """`jaxrnn.scan` with blocks of time that are short enough for these tests to see their borders."""
+def in_blocks(gradient: str, kept: str = "nothing") -> Driver:
+    """`jaxrnn.scan` with blocks of time that are short enough for these tests to see their borders, and a choice of what is kept."""
 
     def loop(*args: Any) -> Any:
-        with mock.patch.object(_bptt, "block_size", lambda time, *_: min(BLOCK, time)):
+        with (
+            mock.patch.object(_plan, "block_size", lambda time, *_: min(BLOCK, time)),
+            mock.patch.object(_plan, "_worth_keeping", lambda *_: kept),
+        ):
             return _scan._GRADIENTS[gradient](*args)
 
     def driver(
@@ -41,8 +44,8 @@ def in_blocks(gradient: str) -> Driver:
 
 DRIVERS: dict[str, Driver] = {
     "bptt": jaxrnn.scan,
-    "bptt_in_blocks": in_blocks("bptt"),
-    "checkpointed": partial(jaxrnn.scan, gradient="checkpointed"),
+    "carries_in_blocks": in_blocks("bptt", "carries"),
+    "sums_in_blocks": in_blocks("bptt", "sums"),
     "checkpointed_in_blocks": in_blocks("checkpointed"),
     "autodiff": partial(jaxrnn.scan, gradient="autodiff"),
 }
@@ -52,8 +55,8 @@ each_driver = pytest.mark.parametrize("driver", list(DRIVERS.values()), ids=list
 both_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 _WALKS = [
-    ("bptt_in_blocks", False),
-    ("bptt_in_blocks", True),
+    ("carries_in_blocks", False),
+    ("sums_in_blocks", True),
     ("checkpointed_in_blocks", True),
     ("autodiff", False),
 ]

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from helpers import assert_close
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import jaxrnn
+from jaxrnn import _plan, _products
+from jaxrnn._sequence import Walk
 
 CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset="before")]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_after", "gru_before"])
@@ -56,19 +59,62 @@ def size(jaxpr: Jaxpr) -> int:
 
 
 @each_cell
-@each_engine
-def test_a_step_of_the_loops_has_one_product_each_way(cell, gradient):
+@pytest.mark.parametrize("kept", ["carries", "sums", "nothing"])
+def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     """Per step: the recurrent product, and one with the transposed weight; all others are of whole blocks."""
     params, xs = setup(cell, time=1024)
-    jaxpr = jax.make_jaxpr(jax.grad(lambda p, x: loss(cell, p, x, gradient), (0, 1)))(params, xs)
+    gradient = "checkpointed" if kept == "nothing" else "bptt"
+    jax.clear_caches()  # else a program that keeps something else could be found there
+    with mock.patch.object(_plan, "_worth_keeping", lambda *_: kept):
+        traced = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, gradient), (0, 1))).trace(params, xs)
     recurrent = 2 if getattr(cell, "reset", None) == "before" else 1
-    rebuilt = gradient == "checkpointed"
-    # in a block: projection, twice or (rebuilt) thrice, its two gradients; each recurrent product again, and its weight's gradient
-    per_block = 2 + rebuilt + 2 + 2 * recurrent
-    counts = products(jaxpr.jaxpr)
-    assert counts[2] == recurrent * (2 + rebuilt)
-    assert counts[1] <= per_block + recurrent  # one may be traced again for parts that XLA removes as dead
-    assert counts[0] <= 2 * (1 + recurrent)  # of one step alone, traced for its weights; XLA removes them
+    in_loop = recurrent * (3 if kept == "nothing" else 2)
+    assert products(traced.jaxpr.jaxpr)[2] == in_loop
+    # in a block: the projection, its two gradients, each weight's gradient; rebuilt: the projection, and with carries each product
+    pointwise = getattr(cell, "reset", None) == "after"  # the candidate of this GRU uses its input outside affine, too
+    projection_again = kept != "sums" or pointwise
+    in_block = 3 + recurrent + projection_again + recurrent * (kept == "carries")
+    compiled = traced.lower().compile().as_text()
+    assert compiled is not None
+    assert len(re.findall(r" = \S+ dot\(", compiled)) == in_loop + in_block
+
+
+def test_what_is_kept():
+    """Sums where they take no more memory than carries or save much work."""
+
+    def kept(cell: Any, gradient: str = "bptt") -> str:
+        params, xs = setup(cell, time=64)
+        carry = cell.initial_carry(params, xs.shape[1:])
+        return _plan.make_plan(cell, params, xs, carry, Walk().flags(), False, gradient == "checkpointed").kept
+
+    assert kept(jaxrnn.Elman(8)) == "sums"
+    assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "sums")
+    assert (kept(jaxrnn.GRU(8)), kept(jaxrnn.GRU(256))) == ("carries", "sums")
+    assert kept(jaxrnn.LSTM(256), "checkpointed") == "nothing"
+
+
+def test_blocks():
+    """Tall enough, small enough for a cache, a small part of all time; about √T where carries are kept at borders alone."""
+    assert _plan.block_size(time=128, rows=32, width=512, checkpointed=False) == 8
+    assert _plan.block_size(time=512, rows=1, width=1024, checkpointed=False) == 64
+    assert _plan.block_size(time=100_000, rows=32, width=4096, checkpointed=False) == 4
+    assert _plan.block_size(time=16_384, rows=8, width=512, checkpointed=True) == 128
+    assert _plan.block_size(time=3, rows=1, width=4, checkpointed=False) == 3
+    assert _plan.block_size(time=1009, rows=0, width=0, checkpointed=False) > 0
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
+def test_a_large_weight_comes_first(batch):
+    """With few rows, `(wᵀ hᵀ)ᵀ` instead of `h w`; a batch of one has neither a copy of the weight."""
+    cell = jaxrnn.LSTM(384)
+    params = cell.init(jax.random.key(0), 5)
+    assert params.w_h.size >= _products.LARGE_WEIGHT
+    xs = jax.random.normal(jax.random.key(1), (6, *batch, 5))
+    got, wanted = (
+        jax.value_and_grad(lambda p, x, gradient=gradient: loss(cell, p, x, gradient), (0, 1))(params, xs)
+        for gradient in ("bptt", "autodiff")
+    )
+    assert_close(got, wanted, 1e-5)
 
 
 @each_cell
