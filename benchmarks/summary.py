@@ -29,7 +29,9 @@ class Summary(NamedTuple):
 
 METRICS = {
     "step": "training step, speed against the fastest JAX peer",
+    "step_split": "– jaxrnn with its batch split over two CPU devices",
     "forward": "forward alone, speed against the fastest JAX peer",
+    "forward_split": "– jaxrnn with its batch split over two CPU devices",
     "torch": "training step, speed against PyTorch",
     "memory": "temporaries, share of the leanest JAX peer",
 }
@@ -40,14 +42,16 @@ LEANER = ("memory",)
 def ratios(row: Record) -> dict[str, Ratio]:
     """What one cell and shape has to say about each metric; one that cannot be formed is left out.
 
-    Against JAX peers jaxrnn runs on one device, as they do. Against PyTorch, which uses all threads, it may split the batch.
+    Against JAX peers, on one device, jaxrnn runs on one device or, split, on the better of one and two. Against PyTorch, which uses all
+    threads, it may split the batch, too.
     """
     sides = row["sides"]
     peers = [name for name in JAX_PEERS if name in sides]
     found = {}
     if peers:
-        found["step"] = _faster(sides, "step_ms", [OWN], peers)
-        found["forward"] = _faster(sides, "forward_ms", [OWN], peers)
+        for metric in ("step", "forward"):
+            found[metric] = _faster(sides, f"{metric}_ms", [OWN], peers)
+            found[f"{metric}_split"] = _faster(sides, f"{metric}_ms", [OWN, TWO_DEVICES], peers)
         leanest = min(peers, key=lambda name: sides[name]["step"]["temp_bytes"])
         own, other = (sides[name]["step"]["temp_bytes"] for name in (OWN, leanest))
         found["memory"] = Ratio(own / other, own, other, leanest)

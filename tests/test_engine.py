@@ -65,7 +65,7 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     params, xs = setup(cell, time=1024)
     gradient = "checkpointed" if kept == "nothing" else "bptt"
     jax.clear_caches()  # else a program that keeps something else could be found there
-    with mock.patch.object(_plan, "_worth_keeping", lambda *_: kept):
+    with mock.patch.object(_plan, "_worth_keeping", return_value=kept):
         traced = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, gradient), (0, 1))).trace(params, xs)
     recurrent = 2 if getattr(cell, "reset", None) == "before" else 1
     in_loop = recurrent * (3 if kept == "nothing" else 2)
