@@ -27,9 +27,9 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
         f"{len({str(row['shape']) for row in rows})} shapes, the worst shape in brackets:",
         _summary(rows),
         "“Fastest JAX peer” is, for each shape anew, the fastest of Flax linen, Flax nnx, Haiku, Equinox, Keras and plain "
-        "`lax.scan`, on one device, which may use all cores; so is jaxrnn, unless its batch is said to be split over two CPU devices "
-        "(`--xla_force_host_platform_device_count=2`). PyTorch uses all cores, and there jaxrnn may split its batch. Haiku's GRU resets "
-        "before the product.",
+        "`lax.scan`, on one device, which may use all cores; so is jaxrnn, unless its batch is said to be split over two CPU "
+        "devices (`--xla_force_host_platform_device_count=2`). PyTorch uses all cores, and there jaxrnn may split its batch. "
+        "Haiku's GRU resets before the product.",
         f"<details><summary>Every shape</summary>\n\n{report.peers_table(rows)}\n\n</details>",
     ]
     if result.get("long"):

@@ -42,8 +42,8 @@ LEANER = ("memory",)
 def ratios(row: Record) -> dict[str, Ratio]:
     """What one cell and shape has to say about each metric; one that cannot be formed is left out.
 
-    Against JAX peers, on one device, jaxrnn runs on one device or, split, on the better of one and two. Against PyTorch, which uses all
-    threads, it may split the batch, too.
+    Against JAX peers, on one device, jaxrnn runs on one device or, split, on the better of one and two. Against PyTorch, which uses
+    all threads, it may split the batch, too.
     """
     sides = row["sides"]
     peers = [name for name in JAX_PEERS if name in sides]

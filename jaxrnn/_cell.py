@@ -1,5 +1,6 @@
 """The contract between cells and drivers."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -79,13 +80,34 @@ class Cell(ABC):
         """The rest of the step: from the carry and one projected input to the new carry and the output."""
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
-        """How a driver runs this cell; one made of cells hands each of them to `drive`, so that each keeps its own projection."""
+        """How a driver runs this cell; one made of cells hands each of them to `drive`, so that each keeps its own projection.
+
+        `drive(cell, params, xs, carry)` runs a cell; `drive.part(k)` is the same driver with a random key of its own for part k;
+        `drive.draw(function, xs)` draws for every step of `xs`, or gives None where the user passed no key.
+        """
         return drive(self, params, xs, carry)
+
+    def draw(self, keys: Any) -> Any:
+        """What one step of one row draws, if the cell is `noisy`; `keys.step` is new at each step, `keys.sequence` in each sequence.
+
+        Such a cell takes `project(params, xs, noise=None)`: the draws with the leading axes of `xs`, or None for inference. What
+        `step` needs of them goes into `u`. Draw bools rather than floats where they will do: they have no gradient.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is noisy and needs a method draw(keys)")
 
     @property
     @abstractmethod
     def out_features(self) -> int:
         """The size of the last axis of the output."""
+
+    def check_in_features(self, in_features: int) -> None:
+        """Refuse an input size that this cell cannot take; most take any."""
+        del in_features
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the cell draws random numbers when the driver has a key."""
+        return False
 
     @property
     def causal(self) -> bool:
@@ -101,11 +123,28 @@ class Composite(Cell):
 
     def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
         """One step through all parts."""
+        return self.run(params, u, carry, OneStep(affine))
 
-        def one_step(cell: Cell, params: Params, x: Any, carry: Carry) -> tuple[Carry, Any]:
-            return single_step(cell, params, x, carry, affine)
 
-        return self.run(params, u, carry, one_step)
+@dataclasses.dataclass(frozen=True)
+class OneStep:
+    """The driver of a single step, without a key."""
+
+    affine: Affine = default_affine
+    key: Array | None = None
+
+    def __call__(self, cell: Cell, params: Params, x: Any, carry: Carry) -> tuple[Carry, Any]:
+        """Take it."""
+        return single_step(cell, params, x, carry, self.affine)
+
+    def part(self, k: int) -> "OneStep":
+        """The driver of part k."""
+        del k
+        return self
+
+    def draw(self, function: Callable[[Any], Any], x: Any) -> Any:
+        """None: without a key nothing is drawn."""
+        del function, x
 
 
 def single_step(cell: Cell, params: Params, x: Any, carry: Carry, affine: Affine = default_affine) -> tuple[Carry, Any]:

@@ -113,6 +113,31 @@ def check_flags(cell: Cell, xs: Any, lengths: Array | None, mask: Array | None, 
             raise TypeError(f"{name}: {argument} has dtype {given.dtype}, expected {kind_name}; {hint}")
 
 
+def check_key(cell: Cell, key: Any) -> Array:
+    """The key as `jax.random.key` makes them; refused if it is none."""
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+        return key
+    if isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1:
+        return jax.random.wrap_key_data(key)  # as jax.random.PRNGKey makes them
+    given = f"{jnp.shape(key)} {key.dtype}" if isinstance(key, jax.Array) else _describe(key)
+    raise TypeError(f"{_name(cell)}: key is {given}, expected one key such as jax.random.key(0)")
+
+
+def check_same_size(cell: Cell, inner: Cell, in_features: int) -> None:
+    """Refuse to join an input and an output of different sizes."""
+    if inner.out_features != in_features:
+        raise ValueError(
+            f"{_name(cell)}: {_name(inner)} gives {inner.out_features} features for an input of {in_features}, and only equal sizes "
+            "can be joined; change its size, or use a projection"
+        )
+
+
+def check_rate(cell: Cell, argument: str, value: Any) -> None:
+    """Refuse a rate outside [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected a rate in [0, 1)")
+
+
 def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
     """Refuse a step that changes the structure, a shape or a dtype of its carry."""
     describe = jax.typeof
@@ -127,13 +152,19 @@ def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
         )
 
 
-def check_size(cell: Cell, argument: str, value: Any) -> None:
+def check_size(cell: Cell | type[Cell], argument: str, value: Any) -> None:
     """Refuse a size that is not a positive integer."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected a positive integer")
 
 
-def check_choice(cell: Cell, argument: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_limit(cell: Cell, argument: str, value: Any) -> None:
+    """Refuse a bound that is not positive; None is no bound."""
+    if value is not None and not (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
+        raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected a positive number, or None for no limit")
+
+
+def check_choice(cell: Cell | type[Cell], argument: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Refuse a word that is not among the choices."""
     if value not in choices:
         raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected one of {list(choices)}")
@@ -145,8 +176,8 @@ def check_inner(cell: Cell, argument: str, inner: Any) -> None:
         raise TypeError(f"{_name(cell)}: {argument} holds {_describe(inner)}, expected a jaxrnn.Cell such as jaxrnn.LSTM(128)")
 
 
-def _name(cell: Cell) -> str:
-    return type(cell).__name__
+def _name(cell: Cell | type[Cell]) -> str:
+    return (cell if isinstance(cell, type) else type(cell)).__name__
 
 
 def _describe(value: Any) -> str:

@@ -51,6 +51,29 @@ def project(xs: Array, w_x: Array, b: Array | None, gates: int) -> tuple[Array, 
     return split(us, gates)
 
 
+def clip(z: Array, bound: float | None) -> Array:
+    """`z` within [-bound, bound]; as it is without a bound."""
+    return z if bound is None else jnp.clip(z, -bound, bound)
+
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+def layer_norm(z: Array, gain: Array, b: Array | None) -> Array:
+    """`(z - mean) / sqrt(variance + ε) ⊙ gain + b` over the last axis (Ba, Kiros & Hinton 2016); ε = 1e-5."""
+    centred = z - jnp.mean(z, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    normal = centred * lax.rsqrt(variance + jnp.asarray(LAYER_NORM_EPSILON, z.dtype)) * promote(gain, z)
+    return normal if b is None else normal + promote(b, z)
+
+
+def normalize_gates(zs: tuple[Array, ...], gain: Array, b: Array | None) -> tuple[Array, ...]:
+    """`layer_norm` of each gate by itself, with the gates' gains and biases side by side as in the weights."""
+    gains = split(gain, len(zs))
+    biases = [None] * len(zs) if b is None else split(b, len(zs))
+    return tuple(layer_norm(z, g, shift) for z, g, shift in zip(zs, gains, biases, strict=True))
+
+
 def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
     """The recurrent product of a cell's `step`: `(u_k + linear(h, w)_k)` for each k.
 

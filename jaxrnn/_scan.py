@@ -15,7 +15,8 @@ from jax import lax
 
 from jaxrnn import _check
 from jaxrnn._bptt import bptt
-from jaxrnn._cell import Carry, Cell, Params, single_step
+from jaxrnn._cell import Carry, Cell, OneStep, Params
+from jaxrnn._noise import Drawing, Keys, Numbers, draw, number
 from jaxrnn._numerics import affine, equally_varying, varying_as
 from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
 
@@ -30,10 +31,23 @@ class Drive:
 
     loop: Loop
     walk: Walk
+    key: Array | None = None
+    numbers: Numbers | None = None
 
     def __call__(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
         """Run a cell over `xs`; a cell made of cells runs its parts."""
+        if cell.noisy and self.key is not None and self.numbers is not None:
+            cell, params, xs = Drawing.of(cell, params, xs, self.key, self.numbers)
         return self.loop(cell, params, xs, carry, self.walk)
+
+    def part(self, k: int) -> "Drive":
+        """The same driver, with another key: that of part k."""
+        return self if self.key is None else dataclasses.replace(self, key=jax.random.fold_in(self.key, k))
+
+    def draw(self, function: Callable[[Keys], Any], xs: Any) -> Any:
+        """`function(keys)` for every step and row, or None without a key."""
+        del xs
+        return None if self.key is None or self.numbers is None else draw(function, self.key, self.numbers)
 
     def reversed(self) -> "Drive":
         """The same driver, walking the other way."""
@@ -50,6 +64,7 @@ def scan(
     mask: Any = None,
     reset: Any = None,
     reverse: bool = False,
+    key: Array | None = None,
     gradient: Gradient = "bptt",
 ) -> tuple[Carry, Any]:
     """Run a cell over a sequence: `carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))`.
@@ -67,6 +82,7 @@ def scan(
         reset: bool `[time, *batch]`: `reset[t]` is a boundary between t - 1 and t; whichever way time is walked, what comes after
             it starts from `cell.initial_carry`. At a masked step it stays pending until the next valid one.
         reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to `xs[t]`.
+        key: what cells that draw (`Dropout`, `Zoneout`, ...) draw from, in training. Without it nothing is random: inference.
         gradient: how reverse-mode derivatives are computed; all agree to rounding. `"bptt"`: back-propagation through time in
             blocks, which keeps the carries and nothing else. `"checkpointed"`, for long sequences: keeps the carries at block
             borders and rebuilds the others. `"autodiff"`: JAX's own derivative of `lax.scan`, the only one with a forward mode
@@ -88,7 +104,7 @@ def scan(
     """
     if gradient not in _GRADIENTS:
         raise ValueError(f"scan: gradient is {gradient!r}, expected one of {list(_GRADIENTS)}")
-    return _drive("scan", _GRADIENTS[gradient], cell, params, xs, carry, lengths, mask, reset, reverse)
+    return _drive("scan", _GRADIENTS[gradient], cell, params, xs, carry, lengths, mask, reset, reverse, key)
 
 
 def unroll(
@@ -101,6 +117,7 @@ def unroll(
     mask: Any = None,
     reset: Any = None,
     reverse: bool = False,
+    key: Array | None = None,
 ) -> tuple[Carry, Any]:
     """What `scan` computes, by a Python loop over steps: the reference, whose program and compile time grow with T.
 
@@ -112,7 +129,7 @@ def unroll(
     >>> bool(jnp.allclose(jaxrnn.unroll(cell, params, xs)[1], jaxrnn.scan(cell, params, xs)[1], atol=1e-6))
     True
     """
-    return _drive("unroll", _unroll_loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+    return _drive("unroll", _unroll_loop, cell, params, xs, carry, lengths, mask, reset, reverse, key)
 
 
 def trajectory(
@@ -125,6 +142,7 @@ def trajectory(
     mask: Any = None,
     reset: Any = None,
     reverse: bool = False,
+    key: Array | None = None,
 ) -> tuple[Carry, Any]:
     """Like `scan`, but keep every carry: the initial one first, then one after each step in the order of the walk.
 
@@ -138,10 +156,10 @@ def trajectory(
     >>> states.c.shape, bool(jnp.all(states.h[1:] == ys))
     ((8, 2, 4), True)
     """
-    return _drive("trajectory", _trajectory_loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+    return _drive("trajectory", _trajectory_loop, cell, params, xs, carry, lengths, mask, reset, reverse, key)
 
 
-def step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
+def step(cell: Cell, params: Params, carry: Carry, x: Any, *, key: Array | None = None) -> tuple[Carry, Any]:
     """Take one step, for streaming, acting and decoding.
 
     Args:
@@ -149,6 +167,7 @@ def step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
         params: the cell's parameters.
         carry: the carry before this step, from `cell.initial_carry` or an earlier call.
         x: one step's input `[*batch, features]`.
+        key: what cells that draw draw from, a new one for each call; without it nothing is random.
 
     Returns:
         The new carry, and `y [*batch, out_features]` in the dtype of `x`.
@@ -167,24 +186,34 @@ def step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
     """
     _check.check_cell(cell, "step")
     _check.check_causal(cell, "single step")
-    return _step(cell, params, carry, x)
+    return _step(cell, params, carry, x, key)
 
 
 @partial(jax.jit, inline=True)
-def _step(cell: Cell, params: Params, carry: Carry, x: Any) -> tuple[Carry, Any]:
+def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -> tuple[Carry, Any]:
     _check.check_inputs(cell, x, timed=False)
     params, carry, x = equally_varying((params, carry, x))
     _check.check_params(cell, params, _input_shape(x)[-1])
     carry = _check.check_carry(cell, params, carry, _input_shape(x))
-    return single_step(cell, params, x, carry)
+    return cell.run(params, x, carry, OneStep() if key is None else _KeyedStep(key=_check.check_key(cell, key)))
 
 
 def _drive(
-    verb: str, loop: Loop, cell: Cell, params: Params, xs: Any, carry: Carry, lengths: Any, mask: Any, reset: Any, reverse: bool
+    verb: str,
+    loop: Loop,
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    carry: Carry,
+    lengths: Any,
+    mask: Any,
+    reset: Any,
+    reverse: bool,
+    key: Array | None = None,
 ) -> tuple[Carry, Any]:
     _check.check_cell(cell, verb)
     lengths, mask, reset = (None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset))
-    return _run(loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+    return _run(loop, cell, params, xs, carry, lengths, mask, reset, key, reverse)
 
 
 # Compiled here, so that a call outside jit is traced once; inlined, so that a call inside jit leaves no trace of it.
@@ -198,6 +227,7 @@ def _run(
     lengths: Array | None,
     mask: Array | None,
     reset: Array | None,
+    key: Array | None,
     reverse: bool,
 ) -> tuple[Carry, Any]:
     _check.check_inputs(cell, xs, timed=True)
@@ -211,7 +241,31 @@ def _run(
     else:
         carry = _check.check_carry(cell, params, carry, input_shape)
     walk = Walk(valid_steps(time, lengths, mask), reset, reverse)
-    return cell.run(params, without_masked(xs, walk.valid), carry, Drive(loop, walk))
+    numbers = None
+    if key is not None:
+        key, numbers = _check.check_key(cell, key), number((time, *shape[: len(shape) - cell.feature_axes]), reset)
+    return cell.run(params, without_masked(xs, walk.valid), carry, Drive(loop, walk, key, numbers))
+
+
+@dataclasses.dataclass(frozen=True)
+class _KeyedStep(OneStep):
+    """The driver of a single step, with a key."""
+
+    def __call__(self, cell: Cell, params: Params, x: Any, carry: Carry) -> tuple[Carry, Any]:
+        if cell.noisy:
+            shape = _input_shape(x)
+            cell, params, x = Drawing.of(cell, params, x, self.key, _one_number(shape[: len(shape) - cell.feature_axes]))
+        return super().__call__(cell, params, x, carry)
+
+    def part(self, k: int) -> "_KeyedStep":
+        return dataclasses.replace(self, key=jax.random.fold_in(self.key, k))
+
+    def draw(self, function: Callable[[Keys], Any], x: Any) -> Any:
+        return draw(function, self.key, _one_number(_input_shape(x)[:-1]))
+
+
+def _one_number(batch: tuple[int, ...]) -> Numbers:
+    return jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None))
 
 
 def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:

@@ -25,6 +25,16 @@ class Layers:
     """Each layer reads the outputs of the one below (Graves 2013)."""
 
     layers: tuple["Reference", ...]
+    dense: bool = False  # and the inputs of the one below
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """The outputs of a recurrence joined with its inputs: `join(params, xs, ys)`; `inner(params)` are those of the recurrence."""
+
+    reference: "Reference"
+    join: Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
+    inner: Callable[[Any], Any] = lambda params: params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +46,7 @@ class BothWays:
     merge: Callable[[np.ndarray, np.ndarray], Any]
 
 
-Reference = Equations | Layers | BothWays
+Reference = Equations | Layers | Joined | BothWays
 
 
 def run(
@@ -57,9 +67,17 @@ def run(
     if isinstance(reference, Layers):
         carries = []
         for k, layer in enumerate(reference.layers):
-            last, xs = run(layer, params[k], xs, None if carry is None else carry[k], reverse=reverse, **flags)
+            last, ys = run(layer, params[k], xs, None if carry is None else carry[k], reverse=reverse, **flags)
             carries.append(last)
-        return tuple(carries), xs
+            xs = np.concatenate([xs, ys], axis=-1) if reference.dense else ys
+        return tuple(carries), ys
+    if isinstance(reference, Joined):
+        last, ys = run(reference.reference, reference.inner(params), xs, carry, reverse=reverse, **flags)
+        usable = np.ones(xs.shape[: 1 + batch_axes], bool) if mask is None else np.asarray(mask)
+        if lengths is not None:
+            usable = usable & (np.arange(len(xs)).reshape(-1, *[1] * batch_axes) < np.asarray(lengths))
+        joined = reference.join(params, np.where(usable[..., None], xs, 0), ys)
+        return last, np.where(usable[..., None], joined, 0)
     if isinstance(reference, BothWays):
         carry = (None, None) if carry is None else carry
         left, ys_left = run(reference.forward, params[0], xs, carry[0], reverse=reverse, **flags)
@@ -140,50 +158,143 @@ def _zero_state(params: Any, x: np.ndarray) -> np.ndarray:
     return np.zeros(params.w_h.shape[0])
 
 
-def elman(phi: Callable[[np.ndarray], np.ndarray]) -> Equations:
+def elman(phi: Callable[[np.ndarray], np.ndarray], clip: float = np.inf) -> Equations:
     """Elman (1990), Finding Structure in Time: the hidden units see the input and a copy of their own last values."""
 
     def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        h = phi(params.w_x.T @ x + params.w_h.T @ h + _or_zero(params.b))
+        z = params.w_x.T @ x + params.w_h.T @ h
+        z = z + _or_zero(params.b) if params.gain is None else layer_norm(z, params.gain, _or_zero(params.b))
+        h = phi(np.clip(z, -clip, clip))
         return h, h
 
     return Equations(_zero_state, step)
 
 
-def _lstm_step(params: Any, carry: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
-    h, c = carry
-    b = np.zeros(4 * h.size) if params.b is None else params.b
-    w = {g: params.w_x[:, k * h.size : (k + 1) * h.size] for k, g in enumerate("ifgo")}
-    v = {g: params.w_h[:, k * h.size : (k + 1) * h.size] for k, g in enumerate("ifgo")}
-    b = {g: b[k * h.size : (k + 1) * h.size] for k, g in enumerate("ifgo")}
-    i = sigmoid(w["i"].T @ x + v["i"].T @ h + b["i"])
-    f = sigmoid(w["f"].T @ x + v["f"].T @ h + b["f"])
-    g = np.tanh(w["g"].T @ x + v["g"].T @ h + b["g"])
-    o = sigmoid(w["o"].T @ x + v["o"].T @ h + b["o"])
-    c = f * c + i * g
-    h = o * np.tanh(c)
-    return (h, c), h
+def layer_norm(z: np.ndarray, gain: np.ndarray, b: Any) -> np.ndarray:
+    """Ba, Kiros & Hinton (2016), Layer normalization, equation 4."""
+    return gain / np.sqrt(np.var(z) + 1e-5) * (z - np.mean(z)) + b
 
 
-LSTM = Equations(lambda params, x: (_zero_state(params, x), _zero_state(params, x)), _lstm_step)
-"""Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000), no peepholes."""
+def lstm(
+    gates: str = "ifgo",
+    clip: float = np.inf,
+    cell_clip: float = np.inf,
+    gate: Callable[[np.ndarray], np.ndarray] = sigmoid,
+    candidate: Callable[[np.ndarray], np.ndarray] = np.tanh,
+    output: Callable[[np.ndarray], np.ndarray] = np.tanh,
+) -> Equations:
+    """Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000).
+
+    The rest is what the parameters have: peepholes (Gers & Schmidhuber 2000), projection (Sak, Senior & Beaufays 2014), layer
+    normalisation. Without "i" among the gates, what is written is what is forgotten (Greff et al. 2015).
+    """
+
+    def step(params: Any, carry: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        h, c = carry
+        z = {}
+        for k, name in enumerate(gates):
+            own = slice(k * c.size, (k + 1) * c.size)
+            b = 0.0 if params.b is None else params.b[own]
+            z[name] = params.w_x[:, own].T @ x + params.w_h[:, own].T @ h
+            z[name] = z[name] + b if params.gain is None else layer_norm(z[name], params.gain[own], b)
+        f = gate(np.clip(z["f"] + _or_zero(params.p_f) * c, -clip, clip))
+        i = gate(np.clip(z["i"] + _or_zero(params.p_i) * c, -clip, clip)) if "i" in gates else 1 - f
+        c = np.clip(f * c + i * candidate(np.clip(z["g"], -clip, clip)), -cell_clip, cell_clip)
+        o = gate(np.clip(z["o"] + _or_zero(params.p_o) * c, -clip, clip))
+        h = o * output(c if params.gain_c is None else layer_norm(c, params.gain_c, params.b_c))
+        h = h if params.w_r is None else params.w_r.T @ h
+        return (h, c), h
+
+    def initial(params: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        del x
+        return np.zeros(params.w_h.shape[0]), np.zeros(params.w_h.shape[1] // len(gates))
+
+    return Equations(initial, step)
 
 
-def gru(reset: str) -> Equations:
+LSTM = lstm()
+
+
+def gru(
+    reset: str,
+    clip: float = np.inf,
+    gate: Callable[[np.ndarray], np.ndarray] = sigmoid,
+    candidate: Callable[[np.ndarray], np.ndarray] = np.tanh,
+) -> Equations:
     """Cho et al. (2014), `reset="before"`; with the reset gate after the product, as in cuDNN: `reset="after"`."""
 
     def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_h = h.size
-        w_r, w_z, w_n = params.w_x[:, :n_h], params.w_x[:, n_h : 2 * n_h], params.w_x[:, 2 * n_h :]
-        v_r, v_z, v_n = params.w_h[:, :n_h], params.w_h[:, n_h : 2 * n_h], params.w_h[:, 2 * n_h :]
-        b_r, b_z, b_n = (0.0, 0.0, 0.0) if params.b is None else np.split(params.b, 3)
-        r = sigmoid(w_r.T @ x + v_r.T @ h + b_r)
-        z = sigmoid(w_z.T @ x + v_z.T @ h + b_z)
+        w, v = ([matrix[:, k * n_h : (k + 1) * n_h] for k in range(3)] for matrix in (params.w_x, params.w_h))
+        b = (0.0, 0.0, 0.0) if params.b is None else np.split(params.b, 3)
+        gains = None if params.gain is None else np.split(params.gain, 3)
+
+        def shifted(k: int, z: np.ndarray) -> np.ndarray:
+            return z + b[k] if gains is None else layer_norm(z, gains[k], b[k])
+
+        r = gate(np.clip(shifted(0, w[0].T @ x + v[0].T @ h), -clip, clip))
+        z = gate(np.clip(shifted(1, w[1].T @ x + v[1].T @ h), -clip, clip))
         if reset == "after":
-            candidate = np.tanh(w_n.T @ x + b_n + r * (v_n.T @ h + _or_zero(params.b_hn)))
+            recurrent, b_hn = v[2].T @ h, _or_zero(params.b_hn)
+            recurrent = recurrent + b_hn if gains is None else layer_norm(recurrent, params.gain_hn, b_hn)
+            n = shifted(2, w[2].T @ x) + r * recurrent
         else:
-            candidate = np.tanh(w_n.T @ x + b_n + v_n.T @ (r * h))
-        h = z * h + (1 - z) * candidate
+            n = shifted(2, w[2].T @ x + v[2].T @ (r * h))
+        h = z * h + (1 - z) * candidate(np.clip(n, -clip, clip))
         return h, h
 
     return Equations(_zero_state, step)
+
+
+def mgu(form: str) -> Equations:
+    """Zhou, Wu, Zhang & Zhou (2016), Minimal gated unit; or as `flax.linen.MGUCell` has it."""
+
+    def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n_h = h.size
+        b_f, b_n = (0.0, 0.0) if params.b is None else np.split(params.b, 2)
+        f = sigmoid(params.w_x[:, :n_h].T @ x + params.w_h[:, :n_h].T @ h + b_f)
+        w, v = params.w_x[:, n_h:], params.w_h[:, n_h:]
+        if form == "flax":
+            h = f * h + (1 - f) * np.tanh(w.T @ x + b_n + f * (v.T @ h + _or_zero(params.b_hn)))
+        else:
+            h = (1 - f) * h + f * np.tanh(w.T @ x + b_n + v.T @ (f * h))
+        return h, h
+
+    return Equations(_zero_state, step)
+
+
+def residual(reference: Reference) -> Joined:
+    """He et al. (2016)."""
+    return Joined(reference, lambda params, xs, ys: xs + ys)
+
+
+def highway(reference: Reference) -> Joined:
+    """Srivastava, Greff & Schmidhuber (2015), equation 3."""
+
+    def join(params: Any, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+        t = sigmoid(xs @ params.w_t + params.b_t)
+        return ys * t + xs * (1 - t)
+
+    return Joined(reference, join, lambda params: params.inner)
+
+
+def zoneout(equations: Equations, **rates: float) -> Equations:
+    """Krueger et al. (2017), at test time: the expectation of every unit."""
+
+    def step(params: Any, carry: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        after, _ = equations.step(params, carry, x)
+        if not isinstance(carry, tuple):
+            h = rates["h"] * carry + (1 - rates["h"]) * after
+            return h, h
+        h, c = (rates.get(n, 0.0) * old + (1 - rates.get(n, 0.0)) * new for n, old, new in zip("hc", carry, after, strict=True))
+        return (h, c), h
+
+    return Equations(equations.initial, step)
+
+
+def learned_carry(equations: Equations) -> Equations:
+    """The initial carry is a parameter."""
+    return Equations(
+        lambda params, x: jax.tree.map(np.asarray, tuple(params.start) if isinstance(params.start, tuple) else params.start),
+        lambda params, carry, x: equations.step(params.inner, carry, x),
+    )

@@ -10,7 +10,23 @@ import reference as ref
 import user_cells as user
 
 import jaxrnn
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, Stack
+from jaxrnn import (
+    GRU,
+    LSTM,
+    MGU,
+    Bidirectional,
+    DropConnect,
+    Dropout,
+    Elman,
+    Highway,
+    LearnedCarry,
+    RecurrentDropout,
+    Residual,
+    Stack,
+    StateNoise,
+    Zoneout,
+)
+from jaxrnn.activations import HardSigmoid
 from jaxrnn.initializers import Chrono, Identity
 
 
@@ -51,6 +67,11 @@ def concat(a: Any, b: Any) -> Any:
     return np.concatenate([a, b], axis=-1)
 
 
+def hard_sigmoid(z: np.ndarray) -> np.ndarray:
+    """The steep one of Keras 2 and ONNX."""
+    return np.clip(0.2 * z + 0.5, 0, 1)
+
+
 ELMAN, IRNN, AFTER, BEFORE = ref.elman(np.tanh), ref.elman(ref.relu), ref.gru("after"), ref.gru("before")
 BOTH = ref.BothWays(AFTER, AFTER, concat)
 
@@ -62,6 +83,30 @@ SPECS = [
     Spec("lstm", LSTM(4), ref.LSTM),
     Spec("lstm_no_bias", LSTM(4, bias=False), ref.LSTM),
     Spec("lstm_chrono", LSTM(5, forget_bias=Chrono(20)), ref.LSTM),
+    Spec("lstm_peepholes", LSTM(4, peepholes=True, cell_clip=0.4), ref.lstm(cell_clip=0.4)),
+    Spec("lstm_projection", LSTM(4, projection=3), ref.LSTM),
+    Spec("lstm_coupled", LSTM(4, coupled=True, clip=0.5), ref.lstm("fgo", clip=0.5)),
+    Spec(
+        "lstm_activations",
+        LSTM(4, gate_activation=HardSigmoid(0.2), candidate_activation="softsign", output_activation="linear"),
+        ref.lstm(gate=hard_sigmoid, candidate=lambda z: z / (1 + abs(z)), output=lambda z: z),
+    ),
+    Spec("lstm_layer_norm", LSTM(4, layer_norm="gates", bias=False), ref.LSTM),
+    Spec(
+        "lstm_all",
+        LSTM(4, peepholes=True, coupled=True, projection=3, clip=1.5, cell_clip=0.9, layer_norm="gates_and_cell"),
+        ref.lstm("fgo", clip=1.5, cell_clip=0.9),
+    ),
+    Spec("elman_layer_norm", Elman(4, layer_norm=True, clip=1.0), ref.elman(np.tanh, clip=1.0)),
+    Spec("gru_after_layer_norm", GRU(4, layer_norm=True), AFTER),
+    Spec("gru_before_layer_norm", GRU(4, layer_norm=True, reset="before", clip=1.0), ref.gru("before", clip=1.0)),
+    Spec(
+        "gru_activations",
+        GRU(4, gate_activation=HardSigmoid(0.2), candidate_activation="relu"),
+        ref.gru("after", gate=hard_sigmoid, candidate=ref.relu),
+    ),
+    Spec("mgu_paper", MGU(4), ref.mgu("paper")),
+    Spec("mgu_flax", MGU(4, form="flax", forget_bias=1.0), ref.mgu("flax")),
     Spec("gru_after", GRU(4), AFTER),
     Spec("gru_after_no_bias", GRU(4, bias=False), AFTER),
     Spec("gru_before", GRU(4, reset="before"), BEFORE),
@@ -80,6 +125,24 @@ SPECS = [
         Stack((Stack((Elman(4),)), Bidirectional(Bidirectional(Elman(3)), Stack((GRU(2),))))),
         ref.Layers((ref.Layers((ELMAN,)), ref.BothWays(ref.BothWays(ELMAN, ELMAN, concat), ref.Layers((AFTER,)), concat))),
     ),
+    Spec(
+        "stack_connected",
+        Stack((LSTM(4), Residual(GRU(4)), Highway(Elman(4))), dropout=0.5),
+        ref.Layers((ref.LSTM, ref.residual(AFTER), ref.highway(ELMAN))),
+    ),
+    Spec("stack_dense", Stack((Elman(4), Elman(3), GRU(2)), dense=True), ref.Layers((ELMAN, ELMAN, AFTER), dense=True)),
+    Spec(
+        "stack_repeated",
+        Stack.repeat(LSTM(4, projection=2), 2, bidirectional=True, dropout=0.5),
+        ref.Layers((ref.BothWays(ref.LSTM, ref.LSTM, concat),) * 2),
+    ),
+    Spec("zoneout", Zoneout(LSTM(4), h=0.2, c=0.6), ref.zoneout(ref.LSTM, h=0.2, c=0.6)),
+    Spec(
+        "dropped",
+        Dropout(DropConnect(RecurrentDropout(StateNoise(Zoneout(GRU(4), h=0.3), scale=0.1), rate=0.3), rate=0.2), rate=0.4),
+        ref.zoneout(AFTER, h=0.3),
+    ),
+    Spec("learned_carry", LearnedCarry(LSTM(4)), ref.learned_carry(ref.LSTM)),
     Spec("user_decaying", user.Decaying(4), user.DECAYING, timed),
     Spec("user_deep_transition", user.DeepTransition(4), user.DEEP_TRANSITION),
     Spec("user_highway", user.Highway(4), user.HIGHWAY),

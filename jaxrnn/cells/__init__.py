@@ -3,5 +3,6 @@
 from jaxrnn.cells.elman import Elman, ElmanParams
 from jaxrnn.cells.gru import GRU, GRUParams
 from jaxrnn.cells.lstm import LSTM, LSTMCarry, LSTMParams
+from jaxrnn.cells.mgu import MGU, MGUParams
 
-__all__ = ["GRU", "LSTM", "Elman", "ElmanParams", "GRUParams", "LSTMCarry", "LSTMParams"]
+__all__ = ["GRU", "LSTM", "MGU", "Elman", "ElmanParams", "GRUParams", "LSTMCarry", "LSTMParams", "MGUParams"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_size
+from jaxrnn._check import check_limit, check_size
 from jaxrnn.activations import Activation, activation
 from jaxrnn.initializers import Initializer, draw_gates, initializer
 
@@ -21,11 +21,15 @@ class ElmanParams(NamedTuple):
     w_x: Array  # [in, hidden]
     w_h: Array  # [hidden, hidden]
     b: Array | None  # [hidden]
+    gain: Array | None = None  # [hidden], of the layer normalisation
 
 
 @dataclasses.dataclass(frozen=True)
 class Elman(Cell):
     """`h_t = φ(x_t W_x + h_{t-1} W_h + b)`, and `y_t = h_t` (Elman, Finding Structure in Time, 1990).
+
+    With `clip`, what enters φ is clipped to [-clip, clip]. With `layer_norm`, `h_t = φ(LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b)` (Ba,
+    Kiros & Hinton 2016).
 
     The IRNN of Le, Jaitly & Hinton (2015) is `Elman(n, activation="relu", w_x_init=..., w_h_init=initializers.Identity())`.
 
@@ -33,12 +37,14 @@ class Elman(Cell):
         hidden: size of the state and the output.
         activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function.
         bias: whether there is a `b`.
+        clip: bound of what enters φ.
+        layer_norm: whether what enters φ is normalised.
         w_x_init: initialiser of the input weights.
         w_h_init: initialiser of the recurrent weights.
         b_init: initialiser of the bias.
 
     Raises:
-        ValueError: `hidden` is not positive, or a name is unknown.
+        ValueError: `hidden` or `clip` is not positive, or a name is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Elman(hidden=4, activation="relu")
@@ -50,12 +56,15 @@ class Elman(Cell):
     hidden: int
     activation: Activation = "tanh"
     bias: bool = True
+    clip: float | None = None
+    layer_norm: bool = False
     w_x_init: Initializer = "lecun_normal"
     w_h_init: Initializer = "orthogonal"
     b_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
         check_size(self, "hidden", self.hidden)
+        check_limit(self, "clip", self.clip)
         activation(self.activation)
         for init in (self.w_x_init, self.w_h_init, self.b_init):
             initializer(init)
@@ -67,6 +76,7 @@ class Elman(Cell):
             w_x=draw_gates(self.w_x_init, k_x, (in_features, self.hidden), dtype, gates=1),
             w_h=draw_gates(self.w_h_init, k_h, (self.hidden, self.hidden), dtype, gates=1),
             b=draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=1) if self.bias else None,
+            gain=jnp.ones(self.hidden, dtype) if self.layer_norm else None,
         )
 
     def initial_carry(self, params: ElmanParams, input_shape: tuple[int, ...]) -> Array:
@@ -74,13 +84,15 @@ class Elman(Cell):
         return jnp.zeros((*input_shape[:-1], self.hidden), _numerics.wide(params.w_h))
 
     def project(self, params: ElmanParams, xs: Array) -> tuple[Array, ...]:
-        """`x W_x + b`."""
-        return _numerics.project(xs, params.w_x, params.b, gates=1)
+        """`x W_x + b`; without b where a normalisation comes first."""
+        return _numerics.project(xs, params.w_x, None if self.layer_norm else params.b, gates=1)
 
     def step(self, params: ElmanParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine) -> tuple[Array, Array]:
         """One step of the equation above."""
         (z,) = affine(u, carry, params.w_h)
-        h = activation(self.activation)(z)
+        if params.gain is not None:
+            z = _numerics.layer_norm(z, params.gain, params.b)
+        h = activation(self.activation)(_numerics.clip(z, self.clip))
         return h, h
 
     @property

@@ -5,12 +5,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.nn import sigmoid
-from jax.numpy import tanh
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_choice, check_size
+from jaxrnn._check import check_choice, check_limit, check_size
+from jaxrnn.activations import Activation, activation
 from jaxrnn.initializers import Chrono, Initializer, draw_gates, initializer
 
 Array = jax.Array
@@ -23,6 +22,8 @@ class GRUParams(NamedTuple):
     w_h: Array  # [hidden, 3 * hidden]
     b: Array | None  # [3 * hidden]
     b_hn: Array | None  # [hidden], the candidate's recurrent bias; None where the reset gate comes before the product
+    gain: Array | None = None  # [3 * hidden], of the layer normalisation of each gate
+    gain_hn: Array | None = None  # [hidden], of that of the candidate's recurrent product; None where reset comes before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +35,25 @@ class GRU(Cell):
         n = tanh(x_t W_xn + b_n + (r ⊙ h_{t-1}) W_hn)            reset="before", as in the paper
         h_t = (1 - z) ⊙ n + z ⊙ h_{t-1},    y_t = h_t
 
+    With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, each gate is normalised by itself (Ba,
+    Kiros & Hinton 2016): LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each of r and z, and for n with `reset="before"`; with
+    `reset="after"`, n = tanh(LN(x_t W_xn) ⊙ gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn)).
+
     Args:
         hidden: size of the state and the output.
         reset: whether the reset gate acts before or after the recurrent product.
         bias: whether there are biases.
+        clip: bound of what enters σ and tanh.
+        layer_norm: whether the gates are normalised.
+        gate_activation: instead of σ; a name or a pointwise function.
+        candidate_activation: instead of tanh.
         update_bias: added to the update gate's initial bias; positive values keep the state. Or `Chrono(longest)`.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` is not positive, `reset` is another word, or a name is unknown.
+        ValueError: `hidden` or `clip` is not positive, `reset` is another word, or a name is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4, reset="before")
@@ -57,6 +66,10 @@ class GRU(Cell):
     reset: Literal["after", "before"] = "after"
     bias: bool = True
     update_bias: float | Chrono = 0.0
+    clip: float | None = None
+    layer_norm: bool = False
+    gate_activation: Activation = "sigmoid"
+    candidate_activation: Activation = "tanh"
     w_x_init: Initializer = "lecun_normal"
     w_h_init: Initializer = "orthogonal"
     b_init: Initializer = "zeros"
@@ -64,6 +77,9 @@ class GRU(Cell):
     def __post_init__(self) -> None:
         check_size(self, "hidden", self.hidden)
         check_choice(self, "reset", self.reset, ("after", "before"))
+        check_limit(self, "clip", self.clip)
+        for function in (self.gate_activation, self.candidate_activation):
+            activation(function)
         for init in (self.w_x_init, self.w_h_init, self.b_init):
             initializer(init)
 
@@ -76,6 +92,8 @@ class GRU(Cell):
             w_h=draw_gates(self.w_h_init, k_h, (self.hidden, self.hidden), dtype, gates=3),
             b=self._init_bias(k_b, dtype) if self.bias else None,
             b_hn=draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1) if b_hn else None,
+            gain=jnp.ones(3 * self.hidden, dtype) if self.layer_norm else None,
+            gain_hn=jnp.ones(self.hidden, dtype) if self.layer_norm and self.reset == "after" else None,
         )
 
     def _init_bias(self, key: Array, dtype: Any) -> Array:
@@ -92,23 +110,39 @@ class GRU(Cell):
         return jnp.zeros((*input_shape[:-1], self.hidden), _numerics.wide(params.w_h))
 
     def project(self, params: GRUParams, xs: Array) -> tuple[Array, ...]:
-        """`x W_x + b`, one array per gate."""
-        return _numerics.project(xs, params.w_x, params.b, gates=3)
+        """`x W_x + b`, one array per gate; without b where a normalisation comes first."""
+        return _numerics.project(xs, params.w_x, None if self.layer_norm else params.b, gates=3)
 
     def step(self, params: GRUParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine) -> tuple[Array, Array]:
         """One step of the equations above."""
         u_r, u_z, u_n = u
         if self.reset == "after":
-            b_hn = jnp.zeros(self.hidden, u_n.dtype) if params.b_hn is None else _numerics.promote(params.b_hn, u_n)
-            r, z, n_h = affine((u_r, u_z, b_hn), carry, params.w_h)
-            n = tanh(u_n + sigmoid(r) * n_h)
+            b_hn = None if self.layer_norm else params.b_hn
+            part = jnp.zeros(self.hidden, u_n.dtype) if b_hn is None else _numerics.promote(b_hn, u_n)
+            r, z, n_h = affine((u_r, u_z, part), carry, params.w_h)
+            r = self._gate(self._normal(params, "r", r))
+            if params.gain_hn is not None:
+                n_h = _numerics.layer_norm(n_h, params.gain_hn, params.b_hn)
+            n = self._normal(params, "n", u_n) + r * n_h
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * self.hidden], axis=-1)
             r, z = affine((u_r, u_z), carry, w_rz)
-            (n,) = affine((u_n,), sigmoid(r) * carry, w_n)
-            n = tanh(n)
-        h = n + sigmoid(z) * (carry - n)
+            r = self._gate(self._normal(params, "r", r))
+            (n,) = affine((u_n,), r * carry, w_n)
+            n = self._normal(params, "n", n)
+        n = activation(self.candidate_activation)(_numerics.clip(n, self.clip))
+        h = n + self._gate(self._normal(params, "z", z)) * (carry - n)
         return h, h
+
+    def _normal(self, params: GRUParams, gate: str, z: Array) -> Array:
+        if params.gain is None:
+            return z
+        start = "rzn".index(gate) * self.hidden
+        own = slice(start, start + self.hidden)
+        return _numerics.layer_norm(z, params.gain[own], None if params.b is None else params.b[own])
+
+    def _gate(self, z: Array) -> Array:
+        return activation(self.gate_activation)(_numerics.clip(z, self.clip))
 
     @property
     def out_features(self) -> int:

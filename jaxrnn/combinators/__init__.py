@@ -1,6 +1,28 @@
 """Cells around cells, one file per combinator."""
 
 from jaxrnn.combinators.bidirectional import Bidirectional, BidirectionalCarry, BidirectionalParams
+from jaxrnn.combinators.dropconnect import DropConnect
+from jaxrnn.combinators.dropout import Dropout
+from jaxrnn.combinators.learned_carry import LearnedCarry, LearnedCarryParams
+from jaxrnn.combinators.recurrent_dropout import RecurrentDropout
+from jaxrnn.combinators.residual import Highway, HighwayParams, Residual
 from jaxrnn.combinators.stack import Stack
+from jaxrnn.combinators.state_noise import StateNoise
+from jaxrnn.combinators.zoneout import Zoneout
 
-__all__ = ["Bidirectional", "BidirectionalCarry", "BidirectionalParams", "Stack"]
+__all__ = [
+    "Bidirectional",
+    "BidirectionalCarry",
+    "BidirectionalParams",
+    "DropConnect",
+    "Dropout",
+    "Highway",
+    "HighwayParams",
+    "LearnedCarry",
+    "LearnedCarryParams",
+    "RecurrentDropout",
+    "Residual",
+    "Stack",
+    "StateNoise",
+    "Zoneout",
+]

@@ -92,8 +92,8 @@ class Bidirectional(Composite):
 
     def run(self, params: BidirectionalParams, xs: Any, carry: BidirectionalCarry, drive: Any) -> tuple[BidirectionalCarry, Any]:
         """Run one cell the way time is walked, the other against it."""
-        forward, ys_forward = self.forward.run(params.forward, xs, carry.forward, drive)
-        backward, ys_backward = self.backward.run(params.backward, xs, carry.backward, drive.reversed())
+        forward, ys_forward = self.forward.run(params.forward, xs, carry.forward, drive.part(0))
+        backward, ys_backward = self.backward.run(params.backward, xs, carry.backward, drive.part(1).reversed())
         return BidirectionalCarry(forward, backward), MERGES[self.merge](ys_forward, ys_backward)
 
     @property

@@ -2,13 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Carry, Cell, Composite, Params
-from jaxrnn._check import check_inner
+from jaxrnn._check import check_choice, check_inner, check_rate, check_size
+from jaxrnn.combinators.bidirectional import Bidirectional
+from jaxrnn.combinators.dropout import dropped
+from jaxrnn.combinators.residual import Highway, Residual
 
 Array = jax.Array
 
@@ -21,9 +24,12 @@ class Stack(Composite):
 
     Args:
         cells: the layers, bottom first.
+        dropout: how often a feature is dropped between two layers (Zaremba, Sutskever & Vinyals 2014), if the driver has a key.
+        dense: each layer sees the stack's input and the outputs of all layers below, side by side (Huang et al. 2017).
 
     Raises:
-        ValueError: there is no layer, or one below the top has two outputs (`Bidirectional(merge=None)`).
+        ValueError: there is no layer, a layer cannot take what the one below gives (`Bidirectional(merge=None)`, a `Residual` of
+            another size), or the rate is not in [0, 1).
         TypeError: a layer is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -34,6 +40,8 @@ class Stack(Composite):
     """
 
     cells: Sequence[Cell]
+    dropout: float = 0.0
+    dense: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cells", tuple(self.cells))  # a list would not hash
@@ -41,31 +49,69 @@ class Stack(Composite):
             raise ValueError("Stack: cells is empty, expected at least one layer")
         for cell in self.cells:
             check_inner(self, "cells", cell)
-        for cell in self.cells[:-1]:
-            cell.out_features  # noqa: B018  (a layer with two outputs says so here)
+        check_rate(self, "dropout", self.dropout)
+        sizes = [cell.out_features for cell in self.cells[:-1]]  # a layer with two outputs says so here
+        if not self.dense:  # else the size of the stack's input is part of all of them
+            for cell, size in zip(self.cells[1:], sizes, strict=True):
+                cell.check_in_features(size)
+
+    @classmethod
+    def repeat(
+        cls,
+        cell: Cell,
+        layers: int,
+        *,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        connection: Literal["residual", "highway", "dense"] | None = None,
+    ) -> "Stack":
+        """A stack of equal layers, as `torch.nn.LSTM(num_layers=..., bidirectional=..., dropout=...)` makes one.
+
+        Args:
+            cell: the cell of each layer, and of each direction.
+            layers: how many.
+            bidirectional: whether each layer is a `Bidirectional`.
+            dropout: as in `Stack`.
+            connection: around each layer but the first, whose input has another size.
+
+        >>> import jaxrnn
+        >>> jaxrnn.Stack.repeat(jaxrnn.LSTM(4, projection=3), 2, bidirectional=True, dropout=0.1).out_features
+        6
+        """
+        check_choice(cls, "connection", connection, (None, "residual", "highway", "dense"))
+        check_size(cls, "layers", layers)
+        layer = Bidirectional(cell) if bidirectional else cell
+        around = {"residual": Residual, "highway": Highway}.get(connection or "", lambda cell: cell)
+        return cls((layer, *[around(layer)] * (layers - 1)), dropout=dropout, dense=connection == "dense")
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> tuple[Params, ...]:
         """Draw every layer's parameters."""
         keys = jax.random.split(key, len(self.cells))
-        sizes = [in_features, *(cell.out_features for cell in self.cells[:-1])]
-        return tuple(cell.init(k, size, dtype) for cell, k, size in zip(self.cells, keys, sizes, strict=True))
+        return tuple(cell.init(k, size, dtype) for cell, k, size in zip(self.cells, keys, self._sizes(in_features), strict=True))
+
+    def _sizes(self, in_features: int) -> list[int]:
+        """The size of each layer's input."""
+        sizes = [in_features]
+        for cell in self.cells[:-1]:
+            sizes.append(cell.out_features + (sizes[-1] if self.dense else 0))
+        return sizes
 
     def initial_carry(self, params: tuple[Params, ...], input_shape: tuple[int, ...]) -> tuple[Carry, ...]:
         """Every layer's initial carry."""
-        carries = []
-        for cell, p in zip(self.cells, params, strict=True):
-            carries.append(cell.initial_carry(p, input_shape))
-            if len(carries) < len(self.cells):
-                input_shape = (*input_shape[:-1], cell.out_features)
-        return tuple(carries)
+        shapes = [input_shape, *((*input_shape[:-1], size) for size in self._sizes(input_shape[-1])[1:])]
+        return tuple(cell.initial_carry(p, shape) for cell, p, shape in zip(self.cells, params, shapes, strict=True))
 
     def run(self, params: tuple[Params, ...], xs: Any, carry: tuple[Carry, ...], drive: Any) -> tuple[tuple[Carry, ...], Any]:
         """Run the layers one after the other."""
-        carries = []
-        for cell, p, c in zip(self.cells, params, carry, strict=True):
-            c, xs = cell.run(p, xs, c, drive)
+        carries, ys = [], xs
+        for k, (cell, p, c) in enumerate(zip(self.cells, params, carry, strict=True)):
+            below, own = drive.part(2 * k), drive.part(2 * k + 1)
+            if k:
+                ys = dropped(ys, self.dropout, locked=False, drive=below)
+                xs = jnp.concatenate([xs, ys], axis=-1) if self.dense else ys
+            c, ys = cell.run(p, xs, c, own)
             carries.append(c)
-        return tuple(carries), xs
+        return tuple(carries), ys
 
     @property
     def out_features(self) -> int:

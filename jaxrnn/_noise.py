@@ -1,0 +1,119 @@
+"""Random draws for cells that need them: reproducible from one key, whatever the block, the device or the batch axes.
+
+Every step of every row has a number, and so has every sequence of every row (a reset begins a new one). A draw depends on the
+driver's key and on such a number alone, so it can be repeated when the backward pass needs it again: no mask is kept.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxrnn._cell import Affine, Carry, Cell, Params
+
+Array = jax.Array
+
+
+class Keys(NamedTuple):
+    """What a cell draws from at one step of one row."""
+
+    step: Array  # another at every step
+    sequence: Array  # the same at all steps of a sequence
+
+    def split(self) -> tuple["Keys", "Keys"]:
+        """Two that are independent of each other."""
+        (a, b), (c, d) = jax.random.split(self.step), jax.random.split(self.sequence)
+        return Keys(a, c), Keys(b, d)
+
+
+class Numbers(NamedTuple):
+    """The numbers of steps and of sequences, uint32 `[time, *batch]`, or `[*batch]` for a single step."""
+
+    step: Array
+    sequence: Array
+
+
+def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
+    """Number all steps and sequences of `steps = (time, *batch)`."""
+    time, *batch = steps
+    rows = jnp.arange(math.prod(batch), dtype=jnp.uint32).reshape(batch)
+    stride = jnp.uint32(max(rows.size, 1))
+    t = jnp.arange(time, dtype=jnp.uint32).reshape(time, *[1] * len(batch))
+    before = jnp.zeros(steps, jnp.uint32) if reset is None else lax.cumsum(reset.astype(jnp.uint32), axis=0)
+    return Numbers(t * stride + rows, before * stride + rows)
+
+
+def draw(function: Callable[[Keys], Any], key: Array, numbers: Numbers) -> Any:
+    """`function(keys)` for each number: every array it returns gets their leading axes."""
+    k_step, k_sequence = jax.random.split(key)
+
+    def one(step: Array, sequence: Array) -> Any:
+        return function(Keys(jax.random.fold_in(k_step, step), jax.random.fold_in(k_sequence, sequence)))
+
+    shape = numbers.step.shape
+    drawn = jax.vmap(one)(*(leaf.reshape(-1) for leaf in numbers))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
+
+
+class _Keyed(NamedTuple):
+    params: Params
+    key_data: Array
+
+
+class _Numbered(NamedTuple):
+    xs: Any
+    numbers: Numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing(Cell):
+    """A cell that draws, as one whose parameters hold the key and whose inputs hold the numbers: any loop can run it."""
+
+    cell: Cell
+    key_impl: Any
+
+    @staticmethod
+    def of(cell: Cell, params: Params, xs: Any, key: Array, numbers: Numbers) -> tuple["Drawing", _Keyed, _Numbered]:
+        """The cell, its parameters and its inputs."""
+        return Drawing(cell, jax.random.key_impl(key)), _Keyed(params, jax.random.key_data(key)), _Numbered(xs, numbers)
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
+        """Not asked for: parameters are made before there is a key to draw with."""
+        raise NotImplementedError
+
+    def initial_carry(self, params: _Keyed, input_shape: tuple[int, ...]) -> Carry:
+        """The cell's."""
+        return self.cell.initial_carry(params.params, input_shape)
+
+    def project(self, params: _Keyed, xs: _Numbered) -> Any:
+        """The cell's, with what it draws."""
+        key = jax.random.wrap_key_data(params.key_data, impl=self.key_impl)
+        return self.cell.project(params.params, xs.xs, draw(self.cell.draw, key, xs.numbers))
+
+    def step(self, params: _Keyed, carry: Carry, u: Any, affine: Affine) -> tuple[Carry, Array]:
+        """The cell's."""
+        return self.cell.step(params.params, carry, u, affine)
+
+    @property
+    def feature_axes(self) -> int:  # type: ignore[override]
+        """The cell's."""
+        return self.cell.feature_axes
+
+    @property
+    def out_features(self) -> int:
+        """The cell's."""
+        return self.cell.out_features
+
+
+def keep(key: Array, rate: float, size: int) -> Array:
+    """Which of `size` numbers survive dropout at this rate: bool `[size]`."""
+    return jax.random.bernoulli(key, 1 - rate, (size,))
+
+
+def drop(values: Array, kept: Array | None, rate: float) -> Array:
+    """Zero what is not kept and scale the rest up, so that the expectation is `values`; as they are if `kept` is None."""
+    return values if kept is None else jnp.where(kept, values / (1 - rate), jnp.zeros((), values.dtype))

@@ -1,0 +1,65 @@
+"""Dropout on recurrent weights."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._check import check_rate
+from jaxrnn._noise import drop
+from jaxrnn.combinators.wrapper import Around
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DropConnect(Around):
+    """Some recurrent weights are dropped, the same for the whole batch and all steps of a call (Merity, Keskar & Socher 2018).
+
+        W_h  becomes  D ⊙ W_h / (1 - rate),    D ~ Bernoulli(1 - rate)
+
+    of every parameter that is named `w_h`; a projection `w_r` is left alone.
+
+    Args:
+        cell: any cell; one made of cells, too.
+        rate: how often a weight is dropped.
+
+    Raises:
+        ValueError: the rate is not in [0, 1), or no parameter is named `w_h`.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.DropConnect(jaxrnn.LSTM(4), rate=0.5)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), key=jax.random.key(1))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+
+    cell: Cell
+    rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rate(self, "rate", self.rate)
+        form = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
+        if not any(_is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(form)):
+            raise ValueError(f"DropConnect: {type(self.cell).__name__} has no parameter named w_h, whose weights it could drop")
+
+    def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
+        """Drop, then run the cell."""
+        key = drive.part(0).key
+        if key is not None and self.rate:
+            leaves = jax.tree_util.tree_leaves_with_path(params)
+            keys = iter(jax.random.split(key, len(leaves)))
+
+            def thinned(path: Any, leaf: Array) -> Array:
+                own = next(keys)
+                return drop(leaf, jax.random.bernoulli(own, 1 - self.rate, leaf.shape), self.rate) if _is_recurrent(path) else leaf
+
+            params = jax.tree_util.tree_map_with_path(thinned, params)
+        return self.cell.run(params, xs, carry, drive.part(1))
+
+
+def _is_recurrent(path: tuple[Any, ...]) -> bool:
+    return bool(path) and getattr(path[-1], "name", getattr(path[-1], "key", None)) == "w_h"

@@ -1,0 +1,57 @@
+"""Dropout on inputs."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._check import check_rate
+from jaxrnn._noise import Keys, drop, keep
+from jaxrnn.combinators.wrapper import Around
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout(Around):
+    """The cell sees its input with some features dropped (Zaremba, Sutskever & Vinyals 2014).
+
+        x_t  becomes  d ⊙ x_t / (1 - rate),    d ~ Bernoulli(1 - rate)
+
+    Args:
+        cell: any cell; one made of cells, too.
+        rate: how often a feature is dropped.
+        locked: one draw for each sequence (Gal & Ghahramani 2016), or a new one at each step.
+
+    Raises:
+        ValueError: the rate is not in [0, 1).
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.Dropout(jaxrnn.LSTM(4), rate=0.5)])
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), key=jax.random.key(1))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+
+    cell: Cell
+    rate: float
+    locked: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rate(self, "rate", self.rate)
+
+    def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
+        """Drop, then run the cell."""
+        return self.cell.run(params, dropped(xs, self.rate, self.locked, drive.part(0)), carry, drive.part(1))
+
+
+def dropped(xs: Array, rate: float, locked: bool, drive: Any) -> Array:
+    """A sequence, or one step of it, with features dropped if the driver has a key."""
+
+    def survivors(keys: Keys) -> Array:
+        return keep(keys.sequence if locked else keys.step, rate, xs.shape[-1])
+
+    return drop(xs, drive.draw(survivors, xs), rate) if rate else xs

@@ -1,0 +1,103 @@
+"""Connections around a cell."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn import _numerics
+from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._check import check_same_size
+from jaxrnn.combinators.wrapper import Around
+from jaxrnn.initializers import draw_gates
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Residual(Around):
+    """`y_t = cell(x)_t + x_t` (He et al. 2016; between recurrent layers, Wu et al. 2016).
+
+    Args:
+        cell: any cell whose output is as wide as its input.
+
+    Raises:
+        ValueError: input and output differ in size: at once in a `Stack`, else from `init`.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Residual(jaxrnn.GRU(4))
+    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=4), jnp.ones((7, 2, 4)))
+    >>> bool(jnp.allclose(ys[-1], h + 1))
+    True
+    """
+
+    cell: Cell
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
+        """Draw the cell's parameters."""
+        self.check_in_features(in_features)
+        return self.cell.init(key, in_features, dtype)
+
+    def check_in_features(self, in_features: int) -> None:
+        """The sizes must agree."""
+        check_same_size(self, self.cell, in_features)
+
+    def run(self, params: Params, xs: Array, carry: Carry, drive: Any) -> tuple[Carry, Array]:
+        """Run the cell and add."""
+        carry, ys = self.cell.run(params, xs, carry, drive)
+        return carry, ys + xs
+
+
+class HighwayParams(NamedTuple):
+    """Parameters of `Highway`."""
+
+    inner: Params
+    w_t: Array  # [size, size]
+    b_t: Array  # [size]
+
+
+@dataclasses.dataclass(frozen=True)
+class Highway(Around):
+    """A gate between a cell's output and its input (Srivastava, Greff & Schmidhuber 2015; Zhang et al. 2016).
+
+        t_t = σ(x_t W_t + b_t),    y_t = t_t ⊙ cell(x)_t + (1 - t_t) ⊙ x_t
+
+    Args:
+        cell: any cell whose output is as wide as its input.
+        bias: the gate's initial bias; negative, so that at first much is carried past the cell.
+
+    Raises:
+        ValueError: input and output differ in size: at once in a `Stack`, else from `init`.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Highway(jaxrnn.GRU(4))
+    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=4), jnp.ones((7, 2, 4)))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+
+    cell: Cell
+    bias: float = -1.0
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> HighwayParams:
+        """Draw the cell's parameters and the gate's."""
+        self.check_in_features(in_features)
+        k_inner, k_t = jax.random.split(key)
+        w_t = draw_gates("lecun_normal", k_t, (in_features, in_features), dtype, gates=1)
+        return HighwayParams(self.cell.init(k_inner, in_features, dtype), w_t, jnp.full(in_features, self.bias, dtype))
+
+    def initial_carry(self, params: HighwayParams, input_shape: tuple[int, ...]) -> Carry:
+        """The cell's initial carry."""
+        return self.cell.initial_carry(params.inner, input_shape)
+
+    def check_in_features(self, in_features: int) -> None:
+        """The sizes must agree."""
+        check_same_size(self, self.cell, in_features)
+
+    def run(self, params: HighwayParams, xs: Array, carry: Carry, drive: Any) -> tuple[Carry, Array]:
+        """Run the cell and mix."""
+        carry, ys = self.cell.run(params.inner, xs, carry, drive)
+        (z,) = _numerics.project(xs, params.w_t, params.b_t, gates=1)
+        t = jax.nn.sigmoid(z).astype(ys.dtype)
+        return carry, t * ys + (1 - t) * xs

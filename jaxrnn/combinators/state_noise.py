@@ -1,0 +1,65 @@
+"""Noise on the state."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Affine, Carry, Cell, Params
+from jaxrnn._check import check_limit
+from jaxrnn._noise import Keys
+from jaxrnn._numerics import affine as default_affine
+from jaxrnn.combinators.wrapper import Wrapper, state_leaves, state_sizes, with_leaves
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class StateNoise(Wrapper):
+    """`h_t = h̃_t + scale ε_t` with ε_t from a normal distribution, where h̃_t is what the cell gives (Jim, Giles & Horne 1996).
+
+    Without a key there is no noise. An output that is the state is noisy, too.
+
+    Args:
+        cell: any cell whose carry is one array, or has a part named h.
+        scale: standard deviation of the noise.
+
+    Raises:
+        ValueError: the scale is not positive, the cell has no h, or is made of cells.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.StateNoise(jaxrnn.Elman(4), scale=0.1)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> h, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), key=jax.random.key(1))
+    >>> bool(jnp.all(h == ys[-1]))
+    True
+    """
+
+    cell: Cell
+    scale: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limit(self, "scale", self.scale)
+        if "h" not in state_sizes(self.cell):
+            raise ValueError(f"StateNoise: the carry of {type(self.cell).__name__} has no h")
+
+    def draw_own(self, keys: Keys) -> Array:
+        """ε."""
+        return jax.random.normal(keys.step, (state_sizes(self.cell)["h"],), jnp.float32)
+
+    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+        """The cell's step, and noise on its state."""
+        u_cell, noise = u
+        after, y = self.cell.step(params, carry, u_cell, affine)
+        if noise is None:
+            return after, y
+        h = state_leaves(after)["h"]
+        noisy = h + self.scale * noise.astype(h.dtype)
+        return with_leaves(after, {"h": noisy}), noisy if y is h else y
+
+    @property
+    def noisy(self) -> bool:
+        """True."""
+        return True

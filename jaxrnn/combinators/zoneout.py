@@ -1,0 +1,80 @@
+"""Zoneout."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrnn._cell import Affine, Carry, Cell, Params
+from jaxrnn._check import check_rate
+from jaxrnn._noise import Keys
+from jaxrnn._numerics import affine as default_affine
+from jaxrnn.combinators.wrapper import Wrapper, state_leaves, state_sizes, with_leaves
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Zoneout(Wrapper):
+    """Some units keep their last value for a step, drawn anew at each step (Krueger et al. 2017).
+
+        h_t = d ⊙ h_{t-1} + (1 - d) ⊙ h̃_t,    d ~ Bernoulli(rate)        with a key
+        h_t = rate h_{t-1} + (1 - rate) h̃_t                              without: the expectation
+
+    where h̃_t is what the cell gives; likewise for c with a rate of its own.
+
+    Args:
+        cell: any cell whose carry is one array, or has parts named h and c.
+        h: how often a unit of the state is kept.
+        c: how often a unit of the memory is kept.
+
+    Raises:
+        ValueError: a rate is not in [0, 1), the cell has no such part, or is made of cells.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Zoneout(jaxrnn.LSTM(4), h=0.1, c=0.5)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), key=jax.random.key(1))
+    >>> carry.c.shape, ys.shape
+    ((2, 4), (7, 2, 4))
+    """
+
+    cell: Cell
+    h: float = 0.0
+    c: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = state_sizes(self.cell)
+        for name, rate in (("h", self.h), ("c", self.c)):
+            check_rate(self, name, rate)
+            if rate and name not in sizes:
+                raise ValueError(f"Zoneout: {name} is {rate}, but the carry of {type(self.cell).__name__} has no {name}")
+
+    @property
+    def _rates(self) -> dict[str, float]:
+        return {name: rate for name, rate in (("h", self.h), ("c", self.c)) if rate}
+
+    def draw_own(self, keys: Keys) -> dict[str, Array]:
+        """Which units are kept."""
+        sizes = state_sizes(self.cell)
+        drawn = zip(self._rates.items(), jax.random.split(keys.step, 2), strict=False)
+        return {name: jax.random.bernoulli(key, rate, (sizes[name],)) for (name, rate), key in drawn}
+
+    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+        """The cell's step, then the equations above."""
+        u_cell, kept = u
+        after, y = self.cell.step(params, carry, u_cell, affine)
+        old, new = state_leaves(carry), state_leaves(after)
+        zoned = {
+            name: rate * old[name] + (1 - rate) * new[name] if kept is None else jnp.where(kept[name], old[name], new[name])
+            for name, rate in self._rates.items()
+        }
+        after_zoned = with_leaves(after, zoned)
+        return after_zoned, zoned["h"] if y is new.get("h") and "h" in zoned else y
+
+    @property
+    def noisy(self) -> bool:
+        """True."""
+        return True
