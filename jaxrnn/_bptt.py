@@ -78,6 +78,7 @@ def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, checkpoi
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+    plan = dataclasses.replace(plan, block=plan.block_forward)
     carry, ys, _, _ = _forward(plan, params, xs, carry, flags, "nothing")
     return carry, ys
 

@@ -20,11 +20,12 @@ carries before each block are always kept."""
 # Measured on CPUs (benchmarks/results); a block is bounded from above by the first two, from below by the others.
 MOST_ROWS = 1024
 MOST_NUMBERS = 2**18
+MOST_NUMBERS_FORWARD = 2**20
 FEWEST_ROWS = 64
 FEWEST_STEPS = 4
 
 PARTS = 16
-SAVED_PER_NUMBER = 350
+SAVED_PER_NUMBER = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Plan:
     dtype: Any
     reverse: bool
     block: int  # steps
+    block_forward: int  # steps, where nobody differentiates
     kept: Kept
 
     def step(self, *args: Any) -> tuple[Carry, Any]:
@@ -66,6 +68,7 @@ def make_plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, r
         dtype=first.dtype,
         reverse=reverse,
         block=block_size(time, rows, sum(seam.widths), checkpointed),
+        block_forward=_near_divisor(time, MOST_NUMBERS_FORWARD // max(sum(seam.widths) * rows, 1)),
         kept="nothing" if checkpointed else _worth_keeping(seam, params, carry, rows),
     )
 
@@ -75,12 +78,17 @@ def block_size(time: int, rows: int, width: int, checkpointed: bool) -> int:
 
     The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough to stay in a cache, and a small part of
     all time, for its temporaries are some thirty numbers per unit and step. Where only carries at borders are kept, blocks are
-    about √T, so that both are few. A divisor of T is taken if one is near, for a shorter last block is compiled by itself.
+    about √T, so that both are few.
     """
     rows = max(rows, 1)
     most = min(MOST_ROWS, MOST_NUMBERS // max(width, 1)) // rows
     fewest = max(FEWEST_STEPS, math.isqrt(time) if checkpointed else 0)
-    wanted = max(fewest, min(most, max(time // PARTS, FEWEST_ROWS // rows)))
+    return _near_divisor(time, max(fewest, min(most, max(time // PARTS, FEWEST_ROWS // rows))))
+
+
+def _near_divisor(time: int, wanted: int) -> int:
+    """A divisor of `time` if one is near, for a shorter last block is compiled by itself."""
+    wanted = max(wanted, 1)
     if wanted >= time:
         return time
     near = [k for k in range(wanted, 2 * wanted) if time % k == 0] + [k for k in range(wanted, wanted // 2, -1) if time % k == 0]

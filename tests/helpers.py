@@ -29,7 +29,7 @@ def in_blocks(gradient: str, kept: str = "nothing") -> Driver:
 
     def loop(*args: Any) -> Any:
         with (
-            mock.patch.object(_plan, "block_size", return_value=BLOCK),
+            mock.patch.object(_plan, "_near_divisor", side_effect=lambda time, _: min(BLOCK, time)),
             mock.patch.object(_plan, "_worth_keeping", return_value=kept),
         ):
             return _scan._GRADIENTS[gradient](*args)
