@@ -8,8 +8,8 @@ import jaxrnn
 from benchmarks import agreement
 from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
 from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, absent
-from benchmarks.plan import PEER_CELLS, Plan, drawn_cells
-from benchmarks.sides import Missing, Problem, make_problem, scan_apply
+from benchmarks.plan import PEER_CELLS, VARIANTS, Plan, drawn_cells
+from benchmarks.sides import Missing, Problem, make_problem, make_variant, scan_apply
 
 Record = dict[str, Any]
 
@@ -67,13 +67,24 @@ def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
     }
 
 
-def _step_of(problem: Problem, gradient: str) -> Program:
-    return compiled(training_step(scan_apply(problem.cell, gradient)), problem.params, problem.xs, problem.dys)
+def _step_of(problem: Problem, gradient: str, seed: int | None = None) -> Program:
+    return compiled(training_step(scan_apply(problem.cell, gradient, seed)), problem.params, problem.xs, problem.dys)
 
 
 def _records(programs: dict[str, Program], seconds: float, side: str, **where: Any) -> list[Record]:
     times = take_turns({name: program.call for name, program in programs.items()}, seconds)
     return [{**where, side: name, "step_ms": times[name], **program.facts()} for name, program in programs.items()]
+
+
+def variants(plan: Plan) -> list[Record]:
+    """A training step of every option and combinator, random draws included, beside JAX's own derivative of the same."""
+    records = []
+    for name in VARIANTS:
+        say(f"{name} {plan.base.label}")
+        problem = make_variant(name, plan.base)
+        programs = {gradient: _step_of(problem, gradient, seed=0) for gradient in ("bptt", "autodiff")}
+        records += _records(programs, plan.point_seconds, "gradient", cell=name, shape=plan.base._asdict())
+    return records
 
 
 def sweeps(plan: Plan) -> list[Record]:
@@ -149,6 +160,8 @@ def run(plan: Plan) -> Record:
     parts: Record = {"skipped": skipped}
     if "peers" in plan.parts:
         parts["peers"] = versus_peers(plan, names)
+    if "variants" in plan.parts:
+        parts["variants"] = variants(plan)
     if "long" in plan.parts and "LSTM" in plan.cells:
         parts["long"], parts["growth"] = long_sequence(plan), growth(plan)
     if "unrolled" in plan.parts:

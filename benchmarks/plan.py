@@ -35,6 +35,26 @@ class Shape(NamedTuple):
 CELLS: dict[str, Callable[[int], Any]] = {"LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU, "Elman": jaxrnn.Elman}
 """Every cell of the pictures, made from its hidden size. Add a cell here and it is swept and drawn."""
 
+VARIANTS: dict[str, Callable[[int], Any]] = {
+    "LSTM": jaxrnn.LSTM,
+    "LSTM, peepholes": lambda n: jaxrnn.LSTM(n, peepholes=True),
+    "LSTM, coupled": lambda n: jaxrnn.LSTM(n, coupled=True),
+    "LSTM, projection": lambda n: jaxrnn.LSTM(n, projection=n // 2),
+    "LSTM, layer norm": lambda n: jaxrnn.LSTM(n, layer_norm="gates_and_cell"),
+    "LSTM, all of them": lambda n: jaxrnn.LSTM(n, peepholes=True, coupled=True, projection=n // 2, layer_norm="gates_and_cell"),
+    "GRU": jaxrnn.GRU,
+    "GRU, reset before": lambda n: jaxrnn.GRU(n, reset="before"),
+    "GRU, layer norm": lambda n: jaxrnn.GRU(n, layer_norm=True),
+    "MGU": jaxrnn.MGU,
+    "Dropout of LSTM": lambda n: jaxrnn.Dropout(jaxrnn.LSTM(n), 0.2),
+    "RecurrentDropout of LSTM": lambda n: jaxrnn.RecurrentDropout(jaxrnn.LSTM(n), 0.2),
+    "DropConnect of LSTM": lambda n: jaxrnn.DropConnect(jaxrnn.LSTM(n), 0.2),
+    "Zoneout of LSTM": lambda n: jaxrnn.Zoneout(jaxrnn.LSTM(n), h=0.1, c=0.1),
+    "Constrained Elman": lambda n: jaxrnn.Constrained(jaxrnn.Elman(n), jaxrnn.Dale()),
+    "Bidirectional LSTM": lambda n: jaxrnn.Bidirectional(jaxrnn.LSTM(n)),
+}
+"""Options and combinators, whose price is measured beside their own autodiff."""
+
 PEER_CELLS = ("LSTM", "GRU", "Elman")
 """The cells that the other libraries have too."""
 
@@ -50,7 +70,7 @@ SHAPES = (
 BASE, UNROLLED_BASE = Shape(32, 128, 128, 128), Shape(16, 1, 64, 64)
 LONG, GROWTH_BASE = Shape(8, 16384, 128, 128), Shape(4, 1, 32, 32)
 
-PARTS = ("peers", "sweeps", "unrolled", "long")
+PARTS = ("peers", "variants", "sweeps", "unrolled", "long")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,11 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
         "Haiku's GRU resets before the product.",
         f"<details><summary>Every shape</summary>\n\n{report.peers_table(rows)}\n\n</details>",
     ]
+    if result.get("variants"):
+        about = (
+            "Options and combinators, random draws included, one training step on one device, beside JAX's own derivative of the same:"
+        )
+        texts += [about, report.variants_table(result["variants"])]
     if result.get("long"):
         texts += ["A long sequence:", report.long_table(result["long"])]
     texts += [f"![{about}]({folder}/{name}-{part}.png)" for part, about in PICTURES.items() if result.get(part)]

@@ -88,6 +88,16 @@ def long_table(rows: list[Record]) -> str:
     return table([f"{plain['cell']} {size_label(plain['shape'])}", "step ms", "of lax.scan", "MiB", "of lax.scan"], body)
 
 
+def variants_table(rows: list[Record]) -> str:
+    """Every option and combinator, beside its own autodiff."""
+    body = []
+    for name in cells_of(rows):
+        own, other = (next(row for row in rows if row["cell"] == name and row["gradient"] == kind) for kind in ("bptt", "autodiff"))
+        speed, share = other["step_ms"]["min"] / own["step_ms"]["min"], own["temp_bytes"] / other["temp_bytes"]
+        body.append([name, milliseconds(own["step_ms"]["min"]), f"{speed:.2f}", mebibytes(own["temp_bytes"]), f"{share:.2f}"])
+    return table([size_label(rows[0]["shape"]), "step ms", "times as fast as autodiff", "MiB", "share of autodiff's"], body)
+
+
 def growth_table(rows: list[Record]) -> str:
     """Microseconds per time step, temporaries and compile time against T."""
     body = [
@@ -120,7 +130,7 @@ def unrolled_table(rows: list[Record]) -> str:
 def full_report(result: Record) -> str:
     """Everything that was measured, for the terminal."""
     makers = {"peers": [peers_table, sides_table, summary_table], "long": [long_table], "growth": [growth_table]}
-    makers["unrolled"] = [unrolled_table]
+    makers |= {"unrolled": [unrolled_table], "variants": [variants_table]}
     parts = [make(result[part]) for part, functions in makers.items() if result.get(part) for make in functions]
     return "\n\n".join([device_line(result), *parts, *skipped_lines(result)])
 

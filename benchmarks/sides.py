@@ -18,7 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxrnn
 from benchmarks.measure import Traced, traced, training_step
-from benchmarks.plan import CELLS, PEER_CELLS, Shape
+from benchmarks.plan import CELLS, PEER_CELLS, VARIANTS, Shape
 
 Array = jax.Array
 Apply = Callable[[Any, Any], Any]
@@ -52,7 +52,15 @@ def make_problem(kind: str, shape: Shape) -> Problem:
 
     `b_hn` of the GRU alone is zero: nnx does not have it.
     """
-    cell = CELLS[kind](shape.hidden)
+    return _problem(kind, CELLS[kind](shape.hidden), shape)
+
+
+def make_variant(name: str, shape: Shape) -> Problem:
+    """The same for an option or a combinator."""
+    return _problem(name, VARIANTS[name](shape.hidden), shape)
+
+
+def _problem(kind: str, cell: jaxrnn.Cell, shape: Shape) -> Problem:
     k_params, k_b, k_x, k_y = jax.random.split(jax.random.key(0), 4)
     params = cell.init(k_params, shape.in_features)
     if kind in PEER_CELLS:
@@ -102,9 +110,10 @@ def reference_params(side: Any, problem: Problem) -> Any:
     return problem.params
 
 
-def scan_apply(cell: jaxrnn.Cell, gradient: Any = "bptt") -> Apply:
-    """`jaxrnn.scan` as a function of parameters and inputs."""
-    return lambda params, xs: jaxrnn.scan(cell, params, xs, gradient=gradient)[1]
+def scan_apply(cell: jaxrnn.Cell, gradient: Any = "bptt", seed: int | None = None) -> Apply:
+    """`jaxrnn.scan` as a function of parameters and inputs; with a seed, cells that draw do."""
+    key = None if seed is None else jax.random.key(seed)
+    return lambda params, xs: jaxrnn.scan(cell, params, xs, key=key, gradient=gradient)[1]
 
 
 def own(problem: Problem) -> JaxSide:

@@ -1,7 +1,8 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
-from jaxrnn import activations, initializers
+from jaxrnn import activations, initializers, sequences
 from jaxrnn._cell import Cell
+from jaxrnn._labels import labels
 from jaxrnn._numerics import affine
 from jaxrnn._scan import scan, step, trajectory, unroll
 from jaxrnn.cells import GRU, LSTM, MGU, Elman, ElmanParams, GRUParams, LSTMCarry, LSTMParams, MGUParams
@@ -9,6 +10,8 @@ from jaxrnn.combinators import (
     Bidirectional,
     BidirectionalCarry,
     BidirectionalParams,
+    Constrained,
+    Dale,
     DropConnect,
     Dropout,
     Highway,
@@ -17,6 +20,8 @@ from jaxrnn.combinators import (
     LearnedCarryParams,
     RecurrentDropout,
     Residual,
+    Sparse,
+    SpectralNorm,
     Stack,
     StateNoise,
     Zoneout,
@@ -32,6 +37,8 @@ __all__ = [
     "BidirectionalCarry",
     "BidirectionalParams",
     "Cell",
+    "Constrained",
+    "Dale",
     "DropConnect",
     "Dropout",
     "Elman",
@@ -46,13 +53,17 @@ __all__ = [
     "MGUParams",
     "RecurrentDropout",
     "Residual",
+    "Sparse",
+    "SpectralNorm",
     "Stack",
     "StateNoise",
     "Zoneout",
     "activations",
     "affine",
     "initializers",
+    "labels",
     "scan",
+    "sequences",
     "step",
     "trajectory",
     "unroll",

@@ -83,7 +83,7 @@ class Cell(ABC):
         """How a driver runs this cell; one made of cells hands each of them to `drive`, so that each keeps its own projection.
 
         `drive(cell, params, xs, carry)` runs a cell; `drive.part(k)` is the same driver with a random key of its own for part k;
-        `drive.draw(function, xs)` draws for every step of `xs`, or gives None where the user passed no key.
+        `drive.draw(function)` is `function(keys)` for every step and row, or None where the user passed no key.
         """
         return drive(self, params, xs, carry)
 
@@ -142,9 +142,9 @@ class OneStep:
         del k
         return self
 
-    def draw(self, function: Callable[[Any], Any], x: Any) -> Any:
+    def draw(self, function: Callable[[Any], Any]) -> Any:
         """None: without a key nothing is drawn."""
-        del function, x
+        del function
 
 
 def single_step(cell: Cell, params: Params, x: Any, carry: Carry, affine: Affine = default_affine) -> tuple[Carry, Any]:

@@ -132,10 +132,10 @@ def check_same_size(cell: Cell, inner: Cell, in_features: int) -> None:
         )
 
 
-def check_rate(cell: Cell, argument: str, value: Any) -> None:
+def check_rate(owner: Any, argument: str, value: Any) -> None:
     """Refuse a rate outside [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected a rate in [0, 1)")
+        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected a rate in [0, 1)")
 
 
 def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
@@ -152,22 +152,22 @@ def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
         )
 
 
-def check_size(cell: Cell | type[Cell], argument: str, value: Any) -> None:
+def check_size(owner: Any, argument: str, value: Any) -> None:
     """Refuse a size that is not a positive integer."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected a positive integer")
+        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected a positive integer")
 
 
-def check_limit(cell: Cell, argument: str, value: Any) -> None:
+def check_limit(owner: Any, argument: str, value: Any) -> None:
     """Refuse a bound that is not positive; None is no bound."""
     if value is not None and not (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-        raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected a positive number, or None for no limit")
+        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected a positive number, or None for no limit")
 
 
-def check_choice(cell: Cell | type[Cell], argument: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(owner: Any, argument: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Refuse a word that is not among the choices."""
     if value not in choices:
-        raise ValueError(f"{_name(cell)}: {argument} is {value!r}, expected one of {list(choices)}")
+        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected one of {list(choices)}")
 
 
 def check_inner(cell: Cell, argument: str, inner: Any) -> None:
@@ -176,8 +176,8 @@ def check_inner(cell: Cell, argument: str, inner: Any) -> None:
         raise TypeError(f"{_name(cell)}: {argument} holds {_describe(inner)}, expected a jaxrnn.Cell such as jaxrnn.LSTM(128)")
 
 
-def _name(cell: Cell | type[Cell]) -> str:
-    return (cell if isinstance(cell, type) else type(cell)).__name__
+def _name(owner: Any) -> str:
+    return (owner if isinstance(owner, type) else type(owner)).__name__
 
 
 def _describe(value: Any) -> str:

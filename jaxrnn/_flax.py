@@ -130,6 +130,7 @@ def run(
     mask: Any,
     reset: Any,
     reverse: bool,
+    key: Array | None,
 ) -> tuple[Carry, Any]:
     """`jaxrnn.scan` in Flax's dtypes, over sequences whose time axis comes after the batch axes unless `home.time_major`."""
     shape = jnp.shape(jax.tree.leaves(xs)[0])
@@ -139,7 +140,7 @@ def run(
         _check_batch_major(f"{owner}({type(home.cell).__name__})", shape[: axis + 1], xs, lengths, mask, reset)
     xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), (xs, mask, reset))
     params, xs = cast((params, xs), home.dtype)
-    flags = {"lengths": lengths, "mask": mask, "reset": reset, "reverse": reverse}
+    flags = {"lengths": lengths, "mask": mask, "reset": reset, "reverse": reverse, "key": key}
     try:
         carry, ys = scan(home.cell, params, xs, carry, **flags, gradient=home.gradient)
     except (TypeError, ValueError) as error:

@@ -109,9 +109,9 @@ class Drawing(Cell):
         return self.cell.out_features
 
 
-def keep(key: Array, rate: float, size: int) -> Array:
-    """Which of `size` numbers survive dropout at this rate: bool `[size]`."""
-    return jax.random.bernoulli(key, 1 - rate, (size,))
+def keep(key: Array, rate: float, shape: tuple[int, ...]) -> Array:
+    """Which numbers survive dropout at this rate: bool, of this shape."""
+    return jax.random.bernoulli(key, 1 - rate, shape)
 
 
 def drop(values: Array, kept: Array | None, rate: float) -> Array:

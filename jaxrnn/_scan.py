@@ -44,9 +44,8 @@ class Drive:
         """The same driver, with another key: that of part k."""
         return self if self.key is None else dataclasses.replace(self, key=jax.random.fold_in(self.key, k))
 
-    def draw(self, function: Callable[[Keys], Any], xs: Any) -> Any:
+    def draw(self, function: Callable[[Keys], Any]) -> Any:
         """`function(keys)` for every step and row, or None without a key."""
-        del xs
         return None if self.key is None or self.numbers is None else draw(function, self.key, self.numbers)
 
     def reversed(self) -> "Drive":
@@ -195,7 +194,12 @@ def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -
     params, carry, x = equally_varying((params, carry, x))
     _check.check_params(cell, params, _input_shape(x)[-1])
     carry = _check.check_carry(cell, params, carry, _input_shape(x))
-    return cell.run(params, x, carry, OneStep() if key is None else _KeyedStep(key=_check.check_key(cell, key)))
+    if key is None:
+        return cell.run(params, x, carry, OneStep())
+    shape = _input_shape(x)
+    numbers = number((1, *shape[: len(shape) - cell.feature_axes]), None)
+    only = jax.tree.map(lambda leaf: leaf[0], numbers)
+    return cell.run(params, x, carry, _KeyedStep(key=_check.check_key(cell, key), numbers=only))
 
 
 def _drive(
@@ -251,21 +255,18 @@ def _run(
 class _KeyedStep(OneStep):
     """The driver of a single step, with a key."""
 
+    numbers: Numbers | None = None
+
     def __call__(self, cell: Cell, params: Params, x: Any, carry: Carry) -> tuple[Carry, Any]:
-        if cell.noisy:
-            shape = _input_shape(x)
-            cell, params, x = Drawing.of(cell, params, x, self.key, _one_number(shape[: len(shape) - cell.feature_axes]))
+        if cell.noisy and self.key is not None and self.numbers is not None:
+            cell, params, x = Drawing.of(cell, params, x, self.key, self.numbers)
         return super().__call__(cell, params, x, carry)
 
     def part(self, k: int) -> "_KeyedStep":
-        return dataclasses.replace(self, key=jax.random.fold_in(self.key, k))
+        return self if self.key is None else dataclasses.replace(self, key=jax.random.fold_in(self.key, k))
 
-    def draw(self, function: Callable[[Keys], Any], x: Any) -> Any:
-        return draw(function, self.key, _one_number(_input_shape(x)[:-1]))
-
-
-def _one_number(batch: tuple[int, ...]) -> Numbers:
-    return jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None))
+    def draw(self, function: Callable[[Keys], Any]) -> Any:
+        return None if self.key is None or self.numbers is None else draw(function, self.key, self.numbers)
 
 
 def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:

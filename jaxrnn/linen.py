@@ -64,6 +64,7 @@ class RNN(nn.Module):
         mask: Any = None,
         reset: Any = None,
         reverse: bool = False,
+        deterministic: bool = True,
     ) -> tuple[Carry, Any]:
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
@@ -74,6 +75,7 @@ class RNN(nn.Module):
             mask: bool `[*batch, time]`: which steps are valid.
             reset: bool `[*batch, time]`: where a new sequence begins.
             reverse: walk from each sequence's last valid step to its first; `ys` stays in the order of `xs`.
+            deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw from the `"dropout"` stream.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
@@ -84,7 +86,8 @@ class RNN(nn.Module):
         """
         owner = "jaxrnn.linen.RNN"
         params = _params(self, _flax.sequence_feature_size(owner, self, xs))
-        return _flax.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse)
+        key = None if deterministic else self.make_rng("dropout")
+        return _flax.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
 
 
 class RNNCell(nn.RNNCellBase):

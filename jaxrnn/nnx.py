@@ -100,6 +100,7 @@ class RNN(_Home):
         _flax.check_rnn(cell, "nnx")
         self.time_major = time_major
         self.gradient: Gradient = gradient
+        self.deterministic = False
         super().__init__(cell, in_features, dtype, param_dtype, rngs)
 
     def __call__(
@@ -111,6 +112,7 @@ class RNN(_Home):
         mask: Any = None,
         reset: Any = None,
         reverse: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> tuple[Carry, Any]:
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
@@ -121,6 +123,8 @@ class RNN(_Home):
             mask: bool `[*batch, time]`: which steps are valid.
             reset: bool `[*batch, time]`: where a new sequence begins.
             reverse: walk from each sequence's last valid step to its first; `ys` stays in the order of `xs`.
+            rngs: in training, what cells that draw (`Dropout`, `Zoneout`, ...) draw from: its `dropout` stream. Nothing is drawn
+                without it, or while `deterministic` is True, which `model.eval()` sets and `model.train()` undoes.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
@@ -131,7 +135,8 @@ class RNN(_Home):
         """
         owner = "jaxrnn.nnx.RNN"
         _flax.sequence_feature_size(owner, self, xs)
-        return _flax.run(owner, self, self._params(), xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse)
+        key = None if rngs is None or self.deterministic else rngs.dropout()
+        return _flax.run(owner, self, self._params(), xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
 
 
 class RNNCell(_Home, nnx.RNNCellBase):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx, traverse_util
+from flax import linen, nnx, traverse_util
 
 import jaxrnn
 import jaxrnn.linen
@@ -23,6 +23,10 @@ CELLS = {
     "gru_after": jaxrnn.GRU(4),
     "gru_before": jaxrnn.GRU(4, reset="before"),
     "gru_no_bias": jaxrnn.GRU(4, bias=False),
+    "lstm_all": jaxrnn.LSTM(4, projection=3, peepholes=True, coupled=True, layer_norm="gates_and_cell"),
+    "mgu": jaxrnn.MGU(4),
+    "learned_carry": jaxrnn.LearnedCarry(jaxrnn.LSTM(4)),
+    "zoneout": jaxrnn.Zoneout(jaxrnn.GRU(4), h=0.1),
     "stack": jaxrnn.Stack((jaxrnn.LSTM(4), jaxrnn.GRU(5))),
     "bidirectional": jaxrnn.Bidirectional(jaxrnn.LSTM(4), jaxrnn.Elman(3)),
     "pair": jaxrnn.Stack((jaxrnn.Bidirectional(jaxrnn.Elman(4)), jaxrnn.Bidirectional(jaxrnn.GRU(4), merge=None))),
@@ -319,3 +323,43 @@ def test_flax_cannot_step_what_needs_the_future(name):
 def test_jaxrnn_does_not_import_flax():
     program = "import sys, jaxrnn; sys.exit(any(name.partition('.')[0] in ('flax', 'optax') for name in sys.modules))"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_both_homes_draw_from_their_dropout_stream():
+    """With the key of the stream, a module gives what `jaxrnn.scan` gives with it; without, inference."""
+    cell, xs = jaxrnn.Zoneout(jaxrnn.GRU(4), h=0.5), jnp.ones((B, T, IN))
+    home = jaxrnn.linen.RNN(cell)
+    variables = home.init(jax.random.key(0), xs)
+    inference = home.apply(variables, xs)
+    drawn, again, other = (
+        home.apply(variables, xs, deterministic=False, rngs={"dropout": jax.random.key(seed)})[1] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(drawn, again)
+    assert not np.allclose(drawn, other)
+    assert not np.allclose(drawn, inference[1])
+
+    model = jaxrnn.nnx.RNN(cell, IN, rngs=nnx.Rngs(0))
+    quiet = model(xs)[1]
+    loud = model(xs, rngs=nnx.Rngs(dropout=3))[1]
+    np.testing.assert_array_equal(loud, model(xs, rngs=nnx.Rngs(dropout=3))[1])
+    assert not np.allclose(quiet, loud)
+    model.eval()
+    np.testing.assert_array_equal(quiet, model(xs, rngs=nnx.Rngs(dropout=3))[1])
+    model.train()
+    np.testing.assert_array_equal(loud, model(xs, rngs=nnx.Rngs(dropout=3))[1])
+
+
+def test_mgu_is_flaxs():
+    """`MGU(form="flax")` has the equations of `flax.linen.MGUCell`."""
+    flax_cell, xs = linen.MGUCell(4), jax.random.normal(jax.random.key(1), (B, T, IN))
+    rnn = linen.RNN(flax_cell)
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, rnn.init(jax.random.key(0), xs))
+    p = variables["params"]["cell"]
+    params = jaxrnn.MGUParams(
+        w_x=jnp.concatenate([p["if"]["kernel"], p["in"]["kernel"]], axis=-1),
+        w_h=jnp.concatenate([p["hf"]["kernel"], p["hn"]["kernel"]], axis=-1),
+        b=jnp.concatenate([p["if"]["bias"], p["in"]["bias"]]),
+        b_hn=p["hn"]["bias"],
+    )
+    _, ys = jaxrnn.scan(jaxrnn.MGU(4, form="flax"), params, jnp.moveaxis(xs, 1, 0))
+    np.testing.assert_allclose(jnp.moveaxis(ys, 0, 1), rnn.apply(variables, xs), atol=1e-6)

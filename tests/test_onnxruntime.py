@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
+from jaxrnn.activations import HardSigmoid
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -20,13 +21,28 @@ CASES = {
     "rnn_tanh": ("RNN", {}, jaxrnn.Elman(HIDDEN)),
     "rnn_relu": ("RNN", {"activations": ["Relu"]}, jaxrnn.Elman(HIDDEN, activation="relu")),
     "lstm": ("LSTM", {}, jaxrnn.LSTM(HIDDEN)),
+    "rnn_clip": ("RNN", {"clip": 0.6}, jaxrnn.Elman(HIDDEN, clip=0.6)),
+    "lstm_peepholes": ("LSTM", {}, jaxrnn.LSTM(HIDDEN, peepholes=True)),
+    "lstm_clip": ("LSTM", {"clip": 0.6}, jaxrnn.LSTM(HIDDEN, clip=0.6)),
+    "lstm_coupled": ("LSTM", {"input_forget": 1}, jaxrnn.LSTM(HIDDEN, coupled=True)),
+    "lstm_activations": (
+        "LSTM",
+        {"activations": ["HardSigmoid", "Softsign", "Relu"], "activation_alpha": [0.2], "activation_beta": [0.5]},
+        jaxrnn.LSTM(HIDDEN, gate_activation=HardSigmoid(0.2), candidate_activation="softsign", output_activation="relu"),
+    ),
+    "gru_clip": ("GRU", {"linear_before_reset": 1, "clip": 0.6}, jaxrnn.GRU(HIDDEN, clip=0.6)),
+    "gru_activations": (
+        "GRU",
+        {"linear_before_reset": 1, "activations": ["HardSigmoid", "Softsign"], "activation_alpha": [0.2], "activation_beta": [0.5]},
+        jaxrnn.GRU(HIDDEN, gate_activation=HardSigmoid(0.2), candidate_activation="softsign"),
+    ),
     "gru_after": ("GRU", {"linear_before_reset": 1}, jaxrnn.GRU(HIDDEN)),
     "gru_before": ("GRU", {"linear_before_reset": 0}, jaxrnn.GRU(HIDDEN, reset="before")),
 }
 
 
-def to_params(operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b: np.ndarray) -> Any:
-    """One direction of ONNX's `W [gates * hidden, in]`, `R [gates * hidden, hidden]`, `B [2 * gates * hidden]`."""
+def to_params(operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b: np.ndarray, p: np.ndarray) -> Any:
+    """One direction of ONNX's `W [gates * hidden, in]`, `R [gates * hidden, hidden]`, `B [2 * gates * hidden]`, `P [3 * hidden]`."""
     gates = len(ORDERS[operator])
 
     def ordered(a: np.ndarray) -> np.ndarray:
@@ -34,8 +50,13 @@ def to_params(operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b:
 
     w_x, w_h = jnp.asarray(ordered(w).T), jnp.asarray(ordered(r).T)
     b_x, b_h = (jnp.asarray(ordered(half)[:, 0]) for half in np.split(b, 2))
-    if operator == "LSTM":
-        return jaxrnn.LSTMParams(w_x, w_h, b_x + b_h)
+    if isinstance(cell, jaxrnn.LSTM):
+        params = jaxrnn.LSTMParams(w_x, w_h, b_x + b_h)
+        if cell.coupled:  # ONNX keeps i and has f = 1 - i; with the opposite sign, i is f
+            first = jnp.arange(4 * HIDDEN) < HIDDEN
+            params = jaxrnn.LSTMParams(*(jnp.delete(jnp.where(first, -a, a), slice(HIDDEN, 2 * HIDDEN), axis=-1) for a in params[:3]))
+        p_i, p_o, p_f = jnp.split(jnp.asarray(p), 3)
+        return params._replace(p_i=p_i, p_f=p_f, p_o=p_o) if cell.peepholes else params
     if operator == "RNN":
         return jaxrnn.ElmanParams(w_x, w_h, b_x + b_h)
     if isinstance(cell, jaxrnn.GRU) and cell.reset == "before":
@@ -64,11 +85,14 @@ def test_outputs_and_last_states_are_those_of_onnxruntime(case, direction, ragge
     }
     if operator == "LSTM":
         feeds["initial_c"] = draw(ways, BATCH, HIDDEN)
-    if "activations" in attributes:
-        attributes = {"activations": attributes["activations"] * ways}
+    if operator == "LSTM":
+        feeds["P"] = draw(ways, 3 * HIDDEN) if cell.peepholes else np.zeros((ways, 3 * HIDDEN), np.float32)
+    attributes = {name: value * ways if isinstance(value, list) else value for name, value in attributes.items()}
     expected = run(operator, {**attributes, "direction": direction, "hidden_size": HIDDEN}, feeds, ways)
 
-    params = [to_params(operator, cell, feeds["W"][k], feeds["R"][k], feeds["B"][k]) for k in range(ways)]
+    params = [
+        to_params(operator, cell, feeds["W"][k], feeds["R"][k], feeds["B"][k], feeds.get("P", feeds["B"])[k]) for k in range(ways)
+    ]
     states = [jnp.asarray(feeds[name]) for name in ("initial_h", "initial_c") if name in feeds]
     carries = [jaxrnn.LSTMCarry(*(s[k] for s in states)) if operator == "LSTM" else states[0][k] for k in range(ways)]
     options = {"lengths": feeds["sequence_lens"], "reverse": direction == "reverse"}

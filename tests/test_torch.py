@@ -15,6 +15,7 @@ KINDS = {
     "rnn_tanh": (torch.nn.RNN, {"nonlinearity": "tanh"}, jaxrnn.Elman(5)),
     "rnn_relu": (torch.nn.RNN, {"nonlinearity": "relu"}, jaxrnn.Elman(5, activation="relu")),
     "lstm": (torch.nn.LSTM, {}, jaxrnn.LSTM(5)),
+    "lstm_projection": (torch.nn.LSTM, {"proj_size": 3}, jaxrnn.LSTM(5, projection=3)),
     "gru": (torch.nn.GRU, {}, jaxrnn.GRU(5)),
 }
 TIME, BATCH, FEATURES, HIDDEN = 6, 3, 4, 5
@@ -26,12 +27,13 @@ def to_params(cell: jaxrnn.Cell, tensors: dict[str, Any], suffix: str) -> Any:
     b_x, b_h = (tensors[f"bias_{part}_{suffix}"] for part in ("ih", "hh"))
     if isinstance(cell, jaxrnn.GRU):
         return jaxrnn.GRUParams(w_x, w_h, b_x + jnp.concatenate([b_h[: 2 * HIDDEN], jnp.zeros(HIDDEN, b_h.dtype)]), b_h[2 * HIDDEN :])
-    form = jaxrnn.LSTMParams if isinstance(cell, jaxrnn.LSTM) else jaxrnn.ElmanParams
-    return form(w_x, w_h, b_x + b_h)
+    if isinstance(cell, jaxrnn.LSTM):
+        return jaxrnn.LSTMParams(w_x, w_h, b_x + b_h, w_r=tensors[f"weight_hr_{suffix}"].T if cell.projection else None)
+    return jaxrnn.ElmanParams(w_x, w_h, b_x + b_h)
 
 
 def build(cell: jaxrnn.Cell, layers: int, bidirectional: bool) -> jaxrnn.Cell:
-    return jaxrnn.Stack([jaxrnn.Bidirectional(cell) if bidirectional else cell] * layers)
+    return jaxrnn.Stack.repeat(cell, layers, bidirectional=bidirectional)
 
 
 def all_params(cell: jaxrnn.Cell, tensors: dict[str, Any], layers: int, bidirectional: bool) -> Any:
@@ -78,13 +80,14 @@ def test_values_and_gradients_are_torchs(request, kind, layers, bidirectional, p
         return torch.tensor(rng.normal(size=shape), dtype=getattr(torch, dtype), requires_grad=True)
 
     xs = tensor(TIME, BATCH, FEATURES)
-    states = [tensor(layers * ways, BATCH, HIDDEN) for _ in range(2 if kind == "lstm" else 1)]
-    dys, dstates = rng.normal(size=(TIME, BATCH, ways * HIDDEN)), [rng.normal(size=(layers * ways, BATCH, HIDDEN)) for _ in states]
+    lstm, out = isinstance(cell, jaxrnn.LSTM), cell.out_features
+    states = [tensor(layers * ways, BATCH, size) for size in ((out, HIDDEN) if lstm else (out,))]
+    dys, dstates = rng.normal(size=(TIME, BATCH, ways * out)), [rng.normal(size=s.shape) for s in states]
 
     inputs = torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(lengths), enforce_sorted=False) if packed else xs
-    ys, last = layer(inputs, tuple(states) if kind == "lstm" else states[0])
+    ys, last = layer(inputs, tuple(states) if lstm else states[0])
     ys = torch.nn.utils.rnn.pad_packed_sequence(ys)[0] if packed else ys
-    last = list(last) if kind == "lstm" else [last]
+    last = list(last) if lstm else [last]
     total = (ys * torch.tensor(dys, dtype=ys.dtype)).sum()
     total = total + sum((s * torch.tensor(d, dtype=s.dtype)).sum() for s, d in zip(last, dstates, strict=True))
     total.backward()

@@ -1,6 +1,7 @@
 """Cells around cells, one file per combinator."""
 
 from jaxrnn.combinators.bidirectional import Bidirectional, BidirectionalCarry, BidirectionalParams
+from jaxrnn.combinators.constrained import Constrained, Dale, Sparse, SpectralNorm
 from jaxrnn.combinators.dropconnect import DropConnect
 from jaxrnn.combinators.dropout import Dropout
 from jaxrnn.combinators.learned_carry import LearnedCarry, LearnedCarryParams
@@ -14,6 +15,8 @@ __all__ = [
     "Bidirectional",
     "BidirectionalCarry",
     "BidirectionalParams",
+    "Constrained",
+    "Dale",
     "DropConnect",
     "Dropout",
     "Highway",
@@ -22,6 +25,8 @@ __all__ = [
     "LearnedCarryParams",
     "RecurrentDropout",
     "Residual",
+    "Sparse",
+    "SpectralNorm",
     "Stack",
     "StateNoise",
     "Zoneout",

@@ -7,6 +7,7 @@ import jax
 
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._check import check_rate
+from jaxrnn._labels import is_recurrent
 from jaxrnn._noise import drop
 from jaxrnn.combinators.wrapper import Around
 
@@ -43,7 +44,7 @@ class DropConnect(Around):
         super().__post_init__()
         check_rate(self, "rate", self.rate)
         form = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
-        if not any(_is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(form)):
+        if not any(is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(form)):
             raise ValueError(f"DropConnect: {type(self.cell).__name__} has no parameter named w_h, whose weights it could drop")
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
@@ -55,11 +56,7 @@ class DropConnect(Around):
 
             def thinned(path: Any, leaf: Array) -> Array:
                 own = next(keys)
-                return drop(leaf, jax.random.bernoulli(own, 1 - self.rate, leaf.shape), self.rate) if _is_recurrent(path) else leaf
+                return drop(leaf, jax.random.bernoulli(own, 1 - self.rate, leaf.shape), self.rate) if is_recurrent(path) else leaf
 
             params = jax.tree_util.tree_map_with_path(thinned, params)
         return self.cell.run(params, xs, carry, drive.part(1))
-
-
-def _is_recurrent(path: tuple[Any, ...]) -> bool:
-    return bool(path) and getattr(path[-1], "name", getattr(path[-1], "key", None)) == "w_h"

@@ -45,13 +45,19 @@ class Dropout(Around):
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
         """Drop, then run the cell."""
-        return self.cell.run(params, dropped(xs, self.rate, self.locked, drive.part(0)), carry, drive.part(1))
+        return self.cell.run(params, dropped(xs, self.rate, self.locked, drive.part(0), self.feature_axes), carry, drive.part(1))
 
 
-def dropped(xs: Array, rate: float, locked: bool, drive: Any) -> Array:
+def dropped(xs: Any, rate: float, locked: bool, drive: Any, feature_axes: int = 1) -> Any:
     """A sequence, or one step of it, with features dropped if the driver has a key."""
+    if not rate:
+        return xs
+    if not isinstance(xs, jax.Array):
+        raise TypeError(
+            f"Dropout: xs is a {type(xs).__name__}, expected one array whose features can be dropped; wrap a cell that takes one"
+        )
 
     def survivors(keys: Keys) -> Array:
-        return keep(keys.sequence if locked else keys.step, rate, xs.shape[-1])
+        return keep(keys.sequence if locked else keys.step, rate, xs.shape[-feature_axes:])
 
-    return drop(xs, drive.draw(survivors, xs), rate) if rate else xs
+    return drop(xs, drive.draw(survivors), rate)

@@ -54,7 +54,7 @@ class RecurrentDropout(Wrapper):
     def draw_own(self, keys: Keys) -> Array:
         """Which units survive."""
         key = keys.sequence if self.locked else keys.step
-        return keep(key, self.rate, self.draws * self.out_features)
+        return keep(key, self.rate, (self.draws * self.out_features,))
 
     def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
         """The cell's step, with an `affine` that drops first."""

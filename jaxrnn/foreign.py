@@ -1,0 +1,225 @@
+"""Step functions that were not written for jaxrnn, as cells.
+
+The step is traced, and its products are found by what they depend on: those of parameters and input alone are moved into `project`,
+those of parameters and carry go through `affine`, and products of one operand become one. All else is computed as it stands.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Literal
+
+from jaxrnn._cell import Affine, Carry, Cell, Params
+from jaxrnn._numerics import affine as default_affine
+
+Array = jax.Array
+Name = tuple[int, Any]  # a call and a variable of its jaxpr, which may be called more than once
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionCell(Cell):
+    """A cell from functions: any `step` that multiplies as it likes gets the engine, and its input is projected for many steps at once.
+
+    Args:
+        function: `(params, carry, x) -> (carry, y)`, one step for any number of batch axes.
+        make_params: `(key, in_features, dtype) -> params`.
+        make_carry: `(params, input_shape) -> carry`.
+        size: of the last axis of y.
+
+    Raises:
+        TypeError: one of the functions cannot be called, or `function` closes over a value that is being traced.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> def step(params, h, x):
+    ...     h = jnp.tanh(x @ params["w"] + h @ params["v"])
+    ...     return h, h
+    >>> def make_params(key, in_features, dtype):
+    ...     return {"w": jnp.ones((in_features, 4), dtype), "v": jnp.eye(4, dtype=dtype)}
+    >>> cell = FunctionCell(step, make_params, lambda params, shape: jnp.zeros((*shape[:-1], 4)), size=4)
+    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), 3), jnp.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+
+    function: Callable[[Params, Carry, Any], tuple[Carry, Any]]
+    make_params: Callable[..., Params]
+    make_carry: Callable[[Params, tuple[int, ...]], Carry]
+    size: int
+
+    def __post_init__(self) -> None:
+        for name in ("function", "make_params", "make_carry"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"FunctionCell: {name} is {getattr(self, name)!r}, expected a function")
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
+        """What `make_params` gives."""
+        return self.make_params(key, in_features, dtype)
+
+    def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
+        """What `make_carry` gives."""
+        return self.make_carry(params, input_shape)
+
+    def project(self, params: Params, xs: Any) -> tuple[Any, list[Array]]:
+        """The input, and all that the step computes of it without the carry."""
+        traced = _trace(self.function, params, self._form(params, xs), xs)
+        known = traced.compute({}, params, xs, lambda reach: "carry" not in reach, default_affine)
+        return xs, [known[name] for name in traced.frontier]
+
+    def step(self, params: Params, carry: Carry, u: tuple[Any, list[Array]], affine: Affine = default_affine) -> tuple[Carry, Any]:
+        """The rest of the step, its products through `affine`."""
+        x, computed = u
+        traced = _trace(self.function, params, carry, x)
+        known = dict(zip(traced.frontier, computed, strict=True))
+        known |= dict(zip(traced.carry_names, jax.tree.leaves(carry), strict=True))
+        known = traced.compute(known, params, x, lambda reach: "carry" in reach or "x" not in reach, affine)
+        return jax.tree.unflatten(traced.form, [traced.read(known, atom) for atom in traced.outputs])
+
+    def _form(self, params: Params, xs: Any) -> Carry:
+        shape = jax.tree.leaves(xs)[0].shape
+        return jax.eval_shape(lambda params: self.make_carry(params, shape), params)
+
+    @property
+    def out_features(self) -> int:
+        """`size`."""
+        return self.size
+
+
+class _Equation(NamedTuple):
+    """One equation, with the names of what it reads (or a literal's value) and writes."""
+
+    primitive: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Name, ...]
+    params: dict[str, Any]
+    avals: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Traced:
+    equations: list[_Equation]
+    reach: dict[Name, frozenset[str]]  # on which of params, carry and x a variable depends
+    constants: dict[Name, Any]
+    param_names: list[Name]
+    carry_names: list[Name]
+    x_names: list[Name]
+    outputs: list[Any]
+    form: Any
+
+    @property
+    def frontier(self) -> list[Name]:
+        """What is computed from the input, and used together with the carry."""
+        used = [a for e in self.equations if "carry" in self.reach[e.outputs[0]] for a in e.inputs] + self.outputs
+        inputs = set(self.x_names)
+        wanted = {a: None for a in used if _is_name(a) and self.reach[a] >= {"x"} and "carry" not in self.reach[a]}
+        return [name for name in wanted if name not in inputs]
+
+    def read(self, known: dict[Name, Any], atom: Any) -> Any:
+        return known[atom] if _is_name(atom) else atom
+
+    def compute(
+        self, known: dict[Name, Any], params: Params, x: Any, wanted: Callable[[frozenset[str]], bool], affine: Affine
+    ) -> dict[Name, Any]:
+        """Compute every equation whose dependence is `wanted`."""
+        known = {**self.constants, **known}
+        known |= dict(zip(self.param_names, jax.tree.leaves(params), strict=True))
+        known |= dict(zip(self.x_names, jax.tree.leaves(x), strict=True))
+        chosen = [e for e in self.equations if wanted(self.reach[e.outputs[0]]) and any(o not in known for o in e.outputs)]
+        for equation in [e for e in chosen if self.reach[e.outputs[0]] <= {"params"}]:  # weights first, so that products can share
+            self._evaluate(equation, known)
+        for equation in chosen:
+            if all(o in known for o in equation.outputs):
+                continue
+            if together := self._products_with(equation, chosen):
+                self._multiply(together, known, affine)
+            else:
+                self._evaluate(equation, known)
+        return known
+
+    def _evaluate(self, equation: _Equation, known: dict[Name, Any]) -> None:
+        functions, params = equation.primitive.get_bind_params(equation.params)
+        results = equation.primitive.bind(*functions, *(self.read(known, a) for a in equation.inputs), **params)
+        known.update(zip(equation.outputs, results if equation.primitive.multiple_results else [results], strict=True))
+
+    def _products_with(self, equation: _Equation, among: list[_Equation]) -> list[_Equation]:
+        """This product `h @ w` and all others of the same h; empty if it is none."""
+        if not self._is_product(equation):
+            return []
+        return [
+            e
+            for e in among
+            if self._is_product(e) and e.inputs[0] == equation.inputs[0] and e.avals[0].dtype == equation.avals[0].dtype
+        ]
+
+    def _is_product(self, equation: _Equation) -> bool:
+        if equation.primitive is not lax.dot_general_p or not all(map(_is_name, equation.inputs)):
+            return False
+        h, w = equation.inputs
+        (contract_h, contract_w), batch = equation.params["dimension_numbers"]
+        plain = tuple(contract_h) == (equation.avals[0].ndim - 1,) and tuple(contract_w) == (0,) and batch == ((), ())
+        single = {aval.dtype for aval in equation.avals} <= {jnp.dtype("float32")} or {a.dtype for a in equation.avals} <= {
+            jnp.dtype("float64")
+        }
+        return plain and single and equation.avals[1].ndim == 2 and self.reach[w] <= {"params"} and not self.reach[h] <= {"params"}
+
+    def _multiply(self, together: list[_Equation], known: dict[Name, Any], affine: Affine) -> None:
+        weights = [known[e.inputs[1]] for e in together]
+        product = affine(None, known[together[0].inputs[0]], weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1))
+        edges = [sum(w.shape[-1] for w in weights[:k]) for k in range(1, len(weights))]
+        for equation, part in zip(together, jnp.split(product, edges, axis=-1), strict=True):
+            known[equation.outputs[0]] = part
+
+
+def _is_name(atom: Any) -> bool:
+    return isinstance(atom, tuple)
+
+
+def _trace(function: Callable[..., Any], params: Params, carry: Carry, x: Any) -> _Traced:
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(params, carry, x)
+    constants: dict[Name, Any] = {}
+    equations: list[_Equation] = []
+    calls = iter(range(2**30))
+
+    def inline(closed: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
+        """Write down the equations of a jaxpr and of those it calls; the names of its results."""
+        call = next(calls)
+        if any(isinstance(const, Tracer) for const in closed.consts):
+            raise TypeError("FunctionCell: function closes over a value that is being traced; pass it as a parameter or part of x")
+        constants.update({(call, var): const for var, const in zip(closed.jaxpr.constvars, closed.consts, strict=True)})
+        names: dict[Any, Any] = dict(zip(closed.jaxpr.invars, arguments, strict=True))
+
+        def atom(a: Any) -> Any:
+            return a.val if isinstance(a, Literal) else names.get(a, (call, a))
+
+        for e in closed.jaxpr.eqns:
+            inner = e.params.get("jaxpr") if e.primitive.name in ("jit", "pjit", "closed_call") else None
+            if isinstance(inner, ClosedJaxpr) and any(True for _ in _products(inner)):
+                names.update(zip(e.outvars, inline(inner, [atom(a) for a in e.invars]), strict=True))
+                continue
+            outputs = tuple((call, v) for v in e.outvars)
+            equations.append(_Equation(e.primitive, tuple(map(atom, e.invars)), outputs, e.params, tuple(a.aval for a in e.invars)))
+        return [atom(a) for a in closed.jaxpr.outvars]
+
+    groups = [
+        [(-1, (kind, k)) for k in range(len(jax.tree.leaves(tree)))] for kind, tree in (("params", params), ("carry", carry), ("x", x))
+    ]
+    outputs = inline(closed, [name for group in groups for name in group])
+    reach: dict[Name, frozenset[str]] = {name: frozenset({name[1][0]}) for group in groups for name in group}
+    reach |= {name: frozenset() for name in constants}
+    for equation in equations:
+        found = frozenset().union(*(reach[a] for a in equation.inputs if _is_name(a)))
+        reach |= dict.fromkeys(equation.outputs, found)
+    return _Traced(equations, reach, constants, *groups, outputs, jax.tree.structure(shape))
+
+
+def _products(closed: ClosedJaxpr) -> Iterator[Any]:
+    for equation in closed.jaxpr.eqns:
+        if equation.primitive is lax.dot_general_p:
+            yield equation
+        for value in equation.params.values():
+            if isinstance(value, ClosedJaxpr):
+                yield from _products(value)
