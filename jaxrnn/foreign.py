@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 from jaxrnn._cell import Affine, Carry, Cell, Params
 from jaxrnn._numerics import affine as default_affine
@@ -23,7 +23,7 @@ Name = tuple[int, Any]  # a call and a variable of its jaxpr, which may be calle
 
 @dataclasses.dataclass(frozen=True)
 class FunctionCell(Cell):
-    """A cell from functions: any `step` that multiplies as it likes gets the engine, and its input is projected for many steps at once.
+    """A cell from functions: a step that multiplies as it likes runs in the engine, its input projected for many steps at once.
 
     Args:
         function: `(params, carry, x) -> (carry, y)`, one step for any number of batch axes.
@@ -92,11 +92,13 @@ class FunctionCell(Cell):
 class _Equation(NamedTuple):
     """One equation, with the names of what it reads (or a literal's value) and writes."""
 
-    primitive: Any
+    equation: JaxprEqn
     inputs: tuple[Any, ...]
     outputs: tuple[Name, ...]
-    params: dict[str, Any]
-    avals: tuple[Any, ...]
+
+    @property
+    def avals(self) -> list[Any]:
+        return [atom.aval for atom in self.equation.invars]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +111,7 @@ class _Traced:
     x_names: list[Name]
     outputs: list[Any]
     form: Any
+    debug_info: Any
 
     @property
     def frontier(self) -> list[Name]:
@@ -141,9 +144,10 @@ class _Traced:
         return known
 
     def _evaluate(self, equation: _Equation, known: dict[Name, Any]) -> None:
-        functions, params = equation.primitive.get_bind_params(equation.params)
-        results = equation.primitive.bind(*functions, *(self.read(known, a) for a in equation.inputs), **params)
-        known.update(zip(equation.outputs, results if equation.primitive.multiple_results else [results], strict=True))
+        pairs = zip(equation.equation.invars, equation.inputs, strict=True)
+        inputs = {var: self.read(known, name) for var, name in pairs if not isinstance(var, Literal)}
+        alone = Jaxpr((), list(inputs), equation.equation.outvars, [equation.equation], debug_info=self.debug_info)
+        known.update(zip(equation.outputs, jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inputs.values()), strict=True))
 
     def _products_with(self, equation: _Equation, among: list[_Equation]) -> list[_Equation]:
         """This product `h @ w` and all others of the same h; empty if it is none."""
@@ -156,14 +160,12 @@ class _Traced:
         ]
 
     def _is_product(self, equation: _Equation) -> bool:
-        if equation.primitive is not lax.dot_general_p or not all(map(_is_name, equation.inputs)):
+        if equation.equation.primitive is not lax.dot_general_p or not all(map(_is_name, equation.inputs)):
             return False
         h, w = equation.inputs
-        (contract_h, contract_w), batch = equation.params["dimension_numbers"]
+        (contract_h, contract_w), batch = equation.equation.params["dimension_numbers"]
         plain = tuple(contract_h) == (equation.avals[0].ndim - 1,) and tuple(contract_w) == (0,) and batch == ((), ())
-        single = {aval.dtype for aval in equation.avals} <= {jnp.dtype("float32")} or {a.dtype for a in equation.avals} <= {
-            jnp.dtype("float64")
-        }
+        single = {aval.dtype for aval in equation.avals} in ({jnp.dtype("float32")}, {jnp.dtype("float64")})
         return plain and single and equation.avals[1].ndim == 2 and self.reach[w] <= {"params"} and not self.reach[h] <= {"params"}
 
     def _multiply(self, together: list[_Equation], known: dict[Name, Any], affine: Affine) -> None:
@@ -201,7 +203,7 @@ def _trace(function: Callable[..., Any], params: Params, carry: Carry, x: Any) -
                 names.update(zip(e.outvars, inline(inner, [atom(a) for a in e.invars]), strict=True))
                 continue
             outputs = tuple((call, v) for v in e.outvars)
-            equations.append(_Equation(e.primitive, tuple(map(atom, e.invars)), outputs, e.params, tuple(a.aval for a in e.invars)))
+            equations.append(_Equation(e, tuple(map(atom, e.invars)), outputs))
         return [atom(a) for a in closed.jaxpr.outvars]
 
     groups = [
@@ -213,7 +215,7 @@ def _trace(function: Callable[..., Any], params: Params, carry: Carry, x: Any) -
     for equation in equations:
         found = frozenset().union(*(reach[a] for a in equation.inputs if _is_name(a)))
         reach |= dict.fromkeys(equation.outputs, found)
-    return _Traced(equations, reach, constants, *groups, outputs, jax.tree.structure(shape))
+    return _Traced(equations, reach, constants, *groups, outputs, jax.tree.structure(shape), closed.jaxpr.debug_info)
 
 
 def _products(closed: ClosedJaxpr) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """jaxrnn at home in `flax.linen`: `RNN`, and `RNNCell` for Flax's own `RNN` and `Bidirectional`."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,10 +11,11 @@ from flax import traverse_util
 from jaxrnn import _flax
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._scan import Gradient, step
+from jaxrnn.foreign import FunctionCell
 
 Array = jax.Array
 
-__all__ = ["RNN", "RNNCell"]
+__all__ = ["RNN", "RNNCell", "as_cell"]
 
 
 class RNN(nn.Module):
@@ -187,3 +189,58 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
         return flat[name]
 
     return _flax.gathered(_flax.abstract_params(module.cell, in_features, module.param_dtype), find)
+
+
+def as_cell(module: nn.RNNCellBase) -> FunctionCell:
+    """Any Flax cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, lengths, masks and resets, and every combinator.
+
+    Its parameters are the module's: `cell.init(key, in_features)`, or `variables["params"]` of an existing module.
+
+    Args:
+        module: a cell that needs no random stream in a step, with one feature axis.
+
+    Raises:
+        TypeError: it is not a Flax cell.
+
+    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn
+    >>> cell = as_cell(nn.GRUCell(4))
+    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)), lengths=jnp.array([7, 5]))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+    if not isinstance(module, nn.RNNCellBase):
+        raise TypeError(
+            f"jaxrnn.linen.as_cell: expected a flax.linen.RNNCellBase such as nn.GRUCell(128), got a {type(module).__name__}"
+        )
+    unbound = module.clone(parent=None)
+    form = jax.eval_shape(lambda: unbound.init_with_output(jax.random.key(0), _carry(unbound, (1,)), jnp.ones(1))[0][1])
+    return FunctionCell(_Apply(unbound), _Init(unbound), _Carry(unbound), form.shape[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    module: nn.RNNCellBase
+
+    def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
+        return self.module.apply({"params": params}, carry, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Init:
+    module: nn.RNNCellBase
+
+    def __call__(self, key: Array, in_features: int, dtype: Any) -> Params:
+        params = self.module.init(key, _carry(self.module, (in_features,)), jnp.ones(in_features))["params"]
+        return _flax.cast(params, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Carry:
+    module: nn.RNNCellBase
+
+    def __call__(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), _carry(self.module, input_shape))
+
+
+def _carry(module: nn.RNNCellBase, input_shape: tuple[int, ...]) -> Carry:
+    return module.initialize_carry(jax.random.key(0), input_shape)  # zeros, unless the module's carry_init draws

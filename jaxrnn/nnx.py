@@ -10,10 +10,11 @@ from jaxrnn import _flax
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._check import check_size
 from jaxrnn._scan import Gradient, step
+from jaxrnn.foreign import FunctionCell
 
 Array = jax.Array
 
-__all__ = ["RNN", "RNNCell"]
+__all__ = ["RNN", "RNNCell", "as_cell"]
 
 
 class _Home(nnx.Module):
@@ -191,3 +192,42 @@ class RNNCell(_Home, nnx.RNNCellBase):
     def num_feature_axes(self) -> int:
         """How many trailing axes of an input are features."""
         return self.cell.feature_axes
+
+
+def as_cell(module: nnx.Module) -> tuple[FunctionCell, Any]:
+    """Any Flax NNX cell as a `jaxrnn.Cell`, and its parameters: for `jaxrnn.scan`, its engine, lengths, masks, resets and combinators.
+
+    Args:
+        module: a cell that needs no random stream in a step, with one feature axis.
+
+    Returns:
+        The cell, and the module's `nnx.Param` state, which is what the cell takes as parameters.
+
+    Raises:
+        TypeError: it is not an NNX cell.
+
+    >>> import jax.numpy as jnp, jaxrnn
+    >>> from flax import nnx
+    >>> cell, params = as_cell(nnx.LSTMCell(3, 4, rngs=nnx.Rngs(0)))
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+    if not isinstance(module, nnx.RNNCellBase):
+        raise TypeError(f"jaxrnn.nnx.as_cell: expected a flax.nnx.RNNCellBase such as nnx.GRUCell(...), got a {type(module).__name__}")
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    leaves, form = jax.tree.flatten(rest)
+    shape = jax.eval_shape(
+        lambda: module(module.initialize_carry((1, module.in_features), nnx.Rngs(0)), jnp.ones((1, module.in_features)))[1]
+    )
+
+    def rebuilt(params: Any) -> Any:
+        return nnx.merge(graph, params, jax.tree.unflatten(form, leaves))
+
+    cell = FunctionCell(
+        lambda params, carry, x: rebuilt(params)(carry, x),
+        lambda key, in_features, dtype: _flax.cast(params, dtype),
+        lambda params, input_shape: rebuilt(params).initialize_carry(input_shape, nnx.Rngs(0)),
+        shape.shape[-1],
+    )
+    return cell, params

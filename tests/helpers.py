@@ -35,9 +35,17 @@ def in_blocks(gradient: str, kept: str = "nothing") -> Driver:
             return _scan._GRADIENTS[gradient](*args)
 
     def driver(
-        cell: Any, params: Any, xs: Any, carry: Any = None, lengths: Any = None, mask: Any = None, reset: Any = None, reverse=False
+        cell: Any,
+        params: Any,
+        xs: Any,
+        carry: Any = None,
+        lengths: Any = None,
+        mask: Any = None,
+        reset: Any = None,
+        reverse=False,
+        key=None,
     ) -> Any:
-        return _scan._drive("scan", loop, cell, params, xs, carry, lengths, mask, reset, reverse)
+        return _scan._drive("scan", loop, cell, params, xs, carry, lengths, mask, reset, reverse, key)
 
     return driver
 

@@ -32,7 +32,7 @@ NOISY = {
 each_noisy = pytest.mark.parametrize("cell", list(NOISY.values()), ids=list(NOISY))
 
 
-def setup(cell: jaxrnn.Cell, batch: tuple[int, ...] = (B,), dtype: Any = jnp.float64) -> tuple[Any, jax.Array]:
+def setup(cell: jaxrnn.Cell, batch: tuple[int, ...] = (B,), dtype: Any = jnp.float32) -> tuple[Any, jax.Array]:
     params = cell.init(jax.random.key(0), IN, dtype)
     return params, jax.random.normal(jax.random.key(1), (T, *batch, IN), dtype)
 
@@ -50,19 +50,19 @@ def noisy_loss(driver: Any, cell: jaxrnn.Cell, **options: Any) -> Any:
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 def test_every_driver_draws_the_same(x64, cell, flags, reverse):
     """In blocks of any size, rebuilt or kept: values and gradients."""
-    params, xs = setup(cell)
+    params, xs = setup(cell, dtype=jnp.float64)
     options: dict[str, Any] = {"key": KEY, "reverse": reverse}
     if flags:
         options |= {"reset": np.random.default_rng(0).random((T, B)) < 0.3, "lengths": np.array([T, 2, 0, 5])}
     wanted = jax.value_and_grad(noisy_loss(DRIVERS["autodiff"], cell, **options), (0, 1))(params, xs)
     for name in ("bptt", "carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"):
         assert_close(jax.value_and_grad(noisy_loss(DRIVERS[name], cell, **options), (0, 1))(params, xs), wanted, 1e-11)
-    assert_close(noisy_loss(jaxrnn.unroll, cell, **options)(params, xs), wanted[0], 1e-12)
+    assert_close(noisy_loss(jaxrnn.unroll, cell, **options)(params, xs), wanted[0], 1e-7)  # noise is drawn in float32
 
 
 @each_noisy
 def test_keys_matter_and_their_absence_is_inference(cell):
-    params, xs = setup(cell, dtype=jnp.float32)
+    params, xs = setup(cell)
     first, again, other, none = (jaxrnn.scan(cell, params, xs, key=key)[1] for key in (KEY, KEY, jax.random.key(8), None))
     assert_equal(first, again)
     assert not np.allclose(first, other)
@@ -96,7 +96,7 @@ def test_zoneout_keeps_what_it_draws():
     """Every unit of h and of c is either the last one or the cell's."""
     inner = LSTM(H)
     cell = Zoneout(inner, h=0.5, c=0.5)
-    params, xs = setup(cell, dtype=jnp.float32)
+    params, xs = setup(cell)
     states, ys = jaxrnn.trajectory(cell, params, xs, key=KEY)
     for t in range(T):
         before = jax.tree.map(lambda leaf, t=t: leaf[t], states)
@@ -127,21 +127,21 @@ def test_a_locked_draw_lasts_for_a_sequence():
 def test_recurrent_dropout_touches_nothing_but_the_product():
     """With all of the state dropped but its weights zero, a GRU is what it was: its own mixing of old and new sees the whole state."""
     cell = RecurrentDropout(GRU(H), 0.9)
-    params, xs = setup(cell, dtype=jnp.float32)
+    params, xs = setup(cell)
     params = params._replace(w_h=jnp.zeros_like(params.w_h))
     assert_close(jaxrnn.scan(cell, params, xs, key=KEY), jaxrnn.scan(cell.cell, params, xs), 1e-6)
 
 
 def test_dropconnect_drops_recurrent_weights_alone():
     inner = LSTM(H, projection=3)
-    params, xs = setup(inner, dtype=jnp.float32)
+    params, xs = setup(inner)
     zeroed = params._replace(w_h=jnp.zeros_like(params.w_h))
     assert_close(jaxrnn.scan(DropConnect(inner, 0.5), zeroed, xs, key=KEY), jaxrnn.scan(inner, zeroed, xs), 1e-6)
 
 
 def test_dropout_between_layers_is_not_below_the_first():
     cell = Stack((Elman(H), Elman(H)), dropout=0.5)
-    params, xs = setup(cell, dtype=jnp.float32)
+    params, xs = setup(cell)
     (first, _), _ = jaxrnn.scan(cell, params, xs, key=KEY)
     (plain, _), _ = jaxrnn.scan(cell, params, xs)
     assert_equal(first, plain)
@@ -149,7 +149,7 @@ def test_dropout_between_layers_is_not_below_the_first():
 
 def test_a_step_draws_too():
     cell = Zoneout(GRU(H), h=0.5)
-    params, xs = setup(cell, dtype=jnp.float32)
+    params, xs = setup(cell)
     carry = jnp.ones((B, H))
     draws = [jaxrnn.step(cell, params, carry, xs[0], key=jax.random.key(seed))[1] for seed in (0, 0, 1)]
     assert_equal(draws[0], draws[1])
@@ -219,6 +219,6 @@ def test_bad_combinations_are_refused_when_built(make, message):
 @pytest.mark.parametrize("key", [3, jnp.zeros(3), jax.random.split(KEY)], ids=["int", "floats", "several"])
 def test_what_is_no_key_is_refused(key):
     cell = Zoneout(GRU(4), h=0.1)
-    params, xs = setup(cell, dtype=jnp.float32)
+    params, xs = setup(cell)
     with pytest.raises(TypeError, match="expected one key such as"):
         jaxrnn.scan(cell, params, xs, key=key)
