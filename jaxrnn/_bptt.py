@@ -282,8 +282,9 @@ class _BackwardBlock:
         """The carries and sums of a block, from those that were kept."""
         plan, (carries, sums) = self.plan, trace
         if carries is None and sums is None:
-            _, _, (carries, sums) = _forward_block(plan, self.params, self.products, us, flags, start, "all")
-        elif sums is None:
+            _, _, whole = _forward_block(plan, self.params, self.products, us, flags, start, "all")
+            return whole.carries, whole.sums or []
+        if sums is None:
             before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)
 
             def multiply(before: Carry, u: Any, flags: Flags) -> list[tuple[Array, ...]]:
@@ -291,8 +292,8 @@ class _BackwardBlock:
                 plan.step(self.params, before, u, flags, _seam.keeper(plan.seam, None, sums))
                 return sums
 
-            sums = jax.vmap(multiply)(before, us, flags)
-        elif carries is None:
+            return carries, jax.vmap(multiply)(before, us, flags)
+        if carries is None:
 
             def walk(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
                 u, flags, sums = inputs

@@ -92,7 +92,8 @@ class Drawing(Cell):
     def project(self, params: _Keyed, xs: _Numbered) -> Any:
         """The cell's, with what it draws."""
         key = jax.random.wrap_key_data(params.key_data, impl=self.key_impl)
-        return self.cell.project(params.params, xs.xs, draw(self.cell.draw, key, xs.numbers))
+        project: Callable[..., Any] = self.cell.project  # of a noisy cell: it takes the noise, too
+        return project(params.params, xs.xs, draw(self.cell.draw, key, xs.numbers))
 
     def step(self, params: _Keyed, carry: Carry, u: Any, affine: Affine) -> tuple[Carry, Array]:
         """The cell's."""

@@ -206,9 +206,10 @@ def _trace(function: Callable[..., Any], params: Params, carry: Carry, x: Any) -
             equations.append(_Equation(e, tuple(map(atom, e.invars)), outputs))
         return [atom(a) for a in closed.jaxpr.outvars]
 
-    groups = [
-        [(-1, (kind, k)) for k in range(len(jax.tree.leaves(tree)))] for kind, tree in (("params", params), ("carry", carry), ("x", x))
-    ]
+    def named(kind: str, tree: Any) -> list[Name]:
+        return [(-1, (kind, k)) for k in range(len(jax.tree.leaves(tree)))]
+
+    groups = (named("params", params), named("carry", carry), named("x", x))
     outputs = inline(closed, [name for group in groups for name in group])
     reach: dict[Name, frozenset[str]] = {name: frozenset({name[1][0]}) for group in groups for name in group}
     reach |= {name: frozenset() for name in constants}

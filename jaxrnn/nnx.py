@@ -217,9 +217,8 @@ def as_cell(module: nnx.Module) -> tuple[FunctionCell, Any]:
         raise TypeError(f"jaxrnn.nnx.as_cell: expected a flax.nnx.RNNCellBase such as nnx.GRUCell(...), got a {type(module).__name__}")
     graph, params, rest = nnx.split(module, nnx.Param, ...)
     leaves, form = jax.tree.flatten(rest)
-    shape = jax.eval_shape(
-        lambda: module(module.initialize_carry((1, module.in_features), nnx.Rngs(0)), jnp.ones((1, module.in_features)))[1]
-    )
+    in_features: int = module.in_features  # type: ignore[attr-defined]  # all of Flax's have it
+    form_of_y = jax.eval_shape(lambda: module(module.initialize_carry((1, in_features), nnx.Rngs(0)), jnp.ones((1, in_features)))[1])
 
     def rebuilt(params: Any) -> Any:
         return nnx.merge(graph, params, jax.tree.unflatten(form, leaves))
@@ -228,6 +227,6 @@ def as_cell(module: nnx.Module) -> tuple[FunctionCell, Any]:
         lambda params, carry, x: rebuilt(params)(carry, x),
         lambda key, in_features, dtype: _flax.cast(params, dtype),
         lambda params, input_shape: rebuilt(params).initialize_carry(input_shape, nnx.Rngs(0)),
-        shape.shape[-1],
+        form_of_y.shape[-1],
     )
     return cell, params

@@ -139,7 +139,7 @@ def _gradients(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
         for k, leaf in zip(places, floating, strict=True):
             full[k] = leaf
         carry, ys = scan(cell, *jax.tree.unflatten(form, full), gradient=gradient)
-        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)) if _floating(leaf))
+        return jnp.asarray(sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)) if _floating(leaf)))
 
     floating = [leaves[k] for k in places]
     wanted = jax.grad(loss)(floating, "autodiff")

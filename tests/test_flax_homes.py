@@ -330,10 +330,12 @@ def test_both_homes_draw_from_their_dropout_stream():
     cell, xs = jaxrnn.Zoneout(jaxrnn.GRU(4), h=0.5), jnp.ones((B, T, IN))
     home = jaxrnn.linen.RNN(cell)
     variables = home.init(jax.random.key(0), xs)
-    inference = home.apply(variables, xs)
-    drawn, again, other = (
-        home.apply(variables, xs, deterministic=False, rngs={"dropout": jax.random.key(seed)})[1] for seed in (1, 1, 2)
-    )
+    inference: Any = home.apply(variables, xs)
+
+    def draw(seed: int) -> Any:
+        return home.apply(variables, xs, deterministic=False, rngs={"dropout": jax.random.key(seed)})
+
+    (_, drawn), (_, again), (_, other) = map(draw, (1, 1, 2))
     np.testing.assert_array_equal(drawn, again)
     assert not np.allclose(drawn, other)
     assert not np.allclose(drawn, inference[1])
@@ -362,4 +364,5 @@ def test_mgu_is_flaxs():
         b_hn=p["hn"]["bias"],
     )
     _, ys = jaxrnn.scan(jaxrnn.MGU(4, form="flax"), params, jnp.moveaxis(xs, 1, 0))
-    np.testing.assert_allclose(jnp.moveaxis(ys, 0, 1), rnn.apply(variables, xs), atol=1e-6)
+    expected: Any = rnn.apply(variables, xs)
+    np.testing.assert_allclose(jnp.moveaxis(ys, 0, 1), expected, atol=1e-6)

@@ -1,5 +1,7 @@
 """Step functions that know nothing of jaxrnn, and Flax's cells, against Flax's own RNN: values, gradients, products, memory."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,12 @@ def test_linen_cells_give_what_flaxs_rnn_gives(module, driver):
     cell, rnn = jaxrnn.linen.as_cell(module), nn.RNN(module, time_major=True)
     params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), IN))
     got = jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(DRIVERS[driver](cell, p, x)[1])), (0, 1))(params, XS)
-    wanted = jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(rnn.apply({"params": {"cell": p}}, x))), (0, 1))(params, XS)
+
+    def flaxs(p: Any, x: Any) -> Any:
+        ys: Any = rnn.apply({"params": {"cell": p}}, x)
+        return jnp.sum(jnp.sin(ys))
+
+    wanted = jax.value_and_grad(flaxs, (0, 1))(params, XS)
     assert_close(got, wanted, 1e-5)
 
 
@@ -103,7 +110,11 @@ def test_what_cannot_be_a_cell_is_refused():
 
     @jax.jit
     def closing_over(v):
-        cell = FunctionCell(lambda params, h, x: (jnp.tanh(h @ v + x @ params["w"]),) * 2, _make_params, _make_carry, H)
+        def step(params: Any, h: Any, x: Any) -> Any:
+            h = jnp.tanh(h @ v + x @ params["w"])
+            return h, h
+
+        cell = FunctionCell(step, _make_params, _make_carry, H)
         return jaxrnn.scan(cell, FUNCTION.init(jax.random.key(0), IN), XS)[1]
 
     with pytest.raises(TypeError, match="closes over a value that is being traced"):

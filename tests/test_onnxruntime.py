@@ -54,7 +54,8 @@ def to_params(operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b:
         params = jaxrnn.LSTMParams(w_x, w_h, b_x + b_h)
         if cell.coupled:  # ONNX keeps i and has f = 1 - i; with the opposite sign, i is f
             first = jnp.arange(4 * HIDDEN) < HIDDEN
-            params = jaxrnn.LSTMParams(*(jnp.delete(jnp.where(first, -a, a), slice(HIDDEN, 2 * HIDDEN), axis=-1) for a in params[:3]))
+            weights = (w_x, w_h, b_x + b_h)
+            params = jaxrnn.LSTMParams(*(jnp.delete(jnp.where(first, -a, a), slice(HIDDEN, 2 * HIDDEN), axis=-1) for a in weights))
         p_i, p_o, p_f = jnp.split(jnp.asarray(p), 3)
         return params._replace(p_i=p_i, p_f=p_f, p_o=p_o) if cell.peepholes else params
     if operator == "RNN":
