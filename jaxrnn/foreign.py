@@ -6,6 +6,7 @@ those of parameters and carry go through `affine`, and products of one operand b
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -100,6 +101,11 @@ class _Equation(NamedTuple):
     def avals(self) -> list[Any]:
         return [atom.aval for atom in self.equation.invars]
 
+    @property
+    def outvar_shape(self) -> tuple[int, ...]:
+        aval: Any = self.equation.outvars[0].aval
+        return aval.shape
+
 
 @dataclasses.dataclass(frozen=True)
 class _Traced:
@@ -112,6 +118,15 @@ class _Traced:
     outputs: list[Any]
     form: Any
     debug_info: Any
+
+    @cached_property
+    def readers(self) -> dict[Name, list[_Equation]]:
+        """Who reads a variable."""
+        found: dict[Name, list[_Equation]] = {}
+        for equation in self.equations:
+            for name in {a for a in equation.inputs if _is_name(a)}:
+                found.setdefault(name, []).append(equation)
+        return found
 
     @property
     def frontier(self) -> list[Name]:
@@ -169,11 +184,69 @@ class _Traced:
         return plain and single and equation.avals[1].ndim == 2 and self.reach[w] <= {"params"} and not self.reach[h] <= {"params"}
 
     def _multiply(self, together: list[_Equation], known: dict[Name, Any], affine: Affine) -> None:
+        """One product for all; what is added to its parts without the carry is added by `affine`, where the engine can use it."""
+        sums = [found for equation in together for found in self._sums(equation.outputs[0], equation.outvar_shape[-1], known)]
         weights = [known[e.inputs[1]] for e in together]
-        product = affine(None, known[together[0].inputs[0]], weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1))
-        edges = [sum(w.shape[-1] for w in weights[:k]) for k in range(1, len(weights))]
-        for equation, part in zip(together, jnp.split(product, edges, axis=-1), strict=True):
-            known[equation.outputs[0]] = part
+        h, w = known[together[0].inputs[0]], weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1)
+        u = None
+        if any(found.terms for found in sums):
+            zero = jnp.zeros(1, w.dtype)
+            terms = [[_cut(known[term], start, found.size) for term, start in found.terms] for found in sums]
+            u = tuple(
+                reduce(jnp.add, of_one) if of_one else jnp.broadcast_to(zero, found.size)
+                for of_one, found in zip(terms, sums, strict=True)
+            )
+        results = affine(u, h, w)
+        if u is None:
+            edges = [sum(found.size for found in sums[:k]) for k in range(1, len(sums))]
+            results = jnp.split(results, edges, axis=-1)
+        known.update({name: None for found in sums for name in found.through})
+        known.update({found.name: result for found, result in zip(sums, results, strict=True)})
+
+    def _sums(self, name: Name, size: int, known: dict[Name, Any]) -> list["_Sum"]:
+        """Where a product ends up after additions of what does not depend on the carry, and after being split into gates."""
+        terms, through = [], []
+        while name not in self.outputs and len(readers := self.readers.get(name, [])) == 1:
+            (equation,) = readers
+            place = next(k for k, a in enumerate(equation.inputs) if _is_name(a) and a == name)
+            others = [a for k, a in enumerate(equation.inputs) if k != place]
+            operation, grows = equation.equation.primitive.name, equation.outvar_shape != equation.avals[place].shape
+            added = operation == "add" and not grows and len(others) == 1 and _is_name(others[0]) and others[0] in known
+            if added and "carry" not in self.reach[others[0]]:
+                terms.append((others[0], 0))
+                through.append(name)
+                name = equation.outputs[0]
+            elif operation == "split" and equation.equation.params["axis"] == equation.avals[0].ndim - 1:
+                parts, start = [], 0
+                for output, part in zip(equation.outputs, equation.equation.params["sizes"], strict=True):
+                    for found in self._sums(output, part, known):
+                        moved = [(term, start + found.start) for term, _ in terms]
+                        parts.append(
+                            found._replace(
+                                start=start + found.start, terms=found.terms + moved, through=[*found.through, *through, name]
+                            )
+                        )
+                    start += part
+                return parts
+            else:
+                break
+        return [_Sum(name, size, 0, terms, through)]
+
+
+class _Sum(NamedTuple):
+    """A part of a product with all that is added to it: `terms` are names, and where in them this part begins."""
+
+    name: Name
+    size: int
+    start: int
+    terms: list[tuple[Name, int]]
+    through: list[Name]  # what need not be computed any more
+
+
+def _cut(term: Array, start: int, size: int) -> Array:
+    if term.shape[-1:] in ((), (1,)):  # one number for all units
+        return jnp.broadcast_to(term, (*term.shape[:-1], size))
+    return term[..., start : start + size]
 
 
 def _is_name(atom: Any) -> bool:

@@ -1,6 +1,6 @@
 """The contract of a cell, checked: for cells that users write."""
 
-import pickle
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +19,7 @@ TIME, BATCH = 5, 3
 def check_cell(cell: Cell, in_features: int = 3, inputs: Callable[[Array, tuple[int, ...]], Any] | None = None) -> None:
     """Run a cell through what every driver, combinator and home relies on, and say in words what is wrong.
 
-    Values, shapes and dtypes; equality, hash and pickle; gradients of the engine against JAX's own; masks, lengths and resets; any
+    Values, shapes and dtypes; equality and hash; gradients of the engine against JAX's own; masks, lengths and resets; any
     number of batch axes; runs in pieces; half precision. Takes some seconds.
 
     Args:
@@ -82,8 +82,8 @@ def _value(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
     except TypeError as error:
         yield f"it has no hash ({error}), so jax.jit cannot take it: make it a frozen dataclass whose fields have one"
         return
-    copy = pickle.loads(pickle.dumps(cell))  # our own bytes
-    if copy != cell or hash(copy) != hash(cell):
+    twin = copy.deepcopy(cell)
+    if twin != cell or hash(twin) != hash(cell):
         yield "a copy is not equal to it, so equal cells would be compiled twice: make it a frozen dataclass of plain values"
 
 

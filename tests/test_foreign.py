@@ -63,7 +63,7 @@ def test_equal_modules_make_equal_cells():
 
 def _step(params, h, x):
     a = jnp.einsum("...i,ij->...j", x, params["w"]) + jnp.matmul(h, params["v"])
-    b = h @ params["u"]
+    b = 0.5 + (h @ params["u"] + x[..., :1])
     h = jnp.tanh(a) * jax.nn.sigmoid(b @ params["v"]) + 0.1 * x[..., :1]
     return h, h + x[..., :1]
 
