@@ -127,6 +127,40 @@ class Composite(Cell):
 
 
 @dataclasses.dataclass(frozen=True)
+class Delegate(Cell):
+    """A cell around one cell, which is as that one is where a subclass does not say otherwise."""
+
+    cell: Cell
+
+    def init(self, key: Array, in_features: int, dtype: Any = jax.numpy.float32) -> Params:
+        """Draw the cell's parameters."""
+        return self.cell.init(key, in_features, dtype)
+
+    def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
+        """The cell's initial carry."""
+        return self.cell.initial_carry(params, input_shape)
+
+    def check_in_features(self, in_features: int) -> None:
+        """The cell's check."""
+        self.cell.check_in_features(in_features)
+
+    @property
+    def feature_axes(self) -> int:  # type: ignore[override]
+        """The cell's."""
+        return self.cell.feature_axes
+
+    @property
+    def out_features(self) -> int:
+        """The cell's."""
+        return self.cell.out_features
+
+    @property
+    def causal(self) -> bool:
+        """Whether the cell is."""
+        return self.cell.causal
+
+
+@dataclasses.dataclass(frozen=True)
 class OneStep:
     """The driver of a single step, without a key."""
 

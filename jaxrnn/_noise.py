@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._cell import Affine, Carry, Cell, Params
+from jaxrnn._cell import Affine, Carry, Cell, Delegate, Params
 
 Array = jax.Array
 
@@ -70,10 +70,9 @@ class _Numbered(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawing(Cell):
+class Drawing(Delegate):
     """A cell that draws, as one whose parameters hold the key and whose inputs hold the numbers: any loop can run it."""
 
-    cell: Cell
     key_impl: Any
 
     @staticmethod
@@ -98,16 +97,6 @@ class Drawing(Cell):
     def step(self, params: _Keyed, carry: Carry, u: Any, affine: Affine) -> tuple[Carry, Array]:
         """The cell's."""
         return self.cell.step(params.params, carry, u, affine)
-
-    @property
-    def feature_axes(self) -> int:  # type: ignore[override]
-        """The cell's."""
-        return self.cell.feature_axes
-
-    @property
-    def out_features(self) -> int:
-        """The cell's."""
-        return self.cell.out_features
 
 
 def keep(key: Array, rate: float, shape: tuple[int, ...]) -> Array:

@@ -4,9 +4,8 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from jaxrnn._cell import Affine, Carry, Cell, Composite, Params
+from jaxrnn._cell import Affine, Carry, Cell, Composite, Delegate, Params
 from jaxrnn._check import check_inner
 from jaxrnn._noise import Keys
 from jaxrnn._numerics import affine as default_affine
@@ -15,13 +14,11 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Wrapper(Cell):
+class Wrapper(Delegate):
     """A cell around one cell, which does all that a subclass does not write anew: here, everything.
 
     A subclass that draws is `noisy`, writes `draw_own`, and finds what it drew as the second part of its projected input.
     """
-
-    cell: Cell
 
     def __post_init__(self) -> None:
         check_inner(self, "cell", self.cell)
@@ -30,14 +27,6 @@ class Wrapper(Cell):
                 f"{type(self).__name__}: cell is a {type(self.cell).__name__}, which is made of cells and has no step of its own "
                 "to change; wrap the cells inside it"
             )
-
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
-        """Draw the cell's parameters."""
-        return self.cell.init(key, in_features, dtype)
-
-    def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
-        """The cell's initial carry."""
-        return self.cell.initial_carry(params, input_shape)
 
     def project(self, params: Params, xs: Any, noise: Any = None) -> tuple[Any, Any]:
         """The cell's projection, and what this combinator drew."""
@@ -62,52 +51,13 @@ class Wrapper(Cell):
         """Whether the cell is."""
         return self.cell.noisy
 
-    @property
-    def feature_axes(self) -> int:  # type: ignore[override]
-        """The cell's."""
-        return self.cell.feature_axes
-
-    @property
-    def out_features(self) -> int:
-        """The cell's."""
-        return self.cell.out_features
-
 
 @dataclasses.dataclass(frozen=True)
-class Around(Composite):
+class Around(Delegate, Composite):
     """A cell around any cell, even one made of cells, that changes what goes in or comes out: a subclass writes `run`."""
-
-    cell: Cell
 
     def __post_init__(self) -> None:
         check_inner(self, "cell", self.cell)
-
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
-        """Draw the cell's parameters."""
-        return self.cell.init(key, in_features, dtype)
-
-    def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
-        """The cell's initial carry."""
-        return self.cell.initial_carry(params, input_shape)
-
-    def check_in_features(self, in_features: int) -> None:
-        """The cell's check."""
-        self.cell.check_in_features(in_features)
-
-    @property
-    def feature_axes(self) -> int:  # type: ignore[override]
-        """The cell's."""
-        return self.cell.feature_axes
-
-    @property
-    def out_features(self) -> int:
-        """The cell's."""
-        return self.cell.out_features
-
-    @property
-    def causal(self) -> bool:
-        """Whether the cell is."""
-        return self.cell.causal
 
 
 def state_leaves(carry: Carry) -> dict[str, Array]:
