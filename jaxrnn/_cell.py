@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 
@@ -13,6 +13,7 @@ Array = jax.Array
 Params = Any
 Carry = Any
 Affine = Callable[..., Any]
+DriverT = TypeVar("DriverT", bound="Driver")
 
 
 class Cell(ABC):
@@ -79,7 +80,7 @@ class Cell(ABC):
     def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
         """The rest of the step: from the carry and one projected input to the new carry and the output."""
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
+    def run(self, params: Params, xs: Any, carry: Carry, drive: "Driver") -> tuple[Carry, Any]:
         """How a driver runs this cell; one made of cells hands each of them to `drive`, so that each keeps its own projection.
 
         `drive(cell, params, xs, carry)` runs a cell; `drive.part(k)` is the same driver with a random key of its own for part k;
@@ -160,25 +161,49 @@ class Delegate(Cell):
         return self.cell.causal
 
 
-@dataclasses.dataclass(frozen=True)
-class OneStep:
-    """The driver of a single step, without a key."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Driver(ABC):
+    """What a cell's `run` is handed: it runs a cell, and gives each part of one a driver with a key of its own."""
 
-    affine: Affine = default_affine
-    key: Array | None = None
+    draws: Any = None
+    """What noisy cells draw from, a `jaxrnn._noise.Draws`; None for inference."""
 
-    def __call__(self, cell: Cell, params: Params, x: Any, carry: Carry) -> tuple[Carry, Any]:
-        """Take it."""
-        return single_step(cell, params, x, carry, self.affine)
+    @abstractmethod
+    def walk_through(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
+        """Run a cell that draws nothing."""
 
-    def part(self, k: int) -> "OneStep":
-        """The driver of part k."""
-        del k
-        return self
+    def __call__(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
+        """Run a cell."""
+        if cell.noisy and self.draws is not None:
+            cell, params, xs = self.draws.fed_to(cell, params, xs)
+        return self.walk_through(cell, params, xs, carry)
+
+    def part(self: DriverT, k: int) -> DriverT:
+        """The same driver, with another key: that of part k."""
+        return self if self.draws is None else dataclasses.replace(self, draws=self.draws.part(k))
+
+    @abstractmethod
+    def reversed(self: DriverT) -> DriverT:
+        """The same driver, walking the other way."""
 
     def draw(self, function: Callable[[Any], Any]) -> Any:
-        """None: without a key nothing is drawn."""
-        del function
+        """`function(keys)` for every step and row, or None without a key."""
+        return None if self.draws is None else self.draws(function)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneStep(Driver):
+    """The driver of a single step."""
+
+    affine: Affine = default_affine
+
+    def walk_through(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
+        """Take it."""
+        return single_step(cell, params, xs, carry, self.affine)
+
+    def reversed(self) -> "OneStep":
+        """Refused: there is no other way."""
+        raise TypeError("a layer that reads backwards needs the whole sequence, so it has no single step; run it with jaxrnn.scan")
 
 
 def single_step(cell: Cell, params: Params, x: Any, carry: Carry, affine: Affine = default_affine) -> tuple[Carry, Any]:

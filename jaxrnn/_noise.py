@@ -47,16 +47,31 @@ def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
     return Numbers(t * stride + rows, before * stride + rows)
 
 
-def draw(function: Callable[[Keys], Any], key: Array, numbers: Numbers) -> Any:
-    """`function(keys)` for each number: every array it returns gets their leading axes."""
-    k_step, k_sequence = jax.random.split(key)
+class Draws(NamedTuple):
+    """What is drawn from: a key, and the numbers of all steps and sequences."""
 
-    def one(step: Array, sequence: Array) -> Any:
-        return function(Keys(jax.random.fold_in(k_step, step), jax.random.fold_in(k_sequence, sequence)))
+    key: Array
+    numbers: Numbers
 
-    shape = numbers.step.shape
-    drawn = jax.vmap(one)(*(leaf.reshape(-1) for leaf in numbers))
-    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
+    def __call__(self, function: Callable[[Keys], Any]) -> Any:
+        """`function(keys)` for each number: every array it returns gets their leading axes."""
+        k_step, k_sequence = jax.random.split(self.key)
+
+        def one(step: Array, sequence: Array) -> Any:
+            return function(Keys(jax.random.fold_in(k_step, step), jax.random.fold_in(k_sequence, sequence)))
+
+        shape = self.numbers.step.shape
+        drawn = jax.vmap(one)(*(leaf.reshape(-1) for leaf in self.numbers))
+        return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
+
+    def part(self, k: int) -> "Draws":
+        """Draws that are independent of these, and of those of other parts."""
+        return self._replace(key=jax.random.fold_in(self.key, k))
+
+    def fed_to(self, cell: Cell, params: Params, xs: Any) -> tuple[Cell, Params, Any]:
+        """A cell, parameters and inputs for any loop: the parameters hold the key, too, and the inputs the numbers."""
+        impl, data = jax.random.key_impl(self.key), jax.random.key_data(self.key)
+        return _Drawing(cell, impl), _Keyed(params, data), _Numbered(xs, self.numbers)
 
 
 class _Keyed(NamedTuple):
@@ -70,15 +85,10 @@ class _Numbered(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawing(Delegate):
-    """A cell that draws, as one whose parameters hold the key and whose inputs hold the numbers: any loop can run it."""
+class _Drawing(Delegate):
+    """A cell that draws what it needs when it projects its inputs."""
 
     key_impl: Any
-
-    @staticmethod
-    def of(cell: Cell, params: Params, xs: Any, key: Array, numbers: Numbers) -> tuple["Drawing", _Keyed, _Numbered]:
-        """The cell, its parameters and its inputs."""
-        return Drawing(cell, jax.random.key_impl(key)), _Keyed(params, jax.random.key_data(key)), _Numbered(xs, numbers)
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
         """Not asked for: parameters are made before there is a key to draw with."""
@@ -92,7 +102,7 @@ class Drawing(Delegate):
         """The cell's, with what it draws."""
         key = jax.random.wrap_key_data(params.key_data, impl=self.key_impl)
         project: Callable[..., Any] = self.cell.project  # of a noisy cell: it takes the noise, too
-        return project(params.params, xs.xs, draw(self.cell.draw, key, xs.numbers))
+        return project(params.params, xs.xs, Draws(key, xs.numbers)(self.cell.draw))
 
     def step(self, params: _Keyed, carry: Carry, u: Any, affine: Affine) -> tuple[Carry, Array]:
         """The cell's."""

@@ -15,8 +15,8 @@ from jax import lax
 
 from jaxrnn import _check
 from jaxrnn._bptt import bptt
-from jaxrnn._cell import Carry, Cell, OneStep, Params
-from jaxrnn._noise import Drawing, Keys, Numbers, draw, number
+from jaxrnn._cell import Carry, Cell, Driver, OneStep, Params
+from jaxrnn._noise import Draws, number
 from jaxrnn._numerics import affine, equally_varying, varying_as
 from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
 
@@ -26,27 +26,15 @@ Gradient = Literal["bptt", "checkpointed", "autodiff"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Drive:
-    """Runs one cell over time: a loop, and the walk that it takes."""
+class Drive(Driver):
+    """Runs a cell over time: a loop, and the walk that it takes."""
 
     loop: Loop
     walk: Walk
-    key: Array | None = None
-    numbers: Numbers | None = None
 
-    def __call__(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
-        """Run a cell over `xs`; a cell made of cells runs its parts."""
-        if cell.noisy and self.key is not None and self.numbers is not None:
-            cell, params, xs = Drawing.of(cell, params, xs, self.key, self.numbers)
+    def walk_through(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
+        """Run the loop."""
         return self.loop(cell, params, xs, carry, self.walk)
-
-    def part(self, k: int) -> "Drive":
-        """The same driver, with another key: that of part k."""
-        return self if self.key is None else dataclasses.replace(self, key=jax.random.fold_in(self.key, k))
-
-    def draw(self, function: Callable[[Keys], Any]) -> Any:
-        """`function(keys)` for every step and row, or None without a key."""
-        return None if self.key is None or self.numbers is None else draw(function, self.key, self.numbers)
 
     def reversed(self) -> "Drive":
         """The same driver, walking the other way."""
@@ -197,9 +185,8 @@ def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -
     if key is None:
         return cell.run(params, x, carry, OneStep())
     shape = _input_shape(x)
-    numbers = number((1, *shape[: len(shape) - cell.feature_axes]), None)
-    only = jax.tree.map(lambda leaf: leaf[0], numbers)
-    return cell.run(params, x, carry, _KeyedStep(key=_check.check_key(cell, key), numbers=only))
+    only = jax.tree.map(lambda leaf: leaf[0], number((1, *shape[: len(shape) - cell.feature_axes]), None))
+    return cell.run(params, x, carry, OneStep(draws=Draws(_check.check_key(cell, key), only)))
 
 
 def _drive(
@@ -245,28 +232,10 @@ def _run(
     else:
         carry = _check.check_carry(cell, params, carry, input_shape)
     walk = Walk(valid_steps(time, lengths, mask), reset, reverse)
-    numbers = None
+    draws = None
     if key is not None:
-        key, numbers = _check.check_key(cell, key), number((time, *shape[: len(shape) - cell.feature_axes]), reset)
-    return cell.run(params, without_masked(xs, walk.valid), carry, Drive(loop, walk, key, numbers))
-
-
-@dataclasses.dataclass(frozen=True)
-class _KeyedStep(OneStep):
-    """The driver of a single step, with a key."""
-
-    numbers: Numbers | None = None
-
-    def __call__(self, cell: Cell, params: Params, x: Any, carry: Carry) -> tuple[Carry, Any]:
-        if cell.noisy and self.key is not None and self.numbers is not None:
-            cell, params, x = Drawing.of(cell, params, x, self.key, self.numbers)
-        return super().__call__(cell, params, x, carry)
-
-    def part(self, k: int) -> "_KeyedStep":
-        return self if self.key is None else dataclasses.replace(self, key=jax.random.fold_in(self.key, k))
-
-    def draw(self, function: Callable[[Keys], Any]) -> Any:
-        return None if self.key is None or self.numbers is None else draw(function, self.key, self.numbers)
+        draws = Draws(_check.check_key(cell, key), number((time, *shape[: len(shape) - cell.feature_axes]), reset))
+    return cell.run(params, without_masked(xs, walk.valid), carry, Drive(loop, walk, draws=draws))
 
 
 def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:

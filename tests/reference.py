@@ -46,7 +46,14 @@ class BothWays:
     merge: Callable[[np.ndarray, np.ndarray], Any]
 
 
-Reference = Equations | Layers | Joined | BothWays
+@dataclasses.dataclass(frozen=True)
+class Backwards:
+    """A recurrence that reads from the right."""
+
+    reference: "Reference"
+
+
+Reference = Equations | Layers | Joined | BothWays | Backwards
 
 
 def run(
@@ -78,6 +85,8 @@ def run(
             usable = usable & (np.arange(len(xs)).reshape(-1, *[1] * batch_axes) < np.asarray(lengths))
         joined = reference.join(params, np.where(usable[..., None], xs, 0), ys)
         return last, np.where(usable[..., None], joined, 0)
+    if isinstance(reference, Backwards):
+        return run(reference.reference, params, xs, carry, reverse=not reverse, **flags)
     if isinstance(reference, BothWays):
         carry = (None, None) if carry is None else carry
         left, ys_left = run(reference.forward, params[0], xs, carry[0], reverse=reverse, **flags)

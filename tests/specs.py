@@ -15,6 +15,7 @@ from jaxrnn import (
     LSTM,
     MGU,
     Bidirectional,
+    CandidateDropout,
     DropConnect,
     Dropout,
     Elman,
@@ -22,6 +23,7 @@ from jaxrnn import (
     LearnedCarry,
     RecurrentDropout,
     Residual,
+    Reversed,
     Stack,
     StateNoise,
     Zoneout,
@@ -118,6 +120,7 @@ SPECS = [
     Spec("both_mean", Bidirectional(Elman(4), merge="mean"), ref.BothWays(ELMAN, ELMAN, lambda a, b: 0.5 * a + 0.5 * b)),
     Spec("both_product", Bidirectional(Elman(4), merge="product"), ref.BothWays(ELMAN, ELMAN, lambda a, b: a * b)),
     Spec("both_pair", Bidirectional(Elman(4), merge=None), ref.BothWays(ELMAN, ELMAN, lambda a, b: (a, b))),
+    Spec("reversed", Stack((LSTM(4), Reversed(GRU(4)))), ref.Layers((ref.LSTM, ref.Backwards(AFTER)))),
     Spec("both_unlike", Bidirectional(LSTM(4), Elman(5)), ref.BothWays(ref.LSTM, ELMAN, concat)),
     Spec("stack_with_both", Stack((Bidirectional(GRU(4)), LSTM(4))), ref.Layers((BOTH, ref.LSTM))),
     Spec(
@@ -139,7 +142,10 @@ SPECS = [
     Spec("zoneout", Zoneout(LSTM(4), h=0.2, c=0.6), ref.zoneout(ref.LSTM, h=0.2, c=0.6)),
     Spec(
         "dropped",
-        Dropout(DropConnect(RecurrentDropout(StateNoise(Zoneout(GRU(4), h=0.3), scale=0.1), rate=0.3), rate=0.2), rate=0.4),
+        Dropout(
+            DropConnect(RecurrentDropout(StateNoise(Zoneout(CandidateDropout(GRU(4), 0.2), h=0.3), scale=0.1), rate=0.3), rate=0.2),
+            rate=0.4,
+        ),
         ref.zoneout(AFTER, h=0.3),
     ),
     Spec("learned_carry", LearnedCarry(LSTM(4)), ref.learned_carry(ref.LSTM)),

@@ -10,9 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import DRIVERS, assert_close, assert_equal
+from reference import sigmoid
 
 import jaxrnn
-from jaxrnn import GRU, LSTM, Bidirectional, DropConnect, Dropout, Elman, LearnedCarry, RecurrentDropout, Stack, StateNoise, Zoneout
+from jaxrnn import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    CandidateDropout,
+    DropConnect,
+    Dropout,
+    Elman,
+    LearnedCarry,
+    RecurrentDropout,
+    Stack,
+    StateNoise,
+    Zoneout,
+)
+from jaxrnn._noise import Draws, number
 
 KEY = jax.random.key(7)
 T, B, IN, H = 6, 4, 3, 5
@@ -24,6 +39,8 @@ NOISY = {
     "recurrent_dropout": RecurrentDropout(LSTM(H, projection=3), 0.4),
     "recurrent_dropout_per_step": RecurrentDropout(GRU(H, reset="before"), 0.4, locked=False),
     "recurrent_dropout_per_gate": RecurrentDropout(LSTM(H), 0.4, draws=4),
+    "candidate_dropout": CandidateDropout(LSTM(H, projection=3), 0.4),
+    "candidate_dropout_locked": CandidateDropout(GRU(H, reset="before"), 0.4, locked=True),
     "dropconnect": DropConnect(LSTM(H, projection=3), 0.4),
     "zoneout": Zoneout(LSTM(H), h=0.3, c=0.4),
     "state_noise": StateNoise(GRU(H), 0.3),
@@ -132,6 +149,64 @@ def test_recurrent_dropout_touches_nothing_but_the_product():
     assert_close(jaxrnn.scan(cell, params, xs, key=KEY), jaxrnn.scan(cell.cell, params, xs), 1e-6)
 
 
+def lstm_step(params: Any, h: np.ndarray, c: np.ndarray, x: np.ndarray, drop_h: Any = 1.0, drop_g: Any = 1.0) -> tuple[Any, Any]:
+    """One step of an LSTM over a batch, with what `h` and `g` are multiplied by; `drop_h` may differ from gate to gate."""
+    w_x, w_h, b = (np.split(np.asarray(leaf), 4, axis=-1) for leaf in (params.w_x, params.w_h, params.b))
+    i, f, g, o = (x @ w_x[k] + (h * np.broadcast_to(drop_h, (4, *h.shape))[k]) @ w_h[k] + b[k] for k in range(4))
+    c = sigmoid(f) * c + sigmoid(i) * (np.tanh(g) * drop_g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+NOISE_IN_THE_PAPERS = {
+    "recurrent_locked": (RecurrentDropout(LSTM(H), 0.4), lambda d: {"drop_h": d / 0.6}),
+    "recurrent_per_step": (RecurrentDropout(LSTM(H), 0.4, locked=False), lambda d: {"drop_h": d / 0.6}),
+    "recurrent_per_gate": (
+        RecurrentDropout(LSTM(H), 0.4, draws=4),
+        lambda d: {"drop_h": np.stack(np.split(d, 4, axis=-1)) / 0.6},
+    ),
+    "candidate": (CandidateDropout(LSTM(H), 0.4), lambda d: {"drop_g": d / 0.6}),
+    "candidate_locked": (CandidateDropout(LSTM(H), 0.4, locked=True), lambda d: {"drop_g": d / 0.6}),
+}
+
+
+@pytest.mark.parametrize(("cell", "entering"), list(NOISE_IN_THE_PAPERS.values()), ids=list(NOISE_IN_THE_PAPERS))
+def test_what_is_drawn_enters_as_in_the_papers(x64, cell, entering):
+    """The drawn masks put into the papers' equations in NumPy."""
+    params, xs = setup(cell, dtype=jnp.float64)
+    _, drawn = Draws(KEY, number((T, B), None))(cell.draw)
+    h, c, ys = np.zeros((B, H)), np.zeros((B, H)), []
+    for t in range(T):
+        h, c = lstm_step(params, h, c, np.asarray(xs[t]), **entering(np.asarray(drawn[t])))
+        ys.append(h)
+    carry, got = jaxrnn.scan(cell, params, xs, key=KEY)
+    assert_close((tuple(carry), got), ((h, c), np.stack(ys)), 1e-12)
+
+
+def test_zoneout_and_dropout_as_in_the_papers(x64):
+    """Together: the inputs dropped, then some units of h and c kept."""
+    inner = Zoneout(LSTM(H), h=0.3, c=0.4)
+    cell = Dropout(inner, 0.2)
+    params, xs = setup(cell, dtype=jnp.float64)
+    draws = Draws(KEY, number((T, B), None))
+    survives = np.asarray(draws.part(0)(lambda keys: jax.random.bernoulli(keys.step, 0.8, (IN,))))
+    _, kept = draws.part(1)(inner.draw)
+    h, c = np.zeros((B, H)), np.zeros((B, H))
+    for t in range(T):
+        new_h, new_c = lstm_step(params, h, c, np.asarray(xs[t]) * survives[t] / 0.8)
+        h, c = (np.where(kept[name][t], old, new) for name, old, new in (("h", h, new_h), ("c", c, new_c)))
+    assert_close(tuple(jaxrnn.scan(cell, params, xs, key=KEY)[0]), (h, c), 1e-12)
+
+
+def test_candidate_dropout_forgets_nothing():
+    """A memory that neither writes nor forgets stays as it was, whatever is dropped."""
+    cell = CandidateDropout(LSTM(H), 0.5)
+    params, xs = setup(cell)
+    gate = jnp.repeat(jnp.array([-100.0, 100.0, 0.0, 0.0]), H)  # i = 0, f = 1
+    carry = jaxrnn.LSTMCarry(jnp.ones((B, H)), jnp.full((B, H), 0.7))
+    after, _ = jaxrnn.scan(cell, params._replace(b=gate), xs, carry, key=KEY)
+    np.testing.assert_array_equal(after.c, carry.c)
+
+
 def test_dropconnect_drops_recurrent_weights_alone():
     inner = LSTM(H, projection=3)
     params, xs = setup(inner)
@@ -194,6 +269,8 @@ def test_a_batch_split_over_devices_draws_the_same():
     ("make", "message"),
     [
         (lambda: Dropout(LSTM(4), 1.0), r"rate is 1.0, expected a rate in \[0, 1\)"),
+        (lambda: CandidateDropout(Elman(4), 0.5), r"Elman has no candidate_activation"),
+        (lambda: CandidateDropout(LSTM(4), -0.5), r"rate is -0.5"),
         (lambda: Zoneout(LSTM(4), h=-0.1), r"h is -0.1"),
         (lambda: Zoneout(GRU(4), c=0.1), r"c is 0.1, but the carry of GRU has no c"),
         (lambda: Zoneout(Stack((GRU(4),)), h=0.1), r"made of cells"),

@@ -1,12 +1,14 @@
 """Cells around cells, one file per combinator."""
 
 from jaxrnn.combinators.bidirectional import Bidirectional, BidirectionalCarry, BidirectionalParams
+from jaxrnn.combinators.candidate_dropout import CandidateDropout
 from jaxrnn.combinators.constrained import Constrained, Dale, Sparse, SpectralNorm
 from jaxrnn.combinators.dropconnect import DropConnect
 from jaxrnn.combinators.dropout import Dropout
 from jaxrnn.combinators.learned_carry import LearnedCarry, LearnedCarryParams
 from jaxrnn.combinators.recurrent_dropout import RecurrentDropout
 from jaxrnn.combinators.residual import Highway, HighwayParams, Residual
+from jaxrnn.combinators.reversed import Reversed
 from jaxrnn.combinators.stack import Stack
 from jaxrnn.combinators.state_noise import StateNoise
 from jaxrnn.combinators.zoneout import Zoneout
@@ -15,6 +17,7 @@ __all__ = [
     "Bidirectional",
     "BidirectionalCarry",
     "BidirectionalParams",
+    "CandidateDropout",
     "Constrained",
     "Dale",
     "DropConnect",
@@ -25,6 +28,7 @@ __all__ = [
     "LearnedCarryParams",
     "RecurrentDropout",
     "Residual",
+    "Reversed",
     "Sparse",
     "SpectralNorm",
     "Stack",

@@ -7,9 +7,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Affine, Carry, Cell, Composite, Params
-from jaxrnn._check import check_causal, check_choice, check_inner
-from jaxrnn._numerics import affine as default_affine
+from jaxrnn._cell import Carry, Cell, Composite, Driver, Params
+from jaxrnn._check import check_choice, check_inner
 
 Array = jax.Array
 
@@ -84,13 +83,7 @@ class Bidirectional(Composite):
             self.forward.initial_carry(params.forward, input_shape), self.backward.initial_carry(params.backward, input_shape)
         )
 
-    def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
-        """Refused: the future is needed."""
-        del params, carry, u, affine
-        check_causal(self, "single step")
-        raise AssertionError("unreachable")
-
-    def run(self, params: BidirectionalParams, xs: Any, carry: BidirectionalCarry, drive: Any) -> tuple[BidirectionalCarry, Any]:
+    def run(self, params: BidirectionalParams, xs: Any, carry: BidirectionalCarry, drive: Driver) -> tuple[BidirectionalCarry, Any]:
         """Run one cell the way time is walked, the other against it."""
         forward, ys_forward = self.forward.run(params.forward, xs, carry.forward, drive.part(0))
         backward, ys_backward = self.backward.run(params.backward, xs, carry.backward, drive.part(1).reversed())

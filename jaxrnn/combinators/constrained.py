@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._cell import Carry, Cell, Driver, Params
 from jaxrnn._check import check_limit, check_rate, check_size
 from jaxrnn._labels import is_recurrent
 from jaxrnn.combinators.wrapper import Around
@@ -143,7 +143,7 @@ class Constrained(Around):
         if not callable(self.constraint) or isinstance(self.constraint, type):
             raise TypeError(f"Constrained: constraint is {self.constraint!r}, expected a function of a matrix such as jaxrnn.Dale()")
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
+    def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Constrain, then run the cell."""
 
         def constrained(path: tuple[Any, ...], leaf: Array) -> Array:

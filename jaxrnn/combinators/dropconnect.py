@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._cell import Carry, Cell, Driver, Params
 from jaxrnn._check import check_rate
 from jaxrnn._labels import is_recurrent
 from jaxrnn._noise import drop
@@ -47,12 +47,11 @@ class DropConnect(Around):
         if not any(is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(form)):
             raise ValueError(f"DropConnect: {type(self.cell).__name__} has no parameter named w_h, whose weights it could drop")
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
+    def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Drop, then run the cell."""
-        key = drive.part(0).key
-        if key is not None and self.rate:
+        if drive.draws is not None and self.rate:
             leaves = jax.tree_util.tree_leaves_with_path(params)
-            keys = iter(jax.random.split(key, len(leaves)))
+            keys = iter(jax.random.split(drive.part(0).draws.key, len(leaves)))
 
             def thinned(path: Any, leaf: Array) -> Array:
                 own = next(keys)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._cell import Carry, Cell, Driver, Params
 from jaxrnn._check import check_rate
 from jaxrnn._noise import Keys, drop, keep
 from jaxrnn.combinators.wrapper import Around
@@ -43,12 +43,12 @@ class Dropout(Around):
         super().__post_init__()
         check_rate(self, "rate", self.rate)
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Any) -> tuple[Carry, Any]:
+    def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Drop, then run the cell."""
         return self.cell.run(params, dropped(xs, self.rate, self.locked, drive.part(0), self.feature_axes), carry, drive.part(1))
 
 
-def dropped(xs: Any, rate: float, locked: bool, drive: Any, feature_axes: int = 1) -> Any:
+def dropped(xs: Any, rate: float, locked: bool, drive: Driver, feature_axes: int = 1) -> Any:
     """A sequence, or one step of it, with features dropped if the driver has a key."""
     if not rate:
         return xs

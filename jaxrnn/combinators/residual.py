@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn import _numerics
-from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._cell import Carry, Cell, Driver, Params
 from jaxrnn._check import check_same_size
 from jaxrnn.combinators.wrapper import Around
 from jaxrnn.initializers import draw_gates
@@ -43,7 +43,7 @@ class Residual(Around):
         """The sizes must agree."""
         check_same_size(self, self.cell, in_features)
 
-    def run(self, params: Params, xs: Array, carry: Carry, drive: Any) -> tuple[Carry, Array]:
+    def run(self, params: Params, xs: Array, carry: Carry, drive: Driver) -> tuple[Carry, Array]:
         """Run the cell and add."""
         carry, ys = self.cell.run(params, xs, carry, drive)
         return carry, ys + xs
@@ -95,7 +95,7 @@ class Highway(Around):
         """The sizes must agree."""
         check_same_size(self, self.cell, in_features)
 
-    def run(self, params: HighwayParams, xs: Array, carry: Carry, drive: Any) -> tuple[Carry, Array]:
+    def run(self, params: HighwayParams, xs: Array, carry: Carry, drive: Driver) -> tuple[Carry, Array]:
         """Run the cell and mix."""
         carry, ys = self.cell.run(params.inner, xs, carry, drive)
         (z,) = _numerics.project(xs, params.w_t, params.b_t, gates=1)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Carry, Cell, Composite, Params
+from jaxrnn._cell import Carry, Cell, Composite, Driver, Params
 from jaxrnn._check import check_choice, check_inner, check_rate, check_size
 from jaxrnn.combinators.bidirectional import Bidirectional
 from jaxrnn.combinators.dropout import dropped
@@ -101,7 +101,7 @@ class Stack(Composite):
         shapes = [input_shape, *((*input_shape[:-1], size) for size in self._sizes(input_shape[-1])[1:])]
         return tuple(cell.initial_carry(p, shape) for cell, p, shape in zip(self.cells, params, shapes, strict=True))
 
-    def run(self, params: tuple[Params, ...], xs: Any, carry: tuple[Carry, ...], drive: Any) -> tuple[tuple[Carry, ...], Any]:
+    def run(self, params: tuple[Params, ...], xs: Any, carry: tuple[Carry, ...], drive: Driver) -> tuple[tuple[Carry, ...], Any]:
         """Run the layers one after the other."""
         carries, ys = [], xs
         for k, (cell, p, c) in enumerate(zip(self.cells, params, carry, strict=True)):

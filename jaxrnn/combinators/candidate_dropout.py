@@ -1,0 +1,72 @@
+"""Dropout on the candidate of a gated cell."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jaxrnn._cell import Affine, Carry, Cell, Params
+from jaxrnn._check import check_rate
+from jaxrnn._noise import Keys, drop, keep
+from jaxrnn._numerics import affine as default_affine
+from jaxrnn.activations import activation
+from jaxrnn.combinators.wrapper import Wrapper
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateDropout(Wrapper):
+    """Recurrent dropout without memory loss (Semeniuta, Severyn & Barth 2016).
+
+        LSTM:  c_t = f ⊙ c_{t-1} + i ⊙ (d ⊙ g / (1 - rate)),        d ~ Bernoulli(1 - rate)
+        GRU:   h_t = (1 - z) ⊙ (d ⊙ n / (1 - rate)) + z ⊙ h_{t-1}
+
+    Only what would be written at a step is dropped, never what is remembered.
+
+    Args:
+        cell: a cell with a `candidate_activation`, such as `LSTM` or `GRU`.
+        rate: how often a unit is dropped.
+        locked: one draw for each sequence, or a new one at each step.
+
+    Raises:
+        ValueError: the rate is not in [0, 1), or the cell has no candidate of its own.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.CandidateDropout(jaxrnn.LSTM(4), rate=0.25)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), key=jax.random.key(1))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+
+    cell: Cell
+    rate: float
+    locked: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rate(self, "rate", self.rate)
+        if not hasattr(self.cell, "candidate_activation"):
+            raise ValueError(
+                f"CandidateDropout: {type(self.cell).__name__} has no candidate_activation; expected a gated cell such as LSTM or "
+                "GRU, inside all other combinators"
+            )
+
+    def draw_own(self, keys: Keys) -> Array:
+        """Which units survive."""
+        return keep(keys.sequence if self.locked else keys.step, self.rate, (self.cell.hidden,))  # type: ignore[attr-defined]
+
+    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+        """The step of the same cell whose candidate's activation drops, too."""
+        u_cell, kept = u
+        if kept is None:
+            return self.cell.step(params, carry, u_cell, affine)
+        function = activation(self.cell.candidate_activation)  # type: ignore[attr-defined]
+        dropping = dataclasses.replace(self.cell, candidate_activation=lambda z: drop(function(z), kept, self.rate))  # type: ignore[call-arg]
+        return dropping.step(params, carry, u_cell, affine)
+
+    @property
+    def noisy(self) -> bool:
+        """True."""
+        return True
