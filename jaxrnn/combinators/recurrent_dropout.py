@@ -31,7 +31,7 @@ class RecurrentDropout(Wrapper):
             product per gate.
 
     Raises:
-        ValueError: the rate is not in [0, 1), or the cell is made of cells.
+        ValueError: the rate is not in [0, 1), the cell is made of cells, or, when it is run, `draws` is not 1 or its number of gates.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.RecurrentDropout(jaxrnn.GRU(4), rate=0.25)
@@ -62,18 +62,22 @@ class RecurrentDropout(Wrapper):
         if kept is None:
             return self.cell.step(params, carry, u_cell, affine)
         masks = split(kept, self.draws)
+        own = iter(masks)  # of each gate in turn, whichever product it is in
 
         def dropping(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
             if u is None:
                 return affine(u, h, w, linear)
             if self.draws == 1:
                 return affine(u, drop(h, masks[0], self.rate), w, linear)
-            remaining, sums = iter(masks), []
-            for part, w_part in zip(u, cut_like(u, w), strict=True):
-                sums.append(*affine((part,), drop(h, next(remaining), self.rate), w_part, linear))
-            return tuple(sums)
+            parts = list(zip(u, own, cut_like(u, w), strict=False))
+            if len(parts) < len(u):
+                raise ValueError(f"RecurrentDropout: draws is {self.draws}, but {type(self.cell).__name__} has more gates")
+            return tuple(affine((part,), drop(h, mask, self.rate), w_part, linear)[0] for part, mask, w_part in parts)
 
-        return self.cell.step(params, carry, u_cell, dropping)
+        stepped = self.cell.step(params, carry, u_cell, dropping)
+        if self.draws > 1 and next(own, None) is not None:
+            raise ValueError(f"RecurrentDropout: draws is {self.draws}, but {type(self.cell).__name__} has fewer gates")
+        return stepped
 
     @property
     def noisy(self) -> bool:
