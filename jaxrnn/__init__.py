@@ -1,6 +1,6 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
-from jaxrnn import activations, initializers, sequences
+from jaxrnn import activations, convert, initializers, sequences
 from jaxrnn._cell import Cell
 from jaxrnn._labels import labels
 from jaxrnn._numerics import affine
@@ -64,6 +64,7 @@ __all__ = [
     "Zoneout",
     "activations",
     "affine",
+    "convert",
     "initializers",
     "labels",
     "scan",
