@@ -42,8 +42,8 @@ def from_torch(
     >>> import numpy as np, jaxrnn
     >>> state_dict = {"weight_ih_l0": np.ones((16, 3), np.float32), "weight_hh_l0": np.ones((16, 4), np.float32)}
     >>> cell, params = jaxrnn.convert.from_torch(state_dict)
-    >>> cell, params.w_x.shape
-    (LSTM(hidden=4, bias=False), (3, 16))
+    >>> cell == jaxrnn.LSTM(hidden=4, bias=False), params.w_x.shape
+    (True, (3, 16))
     """
     check_choice(from_torch, "nonlinearity", nonlinearity, ("tanh", "relu"))
     weights = Weights(state_dict, prefix, "from_torch")
@@ -68,7 +68,7 @@ def _read(weights: Weights, suffix: str, nonlinearity: str) -> tuple[Cell, Param
     hidden = rows // gates if gates else 0
     if gates not in (1, 3, 4) or rows != gates * hidden:
         raise ValueError(
-            f"from_torch: weight_hh{suffix} has {rows} rows for a state of {state}, expected 1 (RNN), 3 (GRU) or 4 (LSTM) times as many"
+            f"from_torch: weight_hh{suffix} has {rows} rows for a state of {state}, expected 1, 3 or 4 times as many (RNN, GRU, LSTM)"
         )
     if nonlinearity != "tanh" and gates != 1:
         raise ValueError(
@@ -142,7 +142,7 @@ def _write(params: Any) -> dict[str, np.ndarray]:
         written |= {"bias_ih": params.b, "bias_hh": zero if b_hn is None else zero.at[-b_hn.size :].set(b_hn)}
     if getattr(params, "w_r", None) is not None:
         written["weight_hr"] = params.w_r.T
-    return {name: np.ascontiguousarray(to_numpy(array)) for name, array in written.items()}
+    return {name: np.array(to_numpy(array), order="C") for name, array in written.items()}
 
 
 def _module(cell: Cell) -> str:
