@@ -28,6 +28,7 @@ from jaxrnn.combinators import (
     StateNoise,
     Zoneout,
 )
+from jaxrnn.serialization import load, save
 
 __version__ = "0.1.0"
 
@@ -67,6 +68,8 @@ __all__ = [
     "convert",
     "initializers",
     "labels",
+    "load",
+    "save",
     "scan",
     "sequences",
     "step",

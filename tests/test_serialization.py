@@ -1,0 +1,181 @@
+"""Files of cells and parameters: every bit comes back, and nothing that is wrong with a file goes unnoticed."""
+
+import json
+import os
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import user_cells
+from helpers import make_params
+from specs import SPECS, every
+
+import jaxrnn
+from jaxrnn import serialization
+from jaxrnn.initializers import Chrono
+
+USER_CELLS = [type(spec.cell) for spec in SPECS if spec.id.startswith("user") and type(spec.cell).__module__ == "user_cells"]
+
+
+def bits(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()) for leaf in leaves]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "cell.safetensors"
+    jaxrnn.save(path, jaxrnn.LSTM(4), jaxrnn.LSTM(4).init(jax.random.key(0), 3))
+    return path
+
+
+def rewritten(path: Path, arrays=None, **metadata: str) -> Path:
+    """The file with other arrays or metadata, and a checksum that fits."""
+    with safetensors.safe_open(path, "np") as file:
+        meta = (file.metadata() or {}) | metadata
+        arrays = arrays or {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    meta["sha256"] = serialization._checksum(meta["description"], arrays)
+    path.write_bytes(safetensors.numpy.save(arrays, meta))
+    return path
+
+
+def described(path: Path, **changes) -> Path:
+    """The file with another description of its cell."""
+    with safetensors.safe_open(path, "np") as file:
+        content = json.loads((file.metadata() or {})["description"])
+    content["cell"] |= changes
+    return rewritten(path, description=json.dumps(content))
+
+
+@every
+def test_every_cell_comes_back(spec, tmp_path):
+    path = tmp_path / "cell"
+    params = make_params(spec, jnp.float32)
+    if isinstance(spec.cell, user_cells.Highway):
+        with pytest.raises(ValueError, match="save: Highway is a Highway that is not jaxrnn's; give the class another name"):
+            jaxrnn.save(path, spec.cell, params)
+        return
+    jaxrnn.save(path, spec.cell, params)
+    cell, again = jaxrnn.load(path, known=[c for c in USER_CELLS if c is not user_cells.Highway])
+    assert cell == spec.cell
+    assert hash(cell) == hash(spec.cell)
+    assert bits(again) == bits(params)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float64])
+def test_every_dtype_comes_back(x64, tmp_path, dtype):
+    cell = jaxrnn.Bidirectional(jaxrnn.LSTM(4, forget_bias=Chrono(20), clip=float("inf")))
+    params = cell.init(jax.random.key(0), 3, dtype)
+    params = params._replace(forward=params.forward._replace(b=params.forward.b.at[0].set(-0.0)))
+    jaxrnn.save(tmp_path / "cell", cell, params)
+    assert bits(jaxrnn.load(tmp_path / "cell")) == bits((cell, params))
+
+
+def test_float64_is_refused_where_jax_has_none(tmp_path):
+    with jax.enable_x64(True):
+        jaxrnn.save(tmp_path / "cell", jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3, jnp.float64))
+    with pytest.raises(ValueError, match="float64, which JAX would round; set jax_enable_x64"):
+        jaxrnn.load(tmp_path / "cell")
+
+
+def test_what_is_loaded_runs(saved):
+    cell, params = jaxrnn.load(saved)
+    jaxrnn.scan(cell, params, jnp.ones((5, 2, 3)))
+
+
+def test_a_file_cut_anywhere_is_refused(saved):
+    whole = saved.read_bytes()
+    for length in [*range(0, len(whole), 97), len(whole) - 1]:
+        saved.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="no whole safetensors file"):
+            jaxrnn.load(saved)
+
+
+def test_a_file_with_a_changed_byte_is_refused(saved):
+    whole = saved.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(whole), 200):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        saved.write_bytes(bytes(changed))
+        with pytest.raises(ValueError, match=str(saved)):
+            jaxrnn.load(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x80\x04\x95", b"\xff" * 100, (10**12).to_bytes(8, "little") + b"{}", b"PK\x03\x04"]
+)
+def test_foreign_files_are_refused(tmp_path, content):
+    (tmp_path / "cell").write_bytes(content)
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        jaxrnn.load(tmp_path / "cell")
+
+
+def test_safetensors_of_others_are_refused(tmp_path):
+    (tmp_path / "cell").write_bytes(safetensors.numpy.save({"w": np.ones(3)}))
+    with pytest.raises(ValueError, match=r"jaxrnn\.save did not write it; jaxrnn\.convert reads other layouts"):
+        jaxrnn.load(tmp_path / "cell")
+
+
+def test_later_versions_are_refused(saved):
+    with pytest.raises(ValueError, match="has format version 2, this jaxrnn reads version 1; upgrade jaxrnn"):
+        jaxrnn.load(rewritten(saved, version="2"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class": "Popen"}, "it has a 'Popen', which is no class of jaxrnn"),
+        ({"class": "HardSigmoid", "hidden": 4}, "unexpected keyword argument"),
+        ({"hidden": -1}, "hidden is -1, expected a positive integer"),
+        ({"hidden": 5}, "holds arrays .* but its cell has"),
+        ({"peepholes": True}, "holds arrays .* but its cell has"),
+        ({"gate_activation": "eval"}, "activation 'eval' is unknown"),
+        ({"speed": 3}, "unexpected keyword argument 'speed'"),
+        ({"w_x_init": {"class": "Orthogonal", "gain": "x" * 2_000_000}}, "has 2000.* characters, more than"),
+    ],
+)
+def test_descriptions_of_nothing_are_refused(saved, changes, message):
+    with pytest.raises(ValueError, match=message):
+        jaxrnn.load(described(saved, **changes))
+
+
+def test_deep_descriptions_are_refused(saved):
+    with pytest.raises(ValueError, match="no cell that can be built"):
+        jaxrnn.load(rewritten(saved, description="[" * 100_000 + "]" * 100_000))
+
+
+def test_a_cell_is_what_a_file_holds(saved):
+    activation = json.dumps({"cell": {"class": "HardSigmoid", "slope": 0.2, "offset": 0.5}, "in_features": 3})
+    with pytest.raises(ValueError, match="it describes a HardSigmoid, which is not a cell"):
+        jaxrnn.load(rewritten(saved, description=activation))
+
+
+def test_missing_files_are_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        jaxrnn.load(tmp_path / "none")
+
+
+def test_functions_are_refused_by_name(tmp_path):
+    cell = jaxrnn.Stack((jaxrnn.LSTM(4), jaxrnn.LSTM(4, candidate_activation=jnp.sin)))
+    with pytest.raises(ValueError, match=r"save: Stack\.cells\[1\]\.candidate_activation is .*, which a file cannot hold; use a name"):
+        jaxrnn.save(tmp_path / "cell", cell, cell.init(jax.random.key(0), 3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_of_others_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"which GRU\.init makes for no in_features"):
+        jaxrnn.save(tmp_path / "cell", jaxrnn.GRU(4), jaxrnn.GRU(5).init(jax.random.key(0), 3))
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace", "write"])
+def test_a_save_that_dies_leaves_the_old_file(saved, fails):
+    before = saved.read_bytes()
+    where = {"fsync": (os, "fsync"), "replace": (Path, "replace"), "write": (Path, "open")}[fails]
+    with mock.patch.object(*where, side_effect=OSError("disk full")), pytest.raises(OSError, match="disk full"):
+        jaxrnn.save(saved, jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3))
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
