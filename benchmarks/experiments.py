@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jaxrnn
-from benchmarks import agreement
+from benchmarks import agreement, foreign
 from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
 from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, absent
 from benchmarks.plan import PEER_CELLS, VARIANTS, Plan, drawn_cells
@@ -87,6 +87,16 @@ def variants(plan: Plan) -> list[Record]:
     return records
 
 
+def foreign_cells(plan: Plan) -> list[Record]:
+    """A training step of Flax's own cells, in jaxrnn's engine and in Flax's RNN."""
+    records = []
+    for name in foreign.CELLS:
+        for shape in plan.foreign:
+            say(f"{name} {shape.label}")
+            records += _records(foreign.programs(name, shape), plan.forward_seconds, "side", cell=name, shape=shape._asdict())
+    return records
+
+
 def sweeps(plan: Plan) -> list[Record]:
     """A training step of jaxrnn, beside JAX's own derivative, against one size at a time."""
     records = []
@@ -162,6 +172,8 @@ def run(plan: Plan) -> Record:
         parts["peers"] = versus_peers(plan, names)
     if "variants" in plan.parts:
         parts["variants"] = variants(plan)
+    if "foreign" in plan.parts:
+        parts["foreign"] = foreign_cells(plan)
     if "long" in plan.parts and "LSTM" in plan.cells:
         parts["long"], parts["growth"] = long_sequence(plan), growth(plan)
     if "unrolled" in plan.parts:

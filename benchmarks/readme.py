@@ -37,6 +37,9 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
             "Options and combinators, random draws included, one training step on one device, beside JAX's own derivative of the same:"
         )
         texts += [about, report.variants_table(result["variants"])]
+    if result.get("foreign"):
+        texts += ["Cells of Flax, run by jaxrnn (`as_cell`) and by Flax's own RNN, one training step on one device:"]
+        texts += [report.foreign_table(result["foreign"])]
     if result.get("long"):
         texts += ["A long sequence:", report.long_table(result["long"])]
     texts += [f"![{about}]({folder}/{name}-{part}.png)" for part, about in PICTURES.items() if result.get(part)]

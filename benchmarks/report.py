@@ -98,6 +98,18 @@ def variants_table(rows: list[Record]) -> str:
     return table([size_label(rows[0]["shape"]), "step ms", "times as fast as autodiff", "MiB", "share of autodiff's"], body)
 
 
+def foreign_table(rows: list[Record]) -> str:
+    """Flax's own cells in jaxrnn's engine, beside Flax's RNN."""
+    body = []
+    for own, other in zip(rows[::2], rows[1::2], strict=True):
+        speed, share = other["step_ms"]["min"] / own["step_ms"]["min"], own["temp_bytes"] / other["temp_bytes"]
+        times = [milliseconds(row["step_ms"]["min"]) for row in (own, other)]
+        body.append(
+            [f"{own['cell']} {size_label(own['shape'])}", *times, f"{speed:.2f}", mebibytes(own["temp_bytes"]), f"{share:.2f}"]
+        )
+    return table(["Flax's cells", "jaxrnn ms", "Flax's RNN ms", "speed", "MiB", "share of Flax's"], body)
+
+
 def growth_table(rows: list[Record]) -> str:
     """Microseconds per time step, temporaries and compile time against T."""
     body = [
@@ -130,7 +142,7 @@ def unrolled_table(rows: list[Record]) -> str:
 def full_report(result: Record) -> str:
     """Everything that was measured, for the terminal."""
     makers = {"peers": [peers_table, sides_table, summary_table], "long": [long_table], "growth": [growth_table]}
-    makers |= {"unrolled": [unrolled_table], "variants": [variants_table]}
+    makers |= {"unrolled": [unrolled_table], "variants": [variants_table], "foreign": [foreign_table]}
     parts = [make(result[part]) for part, functions in makers.items() if result.get(part) for make in functions]
     return "\n\n".join([device_line(result), *parts, *skipped_lines(result)])
 

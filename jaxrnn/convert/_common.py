@@ -88,7 +88,7 @@ def refuse(target: str, reason: str) -> NoReturn:
     raise ValueError(f"{target}: {reason}")
 
 
-def check_options(target: str, cell: Cell, allowed: Iterable[str], what: str) -> None:
+def check_options(target: str, cell: Any, allowed: Iterable[str], what: str) -> None:
     """Refuse every option that is set and that the target does not know."""
     for field in dataclasses.fields(cell):
         known = field.name in _HOW_TO_START or field.name in allowed or field.name == "hidden"
