@@ -1,7 +1,7 @@
 """A cell and its parameters in one file, without pickle.
 
-The file is a safetensors file: the arrays by their path in the parameters, and in its metadata a format version, the cell's
-hyperparameters as JSON and a checksum over all of it. Reading it builds cells of known classes and nothing else.
+The file is a safetensors file: the arrays by their path in the parameters, and in its metadata one line of JSON with a format
+version, the cell's hyperparameters and a checksum over all of it. Reading it builds cells of known classes and nothing else.
 """
 
 import dataclasses
@@ -19,6 +19,9 @@ import numpy as np
 from jaxrnn import activations, cells, combinators, initializers
 from jaxrnn._cell import Cell, Params
 from jaxrnn._check import check_cell
+
+_KEY = "jaxrnn"
+"""The only one in the metadata: safetensors writes several in random order, and equal cells should give equal files."""
 
 _VERSION = 1
 _LONGEST_DESCRIPTION = 1_000_000
@@ -48,9 +51,9 @@ def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
     import safetensors.numpy
 
     check_cell(cell, "save")
-    description = json.dumps({"cell": _describe(cell, type(cell).__name__), "in_features": _in_features(cell, params)})
+    content = {"version": _VERSION, "cell": _describe(cell, type(cell).__name__), "in_features": _in_features(cell, params)}
     arrays = {name: np.asarray(leaf) for name, leaf in _named(params).items()}
-    metadata = {"format": "jaxrnn", "version": str(_VERSION), "description": description, "sha256": _checksum(description, arrays)}
+    metadata = {_KEY: json.dumps(content | {"sha256": _checksum(content, arrays)})}
     write_whole(Path(path), safetensors.numpy.save(arrays, metadata))
 
 
@@ -79,23 +82,22 @@ def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no whole safetensors file ({error}); was it cut off, or is it of another kind?") from error
-    if metadata.get("format") != "jaxrnn":
+    if _KEY not in metadata:
         raise ValueError(f"{path} is a safetensors file, but jaxrnn.save did not write it; jaxrnn.convert reads other layouts")
-    if metadata.get("version") != str(_VERSION):
-        raise ValueError(f"{path} has format version {metadata.get('version')}, this jaxrnn reads version {_VERSION}; upgrade jaxrnn")
-    description = metadata.get("description", "")
-    if metadata.get("sha256") != _checksum(description, arrays):
-        raise ValueError(f"{path} was changed after it was written: its checksum is another; get it again")
     try:
-        if len(description) > _LONGEST_DESCRIPTION:
-            raise ValueError(f"its description has {len(description)} characters, more than {_LONGEST_DESCRIPTION}")
-        content = json.loads(description)
+        if (length := len(metadata[_KEY])) > _LONGEST_DESCRIPTION:
+            raise ValueError(f"its description has {length} characters, more than {_LONGEST_DESCRIPTION}")
+        content = json.loads(metadata[_KEY])
+        if content["version"] != _VERSION:
+            raise ValueError(f"its format has version {content['version']}, and this jaxrnn reads version {_VERSION}; upgrade jaxrnn")
+        if content.pop("sha256") != _checksum(content, arrays):
+            raise ValueError("its checksum is another, so it was changed after it was written; get it again")
         cell, in_features = _build(content["cell"], _classes(tuple(known))), content["in_features"]
         if not isinstance(cell, Cell):
             raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
         form = _form(cell, in_features)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path} holds no cell that can be built: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} holds no cell that can be read: {error}") from error
     wanted, given = ({name: leaf.shape for name, leaf in leaves.items()} for leaves in (_named(form), arrays))
     if wanted != given:
         raise ValueError(f"{path} holds arrays {given}, but its cell has {wanted}")
@@ -176,8 +178,8 @@ def _in_features(cell: Cell, params: Params) -> int:
     raise ValueError(f"save: params have the shapes {given}, which {type(cell).__name__}.init makes for no in_features; are they its?")
 
 
-def _checksum(description: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(description.encode())
+def _checksum(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(content).encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
