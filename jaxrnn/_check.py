@@ -177,7 +177,7 @@ def check_inner(cell: Cell, argument: str, inner: Any) -> None:
 
 
 def _name(owner: Any) -> str:
-    return (owner if isinstance(owner, type) else type(owner)).__name__
+    return getattr(owner, "__name__", type(owner).__name__)
 
 
 def _describe(value: Any) -> str:
