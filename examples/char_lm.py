@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import char_data
 import char_model
@@ -32,6 +32,8 @@ from char_model import CharModel, CharParams
 from char_plot import plot
 from command_line import fail, parse
 from tqdm import tqdm
+
+from jaxrnn import tbptt
 
 WEIGHTS, CURVES, SAMPLES = "weights.safetensors", "curves.png", "samples.txt"
 VALIDATION_CHUNKS = 4  # how much of every held-out stream is scored during training; at the end, all of it is
@@ -83,17 +85,6 @@ class Options:
         return {**{name: getattr(self, name) for name in flags}, "text": text.digest()}
 
 
-class State(NamedTuple):
-    """What a training step changes."""
-
-    params: CharParams
-    optimizer: Any
-    carry: Any
-
-
-TrainStep = Callable[[State, np.ndarray, np.ndarray], tuple[State, jax.Array, jax.Array]]
-
-
 def make_optimizer(options: Options) -> optax.GradientTransformation:
     """Clip by the global norm, then AdamW: a short warm-up, and down to zero along a cosine."""
     warm_up = max(1, min(100, options.steps // 10))
@@ -102,20 +93,16 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.99, weight_decay=1e-2))
 
 
-def make_train_step(model: CharModel, optimizer: optax.GradientTransformation) -> TrainStep:
-    """One update from a chunk `[chunk, batch]`: the new state, bits per character, and the gradient's norm before clipping."""
+def make_trainer(model: CharModel, options: Options) -> tbptt.Trainer:
+    """An update from each chunk `(inputs, targets)`, `[chunk, batch]` both."""
 
-    def loss(params: CharParams, carry: Any, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
+    def loss(params: CharParams, carry: Any, chunk: Any, key: Any) -> tuple[jax.Array, Any]:
+        del key  # nothing is drawn
+        inputs, targets = chunk
         carry, logits = model.scan(params, carry, inputs)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean(), carry
 
-    def train_step(state: State, inputs: jax.Array, targets: jax.Array) -> tuple[State, jax.Array, jax.Array]:
-        (nats, carry), gradient = jax.value_and_grad(loss, has_aux=True)(state.params, state.carry, inputs, targets)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
-        return State(params, optimizer_state, carry), nats / jnp.log(2), optax.tree.norm(gradient)
-
-    return jax.jit(train_step, donate_argnums=0)
+    return tbptt.Trainer(loss, make_optimizer(options))
 
 
 def make_evaluate(model: CharModel) -> Callable[[CharParams, char_data.Chunks], float]:
@@ -145,17 +132,15 @@ class Run:
         alphabet = char_data.find_alphabet(text.train)
         self.train_ids, self.held_out_ids = (char_data.encode(alphabet, part) for part in (text.train, text.held_out))
         self.model = CharModel.build(options.cell, options.hidden, options.layers, alphabet)
-        self.optimizer = make_optimizer(options)
-        self.train_step = make_train_step(self.model, self.optimizer)
+        self.trainer = make_trainer(self.model, options)
         self.evaluate = make_evaluate(self.model)
         self.held_out = char_data.evaluation_chunks(self.held_out_ids, self.model.start, options.batch, options.chunk)
         self.validation = char_data.Chunks(*(array[:VALIDATION_CHUNKS] for array in self.held_out))
 
-    def initial_state(self) -> State:
+    def initial_state(self) -> tbptt.State:
         """Fresh weights, and a zero carry for every stream."""
         params = self.model.init(jax.random.key(self.options.seed))
-        carry = self.model.initial_carry(params, (self.options.batch,))
-        return State(params, self.optimizer.init(params), jax.tree.map(jnp.copy, carry))  # one buffer each, as donation needs
+        return self.trainer.init(params, self.model.initial_carry(params, (self.options.batch,)))
 
     def start(self, checkpoints: Checkpoints) -> Checkpoint:
         """The last checkpoint of this run, or its beginning."""
@@ -180,15 +165,15 @@ class Run:
         began, bits, norms, speed = time.perf_counter(), [], [], 0.0
         while step < until:
             chunk = char_data.training_chunk(self.train_ids, step, options.batch, options.chunk)
-            state, loss, norm = self.train_step(state, *chunk)
-            step, bits, norms = step + 1, [*bits, float(loss)], [*norms, float(norm)]
+            state, report = self.trainer.step(state, chunk)
+            if report.skipped:
+                raise FloatingPointError(f"training diverged at step {step}: --learning-rate {options.learning_rate} is too high")
+            step, bits, norms = step + 1, [*bits, float(report.loss) / math.log(2)], [*norms, float(report.gradient_norm)]
             speed = len(bits) * options.batch * options.chunk / (time.perf_counter() - began)
-            shown = f"{np.mean(bits[-10:]):.3f} bits/char, validation {validation}, gradient {norm:.2f}, {speed:,.0f} chars/s"
+            shown = f"{np.mean(bits[-10:]):.3f} bits/char, validation {validation}, gradient {norms[-1]:.2f}, {speed:,.0f} chars/s"
             bar.set_postfix_str(shown, refresh=False)
             bar.update()
         row = {"step": step, "training": float(np.mean(bits)), "validation": self.evaluate(state.params, self.validation)}
-        if not math.isfinite(row["validation"]):
-            raise FloatingPointError(f"training diverged before step {step}: --learning-rate {options.learning_rate} is too high")
         row |= {"gradient": float(np.mean(norms)), "chars_per_second": speed}
         seconds = record["seconds"] + time.perf_counter() - began
         return Checkpoint(step, state, {**record, "rows": [*rows, row], "seconds": seconds})

@@ -137,6 +137,7 @@ def _step(trainer: Trainer, state: State, chunk: Any) -> tuple[State, Report]:
     (value, carries), gradient = jax.value_and_grad(window, has_aux=True)(state.params)
     carry_is_finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(carries[-1])]))
     gradient = jax.tree.map(lambda leaf: jnp.where(carry_is_finite, leaf, jnp.nan), gradient)
+    optimizer: Any
     updates, optimizer = trainer._skipping.update(gradient, state.optimizer, state.params, value=value)
     # The window moves on by one chunk; the carry before it is the one after its oldest chunk. A skipped chunk leaves no trace.
     moved = carries[1], (*state.past, newest)[1:]

@@ -207,15 +207,6 @@ def test_an_interrupt_says_how_to_go_on(text_file, tmp_path, monkeypatch, capsys
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
 
 
-def test_the_training_step_is_traced_once(text_file):
-    options = char_lm.Options(hidden=8, batch=4, chunk=16, text=text_file)
-    job = char_lm.Run(options, char_data.load_file(text_file))
-    state = job.initial_state()
-    for step in range(3):
-        state, _, _ = job.train_step(state, *char_data.training_chunk(job.train_ids, step, 4, 16))
-    assert job.train_step._cache_size() == 1  # pyright: ignore
-
-
 # Whatever is wrong is one line, exit status 2, and nothing is lost
 
 
