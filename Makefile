@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test bench lint doctest torch-test examples clean
+.PHONY: help demo test bench lint doctest oracle-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
@@ -10,7 +10,7 @@ help:
 	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
 	@echo "make lint      ruff and pyright"
 	@echo "make doctest   run the examples in the docstrings"
-	@echo "make torch-test  compare with PyTorch (installs it)"
+	@echo "make oracle-test  compare with PyTorch and Keras (installs them)"
 	@echo "make examples  every example for a few steps"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
@@ -37,9 +37,9 @@ doctest: .venv/.installed-test
 	$(BIN)/python -m pytest --doctest-modules jaxrnn
 
 # A pinned version: an open one would bring gigabytes.
-torch-test: .venv/.installed-test
+oracle-test: .venv/.installed-test .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pytest -n auto tests/test_torch.py
+	$(BIN)/python -m pytest -n auto tests/test_torch.py tests/test_convert_torch.py tests/test_keras.py
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

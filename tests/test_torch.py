@@ -9,7 +9,7 @@ import pytest
 
 import jaxrnn
 
-torch = pytest.importorskip("torch", reason="needs torch: `make torch-test` installs it")
+torch = pytest.importorskip("torch", reason="needs torch: `make oracle-test` installs it")
 
 KINDS = {
     "rnn_tanh": (torch.nn.RNN, {"nonlinearity": "tanh"}, jaxrnn.Elman(5)),
