@@ -29,6 +29,14 @@ def x64():
     jax.config.update("jax_enable_x64", before)
 
 
+@pytest.fixture
+def dtype(request: pytest.FixtureRequest) -> str:
+    """The name of a dtype, for tests that say `indirect=["dtype"]`: JAX holds float64 while they run with it."""
+    if request.param == "float64":
+        request.getfixturevalue("x64")
+    return request.param
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bring the tests of one spec together, so that one worker of pytest-xdist runs them and compiles their programs once."""
     order: dict[str, int] = {}

@@ -3,6 +3,21 @@
 No framework is imported; `onnx` only when one of its files is read or written. What a target cannot hold is refused by name.
 """
 
+from jaxrnn.convert.cudnn import from_cudnn, to_cudnn
+from jaxrnn.convert.equinox import from_equinox, to_equinox
+from jaxrnn.convert.flax import from_flax, to_flax
+from jaxrnn.convert.haiku import from_haiku, to_haiku
 from jaxrnn.convert.torch import from_torch, to_torch
 
-__all__ = ["from_torch", "to_torch"]
+__all__ = [
+    "from_cudnn",
+    "from_equinox",
+    "from_flax",
+    "from_haiku",
+    "from_torch",
+    "to_cudnn",
+    "to_equinox",
+    "to_flax",
+    "to_haiku",
+    "to_torch",
+]

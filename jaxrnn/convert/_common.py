@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._cell import Cell, Params
+from jaxrnn._check import check_params
 from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
 
 Layer = list[tuple[Cell, Params]]
@@ -31,12 +32,31 @@ def to_jax(array: Any, name: str) -> jax.Array:
     Raises:
         TypeError: the array is float64 and JAX does not hold float64 as it is set up, or holds something else than floats.
     """
-    array = to_numpy(array)
+    if not isinstance(array, jax.Array):  # which may be a tracer, or lie on several devices
+        array = to_numpy(array)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {array.dtype}, expected floating numbers")
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         raise TypeError(f"{name} has dtype {array.dtype}, which JAX would round; cast it, or enable jax_enable_x64")
     return jnp.asarray(array)
+
+
+def flatten(source: str, tree: Any, name: str = "") -> dict[str, Any]:
+    """The arrays of nested dictionaries, their keys joined by slashes.
+
+    Raises:
+        TypeError: `tree` is no dictionary.
+
+    >>> flatten("from_flax", {"cell": {"i": {"kernel": 1, "bias": 2}}})
+    {'cell/i/kernel': 1, 'cell/i/bias': 2}
+    """
+    if not isinstance(tree, Mapping):
+        raise TypeError(f"{source}: {name or 'the argument'} is a {type(tree).__name__}, expected a dictionary of arrays")
+    flat = {}
+    for key, value in tree.items():
+        inner = f"{name}/{key}" if name else str(key)
+        flat |= flatten(source, value, inner) if isinstance(value, Mapping) else {inner: value}
+    return flat
 
 
 class Weights:
@@ -59,6 +79,13 @@ class Weights:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array that must be there."""
         return to_numpy(self._found(name)).shape
+
+    def matrix(self, name: str) -> tuple[int, int]:
+        """The shape of a matrix that must be there."""
+        shape = self.shape(name)
+        if len(shape) != 2:
+            raise ValueError(f"{self._source}: {self._prefix}{name} has shape {shape}, expected two axes")
+        return shape
 
     def take(self, name: str, shape: Sequence[int]) -> jax.Array:
         """The array of that name.
@@ -94,6 +121,27 @@ def check_options(target: str, cell: Any, allowed: Iterable[str], what: str) -> 
         known = field.name in _HOW_TO_START or field.name in allowed or field.name == "hidden"
         if not known and getattr(cell, field.name) != field.default:
             refuse(target, f"{type(cell).__name__} has {field.name}={getattr(cell, field.name)!r}, which {what} cannot hold")
+
+
+def own_params(target: str, cell: Cell, params: Params) -> Any:
+    """The parameters as arrays of JAX, once they are known to be those of this cell, whose first array is an input matrix.
+
+    Raises:
+        ValueError: they have another structure or other shapes.
+    """
+    shape = np.shape(next(iter(jax.tree.leaves(params)), ()))
+    if len(shape) != 2:
+        refuse(target, f"params are a {type(params).__name__}, expected what {type(cell).__name__}.init makes")
+    check_params(cell, params, in_features=shape[0])
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: to_jax(leaf, f"{target}: params{jax.tree_util.keystr(path)}"), params)
+
+
+def with_bias(cell: Any, params: Any) -> tuple[Any, Any]:
+    """The same function as a cell that has its biases, for targets that always have them: those that it lacked are zero."""
+    biased = dataclasses.replace(cell, bias=True)
+    forms = jax.eval_shape(lambda: biased.init(jax.random.key(0), params.w_x.shape[0], params.w_x.dtype))
+    missing = {name: form for name, form in forms._asdict().items() if form is not None and getattr(params, name) is None}
+    return biased, params._replace(**{name: jnp.zeros(form.shape, form.dtype) for name, form in missing.items()})
 
 
 def layers_of(target: str, cell: Cell, params: Params) -> list[Layer]:

@@ -1,0 +1,79 @@
+"""Weights of `equinox.nn.LSTMCell` and `equinox.nn.GRUCell`, as the modules themselves or as dictionaries of their arrays.
+
+Equinox keeps matrices `[gates * hidden, in]`, the transpose of jaxrnn's, and its gates in the same order; `bias_n` is `b_hn`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxrnn._cell import Cell, Params
+from jaxrnn.cells import GRU, LSTM, GRUParams, LSTMParams
+from jaxrnn.convert._common import Weights, check_options, own_params, refuse
+
+_NAMES = {"weight_ih": "w_x", "weight_hh": "w_h", "bias": "b", "bias_n": "b_hn"}
+
+
+def from_equinox(module: Any) -> tuple[Cell, Params]:
+    """Read a recurrent cell of Equinox.
+
+    Args:
+        module: an `eqx.nn.LSTMCell` or `eqx.nn.GRUCell`, or a dictionary of arrays with the names of its fields.
+
+    Returns:
+        An `LSTM` or `GRU`, and its parameters, in the dtype of the arrays.
+
+    Raises:
+        ValueError: a name is missing or unknown, or a shape is another; the message names it.
+        TypeError: an array is not floating, or is float64 where JAX has no float64.
+
+    >>> import numpy as np, jaxrnn
+    >>> cell, params = jaxrnn.convert.from_equinox({"weight_ih": np.ones((16, 3), "f"), "weight_hh": np.ones((16, 4), "f")})
+    >>> cell == jaxrnn.LSTM(hidden=4, bias=False), params.w_x.shape
+    (True, (3, 16))
+    """
+    arrays = module if isinstance(module, Mapping) else {name: getattr(module, name, None) for name in _NAMES}
+    weights = Weights({name: array for name, array in arrays.items() if array is not None}, "", "from_equinox")
+    (rows, in_features), (_, hidden) = weights.matrix("weight_ih"), weights.matrix("weight_hh")
+    if rows not in (3 * hidden, 4 * hidden):
+        refuse("from_equinox", f"weight_ih has {rows} rows for {hidden} units, expected 3 or 4 times as many (GRU, LSTM)")
+    w_x, w_h = weights.take("weight_ih", (rows, in_features)).T, weights.take("weight_hh", (rows, hidden)).T
+    b = weights.take("bias", (rows,)) if "bias" in weights else None
+    if rows == 4 * hidden:
+        cell, params = LSTM(hidden, bias=b is not None), LSTMParams(w_x, w_h, b)
+    else:
+        b_hn = None if b is None else weights.take("bias_n", (hidden,))
+        cell, params = GRU(hidden, bias=b is not None), GRUParams(w_x, w_h, b, b_hn)
+    weights.finish()
+    return cell, params
+
+
+def to_equinox(cell: Cell, params: Params) -> dict[str, jax.Array]:
+    """Write the arrays of an `eqx.nn.LSTMCell` or `eqx.nn.GRUCell`, by the names of its fields.
+
+    They come into a module that was made with the same sizes and `use_bias=cell.bias` by
+
+        eqx.tree_at(lambda module: [getattr(module, name) for name in arrays], module, list(arrays.values()))
+
+    Args:
+        cell: an `LSTM` or `GRU`, without further options.
+        params: its parameters.
+
+    Returns:
+        Arrays in the dtype of the parameters; no biases if the cell has none.
+
+    Raises:
+        ValueError: Equinox has no such cell, or it cannot hold an option of it; the message says which.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.GRU(4)
+    >>> arrays = jaxrnn.convert.to_equinox(cell, cell.init(jax.random.key(0), in_features=3))
+    >>> {name: array.shape for name, array in arrays.items()}
+    {'weight_ih': (12, 3), 'weight_hh': (12, 4), 'bias': (12,), 'bias_n': (4,)}
+    """
+    if type(cell) not in (LSTM, GRU):
+        refuse("to_equinox", f"equinox.nn has no {type(cell).__name__}; it holds one LSTM or GRU")
+    check_options("to_equinox", cell, {"bias"}, f"equinox.nn.{type(cell).__name__}Cell")
+    own = own_params("to_equinox", cell, params)._asdict()
+    return {name: own[field].T for name, field in _NAMES.items() if own.get(field) is not None}
