@@ -70,6 +70,13 @@ def test_bits_come_back(cell, dtype):
         assert_equal(p, with_zeros(own, p))
 
 
+def test_the_first_bias_is_jaxrnns():
+    params = random_params(LSTM(HIDDEN))
+    _, _, b_ih, b_hh = rnn.unpack_lstm_weights(to_cudnn(LSTM(HIDDEN), params), FEATURES, HIDDEN, 1, False)
+    assert_equal(b_ih[0], params.b)
+    assert not np.any(b_hh[0])
+
+
 @every
 def test_every_other_cell_is_refused(spec):
     if spec.id not in HELD:
