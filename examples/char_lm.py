@@ -193,7 +193,7 @@ class Run:
         plot(options.out / CURVES, last.record["rows"], baselines, title)
         samples = ""
         for temperature in TEMPERATURES:
-            written = "".join(char_model.write(self.model, params, SAMPLE_LENGTH, temperature, options.seed))
+            written = char_model.write(self.model, params, SAMPLE_LENGTH, temperature, options.seed)
             samples += f"--- temperature {temperature} ---\n{written}\n\n"
         replace_text(options.out / SAMPLES, samples)
 

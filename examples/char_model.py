@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import safetensors.numpy
 from char_data import UNKNOWN, encode
 
 import jaxrnn
+from jaxrnn.generation import Categorical
 
 CELLS = {"Elman": jaxrnn.Elman, "LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU}
 METADATA = "jaxrnn_char_lm"  # one key: safetensors writes several in random order, and equal runs should give equal files
@@ -76,22 +75,18 @@ class CharModel:
         carry, y = jaxrnn.step(self.rnn, params.rnn, carry, params.embedding[ids])
         return carry, y @ params.w + params.b
 
+    def step_to_known(self, params: CharParams, carry: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
+        """Like `step`, but the next character is one of the alphabet."""
+        carry, logits = self.step(params, carry, ids)
+        return carry, logits.at[..., UNKNOWN].set(-jnp.inf)
 
-@partial(jax.jit, static_argnums=0)
-def _next(model: CharModel, params: CharParams, carry: Any, i: jax.Array, key: jax.Array, temperature: jax.Array) -> tuple[Any, Any]:
-    carry, logits = model.step(params, carry, i)
-    return carry, jax.random.categorical(key, logits.at[UNKNOWN].set(-jnp.inf) / temperature)
 
-
-def write(model: CharModel, params: CharParams, length: int, temperature: float, seed: int = 0, prompt: str = "") -> Iterator[str]:
-    """Read the prompt, then write text one character at a time: each one drawn is read in turn."""
-    key, carry = jax.random.key(seed), model.initial_carry(params, ())
-    *read, i = [model.start, *encode(model.alphabet, prompt)]
-    for character in read:
-        carry, _ = _next(model, params, carry, jnp.int32(character), key, jnp.float32(1))
-    for t in range(length):
-        carry, i = _next(model, params, carry, jnp.int32(i), jax.random.fold_in(key, t), jnp.float32(temperature))
-        yield model.alphabet[int(i) - 1]
+def write(model: CharModel, params: CharParams, length: int, temperature: float, seed: int = 0, prompt: str = "") -> str:
+    """Read the prompt, then write text: each character that is drawn is read in turn."""
+    read = jnp.array([model.start, *encode(model.alphabet, prompt)])
+    sample, key, carry = Categorical(temperature), jax.random.key(seed), model.initial_carry(params, ())
+    written = jaxrnn.generate(model.step_to_known, params, carry, read, steps=length, sample=sample, key=key)
+    return "".join(model.alphabet[i - 1] for i in written.tokens)
 
 
 def save(path: Path, model: CharModel, params: CharParams) -> None:

@@ -1,4 +1,4 @@
-"""Write text with a model that `char_lm.py` trained, one character at a time.
+"""Write text with a model that `char_lm.py` trained, each character read in turn.
 
 python examples/sample.py runs/demo/weights.safetensors --temperature 0.7 --prompt "**HAMLET**"
 """
@@ -15,7 +15,7 @@ from command_line import fail, parse
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Write text with a model that char_lm.py trained, one character at a time."""
+    """Write text with a model that char_lm.py trained, each character read in turn."""
 
     model: tyro.conf.Positional[Path]
     """The safetensors file."""
@@ -41,10 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         model, params = char_model.load(options.model)
     except ValueError as error:
         fail(error)
-    print(options.prompt, end="")
-    for character in char_model.write(model, params, options.length, options.temperature, options.seed, options.prompt):
-        print(character, end="", flush=True)
-    print()
+    print(options.prompt + char_model.write(model, params, options.length, options.temperature, options.seed, options.prompt))
 
 
 if __name__ == "__main__":

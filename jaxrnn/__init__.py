@@ -1,6 +1,6 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
-from jaxrnn import activations, convert, initializers, sequences
+from jaxrnn import activations, convert, generation, initializers, sequences, streaming
 from jaxrnn._cell import Cell
 from jaxrnn._labels import labels
 from jaxrnn._numerics import affine
@@ -28,6 +28,7 @@ from jaxrnn.combinators import (
     StateNoise,
     Zoneout,
 )
+from jaxrnn.generation import Generated, generate
 from jaxrnn.serialization import load, save
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "Elman",
     "ElmanParams",
     "GRUParams",
+    "Generated",
     "Highway",
     "HighwayParams",
     "LSTMCarry",
@@ -66,6 +68,8 @@ __all__ = [
     "activations",
     "affine",
     "convert",
+    "generate",
+    "generation",
     "initializers",
     "labels",
     "load",
@@ -73,6 +77,7 @@ __all__ = [
     "scan",
     "sequences",
     "step",
+    "streaming",
     "trajectory",
     "unroll",
 ]

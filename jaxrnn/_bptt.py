@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from jaxrnn import _seam
 from jaxrnn._blocks import loop, over_blocks, shift, steps_in
@@ -55,10 +56,11 @@ class Asked:
 def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, checkpointed: bool) -> tuple[Carry, Any] | None:
     """Run a cell over time with the engine's derivative.
 
-    None where `lax.scan` has to do it: there is no step, or the cell's step breaks the law of `affine`, of which a warning tells.
+    None where `lax.scan` has to do it: there is no step, a size is a symbol (`jax.export`) and blocks cannot be planned, or the cell's
+    step breaks the law of `affine`, of which a warning tells.
     """
     first = jax.tree.leaves(xs)[0]
-    if first.shape[0] == 0:
+    if any(export.is_symbolic_dim(size) for size in first.shape) or first.shape[0] == 0:
         return None
 
     def run(params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import export
 
 from jaxrnn import activations, cells, combinators, initializers
 from jaxrnn._cell import Cell, Params
@@ -191,3 +192,9 @@ def _array(array: np.ndarray, path: Path, name: str) -> jax.Array:
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         raise ValueError(f"{path}: {name} has dtype {array.dtype}, which JAX would round; set jax_enable_x64 to load it")
     return jax.numpy.asarray(array)
+
+
+# So that `jax.export` can write programs that take or give them; whoever reads such a file imports jaxrnn first.
+for _form in {**vars(cells), **vars(combinators)}.values():
+    if isinstance(_form, type) and issubclass(_form, tuple):
+        export.register_namedtuple_serialization(_form, serialized_name=f"jaxrnn.{_form.__name__}")

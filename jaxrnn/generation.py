@@ -1,0 +1,226 @@
+"""Running a model on its own outputs: each token that is drawn is read in turn, inside one compiled loop."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+
+from jaxrnn._check import check_limit, check_size
+from jaxrnn._sequence import select
+
+Array = jax.Array
+Model = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""`model(params, carry, token) -> (carry, outputs)`: read one token `[*batch]`; outputs are logits `[*batch, symbols]`, say."""
+Sampler = Callable[[Array | None, Any], Any]
+"""`sample(key, outputs) -> token`: what is read next."""
+
+
+class Generated(NamedTuple):
+    """What `generate` wrote."""
+
+    tokens: Any  # [steps, *batch]; after a sequence has stopped, its last token again
+    lengths: Array  # [*batch]: how many of them each sequence has, the symbol that stopped it included
+    carry: Any  # of each sequence, before it reads its last token: `generate(model, params, carry, tokens[-1:], ...)` goes on
+
+
+def greedy(key: Array | None, logits: Array) -> Array:
+    """The likeliest symbol of each row.
+
+    >>> int(greedy(None, jnp.array([0.1, 0.7, 0.2])))
+    1
+    """
+    del key
+    return jnp.argmax(logits, axis=-1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """Draw a symbol with probability `softmax(logits / temperature)`.
+
+    Args:
+        temperature: below 1 the likely symbols become likelier, above 1 the unlikely ones. Another one needs no other program.
+        top_k: leave in only so many of the likeliest symbols (Fan et al. 2018); None for all.
+
+    Raises:
+        ValueError: the temperature is not positive, or `top_k` not a positive integer; when it draws, there is no key.
+
+    >>> sample = Categorical(temperature=0.7, top_k=2)
+    >>> int(sample(jax.random.key(0), jnp.array([-9.0, 5.0, -9.0, 5.0]))) in (1, 3)
+    True
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.temperature, int | float):  # within jax.jit it is neither, and was checked outside
+            check_limit(self, "temperature", self.temperature)
+        if self.top_k is not None:
+            check_size(self, "top_k", self.top_k)
+
+    def __call__(self, key: Array | None, logits: Array) -> Array:
+        """One symbol for each row."""
+        if key is None:
+            raise ValueError("Categorical: drawing needs a key; pass key=jax.random.key(0), or sample=jaxrnn.generation.greedy")
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            least = lax.top_k(logits, self.top_k)[0][..., -1:]
+            logits = jnp.where(logits < least, -jnp.inf, logits)
+        return jax.random.categorical(key, logits / self.temperature)
+
+
+def generate(
+    model: Model,
+    params: Any,
+    carry: Any,
+    prompt: Any,
+    *,
+    steps: int,
+    lengths: Any = None,
+    sample: Sampler = greedy,
+    stop: Sequence[int] = (),
+    key: Array | None = None,
+) -> Generated:
+    """Read prompts, then go on with what the model gives: `carry, out = model(params, carry, token)`; `token = sample(key_t, out)`.
+
+    One program is compiled for each model, shape and number of steps; it ends early once all sequences have stopped. It has no
+    reverse-mode derivative.
+
+    Args:
+        model: `model(params, carry, token) -> (carry, outputs)`, hashable; pass the same function again, such as a method of a
+            frozen dataclass, and it is not compiled again.
+        params: the model's.
+        carry: before the prompts, of all sequences.
+        prompt: what is read first, `[time, *batch]` integers, or `[time, *batch, features]` floats for a model of signals. At least
+            one token each: a symbol that begins sequences, say.
+        steps: how many tokens to write at most.
+        lengths: integers `[*batch]`, at least 1: how many tokens of each prompt are valid, the rest is padding on the right.
+        sample: `sample(key, outputs) -> token`: `greedy`, `Categorical(temperature, top_k)`, or a function of yours. For signals, the
+            identity on outputs feeds them back.
+        stop: symbols that end a sequence; they are written, and nothing after them.
+        key: what to draw from; step t gets `jax.random.fold_in(key, t)`.
+
+    Returns:
+        The tokens, how many there are of each sequence, and the carry from which to go on.
+
+    Raises:
+        ValueError: a size, a length or what `sample` gives does not fit the prompt.
+        TypeError: the model cannot be hashed, or lengths are not integers.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> def count(params, carry, token):  # a model that says "one more", up to 4
+    ...     return carry, jax.nn.one_hot(jnp.minimum(token + 1, 4), 5)
+    >>> out = jaxrnn.generate(count, None, None, jnp.array([[0, 1], [0, 2]]), lengths=jnp.array([1, 2]), steps=5, stop=[4])
+    >>> out.tokens.T.tolist(), out.lengths.tolist()
+    ([[1, 2, 3, 4, 4], [3, 4, 4, 4, 4]], [4, 2])
+    """
+    check_size(generate, "steps", steps)
+    try:
+        hash(model)
+    except TypeError as error:
+        raise TypeError(f"generate: {model!r} cannot be hashed; pass a function, or a method of a frozen dataclass") from error
+    prompt = jax.tree.map(jnp.asarray, prompt)
+    first = jax.tree.leaves(prompt)[0]
+    if first.ndim < 1 or not len(first):
+        raise ValueError(f"generate: prompt has shape {first.shape}, expected [time, *batch] with at least one token to begin with")
+    if lengths is not None:
+        lengths = _checked(lengths, first)
+    if jax.tree_util.all_leaves([sample]):  # a function: no pytree, as a Categorical is
+        sample = jax.tree_util.Partial(sample)
+    return _generate(model, steps, params, carry, prompt, lengths, sample, jnp.asarray(tuple(stop), jnp.int32), key)
+
+
+class _Writing(NamedTuple):
+    t: Array
+    carry: Any
+    token: Any
+    stopped: Array
+    written: Generated
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _generate(
+    model: Model,
+    steps: int,
+    params: Any,
+    carry: Any,
+    prompt: Any,
+    lengths: Array | None,
+    sample: Sampler,
+    stop: Array,
+    key: Array | None,
+) -> Generated:
+    first = jax.tree.leaves(prompt)[0]
+    symbols = jnp.issubdtype(first.dtype, jnp.integer)
+    batch = first.shape[1:] if symbols else first.shape[1:-1]
+    _check_model(model, params, carry, prompt, sample, key)
+
+    def read(carry: Any, at: tuple[Array, Any]) -> tuple[Any, None]:
+        t, token = at
+        after, _ = model(params, carry, token)
+        return after if lengths is None else select(t < lengths - 1, after, carry), None
+
+    def write(now: _Writing) -> _Writing:
+        after, outputs = model(params, now.carry, now.token)
+        drawn = sample(None if key is None else jax.random.fold_in(key, now.t), outputs)
+        drawn = jax.tree.map(lambda new, old: new.astype(old.dtype), drawn, now.token)
+        carry, token = select(now.stopped, (now.carry, now.token), (after, drawn))
+        tokens = jax.tree.map(lambda row, new: lax.dynamic_update_index_in_dim(row, new, now.t, 0), now.written.tokens, token)
+        written = Generated(tokens, now.written.lengths + ~now.stopped, None)
+        stopped = now.stopped | jnp.isin(token, stop) if symbols else now.stopped
+        return _Writing(now.t + 1, carry, token, stopped, written)
+
+    time = len(first)
+    carry, _ = lax.scan(read, carry, (jnp.arange(time - 1), jax.tree.map(lambda leaf: leaf[:-1], prompt)))
+    token = jax.tree.map(partial(_last, lengths), prompt)
+    none = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), token)
+    start = _Writing(jnp.int32(0), carry, token, jnp.zeros(batch, bool), Generated(none, jnp.zeros(batch, jnp.int32), None))
+    end = lax.while_loop(lambda now: (now.t < steps) & ~jnp.all(now.stopped), write, start)
+
+    def held(rows: Array, last: Array) -> Array:
+        rest = jnp.arange(steps).reshape(steps, *[1] * last.ndim) >= end.t  # all had stopped before
+        return jnp.where(rest, last, rows)
+
+    return Generated(jax.tree.map(held, end.written.tokens, end.token), end.written.lengths, end.carry)
+
+
+def _last(lengths: Array | None, prompt: Array) -> Array:
+    """The last token of each prompt."""
+    if lengths is None:
+        return prompt[-1]
+    at = (lengths - 1).reshape(1, *lengths.shape, *[1] * (prompt.ndim - 1 - lengths.ndim))
+    return jnp.take_along_axis(prompt, at, axis=0)[0]
+
+
+def _checked(lengths: Any, first: Array) -> Array:
+    lengths = jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"generate: lengths has dtype {lengths.dtype}, expected integers; cast with .astype(int)")
+    batch = first.shape[1 : 1 + lengths.ndim]
+    if lengths.shape != batch:
+        raise ValueError(
+            f"generate: lengths has shape {lengths.shape}, expected [*batch] = {batch} for a prompt of shape {first.shape}"
+        )
+    if isinstance(lengths, Tracer) or not lengths.size:
+        return lengths
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest < 1 or longest > len(first):
+        raise ValueError(f"generate: lengths go from {shortest} to {longest}, expected 1 to {len(first)}; begin prompts with a symbol")
+    return lengths
+
+
+def _check_model(model: Model, params: Any, carry: Any, prompt: Any, sample: Sampler, key: Array | None) -> None:
+    """Refuse a model whose carry changes its form, and a sampler that does not give what the model reads."""
+    token = jax.tree.map(lambda leaf: leaf[0], prompt)
+    after, drawn = jax.eval_shape(lambda: (step := model(params, carry, token), (step[0], sample(key, step[1])))[1])
+    for name, got, want in (("carry that the model returns", after, carry), ("token that sample returns", drawn, token)):
+        forms = [jax.tree.map(lambda leaf: jnp.shape(leaf), tree) for tree in (got, want)]
+        if jax.tree.structure(got) != jax.tree.structure(want) or forms[0] != forms[1]:
+            raise ValueError(
+                f"generate: the {name} is {got}, expected the form of {jax.tree.map(jax.typeof, want)}, which it is given"
+            )
