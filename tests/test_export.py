@@ -34,7 +34,7 @@ def test_export(spec, batch):
     xs = make_xs(spec, (5, batch), "float32")
     start = cell.initial_carry(params, xs.shape[1:])
     if cell.causal:
-        step = read_again(lambda p, c, x: jaxrnn.step(cell, p, c, x), params, with_batch(carry), with_batch(one))
+        step = read_again(lambda p, c, x: jaxrnn.step(cell, p, c, x), params, *with_batch((carry, one)))
         for x in xs:
             start, y = step(params, start, x)
         got = start, y
