@@ -30,9 +30,9 @@ class Options:
     """Sizes of the comparison with peers: BATCHxTIMExINxHIDDEN ..."""
     against: tuple[str, ...] = OPPONENTS
     """Which opponents; those that are not installed are skipped."""
-    parts: tuple[Literal["peers", "variants", "foreign", "sweeps", "unrolled", "long"], ...] = PARTS
-    """peers: the comparison; variants: options and combinators; foreign: cells of Flax; sweeps: time and memory against each size;
-    unrolled: scan and the Python loop; long: long sequences."""
+    parts: tuple[Literal["peers", "variants", "foreign", "steps", "sweeps", "unrolled", "long"], ...] = PARTS
+    """peers: the comparison; variants: options and combinators; foreign: cells of Flax; steps: one step at a time; sweeps: time and
+    memory against each size; unrolled: scan and the Python loop; long: long sequences."""
     quick: bool = False
     """Tiny sizes and few rounds: does everything work? Under a minute; its numbers mean little."""
     out: Path = record.RESULTS

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jaxrnn
-from benchmarks import agreement, foreign
+from benchmarks import agreement, foreign, streaming
 from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
 from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, absent
 from benchmarks.plan import PEER_CELLS, VARIANTS, Plan, drawn_cells
@@ -97,6 +97,17 @@ def foreign_cells(plan: Plan) -> list[Record]:
     return records
 
 
+def single_steps(plan: Plan) -> list[Record]:
+    """Streaming, one step at a time, batch one."""
+    records = []
+    for kind in drawn_cells(plan, PEER_CELLS):
+        say(f"{kind}, {plan.stream_hidden} units, step by step")
+        times = take_turns(streaming.calls(kind, plan.stream_hidden), plan.forward_seconds)
+        where = {"cell": kind, "hidden": plan.stream_hidden, "steps": streaming.STEPS}
+        records += [{**where, "side": side, "step_ms": spread} for side, spread in times.items()]
+    return records
+
+
 def sweeps(plan: Plan) -> list[Record]:
     """A training step of jaxrnn, beside JAX's own derivative, against one size at a time."""
     records = []
@@ -174,6 +185,8 @@ def run(plan: Plan) -> Record:
         parts["variants"] = variants(plan)
     if "foreign" in plan.parts:
         parts["foreign"] = foreign_cells(plan)
+    if "steps" in plan.parts:
+        parts["steps"] = single_steps(plan)
     if "long" in plan.parts and "LSTM" in plan.cells:
         parts["long"], parts["growth"] = long_sequence(plan), growth(plan)
     if "unrolled" in plan.parts:

@@ -70,7 +70,7 @@ SHAPES = (
 BASE, UNROLLED_BASE = Shape(32, 128, 128, 128), Shape(16, 1, 64, 64)
 LONG, GROWTH_BASE = Shape(8, 16384, 128, 128), Shape(4, 1, 32, 32)
 
-PARTS = ("peers", "variants", "foreign", "sweeps", "unrolled", "long")
+PARTS = ("peers", "variants", "foreign", "steps", "sweeps", "unrolled", "long")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Plan:
     point_seconds: float = 1.0
     base: Shape = BASE
     foreign: tuple[Shape, ...] = SHAPES[:2]
+    stream_hidden: int = 256
     sweeps: tuple[tuple[str, tuple[int, ...]], ...] = (
         ("time", (16, 64, 256, 1024)),
         ("batch", (1, 8, 64, 256)),
@@ -121,6 +122,7 @@ def quick(plan: Plan) -> Plan:
         point_seconds=0.05,
         base=Shape(4, 16, 16, 16),
         foreign=(Shape(4, 16, 16, 16),),
+        stream_hidden=16,
         sweeps=(("time", (8, 32)), ("batch", (1,)), ("hidden", (8,))),
         unrolled=(8,),
         long=Shape(4, 512, 16, 16),

@@ -40,6 +40,11 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
     if result.get("foreign"):
         texts += ["Cells of Flax, run by jaxrnn (`as_cell`) and by Flax's own RNN, one training step on one device:"]
         texts += [report.foreign_table(result["foreign"])]
+    if result.get("steps"):
+        texts += [
+            "Streaming, one step at a time, batch one; “awaited”: each output is waited for before the next step, as PyTorch does:",
+            report.steps_table(result["steps"]),
+        ]
     if result.get("long"):
         texts += ["A long sequence:", report.long_table(result["long"])]
     texts += [f"![{about}]({folder}/{name}-{part}.png)" for part, about in PICTURES.items() if result.get(part)]

@@ -110,6 +110,16 @@ def foreign_table(rows: list[Record]) -> str:
     return table(["Flax's cells", "jaxrnn ms", "Flax's RNN ms", "speed", "MiB", "share of Flax's"], body)
 
 
+def steps_table(rows: list[Record]) -> str:
+    """One step at a time: microseconds per step of each side."""
+    cells, sides = cells_of(rows), list(dict.fromkeys(row["side"] for row in rows))
+    body = []
+    for side in sides:
+        found = {row["cell"]: row for row in rows if row["side"] == side}
+        body.append([side, *(f"{1e3 * found[cell]['step_ms']['min'] / found[cell]['steps']:.0f}" for cell in cells)])
+    return table(["µs per step", *(f"{cell}-{rows[0]['hidden']}" for cell in cells)], body)
+
+
 def growth_table(rows: list[Record]) -> str:
     """Microseconds per time step, temporaries and compile time against T."""
     body = [
@@ -142,7 +152,7 @@ def unrolled_table(rows: list[Record]) -> str:
 def full_report(result: Record) -> str:
     """Everything that was measured, for the terminal."""
     makers = {"peers": [peers_table, sides_table, summary_table], "long": [long_table], "growth": [growth_table]}
-    makers |= {"unrolled": [unrolled_table], "variants": [variants_table], "foreign": [foreign_table]}
+    makers |= {"unrolled": [unrolled_table], "variants": [variants_table], "foreign": [foreign_table], "steps": [steps_table]}
     parts = [make(result[part]) for part, functions in makers.items() if result.get(part) for make in functions]
     return "\n\n".join([device_line(result), *parts, *skipped_lines(result)])
 
