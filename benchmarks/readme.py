@@ -30,16 +30,16 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
         "`lax.scan`, on one device, which may use all cores; so is jaxrnn, unless its batch is said to be split over two CPU "
         "devices (`--xla_force_host_platform_device_count=2`). PyTorch uses all cores, and there jaxrnn may split its batch. "
         "Haiku's GRU resets before the product.",
-        f"<details><summary>Every shape</summary>\n\n{report.peers_table(rows)}\n\n</details>",
+        _folded("Every shape", report.peers_table(rows)),
     ]
     if result.get("variants"):
         about = (
-            "Options and combinators, random draws included, one training step on one device, beside JAX's own derivative of the same:"
+            "Options and combinators, random draws included, one training step on one device, beside JAX's own derivative of the same"
         )
-        texts += [about, report.variants_table(result["variants"])]
+        texts += [_folded(about, report.variants_table(result["variants"]))]
     if result.get("foreign"):
-        texts += ["Cells of Flax, run by jaxrnn (`as_cell`) and by Flax's own RNN, one training step on one device:"]
-        texts += [report.foreign_table(result["foreign"])]
+        about = "Cells of Flax, run by jaxrnn (<code>as_cell</code>) and by Flax's own RNN, one training step on one device"
+        texts += [_folded(about, report.foreign_table(result["foreign"]))]
     if result.get("steps"):
         texts += [
             "Streaming, one step at a time, batch one; “awaited”: each output is waited for before the next step, as PyTorch does:",
@@ -50,6 +50,10 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
     texts += [f"![{about}]({folder}/{name}-{part}.png)" for part, about in PICTURES.items() if result.get(part)]
     texts += ["`make bench` measures this on your machine."]
     return "\n\n".join(texts)
+
+
+def _folded(about: str, text: str) -> str:
+    return f"<details><summary>{about}</summary>\n\n{text}\n\n</details>"
 
 
 def _summary(rows: list[Record]) -> str:
