@@ -34,7 +34,7 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
     ]
     if result.get("variants"):
         about = (
-            "Options and combinators, random draws included, one training step on one device, beside JAX's own derivative of the same"
+            "Options and combinators, draws included, one training step on one device, beside JAX's own derivative of the same"
         )
         texts += [_folded(about, report.variants_table(result["variants"]))]
     if result.get("foreign"):
