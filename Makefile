@@ -50,6 +50,8 @@ examples: .venv/.installed-examples
 	rm -rf runs/smoke
 	$(BIN)/python examples/char_lm.py --cell GRU --hidden 32 --steps 20 --out runs/smoke/char_lm
 	$(BIN)/python examples/sample.py runs/smoke/char_lm/weights.safetensors --length 80
+	$(BIN)/python examples/g2p.py --finetune --steps 5 --out runs/smoke/g2p.safetensors
+	$(BIN)/python examples/g2p.py hello world --beam 3 --weights runs/smoke/g2p.safetensors
 
 clean:
 	rm -rf .venv runs

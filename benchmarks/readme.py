@@ -33,9 +33,7 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
         _folded("Every shape", report.peers_table(rows)),
     ]
     if result.get("variants"):
-        about = (
-            "Options and combinators, draws included, one training step on one device, beside JAX's own derivative of the same"
-        )
+        about = "Options and combinators, draws included, one training step on one device, beside JAX's own derivative of the same"
         texts += [_folded(about, report.variants_table(result["variants"]))]
     if result.get("foreign"):
         about = "Cells of Flax, run by jaxrnn (<code>as_cell</code>) and by Flax's own RNN, one training step on one device"

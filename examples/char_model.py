@@ -14,6 +14,7 @@ from char_data import UNKNOWN, encode
 
 import jaxrnn
 from jaxrnn.generation import Categorical
+from jaxrnn.serialization import write_whole
 
 CELLS = {"Elman": jaxrnn.Elman, "LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU}
 METADATA = "jaxrnn_char_lm"  # one key: safetensors writes several in random order, and equal runs should give equal files
@@ -95,9 +96,7 @@ def save(path: Path, model: CharModel, params: CharParams) -> None:
     cells = [{"cell": type(cell).__name__, **dataclasses.asdict(cell)} for cell in layers]
     settings = json.dumps({"cells": cells, "embedding": model.embedding, "alphabet": model.alphabet})
     tensors = {name: np.asarray(leaf) for name, leaf in _named(params).items()}
-    half = path.with_name(path.name + ".tmp")
-    safetensors.numpy.save_file(tensors, half, metadata={METADATA: settings})
-    half.replace(path)
+    write_whole(path, safetensors.numpy.save(tensors, metadata={METADATA: settings}))
 
 
 def load(path: Path) -> tuple[CharModel, CharParams]:

@@ -1,0 +1,214 @@
+"""From spelling to phonemes with the trained GRU encoder-decoder of the package g2p-en, loaded by `jaxrnn.convert.from_torch`.
+
+    python examples/g2p.py hello world                 # hello HH EH1 L OW0, and so on, a line for each word
+    python examples/g2p.py --file words.txt --beam 5   # all words of a file in one call, by beam search
+    python examples/g2p.py --check                     # the same phonemes as the package's own NumPy code? which is faster?
+    python examples/g2p.py --finetune                  # a few minutes of training on CMUdict, scored on words held out
+    python examples/g2p.py hello --weights runs/g2p.safetensors
+
+It needs the extra packages of `pip install "jaxrnn[examples]"`.
+"""
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import g2p_data
+import g2p_model
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from command_line import fail, parse
+from g2p_data import Phonemes
+from g2p_model import G2PModel, G2PParams
+from tqdm import tqdm
+
+from jaxrnn import sequences
+
+HELD_OUT = 5000  # words of CMUdict that no training here sees
+CHECKED = 1000  # the first of them
+ROUNDS = 3  # of --check: all sides take turns, and the fastest round of each counts
+LIMITS = (8, 11, 16)  # in training, words and phonemes are padded to one of these lengths: few programs, little padding
+Pair = tuple[str, Phonemes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """From spelling to phonemes: spell words, compare with g2p-en's own code, or train further."""
+
+    words: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Words to spell."""
+    file: Path | None = None
+    """A UTF-8 file with more of them."""
+    beam: int = 1
+    """How many beginnings of each word the search keeps; 1 is greedy."""
+    weights: Path | None = None
+    """What --finetune wrote; otherwise the weights of g2p-en."""
+    check: bool = False
+    """Compare with g2p-en's own code on words of CMUdict."""
+    finetune: bool = False
+    """Train further on CMUdict, and score before and after."""
+    out: Path = Path("runs/g2p.safetensors")
+    """With --finetune: the file for the weights."""
+    steps: int = 1800
+    """With --finetune: how many updates."""
+    batch: int = 128
+    """With --finetune: words in each update."""
+    learning_rate: float = 2e-4
+    """With --finetune: AdamW's, at the end of the warm-up."""
+    seed: int = 0
+    """With --finetune: for the order of the words."""
+
+    def __post_init__(self) -> None:
+        if (bool(self.words) or self.file is not None) + self.check + self.finetune != 1:
+            raise ValueError("expected words, --file, --check or --finetune, and one of these things at a time")
+        for name in ("beam", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be at least 0, not {self.seed}")
+
+
+def spell(options: Options) -> None:
+    """Print each word and its phonemes, a line each, as CMUdict does."""
+    words = [*options.words, *(g2p_data.read_words(options.file) if options.file else ())]
+    cleaned = [g2p_data.clean(word) for word in words]
+    model, params = g2p_model.load(options.weights)
+    for word, phonemes in zip(words, g2p_model.spell(model, params, cleaned, options.beam), strict=True):
+        print(word, *phonemes)
+
+
+def package_code(arrays: dict[str, np.ndarray]) -> Callable[[str], Phonemes]:
+    """The way from a word to phonemes by the NumPy code of g2p-en itself, with weights by the names of its attributes."""
+    # What it imports serves whole sentences, and asks the network for data; a single word needs none of it.
+    unneeded = ("nltk", "nltk.corpus", "nltk.tokenize", "inflect")
+    with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in unneeded}):
+        from g2p_en import G2p
+    package: Any = G2p()
+    for name, array in arrays.items():
+        setattr(package, name, array)
+    return lambda word: tuple(package.predict(word))
+
+
+def check(options: Options) -> None:
+    """Print how often g2p-en's own code gives the same phonemes, how often CMUdict has them, and how long each side takes."""
+    dictionary = g2p_data.load_cmudict()
+    words = g2p_data.split(dictionary, HELD_OUT)[1][:CHECKED]
+    model, params = g2p_model.load(options.weights)
+    by_package = package_code(g2p_model.to_arrays(model, params))
+    sides: dict[str, Callable[[], list[Phonemes]]] = {
+        "g2p-en's own code": lambda: [by_package(word) for word in words],
+        "jaxrnn": lambda: g2p_model.spell(model, params, words),
+    }
+    if options.beam > 1:
+        sides[f"jaxrnn, {options.beam} beams"] = lambda: g2p_model.spell(model, params, words, options.beam)
+    answers: dict[str, list[Phonemes]] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(1 + ROUNDS):
+        for name, side in sides.items():
+            began = time.perf_counter()
+            answers[name] = side()
+            seconds[name].append(time.perf_counter() - began)
+
+    same = sum(ours == theirs for ours, theirs in zip(answers["jaxrnn"], answers["g2p-en's own code"], strict=True))
+    print(f"{len(words):,} words of CMUdict, {same:,} of them with identical phonemes:")
+    for name, (first, *others) in seconds.items():
+        exact = g2p_data.exact_matches(dictionary, words, answers[name]) / len(words)
+        print(f"  {name:<18}{min(others):6.2f} s ({first:.2f} s the first time){exact:7.1%} as in CMUdict")
+
+
+def batches(pairs: Sequence[Pair], batch: int, seed: int) -> Iterator[np.ndarray]:
+    """Letters and phonemes `[time, batch, 2]` of words of similar length, one epoch after the other; the longest are left out."""
+    encoded = [(g2p_data.encode_word(word), g2p_data.encode_phonemes(phonemes)) for word, phonemes in pairs]
+    both = [sequences.pad(pair).xs for pair in encoded if max(map(len, pair)) <= LIMITS[-1]]
+    parts = [part.xs for part in sequences.bucket(both, LIMITS)]
+    draw = np.random.default_rng(seed)
+    while True:
+        rounds = [(xs, draw.permutation(xs.shape[1])) for xs in parts]
+        epoch = [xs[:, order[k : k + batch]] for xs, order in rounds for k in range(0, len(order) - batch + 1, batch)]
+        if not epoch:
+            raise ValueError(f"too few words for batches of {batch}")
+        draw.shuffle(epoch)
+        yield from epoch
+
+
+def mean_loss(model: G2PModel, params: G2PParams, letters: jax.Array, phonemes: jax.Array) -> jax.Array:
+    """Nats per phoneme, `STOP` included."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(model.scan(params, letters, phonemes), phonemes)
+    return jnp.mean(losses, where=phonemes != g2p_data.PAD)
+
+
+def train(model: G2PModel, params: G2PParams, pairs: Sequence[Pair], options: Options) -> G2PParams:
+    """Teacher forcing on pairs of a word and its phonemes; FloatingPointError if it diverges.
+
+    Gradients are clipped by the global norm, then AdamW: a short warm-up, and down to zero along a cosine.
+    """
+    warm_up = max(1, options.steps // 20)
+    rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warm_up, max(options.steps, warm_up + 1))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=1e-2))
+
+    @jax.jit
+    def step(params: G2PParams, state: Any, both: jax.Array) -> tuple[Any, Any, jax.Array]:
+        loss, gradient = jax.value_and_grad(lambda p: mean_loss(model, p, both[..., 0], both[..., 1]))(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    state, recent = optimizer.init(params), []
+    with tqdm(islice(batches(pairs, options.batch, options.seed), options.steps), total=options.steps, unit="step") as bar:
+        for both in bar:
+            params, state, loss = step(params, state, both)
+            if not np.isfinite(loss):
+                raise FloatingPointError(f"training diverged: --learning-rate {options.learning_rate} is too high")
+            recent = [*recent[-49:], float(loss)]
+            bar.set_postfix_str(f"{np.mean(recent):.3f} nats/phoneme", refresh=False)
+    return params
+
+
+def finetune(options: Options) -> None:
+    """Train on what is not held out, write the weights, and print the exact matches of what is held out."""
+    if options.out.exists():
+        raise ValueError(f"{options.out} exists already: choose another --out")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=options.out.parent):
+        pass  # it can be written
+    dictionary = g2p_data.load_cmudict()
+    trained_on, held_out = g2p_data.split(dictionary, HELD_OUT)
+    model, before = g2p_model.load(options.weights)
+    began = time.perf_counter()
+    after = train(model, before, [(word, dictionary[word][0]) for word in trained_on], options)
+    seconds = time.perf_counter() - began
+    g2p_model.save(options.out, model, after)
+
+    print(f"Exact matches with CMUdict among {len(held_out):,} held-out words:")
+    for label, params in (("before", before), ("after", after)):
+        matches = g2p_data.exact_matches(dictionary, held_out, g2p_model.spell(model, params, held_out, options.beam))
+        print(f"  {label:<8}{matches / len(held_out):6.1%}")
+    print("This training never saw them; that of g2p-en, which also was on CMUdict, may have seen any of them.")
+    print(f"{options.steps:,} steps in {seconds:,.0f} s. {options.out}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(Options, argv)
+    try:
+        (check if options.check else finetune if options.finetune else spell)(options)
+    except OSError as error:
+        fail(f"cannot write to {options.out}: {error.strerror or error}")
+    except (ValueError, FloatingPointError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
