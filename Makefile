@@ -10,7 +10,7 @@ help:
 	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
 	@echo "make lint      ruff and pyright"
 	@echo "make doctest   run the examples in the docstrings"
-	@echo "make oracle-test  compare with PyTorch and Keras (installs them)"
+	@echo "make oracle-test  compare with PyTorch, Keras, Haiku and Equinox (installs them)"
 	@echo "make examples  every example for a few steps"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
@@ -22,10 +22,15 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	@touch $@
 
+# Without its dependencies: only the weights in it are read, and TensorFlow would be gigabytes.
+.venv/.textgenrnn: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps textgenrnn==2.0.0
+	@touch $@
+
 demo: .venv/.installed-examples
 	$(BIN)/python examples/char_lm.py --out runs/demo --resume
 
-test: .venv/.installed-examples .venv/.installed-test
+test: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
 	$(BIN)/python -m pytest -n auto
 
 lint: .venv/.installed-dev
@@ -39,19 +44,21 @@ doctest: .venv/.installed-test
 # A pinned version: an open one would bring gigabytes.
 oracle-test: .venv/.installed-test .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pytest -n auto tests/test_torch.py tests/test_convert_torch.py tests/test_keras.py
+	$(BIN)/python -m pytest -n auto tests/test_torch.py tests/test_keras.py tests/test_readme.py tests/test_convert_*.py
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.readme
 
-examples: .venv/.installed-examples
+examples: .venv/.installed-examples .venv/.textgenrnn
 	rm -rf runs/smoke
 	$(BIN)/python examples/char_lm.py --cell GRU --hidden 32 --steps 20 --out runs/smoke/char_lm
 	$(BIN)/python examples/sample.py runs/smoke/char_lm/weights.safetensors --length 80
+	$(BIN)/python examples/char_export.py runs/smoke/char_lm/weights.safetensors runs/smoke/step.jax --length 20
 	$(BIN)/python examples/g2p.py --finetune --steps 5 --out runs/smoke/g2p.safetensors
 	$(BIN)/python examples/g2p.py hello world --beam 3 --weights runs/smoke/g2p.safetensors
+	$(BIN)/python examples/textgenrnn_import.py --samples 3 --length 80
 
 clean:
 	rm -rf .venv runs

@@ -7,6 +7,7 @@ from jaxrnn.convert.cudnn import from_cudnn, to_cudnn
 from jaxrnn.convert.equinox import from_equinox, to_equinox
 from jaxrnn.convert.flax import from_flax, to_flax
 from jaxrnn.convert.haiku import from_haiku, to_haiku
+from jaxrnn.convert.keras import from_keras, to_keras
 from jaxrnn.convert.torch import from_torch, to_torch
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "from_equinox",
     "from_flax",
     "from_haiku",
+    "from_keras",
     "from_torch",
     "to_cudnn",
     "to_equinox",
     "to_flax",
     "to_haiku",
+    "to_keras",
     "to_torch",
 ]

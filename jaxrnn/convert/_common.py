@@ -178,3 +178,15 @@ def reorder(array: Any, given: str, wanted: str, axis: int = -1) -> Any:
     library: Any = jnp if isinstance(array, jax.Array) else np
     parts = dict(zip(given, library.split(array, len(given), axis=axis), strict=True))
     return library.concatenate([parts[gate] for gate in wanted], axis=axis)
+
+
+def gru_biases(b_x: jax.Array, b_h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A GRU's `b` and `b_hn` from a bias of the input and one of the state, each in the order r z n: only the candidate needs two."""
+    own = slice(-(b_x.size // 3), None)
+    return (b_x + b_h).at[own].set(b_x[own]), b_h[own]
+
+
+def recurrent_bias(b: jax.Array, b_hn: jax.Array | None) -> jax.Array:
+    """The inverse: what to add to `b`, which is the input's, where a framework has a bias of the state, too."""
+    zero = -jnp.zeros_like(b)  # minus zero changes no number that it is added to, not even minus zero
+    return zero if b_hn is None else zero.at[-b_hn.size :].set(b_hn)

@@ -7,13 +7,12 @@ that are added; jaxrnn keeps the transpose, and one bias. Only the candidate of 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._cell import Cell, Params
 from jaxrnn._check import check_choice
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
-from jaxrnn.convert._common import Weights, check_options, join_layers, layers_of, refuse, to_numpy
+from jaxrnn.convert._common import Weights, check_options, gru_biases, join_layers, layers_of, recurrent_bias, refuse, to_numpy
 
 _OPTIONS = {Elman: {"bias", "activation"}, GRU: {"bias"}, LSTM: {"bias", "projection"}}
 
@@ -84,10 +83,9 @@ def _read(weights: Weights, suffix: str, nonlinearity: str) -> tuple[Cell, Param
     if gates == 4:
         w_r = weights.take(f"weight_hr{suffix}", (projection, hidden)).T if projection else None
         return LSTM(hidden, bias=bias, projection=projection), LSTMParams(w_x, w_h, b, w_r=w_r)
-    if b is None or b_x is None or b_h is None:
+    if b_x is None or b_h is None:
         return GRU(hidden, bias=False), GRUParams(w_x, w_h, None, None)
-    own = slice(2 * hidden, None)
-    return GRU(hidden), GRUParams(w_x, w_h, b.at[own].set(b_x[own]), b_h[own])
+    return GRU(hidden), GRUParams(w_x, w_h, *gru_biases(b_x, b_h))
 
 
 def to_torch(cell: Cell, params: Params, *, cell_module: bool = False) -> dict[str, np.ndarray]:
@@ -137,9 +135,7 @@ def _write(params: Any) -> dict[str, np.ndarray]:
     """One layer and direction."""
     written = {"weight_ih": params.w_x.T, "weight_hh": params.w_h.T}
     if params.b is not None:
-        zero = -jnp.zeros_like(params.b)  # minus zero changes no number that it is added to, not even minus zero
-        b_hn = getattr(params, "b_hn", None)
-        written |= {"bias_ih": params.b, "bias_hh": zero if b_hn is None else zero.at[-b_hn.size :].set(b_hn)}
+        written |= {"bias_ih": params.b, "bias_hh": recurrent_bias(params.b, getattr(params, "b_hn", None))}
     if getattr(params, "w_r", None) is not None:
         written["weight_hr"] = params.w_r.T
     return {name: np.array(to_numpy(array), order="C") for name, array in written.items()}
