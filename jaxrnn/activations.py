@@ -43,12 +43,70 @@ class HardSigmoid:
         return jnp.clip(self.slope * z + self.offset, 0.0, 1.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Affine:
+    """`alpha * z + beta`, as ONNX has it.
+
+    >>> float(Affine(2.0, 1.0)(jnp.float32(3.0)))
+    7.0
+    """
+
+    alpha: float
+    beta: float
+
+    def __call__(self, z: Array) -> Array:
+        return self.alpha * z + self.beta
+
+
+@dataclasses.dataclass(frozen=True)
+class ELU:
+    """`z` where it is positive, else `alpha * (exp(z) - 1)` (Clevert, Unterthiner & Hochreiter 2015).
+
+    >>> float(ELU(2.0)(jnp.float32(-100.0)))
+    -2.0
+    """
+
+    alpha: float = 1.0
+
+    def __call__(self, z: Array) -> Array:
+        return jax.nn.elu(z, self.alpha)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaledTanh:
+    """`alpha * tanh(beta * z)`; alpha is 1.7159 and beta 2/3 in LeCun, Bottou, Orr & Müller 1998.
+
+    >>> float(ScaledTanh(1.5, 100.0)(jnp.float32(1.0)))
+    1.5
+    """
+
+    alpha: float
+    beta: float
+
+    def __call__(self, z: Array) -> Array:
+        return self.alpha * jnp.tanh(self.beta * z)
+
+
+@dataclasses.dataclass(frozen=True)
+class ThresholdedReLU:
+    """`z` where it is above `alpha`, else 0 (Konda, Memisevic & Krueger 2015).
+
+    >>> ThresholdedReLU(1.0)(jnp.array([0.5, 1.5])).tolist()
+    [0.0, 1.5]
+    """
+
+    alpha: float = 1.0
+
+    def __call__(self, z: Array) -> Array:
+        return jnp.where(z <= self.alpha, 0.0, z)  # so that NaN stays NaN
+
+
 def _linear(z: Array) -> Array:
     return z
 
 
 NAMED: dict[str, Callable[[Array], Array]] = {
-    "elu": jax.nn.elu,
+    "elu": ELU(),
     "hard_sigmoid": HardSigmoid(),
     "leaky_relu": LeakyReLU(),
     "linear": _linear,

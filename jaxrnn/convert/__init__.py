@@ -8,6 +8,7 @@ from jaxrnn.convert.equinox import from_equinox, to_equinox
 from jaxrnn.convert.flax import from_flax, to_flax
 from jaxrnn.convert.haiku import from_haiku, to_haiku
 from jaxrnn.convert.keras import from_keras, to_keras
+from jaxrnn.convert.onnx import from_onnx, to_onnx
 from jaxrnn.convert.torch import from_torch, to_torch
 
 __all__ = [
@@ -16,11 +17,13 @@ __all__ = [
     "from_flax",
     "from_haiku",
     "from_keras",
+    "from_onnx",
     "from_torch",
     "to_cudnn",
     "to_equinox",
     "to_flax",
     "to_haiku",
     "to_keras",
+    "to_onnx",
     "to_torch",
 ]

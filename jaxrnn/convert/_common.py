@@ -123,6 +123,11 @@ def check_options(target: str, cell: Any, allowed: Iterable[str], what: str) -> 
             refuse(target, f"{type(cell).__name__} has {field.name}={getattr(cell, field.name)!r}, which {what} cannot hold")
 
 
+def _refuse_params(target: str, cell: Cell, params: Params) -> NoReturn:
+    """Say that parameters are of something else."""
+    refuse(target, f"params are a {type(params).__name__}, expected what {type(cell).__name__}.init makes")
+
+
 def own_params(target: str, cell: Cell, params: Params) -> Any:
     """The parameters as arrays of JAX, once they are known to be those of this cell, whose first array is an input matrix.
 
@@ -131,7 +136,7 @@ def own_params(target: str, cell: Cell, params: Params) -> Any:
     """
     shape = np.shape(next(iter(jax.tree.leaves(params)), ()))
     if len(shape) != 2:
-        refuse(target, f"params are a {type(params).__name__}, expected what {type(cell).__name__}.init makes")
+        _refuse_params(target, cell, params)
     check_params(cell, params, in_features=shape[0])
     return jax.tree_util.tree_map_with_path(lambda path, leaf: to_jax(leaf, f"{target}: params{jax.tree_util.keystr(path)}"), params)
 
@@ -149,10 +154,14 @@ def layers_of(target: str, cell: Cell, params: Params) -> list[Layer]:
     if isinstance(cell, Stack):
         if cell.dense:
             refuse(target, "Stack has dense=True; its layers can only be converted one by one")
+        if not isinstance(params, tuple) or len(params) != len(cell.cells):
+            _refuse_params(target, cell, params)
         return [layer for inner, p in zip(cell.cells, params, strict=True) for layer in layers_of(target, inner, p)]
     if isinstance(cell, Bidirectional):
         if cell.merge != "concat":
             refuse(target, f"Bidirectional has merge={cell.merge!r}, expected 'concat'")
+        if not isinstance(params, BidirectionalParams):
+            _refuse_params(target, cell, params)
         return [[(cell.forward, params.forward), (cell.backward, params.backward)]]
     return [[(cell, params)]]
 
