@@ -44,7 +44,7 @@ class Report(NamedTuple):
 
     loss: Array  # of the newest chunk, before the update
     gradient_norm: Array  # over all parameters, before the optimiser clips it
-    skipped: Array  # how many chunks had a gradient, or led to a carry, that was not finite, so far
+    skipped: Array  # how many chunks had a gradient (its norm), or led to a carry, that was not finite, so far
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,15 +135,17 @@ def _step(trainer: Trainer, state: State, chunk: Any) -> tuple[State, Report]:
         return value, (*carries, last)
 
     (value, carries), gradient = jax.value_and_grad(window, has_aux=True)(state.params)
+    norm = optax.tree.norm(gradient)
     carry_is_finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(carries[-1])]))
-    gradient = jax.tree.map(lambda leaf: jnp.where(carry_is_finite, leaf, jnp.nan), gradient)
+    sound = carry_is_finite & jnp.isfinite(norm)  # finite numbers may have a norm that is not
+    gradient = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), gradient)
     optimizer: Any
     updates, optimizer = trainer._skipping.update(gradient, state.optimizer, state.params, value=value)
     # The window moves on by one chunk; the carry before it is the one after its oldest chunk. A skipped chunk leaves no trace.
     moved = carries[1], (*state.past, newest)[1:]
     carry, past = jax.tree.map(partial(jnp.where, optimizer.last_finite), moved, (state.carry, state.past))
     after = State(optax.apply_updates(state.params, updates), optimizer, carry, past, state.position + 1, state.key)
-    return after, Report(value, optax.tree.norm(gradient), optimizer.total_notfinite)
+    return after, Report(value, norm, optimizer.total_notfinite)
 
 
 def chunks(stream: Any, size: int) -> Iterator[Any]:

@@ -124,11 +124,12 @@ def test_signals_are_fed_back():
 def test_one_program():
     """For every temperature, key, stop symbol and length of a prompt."""
     model, params, carry = build(jaxrnn.GRU(8))
-    before = jaxrnn.generation._generate._cache_size()
+    program: Any = jaxrnn.generation._generate
+    before = program._cache_size()
     for k in range(4):
         lengths, sample = np.array([1, 2, 1 + k]), Categorical(0.5 + k, top_k=4)
         jaxrnn.generate(model.step, params, carry, prompts(), steps=3, lengths=lengths, sample=sample, stop=[k], key=jax.random.key(k))
-    assert jaxrnn.generation._generate._cache_size() == before + 1
+    assert program._cache_size() == before + 1
 
 
 def test_top_k_leaves_only_so_many():
@@ -176,6 +177,7 @@ def test_mistakes():
         call(lengths=np.ones(3))
     with pytest.raises(TypeError, match=r"cannot be hashed; pass a function"):
         call(model=type("Mutable", (), {"__call__": model.step, "__hash__": None})())
-    for options, message in (({"temperature": 0.0}, "temperature is 0.0"), ({"top_k": 0}, "top_k is 0, expected a positive integer")):
+    wrong: Any
+    for wrong, message in (({"temperature": 0.0}, "temperature is 0.0"), ({"top_k": 0}, "top_k is 0, expected a positive integer")):
         with pytest.raises(ValueError, match=message):
-            Categorical(**options)
+            Categorical(**wrong)

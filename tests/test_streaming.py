@@ -58,13 +58,14 @@ def test_one_program():
     slots = make_slots(spec, make_params(spec))
     slots.join("first")
     slots.advance({"first": make_xs(spec, (1,))})
-    programs = streaming._advance._cache_size()
+    program: Any = streaming._advance
+    programs = program._cache_size()
     for k in range(6):
         slots.join(k)
         slots.advance({"first": make_xs(spec, (k,)), k: make_xs(spec, (3,))})
         slots.restart("first")
         slots.leave(k)
-    assert streaming._advance._cache_size() == programs
+    assert program._cache_size() == programs
     assert slots.streams == ("first",)
 
 

@@ -130,6 +130,14 @@ def test_a_carry_that_is_not_finite_is_not_handed_on():
     assert_equal((state.params, state.carry), (jnp.ones(2), jnp.zeros(2)))
 
 
+def test_a_gradient_whose_norm_overflows_is_skipped():
+    """Its numbers are finite, the sum of their squares is not: clipping would make nothing of it, and a plain step ruin."""
+    trainer = tbptt.Trainer(lambda params, carry, chunk, key: (jnp.sum(params * chunk), carry), optax.sgd(0.1))
+    state, report = trainer.step(trainer.init(jnp.ones(2), ()), jnp.array([1e30, 1e30]))
+    assert int(report.skipped) == 1
+    assert_equal(state.params, jnp.ones(2))
+
+
 def test_a_reset_within_a_chunk_begins_a_sequence():
     params, carry, stream = setup(8)
     reset = jnp.zeros((8, BATCH), bool).at[5].set(True)
