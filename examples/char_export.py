@@ -60,7 +60,12 @@ def write(data: bytes, prompts: Any, length: int) -> Any:
     step = export.deserialize(bytearray(data))
     *carry, _ = step.in_avals
     start = [jnp.zeros((prompts.shape[1], *leaf.shape[1:]), leaf.dtype) for leaf in carry]
-    return jaxrnn.generate(lambda _, carry, ids: step.call(carry, ids), None, start, prompts, steps=length).tokens
+
+    def read(params: None, carry: Any, ids: Any) -> tuple[Any, Any]:
+        carry, logits = step.call(carry, ids)
+        return carry, logits
+
+    return jaxrnn.generate(read, None, start, prompts, steps=length).tokens
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -80,7 +80,7 @@ BROKEN_CHAINS = {
     "function": (["Transpose 0213", "Relu", "Reshape join"], "Relu node 'step1' does more than put"),
     "axes": (
         ["Transpose 0213", "Reshape join", "Transpose 102"],
-        r"it comes from 'node' with the axes \['batch', 'time', 'features'\]",
+        r"it comes with the axes \['batch', 'time', 'features'\], expected \['time', ",
     ),
     "no axes": (["Transpose 0219"], "Transpose node 'step0' does more than put"),
     "nothing between": ([], r"with the axes \['time', 'directions', 'batch', 'features'\]"),
@@ -104,8 +104,17 @@ def test_a_reshape_whose_zeros_are_sizes():
         from_onnx(model)
 
 
+def test_a_node_over_the_one_before_the_last():
+    model = chain(*steps("Transpose 0213", "Reshape join"))
+    model.graph.node.append(onnx.helper.make_node("LSTM", ["t1", "W2", "R2"], ["Z2"], "top"))  # of the same name
+    with pytest.raises(ValueError, match=r"'top' does not take all that 'top' gives as its X: it comes from elsewhere"):
+        from_onnx(model)
+    with pytest.raises(ValueError, match=r"2 recurrent nodes are named 'top', expected one; there are \['node', 'top', 'top'\]"):
+        from_onnx(model, "top")
+
+
 def test_final_states_and_other_arrays_are_no_input_of_a_stack():
-    for name, message in (("Y_h", "it is a final state"), ("lengths", "it comes from elsewhere")):
+    for name, message in (("Y_h", "it is a final state"), ("lengths", "it comes from elsewhere"), ("", "it comes from elsewhere")):
         model = chain()
         model.graph.node[-1].input[0] = name
         with pytest.raises(ValueError, match=message):

@@ -141,24 +141,21 @@ class Graph:
 
     def _check_chain(self, names: list[str]) -> None:
         """Refuse unless each recurrent node takes all that the one before gives, its directions side by side."""
-        below: Node = None
-        origin: dict[str, tuple[str, Axes | str]] = {}  # the node that an array is from, and its axes, or what else was done to it
+        below: str | None = None
+        made: dict[str, Axes | str] = {}  # of the arrays that are made of the last recurrent node's: their axes, or what else they are
         for node in self._nodes:  # sorted: each stands behind what it needs
             if _is_recurrent(node):
                 takes, gives = _BATCH_MAJOR if attributes_of(node).get("layout") == 1 else _TIME_MAJOR
-                if below is not None:
-                    source, axes = origin.get(node.input[0] if node.input else "", ("", "it comes from elsewhere"))
-                    if source != name_of(below) or axes != takes:
-                        why = axes if isinstance(axes, str) else f"it comes from {source!r} with the axes {list(axes)}"
-                        reason = f"does not take all that {name_of(below)!r} gives as its X: {why}; name one node to read, of {names}"
-                        refuse("from_onnx", f"{node.op_type} node {name_of(node)!r} {reason}")
-                below, states = node, "it is a final state"
-                origin |= {
-                    name: (name_of(node), what) for name, what in zip(node.output, (gives, states, states), strict=False) if name
-                }
-            elif node.input and node.input[0] in origin:
-                source, axes = origin[node.input[0]]
-                origin |= dict.fromkeys(node.output[:1], (source, axes if isinstance(axes, str) else self._axes_after(node, axes)))
+                given = made.get(node.input[0] if node.input else "", "it comes from elsewhere")
+                if below is not None and given != takes:
+                    reason = f"does not take all that {below!r} gives as its X: "
+                    reason += given if isinstance(given, str) else f"it comes with the axes {list(given)}, expected {list(takes)}"
+                    refuse("from_onnx", f"{node.op_type} node {name_of(node)!r} {reason}; name one node to read, of {names}")
+                below, state = name_of(node), "it is a final state"
+                made = {name: what for name, what in zip(node.output, (gives, state, state), strict=False) if name}
+            elif node.input and node.input[0] in made:
+                axes = made[node.input[0]]
+                made |= dict.fromkeys(node.output[:1], axes if isinstance(axes, str) else self._axes_after(node, axes))
 
     def _axes_after(self, node: Node, axes: Axes) -> Axes | str:
         """What the axes of an array are after a node that moves or joins some; words about any other node."""
