@@ -195,6 +195,6 @@ def _array(array: np.ndarray, path: Path, name: str) -> jax.Array:
 
 
 # So that `jax.export` can write programs that take or give them; whoever reads such a file imports jaxrnn first.
-for _form in {**vars(cells), **vars(combinators)}.values():
-    if isinstance(_form, type) and issubclass(_form, tuple):
-        export.register_namedtuple_serialization(_form, serialized_name=f"jaxrnn.{_form.__name__}")
+for _class in {**vars(cells), **vars(combinators)}.values():
+    if isinstance(_class, type) and issubclass(_class, tuple):
+        export.register_namedtuple_serialization(_class, serialized_name=f"jaxrnn.{_class.__name__}")
