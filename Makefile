@@ -61,6 +61,8 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/textgenrnn_import.py --samples 3 --length 80
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
+	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo
+	$(BIN)/python examples/ppo_throughput.py --hidden 16 --horizon 16 --rounds 1
 
 clean:
 	rm -rf .venv runs

@@ -1,0 +1,167 @@
+"""Teach agents to remember, by recurrent PPO in JAX alone, the environment included.
+
+    python examples/recurrent_ppo.py                    # a T-maze: LSTM, GRU and no memory, three seeds each: one to two minutes
+    python examples/recurrent_ppo.py --corridor 50 --horizon 128
+    python examples/recurrent_ppo.py --task repeat-previous --lag 4
+    python examples/ppo_throughput.py                   # how fast, beside the same agent in Flax
+
+It needs the extra packages of `pip install "jaxrnn[examples]"`. `--out` gets the learning curves (curves.png). Acting is
+`jaxrnn.step`; learning is `jaxrnn.scan` over the same sequences, with `reset` where episodes begin (`ppo_agent.py`, `ppo.py`).
+"""
+
+import dataclasses
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+from command_line import fail, parse
+from ppo import PPO
+from ppo_agent import Agent, Memoryless
+from ppo_plot import plot
+from rl_environments import Environment, RepeatPrevious, TMaze
+from tqdm import tqdm
+
+import jaxrnn
+
+CURVES = "curves.png"
+CELLS = {"LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU, "none": Memoryless}
+POOLED = 4  # updates in each point of a curve
+NAMES = {"LSTM": "LSTM", "GRU": "GRU", "none": "no memory"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Train agents with and without a memory by recurrent PPO, where only remembering succeeds."""
+
+    task: Literal["t-maze", "repeat-previous"] = "t-maze"
+    """Turn where the sign at the start said; or name the symbol shown --lag steps ago."""
+    corridor: int = 20
+    """Steps from the start of the T-maze to its junction."""
+    lag: int = 4
+    """How many steps ago, for repeat-previous."""
+    cells: tuple[Literal["LSTM", "GRU", "none"], ...] = ("LSTM", "GRU", "none")
+    """The agents' memories."""
+    hidden: int = 32
+    """Units of the memory, and of the layer before it."""
+    seeds: int = 3
+    """How often each agent is trained, with seeds 0, 1, ..."""
+    updates: int = 120
+    """Rollouts learned from."""
+    envs: int = 64
+    """Environments that are acted in at once."""
+    horizon: int = 64
+    """Steps in each per update: how far gradients reach back."""
+    epochs: int = 4
+    """Passes over each rollout."""
+    minibatches: int = 4
+    """Updates per pass, each from --envs / --minibatches sequences."""
+    learning_rate: float = 2e-3
+    """Adam's at first; it falls to zero."""
+    out: Path = Path("runs/recurrent_ppo")
+    """Folder for the curves."""
+
+    def __post_init__(self) -> None:
+        for name in ("corridor", "lag", "hidden", "seeds", "updates", "envs", "horizon", "epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if not self.cells or len({*self.cells}) < len(self.cells):
+            raise ValueError(f"--cells must name some of {', '.join(CELLS)}, each once, not {' '.join(self.cells) or 'nothing'}")
+        if self.envs % self.minibatches:
+            raise ValueError(f"--envs must be a multiple of --minibatches, not {self.envs} and {self.minibatches}")
+        if self.lag >= RepeatPrevious.episode:
+            raise ValueError(f"--lag must be below {RepeatPrevious.episode}, the steps in an episode, not {self.lag}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
+
+    @property
+    def env(self) -> Environment:
+        """The task."""
+        return TMaze(self.corridor) if self.task == "t-maze" else RepeatPrevious(self.lag)
+
+    def ppo(self, cell: str) -> PPO:
+        """The algorithm for one of the agents."""
+        agent = Agent(CELLS[cell](self.hidden), self.env.features, self.env.actions, encoding=self.hidden)
+        same = ("updates", "envs", "horizon", "epochs", "minibatches", "learning_rate")
+        return PPO(self.env, agent, **{name: getattr(self, name) for name in same})
+
+
+class Curve(NamedTuple):
+    """One training."""
+
+    successes: list[int]  # in each update
+    scored: list[int]  # of so many
+    final: float  # rate of success, in fresh episodes after training
+    seconds: float  # spent on updates, compilation excluded
+
+
+def train(options: Options, cell: str, bar: tqdm) -> Iterator[Curve]:
+    """Train one of the agents, from each seed."""
+    ppo = options.ppo(cell)
+    start = jax.eval_shape(ppo.init, jax.random.key(0))
+    update = jax.jit(ppo.update).lower(start).compile()  # here, so that what is timed does not contain it
+    success_rate = jax.jit(ppo.success_rate)
+    for seed in range(options.seeds):
+        k_train, k_test = jax.random.split(jax.random.key(seed))
+        training = ppo.init(k_train)
+        began, successes, scored = time.perf_counter(), [], []
+        for number in range(options.updates):
+            training, report = update(training)
+            if not math.isfinite(report.loss):
+                raise FloatingPointError(f"training diverged at update {number}: --learning-rate {options.learning_rate} is too high")
+            successes.append(int(report.successes))
+            scored.append(int(report.scored))
+            bar.set_postfix_str(f"{NAMES[cell]}, seed {seed}: {successes[-1]} of {scored[-1]} right", refresh=False)
+            bar.update()
+        seconds = time.perf_counter() - began
+        yield Curve(successes, scored, float(success_rate(training.params, k_test)), seconds)
+
+
+def success_rates(curve: Curve) -> list[float]:
+    """Over a few updates each, so that every rate has enough episodes behind it; NaN where none was decided."""
+    windows = [slice(k, k + POOLED) for k in range(0, len(curve.scored), POOLED)]
+    counts = [(sum(curve.successes[window]), sum(curve.scored[window])) for window in windows]
+    return [right / total if total else math.nan for right, total in counts]
+
+
+def table(options: Options, curves: dict[str, list[Curve]]) -> str:
+    """Success of each agent and seed, and the speed of its training."""
+    steps = options.updates * options.envs * options.horizon
+    lines = [f"{'':<12}" + "".join(f"{f'seed {seed}':>9}" for seed in range(options.seeds)) + f"{'steps/s':>12}{'seconds':>9}"]
+    for cell, of_seeds in curves.items():
+        seconds = sum(curve.seconds for curve in of_seeds)
+        rates = "".join(f"{curve.final:>9.3f}" for curve in of_seeds)
+        lines.append(f"{NAMES[cell]:<12}{rates}{len(of_seeds) * steps / seconds:>12,.0f}{seconds:>9.1f}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(Options, argv)
+    env, path = options.env, options.out / CURVES
+    steps_per_update = options.envs * options.horizon
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=options.out):
+            pass
+        with tqdm(total=len(options.cells) * options.seeds * options.updates, unit="update", dynamic_ncols=True) as bar:
+            curves = {cell: list(train(options, cell, bar)) for cell in options.cells}
+        rates = {NAMES[cell]: [success_rates(curve) for curve in of_seeds] for cell, of_seeds in curves.items()}
+        steps = [min(update + POOLED, options.updates) * steps_per_update for update in range(0, options.updates, POOLED)]
+        plot(path, steps, rates, env.chance, str(env))
+    except OSError as error:
+        fail(f"cannot write to {options.out}: {error.strerror or error}")
+    except FloatingPointError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    print(f"\nSuccess after {options.updates * steps_per_update:,} steps; {env.chance:g} is chance. {env}:")
+    print(f"{table(options, curves)}\n{path}")
+
+
+if __name__ == "__main__":
+    main()
