@@ -1,6 +1,6 @@
 """Teach agents to remember, by recurrent PPO in JAX alone, the environment included.
 
-    python examples/recurrent_ppo.py                    # a T-maze: LSTM, GRU and no memory, three seeds each: one to two minutes
+    python examples/recurrent_ppo.py                    # a T-maze: LSTM, GRU and no memory, three seeds each: under two minutes
     python examples/recurrent_ppo.py --corridor 50 --horizon 128
     python examples/recurrent_ppo.py --task repeat-previous --lag 4
     python examples/ppo_throughput.py                   # how fast, beside the same agent in Flax
