@@ -1,11 +1,10 @@
 """How fast recurrent PPO acts and learns, beside the same agent as people write it in Flax today (`ppo_flax.py`).
 
-    python examples/ppo_throughput.py
-    python examples/ppo_throughput.py --hidden 256 --envs 64
+    python examples/ppo_throughput.py                                       # the agent of recurrent_ppo.py
+    python examples/ppo_throughput.py --hidden 128 --envs 4 --horizon 128   # the sizes of PureJaxRL's recurrent PPO
 
 Both sides have the same weights. First they must agree, on one rollout: what they decide, the loss of the learning phase, and its
-gradient. Then they take turns, and the median over rounds counts. The sizes are those of PureJaxRL's recurrent PPO, with more
-environments.
+gradient. Then they take turns, and the median over rounds counts.
 """
 
 import dataclasses
@@ -31,11 +30,11 @@ TOLERANCE = 1e-4  # of float32, relative to the largest entry of an array
 class Options:
     """Time acting and learning of recurrent PPO with a GRU, in jaxrnn and in Flax."""
 
-    hidden: int = 128
+    hidden: int = 32
     """Units of the GRU, and of the layer before it."""
     envs: int = 64
     """Environments that are acted in at once."""
-    horizon: int = 128
+    horizon: int = 64
     """Steps in each per update."""
     epochs: int = 4
     """Passes over each rollout."""
