@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> None:
         plot(options.out / "curves.png", options, results)
     except OSError as error:
         fail(f"cannot write to {options.out}: {error.strerror or error}")
-    print(f"{text}\nnorms: the largest that was a number; skipped: updates of all seeds whose gradient was not finite")
+    print(f"{text}\nnorms: the largest before clipping; skipped: updates of all seeds whose gradient, or its norm, was not finite")
     print(f"{options.out}: curves.png, table.txt")
 
 

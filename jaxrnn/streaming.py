@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._check import check_causal, check_cell, check_params, check_size
+from jaxrnn._check import check_causal, check_cell, check_inputs, check_params, check_size
 from jaxrnn._scan import scan
 
 Array = jax.Array
@@ -35,7 +35,7 @@ class Slots:
         carry: that of all slots, a pytree of arrays `[size, ...]`.
 
     Raises:
-        TypeError: the cell needs the future, or is not a cell.
+        TypeError: the cell needs the future, or is not a cell, or `like` is not floating.
         ValueError: a size is not positive, or the parameters are not for such input.
 
     >>> import jax, jax.numpy as jnp, numpy as np, jaxrnn
@@ -64,6 +64,7 @@ class Slots:
         check_size(Slots, "chunk", chunk)
         self._cell, self._params, self._size, self._chunk = cell, params, size, chunk
         self._like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), like)
+        check_inputs(cell, self._like, timed=False)
         shape = jax.tree.leaves(self._like)[0].shape
         check_params(cell, params, shape[-1])
         self._start = cell.initial_carry(params, shape)

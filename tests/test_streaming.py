@@ -98,6 +98,7 @@ def test_mistakes():
         (lambda: [slots.join(k) for k in range(3)], "all 3 slots are taken; let a stream leave, or make more"),
         (lambda: streaming.Slots(spec.cell, params, 0, np.ones(3)), "size is 0, expected a positive integer"),
         (lambda: streaming.Slots(spec.cell, params, 1, np.ones(3), chunk=0), "chunk is 0, expected a positive integer"),
+        (lambda: streaming.Slots(spec.cell, params, 1, 1.0), r"x has shape \(\), expected"),
         (lambda: streaming.Slots(spec.cell, params, 1, np.ones(5)), r"w_x has shape \(3, 16\), expected \(5, 16\)"),
     ):
         with pytest.raises(ValueError, match=message):
