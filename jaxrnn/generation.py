@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from jaxrnn._check import check_limit, check_size
 from jaxrnn._sequence import select
+from jaxrnn._trees import form
 
 Array = jax.Array
 Model = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -95,7 +96,7 @@ def generate(
         model: `model(params, carry, token) -> (carry, outputs)`, hashable; pass the same function again, such as a method of a
             frozen dataclass, and it is not compiled again.
         params: the model's.
-        carry: before the prompts, of all sequences.
+        carry: before the prompts, of all sequences: arrays `[*batch, ...]`.
         prompt: what is read first, `[time, *batch]` integers, or `[time, *batch, features]` floats for a model of signals. At least
             one token each: a symbol that begins sequences, say.
         steps: how many tokens to write at most.
@@ -109,7 +110,7 @@ def generate(
         The tokens, how many there are of each sequence, and the carry from which to go on.
 
     Raises:
-        ValueError: a size, a length or what `sample` gives does not fit the prompt.
+        ValueError: a size, a length, the carry or what `sample` gives does not fit the prompt.
         TypeError: the model cannot be hashed, or lengths are not integers.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -158,6 +159,7 @@ def _generate(
     first = jax.tree.leaves(prompt)[0]
     symbols = jnp.issubdtype(first.dtype, jnp.integer)
     batch = first.shape[1:] if symbols else first.shape[1:-1]
+    _check_batch(carry, batch)
     _check_model(model, params, carry, prompt, sample, key)
 
     def read(carry: Any, at: tuple[Array, Any]) -> tuple[Any, None]:
@@ -214,13 +216,20 @@ def _checked(lengths: Any, first: Array) -> Array:
     return lengths
 
 
+def _check_batch(carry: Any, batch: tuple[int, ...]) -> None:
+    """Refuse a carry that is not one of each sequence."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
+        if jnp.shape(leaf)[: len(batch)] != batch:
+            name = f"carry{jax.tree_util.keystr(path)}"
+            raise ValueError(f"generate: {name} has shape {jnp.shape(leaf)}, expected [*batch, ...] with the prompt's batch {batch}")
+
+
 def _check_model(model: Model, params: Any, carry: Any, prompt: Any, sample: Sampler, key: Array | None) -> None:
     """Refuse a model whose carry changes its form, and a sampler that does not give what the model reads."""
     token = jax.tree.map(lambda leaf: leaf[0], prompt)
     after, drawn = jax.eval_shape(lambda: (step := model(params, carry, token), (step[0], sample(key, step[1])))[1])
     for name, got, want in (("carry that the model returns", after, carry), ("token that sample returns", drawn, token)):
-        forms = [jax.tree.map(lambda leaf: jnp.shape(leaf), tree) for tree in (got, want)]
-        if jax.tree.structure(got) != jax.tree.structure(want) or forms[0] != forms[1]:
+        if form(got) != form(want):
             raise ValueError(
                 f"generate: the {name} is {got}, expected the form of {jax.tree.map(jax.typeof, want)}, which it is given"
             )
