@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 from char_data import encode
-from command_line import fail, parse
+from command_line import check_at_least, fail, parse
 from jax import export
 
 import jaxrnn
@@ -37,8 +37,7 @@ class Options:
     """How many characters to write with it, as a check."""
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"--length must be at least 1, not {self.length}")
+        check_at_least(self, 1, "length")
 
 
 def export_step(model: char_model.CharModel, params: char_model.CharParams, platforms: tuple[str, ...]) -> bytes:

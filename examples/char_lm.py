@@ -30,10 +30,11 @@ import optax
 from char_checkpoint import Checkpoint, Checkpoints
 from char_model import CharModel, CharParams
 from char_plot import plot
-from command_line import fail, parse
+from command_line import check_at_least, check_positive, check_seed, fail, parse
 from tqdm import tqdm
 
 from jaxrnn import tbptt
+from jaxrnn.serialization import write_whole
 
 WEIGHTS, CURVES, SAMPLES = "weights.safetensors", "curves.png", "samples.txt"
 VALIDATION_CHUNKS = 4  # how much of every held-out stream is scored during training; at the end, all of it is
@@ -71,13 +72,9 @@ class Options:
     """Steps between checkpoints, each with a validation."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "steps", "batch", "chunk", "every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"--seed must be between 0 and 2147483647, not {self.seed}")
+        check_at_least(self, 1, "hidden", "layers", "steps", "batch", "chunk", "every")
+        check_positive(self, "learning_rate")
+        check_seed(self.seed)
 
     def identity(self, text: char_data.Text) -> dict[str, Any]:
         """What decides the weights: a run is resumed with these and no others."""
@@ -195,7 +192,7 @@ class Run:
         for temperature in TEMPERATURES:
             written = char_model.write(self.model, params, SAMPLE_LENGTH, temperature, options.seed)
             samples += f"--- temperature {temperature} ---\n{written}\n\n"
-        replace_text(options.out / SAMPLES, samples)
+        write_whole(options.out / SAMPLES, samples.encode())
 
         print(f"\n{samples}Bits per character of {len(self.text.held_out):,} held-out characters ({self.text.held_out_name}):")
         for label, value in sorted({name: bits, **baselines}.items(), key=lambda item: item[1]):
@@ -204,13 +201,6 @@ class Run:
         speed = options.steps * options.batch * options.chunk / seconds
         print(f"{options.steps:,} steps in {seconds:,.0f} s, validations and checkpoints included: {speed:,.0f} characters/s.")
         print(f"{options.out}: {WEIGHTS}, {CURVES}, {SAMPLES}")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    half = path.with_name(path.name + ".tmp")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
 
 
 def prepare(options: Options) -> Checkpoints:

@@ -29,6 +29,25 @@ def parse(options: type[Options], argv: list[str] | None = None) -> Options:
         fail(f"{_first_paragraph(console.getvalue())} (see --help)")
 
 
+def check_at_least(options: object, least: int, *names: str) -> None:
+    """Refuse a smaller number."""
+    for name in names:
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, not {getattr(options, name)}")
+
+
+def check_positive(options: object, name: str) -> None:
+    """Refuse a number that is not positive, or not finite."""
+    if not 0 < getattr(options, name) < float("inf"):
+        raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(options, name)}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what `jax.random.key` would not take."""
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed must be between 0 and {2**31 - 1}, not {seed}")
+
+
 def _first_paragraph(box: str) -> str:
     """What tyro says inside its frame, up to the first rule."""
     lines = []

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-from command_line import fail, parse
+from command_line import check_at_least, fail, parse
 
 import jaxrnn
 from jaxrnn import tbptt
@@ -73,9 +73,8 @@ class Options:
     """Folder for the picture and the table."""
 
     def __post_init__(self) -> None:
-        for name, least in (("length", 10), ("hidden", 1), ("seeds", 1), ("updates", 1), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, not {getattr(self, name)}")
+        check_at_least(self, 10, "length")
+        check_at_least(self, 1, "hidden", "seeds", "updates", "batch")
         if not self.learning_rates:
             raise ValueError("--learning-rates must name at least one")
         for name, values in (("learning-rates", self.learning_rates), ("norm", (self.norm,))):

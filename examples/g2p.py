@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from command_line import fail, parse
+from command_line import check_at_least, check_positive, fail, parse
 from g2p_data import Phonemes
 from g2p_model import G2PModel, G2PParams
 from tqdm import tqdm
@@ -70,13 +70,9 @@ class Options:
     def __post_init__(self) -> None:
         if (bool(self.words) or self.file is not None) + self.check + self.finetune != 1:
             raise ValueError("expected words, --file, --check or --finetune, and one of these things at a time")
-        for name in ("beam", "steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be at least 0, not {self.seed}")
+        check_at_least(self, 1, "beam", "steps", "batch")
+        check_positive(self, "learning_rate")
+        check_at_least(self, 0, "seed")
 
 
 def spell(options: Options) -> None:

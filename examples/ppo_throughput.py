@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from command_line import fail, parse
+from command_line import check_at_least, fail, parse
 from ppo import PPO, Rollout, Situation
 from ppo_agent import Agent, AgentParams
 from ppo_flax import flax_twin
@@ -44,9 +44,7 @@ class Options:
     """How often each side is timed."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "envs", "horizon", "epochs", "minibatches", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        check_at_least(self, 1, "hidden", "envs", "horizon", "epochs", "minibatches", "rounds")
         if self.envs % self.minibatches:
             raise ValueError(f"--envs must be a multiple of --minibatches, not {self.envs} and {self.minibatches}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
-from command_line import fail, parse
+from command_line import check_at_least, check_positive, fail, parse
 from ppo import PPO
 from ppo_agent import Agent, Memoryless
 from ppo_plot import plot
@@ -66,17 +66,14 @@ class Options:
     """Folder for the curves."""
 
     def __post_init__(self) -> None:
-        for name in ("corridor", "lag", "hidden", "seeds", "updates", "envs", "horizon", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        check_at_least(self, 1, "corridor", "lag", "hidden", "seeds", "updates", "envs", "horizon", "epochs", "minibatches")
         if not self.cells or len({*self.cells}) < len(self.cells):
             raise ValueError(f"--cells must name some of {', '.join(CELLS)}, each once, not {' '.join(self.cells) or 'nothing'}")
         if self.envs % self.minibatches:
             raise ValueError(f"--envs must be a multiple of --minibatches, not {self.envs} and {self.minibatches}")
         if self.lag >= RepeatPrevious.episode:
             raise ValueError(f"--lag must be below {RepeatPrevious.episode}, the steps in an episode, not {self.lag}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
+        check_positive(self, "learning_rate")
 
     @property
     def env(self) -> Environment:

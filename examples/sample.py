@@ -10,7 +10,7 @@ from pathlib import Path
 
 import char_model
 import tyro
-from command_line import fail, parse
+from command_line import check_at_least, check_positive, fail, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,8 @@ class Options:
     """The same seed writes the same text."""
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"--length must be at least 1, not {self.length}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"--temperature must be positive, not {self.temperature}")
+        check_at_least(self, 1, "length")
+        check_positive(self, "temperature")
 
 
 def main(argv: list[str] | None = None) -> None:

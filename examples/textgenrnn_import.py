@@ -14,7 +14,6 @@ import dataclasses
 import importlib.util
 import json
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from command_line import fail, parse
+from command_line import check_at_least, check_positive, check_seed, fail, parse
 
 import jaxrnn
+from jaxrnn.generation import Categorical
 
 PACKAGE = "textgenrnn"
 WEIGHTS, VOCABULARY = "textgenrnn_weights.hdf5", "textgenrnn_vocab.json"
@@ -57,13 +57,9 @@ class Options:
     def __post_init__(self) -> None:
         if not self.text:
             raise ValueError("--text is empty")
-        for name in ("samples", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"--temperature must be positive, not {self.temperature}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"--seed must be between 0 and 2147483647, not {self.seed}")
+        check_at_least(self, 1, "samples", "length")
+        check_positive(self, "temperature")
+        check_seed(self.seed)
 
 
 class HeadlineParams(NamedTuple):
@@ -95,6 +91,11 @@ class HeadlineModel:
         features = jnp.concatenate(seen, axis=-1)
         weights = jax.nn.softmax(features @ params.attention, axis=0)
         return (weights * features).sum(axis=0) @ params.w + params.b
+
+    def step(self, params: HeadlineParams, window: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Read one symbol `[batch]` each; give the window `[batch, WINDOW]`, which is the carry, and the logits of the next symbol."""
+        window = jnp.concatenate([window[:, 1:], ids[:, None]], axis=1)
+        return window, self.logits(params, window.T).at[:, PADDING].set(-jnp.inf)
 
 
 def find_files(folder: Path | None) -> tuple[Path, Path]:
@@ -151,25 +152,14 @@ def bits_per_character(model: HeadlineModel, params: HeadlineParams, numbers: di
     return float(nats.mean()) / math.log(2)
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def draw(model: HeadlineModel, params: HeadlineParams, first: jax.Array, key: jax.Array, length: int, temperature: float) -> jax.Array:
-    """Symbols `[length, batch]` that follow windows `[WINDOW, batch]`, each drawn in turn and then read."""
-
-    def step(window: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = model.logits(params, window).at[..., PADDING].set(-jnp.inf)
-        drawn = jax.random.categorical(key, logits / temperature)
-        return jnp.concatenate([window[1:], drawn[None]]), drawn
-
-    return jax.lax.scan(step, first, jax.random.split(key, length))[1]
-
-
 def write(model: HeadlineModel, params: HeadlineParams, numbers: dict[str, int], options: Options) -> list[str]:
     """Headlines, each up to its end or to the longest length."""
-    first = windows(encode(numbers, options.prompt))[:, -1:]
-    first = jnp.tile(jnp.asarray(first), (1, options.samples))
-    drawn = np.asarray(draw(model, params, first, jax.random.key(options.seed), options.length, options.temperature))
+    prompts = jnp.tile(jnp.array(encode(numbers, options.prompt))[:, None], (1, options.samples))
+    window, sample, key = jnp.full((options.samples, WINDOW), PADDING), Categorical(options.temperature), jax.random.key(options.seed)
+    stop = [numbers[EDGE]]
+    drawn = jaxrnn.generate(model.step, params, window, prompts, steps=options.length, sample=sample, stop=stop, key=key).tokens
     symbols = {number: symbol for symbol, number in numbers.items()}
-    written = ("".join(symbols[int(number)] for number in column) for column in drawn.T)
+    written = ("".join(symbols[int(number)] for number in column) for column in np.asarray(drawn).T)
     return [options.prompt + text.partition(EDGE)[0] for text in written]
 
 

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-from command_line import fail, parse
+from command_line import check_at_least, check_positive, check_seed, fail, parse
 from tqdm import tqdm
 
 import jaxrnn
@@ -77,15 +77,12 @@ class Options:
     """Folder for the picture and the table."""
 
     def __post_init__(self) -> None:
-        for name, least in (("length", 20), ("hidden", 1), ("batch", 1), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, not {getattr(self, name)}")
+        check_at_least(self, 20, "length")
+        check_at_least(self, 1, "hidden", "batch", "steps")
         if not self.windows or any(k < 2 or k % 2 or k > self.steps for k in self.windows):
             raise ValueError(f"--windows must be even and between 2 and --steps {self.steps}, not {' '.join(map(str, self.windows))}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"--seed must be between 0 and 2147483647, not {self.seed}")
+        check_positive(self, "learning_rate")
+        check_seed(self.seed)
 
 
 class Sequences(NamedTuple):

@@ -10,6 +10,11 @@ import numpy as np
 Array = jax.Array
 
 
+def form(tree: Any) -> Any:
+    """The structure of a tree and the shapes of its leaves: equal for trees that fit each other, whatever their dtypes."""
+    return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+
+
 def is_float(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 

@@ -20,6 +20,7 @@ from jax import export
 from jaxrnn import activations, cells, combinators, initializers
 from jaxrnn._cell import Cell, Params
 from jaxrnn._check import check_cell
+from jaxrnn._trees import form
 
 _KEY = "jaxrnn"
 """The only one in the metadata: safetensors writes several in random order, and equal cells should give equal files."""
@@ -96,13 +97,13 @@ def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell
         cell, in_features = _build(content["cell"], _classes(tuple(known))), content["in_features"]
         if not isinstance(cell, Cell):
             raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
-        form = _form(cell, in_features)
+        initial = _initial(cell, in_features)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} holds no cell that can be read: {error}") from error
-    wanted, given = ({name: leaf.shape for name, leaf in leaves.items()} for leaves in (_named(form), arrays))
+    wanted, given = ({name: leaf.shape for name, leaf in leaves.items()} for leaves in (_named(initial), arrays))
     if wanted != given:
         raise ValueError(f"{path} holds arrays {given}, but its cell has {wanted}")
-    return cell, jax.tree.unflatten(jax.tree.structure(form), [_array(arrays[name], path, name) for name in wanted])
+    return cell, jax.tree.unflatten(jax.tree.structure(initial), [_array(arrays[name], path, name) for name in wanted])
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -158,20 +159,16 @@ def _named(params: Params) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _form(cell: Cell, in_features: int) -> Any:
+def _initial(cell: Cell, in_features: int) -> Any:
     return jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
 
 
 def _in_features(cell: Cell, params: Params) -> int:
     """The size of the input that these parameters are for: the one for which `init` makes such."""
-
-    def shapes(tree: Any) -> Any:
-        return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
-
     sizes = [size for leaf in jax.tree.leaves(params) for size in np.shape(leaf)]
     for size in dict.fromkeys([*sizes, 1]):  # every size once, those of input weights first
         try:
-            if shapes(_form(cell, size)) == shapes(params):
+            if form(_initial(cell, size)) == form(params):
                 return size
         except ValueError:  # an input of that size does not fit the cell
             continue

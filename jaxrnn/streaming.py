@@ -12,6 +12,7 @@ from jax import lax
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._check import check_causal, check_cell, check_inputs, check_params, check_size
 from jaxrnn._scan import scan
+from jaxrnn._trees import form
 
 Array = jax.Array
 
@@ -154,7 +155,7 @@ class Slots:
         return self._slot_of[name]
 
     def _checked_carry(self, carry: Carry) -> Carry:
-        if _form(carry) != _form(self._start):
+        if form(carry) != form(self._start):
             raise ValueError(f"Slots: carry is {carry}, expected the form of one stream's, {jax.tree.map(jax.typeof, self._start)}")
         return jax.tree.map(jnp.asarray, carry)
 
@@ -162,14 +163,10 @@ class Slots:
         xs = jax.tree.map(np.asarray, xs)
         steps = np.shape(jax.tree.leaves(xs)[0])[:1]
         wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*steps, *leaf.shape), leaf.dtype), self._like)
-        if not steps or _form(xs) != _form(wanted):
+        if not steps or form(xs) != form(wanted):
             shapes = jax.tree.map(lambda leaf: ("steps", *leaf.shape), self._like)
             raise ValueError(f"Slots: the input of {name!r} has shape {jax.tree.map(np.shape, xs)}, expected {shapes}")
         return xs
-
-
-def _form(tree: Any) -> Any:
-    return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 @partial(jax.jit, donate_argnums=2)
