@@ -13,7 +13,6 @@ The seam is the `affine` that a step is handed (`_seam.py`). Autodiff provides e
 """
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -26,13 +25,12 @@ from jax import export
 from jaxrnn import _seam
 from jaxrnn._blocks import loop, over_blocks, shift, steps_in
 from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._numerics import cut_like, varying_as, wide
+from jaxrnn._numerics import cast, cut_like, varying_as, wide
 from jaxrnn._plan import Kept, Plan, make_plan
-from jaxrnn._products import forward_product, transposed_product, weight_gradient
+from jaxrnn._products import forward_product, over_steps, transposed_product, weight_gradient
 from jaxrnn._seam import Call
 from jaxrnn._sequence import Flags, Walk
-from jaxrnn._shards import device_count, in_groups
-from jaxrnn._trees import float_positions, floats, is_float, only, pick, put
+from jaxrnn._trees import float_positions, floats, only, pick, put
 
 Array = jax.Array
 
@@ -44,31 +42,18 @@ class Trace(NamedTuple):
     sums: list[tuple[Array, ...]] | None  # of each call of `affine`, as `_seam.keeper` collects them
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """The flat positions of the parameters and inputs whose gradient somebody wants."""
-
-    params: tuple[int, ...]
-    xs: tuple[int, ...]
-
-
 def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, checkpointed: bool) -> tuple[Carry, Any] | None:
     """Run a cell over time with the engine's derivative.
 
-    None where `lax.scan` has to do it: there is no step, a size is a symbol (`jax.export`) and blocks cannot be planned, or the cell's
+    None where `lax.scan` has to do it: there is no step, time is a symbol (`jax.export`) and cannot be cut into blocks, or the cell's
     step breaks the law of `affine`, of which a warning tells.
     """
-    first = jax.tree.leaves(xs)[0]
-    if any(export.is_symbolic_dim(size) for size in first.shape) or first.shape[0] == 0:
+    time = jax.tree.leaves(xs)[0].shape[0]
+    if export.is_symbolic_dim(time) or time == 0:
         return None
-
-    def run(params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
-        return _run(make_plan(cell, params, xs, carry, flags, walk.reverse, checkpointed), params, xs, carry, flags)
-
-    batch = first.shape[1] if first.ndim > 1 + cell.feature_axes else 1
+    flags = walk.flags()
     try:
-        return in_groups(math.gcd(device_count(first), batch), run, params, xs, carry, walk.flags())
+        plan = make_plan(cell, params, xs, carry, flags, walk.reverse, checkpointed)
     except _seam.LawBrokenError as broken:
         warnings.warn(
             f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is slower and needs more memory. "
@@ -76,6 +61,7 @@ def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, checkpoi
             stacklevel=2,
         )
         return None
+    return _run(plan, params, xs, carry, flags)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -87,14 +73,8 @@ def _run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tup
 
 def _run_forward(plan: Plan, *primals: Any) -> tuple[tuple[Carry, Any], Any]:
     params, xs, carry, flags = jax.tree.map(lambda leaf: leaf.value, primals)
-
-    def perturbed(tree: Any) -> tuple[int, ...]:
-        leaves = enumerate(jax.tree.leaves(tree))
-        return tuple(i for i, leaf in leaves if leaf.perturbed and is_float(leaf.value))
-
-    asked = Asked(perturbed(primals[0]), perturbed(primals[1]))
     last, ys, trace, starts = _forward(plan, params, xs, carry, flags, plan.kept)
-    return (last, ys), (asked, params, xs, flags, trace, starts)
+    return (last, ys), (params, xs, flags, trace, starts)
 
 
 def _forward(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags, kept: Kept) -> tuple[Carry, Any, Trace, Carry]:
@@ -137,37 +117,37 @@ def _calls(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> l
 
 
 def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, None]:
-    asked, params, xs, flags, trace, starts = residuals
+    params, xs, flags, trace, starts = residuals
     dcarry, dys = cotangents
     dcarry = [_instantiate(leaf) for leaf in floats(dcarry)]
     dys = None if all(_is_symbolic(leaf) for leaf in jax.tree.leaves(dys)) else jax.tree.map(_instantiate, dys)
     start = jax.tree.map(lambda leaf: leaf[0], starts)
-    theta = pick(params, asked.params)
+    places = float_positions(params)
     templates = _calls(plan, params, xs, start, flags)
     ws, pull_weights = jax.vjp(
-        lambda theta: [call.w for call in _calls(plan, put(params, asked.params, theta), xs, start, flags)], theta
+        lambda theta: [call.w for call in _calls(plan, put(params, places, theta), xs, start, flags)], floats(params)
     )
     products, transposes = ([make(call) for call in templates] for make in (forward_product, transposed_product))
-    backward = _BackwardBlock(plan, asked, params, products, transposes, templates)
+    backward = _BackwardBlock(plan, params, products, transposes, templates)
 
     def block(state: Any, steps: Any, start: Carry) -> tuple[Any, list[Array], None]:
         dcarry, sums = state
         dcarry, more, dxs = backward(dcarry, start, *steps)
         return (dcarry, jax.tree.map(jnp.add, sums, more)), dxs, None
 
-    dws: dict[int, Array] = {j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*asked.params}}
-    dtheta = {i: jnp.zeros(leaf.shape, wide(leaf)) for i, leaf in zip(asked.params, theta, strict=True) if i in backward.wanted}
+    dws = {j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*places}}
+    dtheta = {i: jnp.zeros(leaf.shape, wide(leaf)) for i, leaf in enumerate(jax.tree.leaves(params)) if i in backward.reached}
     state = varying_as(xs, (dcarry, (dws, dtheta)))
     (dcarry, (dws, dtheta)), dxs, _ = over_blocks(block, state, (xs, flags, dys, trace), starts, plan.block, not plan.reverse)
     (through_weights,) = pull_weights([dws[j].astype(w.dtype) if j in dws else jnp.zeros_like(w) for j, w in enumerate(ws)])
     dparams = [
         (dtheta[i] + through.astype(dtheta[i].dtype)).astype(through.dtype) if i in dtheta else through
-        for i, through in zip(asked.params, through_weights, strict=True)
+        for i, through in zip(places, through_weights, strict=True)
     ]
     carry_form = jax.tree.map(lambda leaf: leaf[0], starts)
     return (
-        only(params, asked.params, dparams),
-        only(xs, asked.xs, dxs),
+        only(params, places, dparams),
+        only(xs, float_positions(xs), dxs),
         only(carry_form, float_positions(carry_form), dcarry),
         None,
     )
@@ -178,33 +158,35 @@ class _BackwardBlock:
     """The backward pass of one block of time."""
 
     plan: Plan
-    asked: Asked
     params: Params
     products: list[Callable[[Array], Array]]
     transposes: list[Callable[[Array], Array]]
     templates: list[Call]
 
     @property
-    def wanted(self) -> frozenset[int]:
+    def reached(self) -> frozenset[int]:
         """The parameters that get a gradient in any way but as a weight of `affine`."""
         seam = self.plan.seam
-        return (seam.free_params | seam.direct_params | self.plan.projected) & {*self.asked.params}
+        return frozenset(self._floating(seam.free_params | seam.direct_params | self.plan.projected))
+
+    def _floating(self, positions: frozenset[int]) -> list[int]:
+        return sorted(positions & {*float_positions(self.params)})
 
     def __call__(self, dcarry: list[Array], start: Carry, xs: Any, flags: Flags, dys: Any, trace: Trace) -> Any:
         """From the cotangent of the last carry to that of the first, the gradients of weights and parameters, and of inputs."""
         plan, seam, params = self.plan, self.plan.seam, self.params
-        project_theta = sorted(plan.projected & {*self.asked.params})
+        project_theta = self._floating(plan.projected)
         us, pull_project = jax.vjp(
-            lambda theta, leaves: _project(plan, put(params, project_theta, theta), put(xs, self.asked.xs, leaves)),
+            lambda theta, leaves: _project(plan, put(params, project_theta, theta), put(xs, float_positions(xs), leaves)),
             pick(params, project_theta),
-            pick(xs, self.asked.xs),
+            floats(xs),
         )
 
         # 1. every carry and product of the block
         carries, sums = self._complete(trace, start, us, flags)
         before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)
         operands = jax.vmap(lambda *at: self._replay(params, *at)[1])(before, us, flags, sums)
-        free_theta = sorted(seam.free_params & {*self.asked.params})
+        free_theta = self._floating(seam.free_params)
 
         def free_parts(theta: list[Array], u_floats: list[Array]) -> list[Array]:
             """The free parts of all calls, which depend on neither carry nor products."""
@@ -225,7 +207,7 @@ class _BackwardBlock:
 
         # 2. the loop
         direct = sorted(seam.direct_inputs & {*float_positions((us, flags))})
-        direct_theta = sorted(seam.direct_params & {*self.asked.params})
+        direct_theta = self._floating(seam.direct_params)
 
         def linearize(before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[Callable[..., Any], list[Callable[..., Any]]]:
             """The derivative of one step, its products given: of its results, and of the operand of each product."""
@@ -245,7 +227,8 @@ class _BackwardBlock:
             deltas: list[Any] = [None] * len(sums)
             for j in reversed(range(len(sums))):  # a product reaches later operands alone
                 deltas[j] = _seam.join(total[2][j])
-                total = jax.tree.map(jnp.add, total, of_operands[j](self.transposes[j](deltas[j])))
+                doperand = self.transposes[j](cast(deltas[j], self.templates[j].product.dtype))
+                total = jax.tree.map(jnp.add, total, of_operands[j](doperand))
             dbefore, du, _ = total
             return dbefore, (deltas, du, dcarry if direct_theta else None)
 
@@ -254,15 +237,16 @@ class _BackwardBlock:
         first, (deltas, du_direct, dafter) = loop(body, dcarry, ((before, us, flags, sums), dys), not plan.reverse)
 
         # 3. the gradients
+        dproducts = [cast(delta, call.product.dtype) for call, delta in zip(self.templates, deltas, strict=True)]
         dws = {
-            j: weight_gradient(call, operands[j], deltas[j])
+            j: weight_gradient(call, operands[j], dproducts[j])
             for j, call in enumerate(self.templates)
-            if seam.weights[j] & {*self.asked.params}
+            if self._floating(seam.weights[j])
         }
         dparts = [
-            d
+            cast(d, part.dtype)
             for call, delta, free in zip(self.templates, deltas, seam.free, strict=True)
-            for d, f in zip(_cut_flat(call.u, delta), free, strict=True)
+            for d, part, f in zip(_cut_flat(call.u, delta), call.u or (), free, strict=False)
             if f
         ]
         dtheta_parts, dus_floats = pull_parts(dparts)
@@ -273,7 +257,7 @@ class _BackwardBlock:
         dtheta: dict[int, Array] = {}
         gains = [(project_theta, dtheta_project), (free_theta, dtheta_parts)]
         if direct_theta:
-            gains.append((direct_theta, self._pointwise(direct_theta, before, us, flags, sums, dafter, dys, deltas)))
+            gains.append((direct_theta, self._pointwise(direct_theta, before, us, flags, sums, dafter, dys, dproducts)))
         for positions, grads in gains:
             for i, grad in zip(positions, grads, strict=True):
                 grad = grad.astype(wide(grad))
@@ -312,7 +296,7 @@ class _BackwardBlock:
         return (floats(after), y), operands
 
     def _pointwise(
-        self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any, deltas: list[Array]
+        self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any, dproducts: list[Array]
     ) -> list[Array]:
         """The gradient of parameters that the step uses pointwise; the cotangents are known, so nothing is sequential."""
 
@@ -320,7 +304,7 @@ class _BackwardBlock:
             return jax.vmap(partial(self._replay, put(self.params, positions, theta)))(before, us, flags, sums)
 
         _, pull = jax.vjp(steps, pick(self.params, positions))
-        doperands = [transpose(delta) for transpose, delta in zip(self.transposes, deltas, strict=True)]
+        doperands = [over_steps(*of) for of in zip(self.templates, self.transposes, dproducts, strict=True)]
         return pull(((dafter, dys), doperands))[0]
 
 

@@ -16,13 +16,25 @@ Linear = Callable[[Array, Array], Array]
 
 
 def wide(*arrays: Any) -> jnp.dtype:
-    """The dtype in which these arrays are accumulated: theirs, or float32 where that is wider.
+    """The dtype in which these arrays are accumulated: theirs, or float32 (complex64) where that is wider.
 
-    >>> wide(jnp.zeros(2, jnp.bfloat16))
-    dtype('float32')
+    >>> wide(jnp.zeros(2, jnp.bfloat16)), wide(jnp.zeros(2, jnp.complex64))
+    (dtype('float32'), dtype('complex64'))
     """
-    floating = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
-    return max((jnp.dtype(jnp.float32), *floating), key=lambda dtype: jnp.finfo(dtype).bits)  # also under strict promotion
+    inexact = [jnp.dtype(a.dtype) for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]
+    parts = [jnp.finfo(dtype).dtype for dtype in inexact]  # of a complex number, the real ones
+    widest = max((jnp.dtype(jnp.float32), *parts), key=lambda dtype: jnp.finfo(dtype).bits)  # also under strict promotion
+    return _complex(widest) if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in inexact) else widest
+
+
+def cast(array: Array, dtype: Any) -> Array:
+    """`array` in another dtype; of a complex one in a real dtype, the real part: what a cotangent of a real number is."""
+    drops = jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, jnp.complexfloating)
+    return (jnp.real(array) if drops else array).astype(dtype)
+
+
+def _complex(dtype: jnp.dtype) -> jnp.dtype:
+    return jnp.dtype(jnp.complex128 if jnp.finfo(dtype).bits == 64 else jnp.complex64)
 
 
 def promote(parameter: Array, like: Array) -> Array:
@@ -31,7 +43,9 @@ def promote(parameter: Array, like: Array) -> Array:
 
 
 def matmul(x: Array, w: Array) -> Array:
-    """`x [..., in] @ w [in, out]`, multiplied in the dtype of `w` and accumulated in at least float32."""
+    """`x [..., in] @ w [in, out]`, multiplied in the dtype of `w` and accumulated in at least float32 (complex64)."""
+    if jnp.iscomplexobj(x) and not jnp.iscomplexobj(w):
+        w = w.astype(_complex(w.dtype))
     return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=wide(w))
 
 

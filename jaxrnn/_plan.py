@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
+from jax import export
 
 from jaxrnn import _seam
 from jaxrnn._cell import Carry, Cell, Params
@@ -23,6 +25,7 @@ MOST_NUMBERS = 2**18
 MOST_NUMBERS_FORWARD = 2**20
 FEWEST_ROWS = 64
 FEWEST_STEPS = 4
+UNKNOWN_SIZE = 32
 
 PARTS = 16
 SAVED_PER_NUMBER = 200
@@ -59,7 +62,7 @@ def make_plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, r
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
     us = (cell.project(params, x), flags_t)
     seam = _seam.inspect(lambda params, carry, us, affine: step(params, carry, *us, affine), params, carry, us)
-    rows = math.prod(input_shape[: len(input_shape) - cell.feature_axes])
+    rows = count(input_shape[: len(input_shape) - cell.feature_axes])
     return Plan(
         cell=cell,
         seam=seam,
@@ -69,7 +72,7 @@ def make_plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, r
         reverse=reverse,
         block=block_size(time, rows, sum(seam.widths), checkpointed),
         block_forward=_near_divisor(time, MOST_NUMBERS_FORWARD // max(sum(seam.widths) * rows, 1)),
-        kept="nothing" if checkpointed else _worth_keeping(seam, params, carry, rows),
+        kept="nothing" if checkpointed else _worth_keeping(seam, params, carry, len(input_shape) - cell.feature_axes),
     )
 
 
@@ -95,7 +98,12 @@ def _near_divisor(time: int, wanted: int) -> int:
     return near[0] if near else wanted
 
 
-def _worth_keeping(seam: _seam.Seam, params: Params, carry: Carry, rows: int) -> Kept:
+def count(batch: Iterable[Any]) -> int:
+    """How many rows there are, or may be: `jax.export` lets sizes be symbols."""
+    return math.prod(UNKNOWN_SIZE if export.is_symbolic_dim(size) else size for size in batch)
+
+
+def _worth_keeping(seam: _seam.Seam, params: Params, carry: Carry, batch_axes: int) -> Kept:
     """Sums, which save the products that rebuild them, if they take no more memory than carries or save enough.
 
     An LSTM has four sums per unit and step where its carry has two numbers. Rebuilding costs one multiply-add per weight and row;
@@ -103,6 +111,6 @@ def _worth_keeping(seam: _seam.Seam, params: Params, carry: Carry, rows: int) ->
     """
     if not seam.widths:
         return "carries"
-    additional = sum(seam.widths) - sum(leaf.size for leaf in floats(carry)) // max(rows, 1)
+    additional = sum(seam.widths) - sum(math.prod(leaf.shape[batch_axes:]) for leaf in floats(carry))
     multiply_adds = sum(leaf.size for leaf in jax.tree.leaves(params))
     return "sums" if multiply_adds >= SAVED_PER_NUMBER * additional else "carries"

@@ -19,6 +19,7 @@ from jaxrnn._cell import Carry, Cell, Driver, OneStep, Params
 from jaxrnn._noise import Draws, number
 from jaxrnn._numerics import affine, equally_varying, varying_as
 from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
+from jaxrnn._shards import in_groups, left_to_the_compiler, split_of
 
 Array = jax.Array
 Loop = Callable[[Cell, Params, Any, Carry, Walk], tuple[Carry, Any]]
@@ -176,17 +177,22 @@ def step(cell: Cell, params: Params, carry: Carry, x: Any, *, key: Array | None 
     return _step(cell, params, carry, x, key)
 
 
-@partial(jax.jit, inline=True)
+@jax.jit
 def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -> tuple[Carry, Any]:
     _check.check_inputs(cell, x, timed=False)
     params, carry, x = equally_varying((params, carry, x))
     _check.check_params(cell, params, _input_shape(x)[-1])
     carry = _check.check_carry(cell, params, carry, _input_shape(x))
-    if key is None:
-        return cell.run(params, x, carry, OneStep())
-    shape = _input_shape(x)
-    only = jax.tree.map(lambda leaf: leaf[0], number((1, *shape[: len(shape) - cell.feature_axes]), None))
-    return cell.run(params, x, carry, OneStep(draws=Draws(_check.check_key(cell, key), only)))
+    if key is not None:
+        key = _check.check_key(cell, key)
+    batch = _input_shape(x)[: len(_input_shape(x)) - cell.feature_axes]
+    split = split_of(x, (params, carry), len(batch), timed=False)
+
+    def run(params: Params, carry: Carry, x: Any, key: Any) -> tuple[Carry, Any]:
+        draws = None if key is None else Draws(key, jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None)))
+        return cell.run(params, x, carry, OneStep(draws=draws))
+
+    return left_to_the_compiler(run, split, (split.spec, split.spec), params, carry, x, key)
 
 
 def _drive(
@@ -207,8 +213,9 @@ def _drive(
     return _run(loop, cell, params, xs, carry, lengths, mask, reset, key, reverse)
 
 
-# Compiled here, so that a call outside jit is traced once; inlined, so that a call inside jit leaves no trace of it.
-@partial(jax.jit, static_argnames=("loop", "reverse"), inline=True)
+# Compiled here, so that a call outside jit is traced once. Not inlined: then JAX would trace and compile anew whenever such a call is
+# differentiated; XLA inlines it anyway.
+@partial(jax.jit, static_argnames=("loop", "reverse"))
 def _run(
     loop: Loop,
     cell: Cell,
@@ -227,15 +234,33 @@ def _run(
     input_shape = tuple(shape)
     _check.check_params(cell, params, input_shape[-1])
     _check.check_flags(cell, xs, lengths, mask, reset)
-    if carry is None:
-        carry = varying_as(xs, cell.initial_carry(params, input_shape))
-    else:
+    if carry is not None:
         carry = _check.check_carry(cell, params, carry, input_shape)
-    walk = Walk(valid_steps(time, lengths, mask), reset, reverse)
-    draws = None
     if key is not None:
-        draws = Draws(_check.check_key(cell, key), number((time, *shape[: len(shape) - cell.feature_axes]), reset))
-    return cell.run(params, without_masked(xs, walk.valid), carry, Drive(loop, walk, draws=draws))
+        key = _check.check_key(cell, key)
+    batch_axes = len(input_shape) - cell.feature_axes
+    split = split_of(xs, (params, carry, lengths, mask, reset), batch_axes, timed=True)
+    batch = split.spec[1:]
+
+    def run(params: Params, xs: Any, carry: Carry, lengths: Any, mask: Any, reset: Any, key: Any) -> tuple[Carry, Any]:
+        numbers = None if key is None else number((time, *input_shape[:batch_axes]), reset)
+        in_time, at_start = (xs, valid_steps(time, lengths, mask), reset, numbers), carry
+        if loop is _trajectory_loop:
+            return _run_group(loop, cell, reverse, key, params, in_time, at_start)
+        return in_groups(split.groups, partial(_run_group, loop, cell, reverse, key), params, in_time, at_start)
+
+    out_specs = ((None, *batch) if loop is _trajectory_loop else batch, split.spec)
+    return left_to_the_compiler(run, split, out_specs, params, xs, carry, lengths, mask, reset, key)
+
+
+def _run_group(
+    loop: Loop, cell: Cell, reverse: bool, key: Array | None, params: Params, in_time: Any, carry: Carry
+) -> tuple[Carry, Any]:
+    xs, valid, reset, numbers = in_time
+    if carry is None:
+        carry = varying_as(xs, cell.initial_carry(params, _input_shape(xs)[1:]))
+    draws = None if key is None else Draws(key, numbers)
+    return cell.run(params, without_masked(xs, valid), carry, Drive(loop, Walk(valid, reset, reverse), draws=draws))
 
 
 def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
@@ -245,7 +270,7 @@ def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) ->
         return take_step(params, carry, *inputs, affine)
 
     inputs = (cell.project(params, xs), walk.flags())
-    return lax.scan(body, carry, inputs, length=_input_shape(xs)[0], reverse=walk.reverse)
+    return lax.scan(body, carry, inputs, length=_length(inputs, xs), reverse=walk.reverse)
 
 
 def _bptt_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
@@ -278,10 +303,15 @@ def _trajectory_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Wa
         return carry, (carry, y)
 
     inputs = (cell.project(params, xs), walk.flags())
-    _, (states, ys) = lax.scan(body, carry, inputs, length=_input_shape(xs)[0], reverse=walk.reverse)
+    _, (states, ys) = lax.scan(body, carry, inputs, length=_length(inputs, xs), reverse=walk.reverse)
     if walk.reverse:
         states = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), states)
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), carry, states), ys
+
+
+def _length(inputs: Any, xs: Any) -> Any:
+    """What `lax.scan` needs to be told: nothing where its inputs tell, for it takes no symbolic length (`jax.export`)."""
+    return None if jax.tree.leaves(inputs) else _input_shape(xs)[0]
 
 
 def _guarded(cell: Cell, xs: Any) -> Callable[..., tuple[Carry, Any]]:

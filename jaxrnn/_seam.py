@@ -14,7 +14,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from jaxrnn._numerics import Linear, add_parts, cut_like, matmul
+from jaxrnn._numerics import Linear, add_parts, cut_like, matmul, wide
 
 Array = jax.Array
 
@@ -98,8 +98,9 @@ def _complete(u: tuple[Array, ...] | None, sums: tuple[Array, ...], free: tuple[
 
 
 def join(parts: tuple[Array, ...]) -> Array:
-    """The inverse of `cut_like`."""
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+    """The inverse of `cut_like`, in the widest of their dtypes."""
+    dtype = wide(*parts)
+    return parts[0] if len(parts) == 1 else jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)
 
 
 def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:

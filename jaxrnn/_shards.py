@@ -1,43 +1,85 @@
-"""A batch that is split over devices."""
+"""A batch that is split over devices.
+
+Two things are done for it around a whole run, so that no loop has to know of devices. Axes of the mesh whose sharding is part of an
+array's type (`AxisType.Explicit`, what `jax.make_mesh` gives) are handed to the compiler: cells are written without a sharding for
+each operation. And the rows of each device run as a group of their own, with a copy of the parameters: a weight gradient then stays
+on its device until the transpose of the copy sums it, once; summed over the whole batch, every block of time would need a sum over
+devices inside the loop.
+"""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxrnn._cell import Carry, Params
-from jaxrnn._sequence import Flags
 
 Array = jax.Array
 
 
-def device_count(array: Array) -> int:
-    """Over how many devices the compiler may split this array, as far as its type or the mesh in use tells."""
-    mesh = jax.typeof(array).sharding.mesh
-    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
-    sizes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    return math.prod(size for size, kind in sizes if kind == jax.sharding.AxisType.Auto)
+class Split(NamedTuple):
+    """How the batch of some inputs is split."""
+
+    mesh: Any  # with explicit axes; None if there is none
+    spec: tuple[Any, ...]  # names of explicit axes for time, if the inputs have it, and for each batch axis
+    groups: tuple[int, ...]  # for each batch axis: how many devices share it
 
 
-def in_groups(groups: int, run: Callable[..., Any], params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
-    """Run groups of the batch side by side, each with a copy of the parameters.
+def split_of(inputs: Any, others: Any, batch_axes: int, timed: bool) -> Split:
+    """As far as the arrays' types or the mesh in use tell; of an axis that is the compiler's (`AxisType.Auto`) they tell the size."""
+    first = jax.tree.leaves(inputs)[0]
+    meshes = [jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves((inputs, others))]
+    mesh = next((mesh for mesh in meshes if not mesh.empty), jax.sharding.get_abstract_mesh())
+    sizes = dict(zip(mesh.axis_names, mesh.axis_sizes, strict=True))
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    steps = batch_axes + timed
+    spec = (*jax.typeof(first).sharding.spec, *[None] * steps)[:steps]
+    groups = [math.prod(sizes[name] for name in _names(entry)) for entry in spec[timed:]]
+    if groups and AxisType.Explicit not in kinds.values() and not export.is_symbolic_dim(first.shape[timed]):
+        auto = math.prod(size for name, size in sizes.items() if kinds[name] == AxisType.Auto)
+        groups[0] = math.gcd(auto, first.shape[timed])
+    return Split(mesh if AxisType.Explicit in kinds.values() else None, spec, tuple(groups))
 
-    With one group per device, a weight gradient stays on its device until the transpose of the copy sums it, once: summed over
-    the whole batch, every block would need a sum over devices inside the loop.
-    """
-    if groups == 1:
-        return run(params, xs, carry, flags)
+
+def _names(entry: Any) -> tuple[Any, ...]:
+    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+
+
+def left_to_the_compiler(run: Callable[..., tuple[Any, Any]], split: Split, out_specs: tuple[Any, Any], *arguments: Any) -> Any:
+    """`run(*arguments)`, whatever the axes of the mesh; its two results are placed as `out_specs` say, if any axis is explicit."""
+    if split.mesh is None:
+        return run(*arguments)
+    places = tuple(NamedSharding(split.mesh, PartitionSpec(*spec)) for spec in out_specs)
+    with jax.sharding.use_abstract_mesh(split.mesh):
+        return jax.sharding.auto_axes(run, out_sharding=places)(*arguments)
+
+
+def in_groups(
+    groups: tuple[int, ...], run: Callable[..., tuple[Carry, Any]], params: Params, in_time: Any, at_start: Any
+) -> tuple[Carry, Any]:
+    """`run(params, in_time, at_start)` with the groups of the batch side by side; what it is given starts `[time, *batch]` and
+    `[*batch]`, and so do the outputs and the carry that it returns."""
+    axis = max((axis for axis, size in enumerate(groups) if size > 1), default=None)
+    if axis is None:
+        return run(params, in_time, at_start)
+    size = groups[axis]
 
     def fold(leaf: Array, axis: int) -> Array:
-        return leaf.reshape(*leaf.shape[:axis], groups, -1, *leaf.shape[axis + 1 :])
+        return leaf.reshape(*leaf.shape[:axis], size, -1, *leaf.shape[axis + 1 :])
 
     def unfold(leaf: Array, axis: int) -> Array:
         return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
 
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (groups, *leaf.shape)), params)
-    xs, flags = jax.tree.map(lambda leaf: fold(leaf, 1), (xs, flags))
-    carry = jax.tree.map(lambda leaf: fold(leaf, 0), carry)
-    carry, ys = jax.vmap(run, in_axes=(0, 1, 0, 1), out_axes=(0, 1))(copies, xs, carry, flags)
-    return jax.tree.map(lambda leaf: unfold(leaf, 0), carry), jax.tree.map(lambda leaf: unfold(leaf, 1), ys)
+    def inner(*arguments: Any) -> tuple[Carry, Any]:
+        return in_groups(groups[:axis], run, *arguments)
+
+    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), params)
+    in_time = jax.tree.map(lambda leaf: fold(leaf, axis + 1), in_time)
+    at_start = jax.tree.map(lambda leaf: fold(leaf, axis), at_start)
+    mapped = jax.vmap(inner, in_axes=(0, axis + 1, axis), out_axes=(axis, axis + 1))
+    carry, ys = mapped(copies, in_time, at_start)
+    return jax.tree.map(lambda leaf: unfold(leaf, axis), carry), jax.tree.map(lambda leaf: unfold(leaf, axis + 1), ys)
