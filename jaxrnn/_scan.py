@@ -16,7 +16,7 @@ from jax import lax
 from jaxrnn import _check
 from jaxrnn._bptt import bptt
 from jaxrnn._cell import Carry, Cell, Driver, OneStep, Params
-from jaxrnn._noise import Draws, number
+from jaxrnn._noise import Draws, number, threefry
 from jaxrnn._numerics import affine, equally_varying, varying_as
 from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
 
@@ -186,7 +186,7 @@ def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -
         return cell.run(params, x, carry, OneStep())
     shape = _input_shape(x)
     only = jax.tree.map(lambda leaf: leaf[0], number((1, *shape[: len(shape) - cell.feature_axes]), None))
-    return cell.run(params, x, carry, OneStep(draws=Draws(_check.check_key(cell, key), only)))
+    return cell.run(params, x, carry, OneStep(draws=Draws(threefry(_check.check_key(cell, key)), only)))
 
 
 def _drive(
@@ -234,7 +234,8 @@ def _run(
     walk = Walk(valid_steps(time, lengths, mask), reset, reverse)
     draws = None
     if key is not None:
-        draws = Draws(_check.check_key(cell, key), number((time, *shape[: len(shape) - cell.feature_axes]), reset))
+        numbers = number((time, *shape[: len(shape) - cell.feature_axes]), reset)
+        draws = Draws(threefry(_check.check_key(cell, key)), numbers)
     return cell.run(params, without_masked(xs, walk.valid), carry, Drive(loop, walk, draws=draws))
 
 
