@@ -179,7 +179,7 @@ def step(cell: Cell, params: Params, carry: Carry, x: Any, *, key: Array | None 
 @partial(jax.jit, inline=True)
 def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -> tuple[Carry, Any]:
     _check.check_inputs(cell, x, timed=False)
-    params, carry, x = equally_varying((params, carry, x))
+    params, carry, x = equally_varying(_arrays((params, carry, x)))
     _check.check_params(cell, params, _input_shape(x)[-1])
     carry = _check.check_carry(cell, params, carry, _input_shape(x))
     if key is None:
@@ -222,6 +222,7 @@ def _run(
     reverse: bool,
 ) -> tuple[Carry, Any]:
     _check.check_inputs(cell, xs, timed=True)
+    params, xs, carry = _arrays((params, xs, carry))
     params, xs, carry, lengths, mask, reset = equally_varying((params, xs, carry, lengths, mask, reset))
     time, *shape = _input_shape(xs)
     input_shape = tuple(shape)
@@ -283,6 +284,11 @@ def _trajectory_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Wa
     if walk.reverse:
         states = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), states)
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), carry, states), ys
+
+
+def _arrays(tree: Any) -> Any:
+    """Leaves as JAX's arrays, which they are already, but for NumPy's under `jax.disable_jit`."""
+    return jax.tree.map(jnp.asarray, tree)
 
 
 def _guarded(cell: Cell, xs: Any) -> Callable[..., tuple[Carry, Any]]:
