@@ -242,14 +242,19 @@ def test_dropout_between_layers_is_not_below_the_first():
 
 def test_arrays_of_numpy_without_jit():
     """Inputs and a carry that no `jax.jit` has made JAX's."""
-    cell = Dropout(Zoneout(GRU(H), h=0.3), 0.4)
-    params, xs = setup(cell)
-    arguments = jax.tree.map(np.asarray, (params, xs[:2], jnp.ones((B, H))))
-    wanted = jaxrnn.scan(cell, *arguments, key=KEY)
-    step = jaxrnn.step(cell, params, arguments[2], arguments[1][0], key=KEY)
+    params, xs = setup(Zoneout(GRU(H), h=0.3))
+    params, xs, carry = jax.tree.map(np.asarray, (params, xs[:1], jnp.ones((B, H))))
+    dropped, zoned = Dropout(GRU(H), 0.4), Zoneout(GRU(H), h=0.3)
+
+    def run() -> Any:
+        return (
+            jaxrnn.step(dropped, params, carry, xs[0], key=KEY),
+            jaxrnn.scan(zoned, params, xs, carry),
+        )
+
+    wanted = run()
     with jax.disable_jit():
-        assert_close(jaxrnn.scan(cell, *arguments, key=KEY), wanted, 1e-6)
-        assert_close(jaxrnn.step(cell, params, arguments[2], arguments[1][0], key=KEY), step, 1e-6)
+        assert_close(run(), wanted, 1e-6)
 
 
 def test_a_step_draws_too():
