@@ -19,11 +19,11 @@ Array = jax.Array
 
 
 _IMPLEMENTATION = "threefry2x32"
-"""Under `vmap` it draws for each key by itself; of others ("rbg"), the first key of the batch draws for all."""
+"""Under `vmap`, each key draws for itself; of other kinds ("rbg"), the first draws for all."""
 
 
 def threefry(key: Array) -> Array:
-    """A key that draws by number: the same one, or one that depends on every bit of a key of another implementation."""
+    """A key that draws by number: this one, or one made of every bit of a key of another kind."""
     if jax.random.key_impl(key) == _IMPLEMENTATION:
         return key
     made = jax.random.key(0, impl=_IMPLEMENTATION)
@@ -84,7 +84,8 @@ class Draws(NamedTuple):
 
     def fed_to(self, cell: Cell, params: Params, xs: Any) -> tuple[Cell, Params, Any]:
         """A cell, parameters and inputs for any loop: the parameters hold the key, too, and the inputs the numbers."""
-        return _Drawing(cell), _Keyed(params, jax.random.key_data(self.key)), _Numbered(xs, self.numbers)
+        keyed = _Keyed(params, jax.random.key_data(self.key))
+        return _Drawing(cell), keyed, _Numbered(xs, self.numbers)
 
 
 class _Keyed(NamedTuple):

@@ -186,7 +186,8 @@ def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -
         return cell.run(params, x, carry, OneStep())
     shape = _input_shape(x)
     only = jax.tree.map(lambda leaf: leaf[0], number((1, *shape[: len(shape) - cell.feature_axes]), None))
-    return cell.run(params, x, carry, OneStep(draws=Draws(threefry(_check.check_key(cell, key)), only)))
+    draws = Draws(threefry(_check.check_key(cell, key)), only)
+    return cell.run(params, x, carry, OneStep(draws=draws))
 
 
 def _drive(

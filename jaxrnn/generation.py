@@ -63,14 +63,8 @@ class Categorical:
     top_k: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        given = self.temperature
-        if not _is_concrete(given):  # within jax.jit; it was checked outside
-            return
-        if isinstance(given, bool) or not np.all(np.asarray(given) > 0):
-            raise ValueError(
-                f"Categorical: temperature is {given!r}, expected a positive number; "
-                "for the likeliest symbol, use sample=jaxrnn.generation.greedy"
-            )
+        if _is_concrete(self.temperature):  # within jax.jit it is not, and was checked outside
+            _check_temperature(self.temperature)
         if self.top_k is not None:
             check_size(self, "top_k", self.top_k)
 
@@ -140,7 +134,7 @@ def generate(
         hash(model)
     except TypeError as error:
         raise TypeError(f"generate: {model!r} cannot be hashed; pass a function, or a method of a frozen dataclass") from error
-    prompt = jax.tree.map(jnp.asarray, prompt)
+    carry, prompt = jax.tree.map(jnp.asarray, (carry, prompt))
     first = jax.tree.leaves(prompt)[0]
     if first.ndim < 1 or not len(first):
         raise ValueError(f"generate: prompt has shape {first.shape}, expected [time, *batch] with at least one token to begin with")
@@ -295,6 +289,14 @@ def _widened(leaf: Array, like: Any) -> Array:
     floating = all(jnp.issubdtype(each.dtype, jnp.floating) for each in (leaf, like))
     wider = floating and jnp.finfo(like.dtype).bits > jnp.finfo(leaf.dtype).bits
     return leaf.astype(like.dtype) if wider else leaf
+
+
+def _check_temperature(given: Any) -> None:
+    if isinstance(given, bool) or not np.all(np.asarray(given) > 0):
+        raise ValueError(
+            f"Categorical: temperature is {given!r}, expected a positive number; "
+            "for the likeliest symbol, use sample=jaxrnn.generation.greedy"
+        )
 
 
 def _is_concrete(value: Any) -> bool:

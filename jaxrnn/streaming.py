@@ -98,9 +98,11 @@ class Slots:
         """
         with self._lock:
             if name in self._slot_of:
-                raise ValueError(f"Slots: {name!r} has joined already; to begin it anew, use restart({name!r})")
+                hint = f"to begin it anew, use restart({name!r})"
+                raise ValueError(f"Slots: {name!r} has joined already; {hint}")
             if not self._free:
-                raise ValueError(f"Slots: all {self._size} slots are taken; let a stream leave, or make more with size=")
+                hint = "let a stream leave, or make more with size="
+                raise ValueError(f"Slots: all {self._size} slots are taken; {hint}")
             slot = self._free[-1]
             if carry is not None:
                 self._carry = _put(self._carry, self._checked_carry(carry), slot)

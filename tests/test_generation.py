@@ -183,6 +183,9 @@ def test_a_carry_of_another_width_is_widened():
     with pytest.raises(TypeError, match=r"returns is .*bfloat16.*, expected the dtypes of float32"):
         jaxrnn.generate(narrowing, params, wide, prompts(), steps=STEPS)
     jaxrnn.generate(narrowing, params, narrow, prompts(), steps=STEPS)
+    with jax.disable_jit():
+        got = jaxrnn.generate(model.step, params, np.zeros((3, 8)), prompts()[:2], steps=1)
+    assert got.carry.dtype == jnp.float32
 
 
 def test_over_devices():

@@ -146,7 +146,7 @@ def test_a_locked_draw_lasts_for_a_sequence(impl):
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 def test_every_kind_of_key_draws_by_number(impl):
-    """`jax.random` draws for a batch of some kinds of keys from the first alone: steps, blocks and rows would not agree."""
+    """Under `vmap`, `jax.random` draws for all keys of these kinds from the first alone."""
     cell = Dropout(Zoneout(GRU(H), h=0.3), 0.4)
     params, xs = setup(cell)
     keys = jax.random.split(jax.random.key(7, impl=impl), 2)
