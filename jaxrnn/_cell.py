@@ -96,6 +96,13 @@ class Cell(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} is noisy and needs a method draw(keys)")
 
+    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+        """The outputs at the end of the walk: `take(ys, backwards)`; backwards, the first step is.
+
+        A cell that walks the other way, or puts several walks side by side, says so here.
+        """
+        return take(ys, backwards)
+
     @property
     @abstractmethod
     def out_features(self) -> int:
@@ -144,6 +151,10 @@ class Delegate(Cell):
     def check_in_features(self, in_features: int) -> None:
         """The cell's check."""
         self.cell.check_in_features(in_features)
+
+    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+        """Where the cell's are."""
+        return self.cell.ends(ys, take, backwards)
 
     @property
     def feature_axes(self) -> int:  # type: ignore[override]

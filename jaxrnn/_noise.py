@@ -18,6 +18,20 @@ from jaxrnn._cell import Affine, Carry, Cell, Delegate, Params
 Array = jax.Array
 
 
+_IMPLEMENTATION = "threefry2x32"
+"""Under `vmap`, each key draws for itself; of other kinds ("rbg"), the first draws for all."""
+
+
+def threefry(key: Array) -> Array:
+    """A key that draws by number: this one, or one made of every bit of a key of another kind."""
+    if jax.random.key_impl(key) == _IMPLEMENTATION:
+        return key
+    made = jax.random.key(0, impl=_IMPLEMENTATION)
+    for word in jax.random.key_data(key).ravel():
+        made = jax.random.fold_in(made, word)
+    return made
+
+
 class Keys(NamedTuple):
     """What a cell draws from at one step of one row."""
 
@@ -50,7 +64,7 @@ def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
 class Draws(NamedTuple):
     """What is drawn from: a key, and the numbers of all steps and sequences."""
 
-    key: Array
+    key: Array  # as `threefry` gives it
     numbers: Numbers
 
     def __call__(self, function: Callable[[Keys], Any]) -> Any:
@@ -70,8 +84,8 @@ class Draws(NamedTuple):
 
     def fed_to(self, cell: Cell, params: Params, xs: Any) -> tuple[Cell, Params, Any]:
         """A cell, parameters and inputs for any loop: the parameters hold the key, too, and the inputs the numbers."""
-        impl, data = jax.random.key_impl(self.key), jax.random.key_data(self.key)
-        return _Drawing(cell, impl), _Keyed(params, data), _Numbered(xs, self.numbers)
+        keyed = _Keyed(params, jax.random.key_data(self.key))
+        return _Drawing(cell), keyed, _Numbered(xs, self.numbers)
 
 
 class _Keyed(NamedTuple):
@@ -88,8 +102,6 @@ class _Numbered(NamedTuple):
 class _Drawing(Delegate):
     """A cell that draws what it needs when it projects its inputs."""
 
-    key_impl: Any
-
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
         """Not asked for: parameters are made before there is a key to draw with."""
         raise NotImplementedError
@@ -100,7 +112,7 @@ class _Drawing(Delegate):
 
     def project(self, params: _Keyed, xs: _Numbered) -> Any:
         """The cell's, with what it draws."""
-        key = jax.random.wrap_key_data(params.key_data, impl=self.key_impl)
+        key = jax.random.wrap_key_data(params.key_data, impl=_IMPLEMENTATION)
         project: Callable[..., Any] = self.cell.project  # of a noisy cell: it takes the noise, too
         return project(params.params, xs.xs, Draws(key, xs.numbers)(self.cell.draw))
 

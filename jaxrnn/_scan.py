@@ -16,7 +16,7 @@ from jax import lax
 from jaxrnn import _check
 from jaxrnn._bptt import bptt
 from jaxrnn._cell import Carry, Cell, Driver, OneStep, Params
-from jaxrnn._noise import Draws, number
+from jaxrnn._noise import Draws, number, threefry
 from jaxrnn._numerics import affine, equally_varying, varying_as
 from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
 from jaxrnn._shards import in_groups, left_to_the_compiler, split_of
@@ -180,11 +180,11 @@ def step(cell: Cell, params: Params, carry: Carry, x: Any, *, key: Array | None 
 @jax.jit
 def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -> tuple[Carry, Any]:
     _check.check_inputs(cell, x, timed=False)
-    params, carry, x = equally_varying((params, carry, x))
+    params, carry, x = equally_varying(_arrays((params, carry, x)))
     _check.check_params(cell, params, _input_shape(x)[-1])
     carry = _check.check_carry(cell, params, carry, _input_shape(x))
     if key is not None:
-        key = _check.check_key(cell, key)
+        key = threefry(_check.check_key(cell, key))
     batch = _input_shape(x)[: len(_input_shape(x)) - cell.feature_axes]
     split = split_of(x, (params, carry), len(batch), timed=False)
 
@@ -229,6 +229,7 @@ def _run(
     reverse: bool,
 ) -> tuple[Carry, Any]:
     _check.check_inputs(cell, xs, timed=True)
+    params, xs, carry = _arrays((params, xs, carry))
     params, xs, carry, lengths, mask, reset = equally_varying((params, xs, carry, lengths, mask, reset))
     time, *shape = _input_shape(xs)
     input_shape = tuple(shape)
@@ -237,7 +238,7 @@ def _run(
     if carry is not None:
         carry = _check.check_carry(cell, params, carry, input_shape)
     if key is not None:
-        key = _check.check_key(cell, key)
+        key = threefry(_check.check_key(cell, key))
     batch_axes = len(input_shape) - cell.feature_axes
     split = split_of(xs, (params, carry, lengths, mask, reset), batch_axes, timed=True)
     batch = split.spec[1:]

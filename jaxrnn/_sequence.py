@@ -68,7 +68,10 @@ def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array |
     """The steps `[time, *batch]` that both `lengths` and `mask` leave in; None if neither is given."""
     if lengths is None:
         return mask
-    within = jnp.arange(time).reshape(time, *[1] * lengths.ndim) < lengths
+    # Lengths keep their dtype if that can hold `time`, for a cast of large ones could wrap.
+    dtype = lengths.dtype if jnp.iinfo(lengths.dtype).max >= time else jnp.int32
+    steps = jnp.arange(time, dtype=dtype).reshape(time, *[1] * lengths.ndim)
+    within = steps < lengths.astype(dtype)
     return within if mask is None else within & mask
 
 

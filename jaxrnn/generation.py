@@ -3,15 +3,18 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from jaxrnn._check import check_limit, check_size
-from jaxrnn._sequence import select
+from jaxrnn._check import check_size
+from jaxrnn._numerics import varying_as, wide
+from jaxrnn._sequence import select, valid_steps
 from jaxrnn._trees import form
 
 Array = jax.Array
@@ -42,7 +45,7 @@ def greedy(key: Array | None, logits: Array) -> Array:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Categorical:
-    """Draw a symbol with probability `softmax(logits / temperature)`.
+    """Draw a symbol with probability `softmax(logits / temperature)`, in at least float32.
 
     Args:
         temperature: below 1 the likely symbols become likelier, above 1 the unlikely ones. Another one needs no other program.
@@ -60,8 +63,8 @@ class Categorical:
     top_k: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        if isinstance(self.temperature, int | float):  # within jax.jit it is neither, and was checked outside
-            check_limit(self, "temperature", self.temperature)
+        if _is_concrete(self.temperature):  # within jax.jit it is not, and was checked outside
+            _check_temperature(self.temperature)
         if self.top_k is not None:
             check_size(self, "top_k", self.top_k)
 
@@ -72,7 +75,10 @@ class Categorical:
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = lax.top_k(logits, self.top_k)[0][..., -1:]
             logits = jnp.where(logits < least, -jnp.inf, logits)
-        return jax.random.categorical(key, logits / self.temperature)
+        logits = logits.astype(wide(logits))  # noise of few bits would have ties
+        temperature = jnp.asarray(self.temperature, logits.dtype)
+        highest = jnp.max(logits, axis=-1, keepdims=True)  # without which a quotient may overflow
+        return jax.random.categorical(key, (logits - highest) / temperature)
 
 
 def generate(
@@ -90,13 +96,15 @@ def generate(
     """Read prompts, then go on with what the model gives: `carry, out = model(params, carry, token)`; `token = sample(key_t, out)`.
 
     One program is compiled for each model, shape and number of steps; it ends early once all sequences have stopped. It has no
-    reverse-mode derivative.
+    reverse-mode derivative. Under `jax.shard_map` each device ends by itself, so the model must not
+    communicate over axes that split the batch.
 
     Args:
         model: `model(params, carry, token) -> (carry, outputs)`, hashable; pass the same function again, such as a method of a
             frozen dataclass, and it is not compiled again.
         params: the model's.
-        carry: before the prompts, of all sequences: arrays `[*batch, ...]`.
+        carry: before the prompts, of all sequences: arrays `[*batch, ...]`. If the model gives it
+            back wider, it is widened at once.
         prompt: what is read first, `[time, *batch]` integers, or `[time, *batch, features]` floats for a model of signals. At least
             one token each: a symbol that begins sequences, say.
         steps: how many tokens to write at most.
@@ -111,7 +119,8 @@ def generate(
 
     Raises:
         ValueError: a size, a length, the carry or what `sample` gives does not fit the prompt.
-        TypeError: the model cannot be hashed, or lengths are not integers.
+        TypeError: the model cannot be hashed or changes the dtype of its carry, or lengths are not
+            integers.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> def count(params, carry, token):  # a model that says "one more", up to 4
@@ -125,7 +134,7 @@ def generate(
         hash(model)
     except TypeError as error:
         raise TypeError(f"generate: {model!r} cannot be hashed; pass a function, or a method of a frozen dataclass") from error
-    prompt = jax.tree.map(jnp.asarray, prompt)
+    carry, prompt = jax.tree.map(jnp.asarray, (carry, prompt))
     first = jax.tree.leaves(prompt)[0]
     if first.ndim < 1 or not len(first):
         raise ValueError(f"generate: prompt has shape {first.shape}, expected [time, *batch] with at least one token to begin with")
@@ -160,32 +169,39 @@ def _generate(
     symbols = jnp.issubdtype(first.dtype, jnp.integer)
     batch = first.shape[1:] if symbols else first.shape[1:-1]
     _check_batch(carry, batch)
-    _check_model(model, params, carry, prompt, sample, key)
+    carry = _checked_carry(model, params, carry, prompt, sample, key)
+    vary = partial(varying_as, (params, carry, prompt, lengths, sample, key))
+    carry, prompt = vary((carry, prompt))
 
-    def read(carry: Any, at: tuple[Array, Any]) -> tuple[Any, None]:
-        t, token = at
-        after, _ = model(params, carry, token)
-        return after if lengths is None else select(t < lengths - 1, after, carry), None
+    def read(carry: Any, at: tuple[Any, Array | None]) -> tuple[Any, None]:
+        token, more = at
+        after, _ = vary(model(params, carry, token))
+        return after if more is None else select(more, after, carry), None
 
     def write(now: _Writing) -> _Writing:
-        after, outputs = model(params, now.carry, now.token)
-        drawn = sample(None if key is None else jax.random.fold_in(key, now.t), outputs)
+        after, outputs = vary(model(params, now.carry, now.token))
+        drawn = vary(sample(None if key is None else jax.random.fold_in(key, now.t), outputs))
         drawn = jax.tree.map(lambda new, old: new.astype(old.dtype), drawn, now.token)
         carry, token = select(now.stopped, (now.carry, now.token), (after, drawn))
         tokens = jax.tree.map(lambda row, new: lax.dynamic_update_index_in_dim(row, new, now.t, 0), now.written.tokens, token)
-        written = Generated(tokens, now.written.lengths + ~now.stopped, None)
-        stopped = now.stopped | jnp.isin(token, stop) if symbols else now.stopped
+        written = Generated(tokens, now.written.lengths + (~now.stopped).astype(jnp.int32), None)
+        stopped = now.stopped
+        if symbols:
+            stopped |= jnp.isin(token.astype(stop.dtype), stop)
         return _Writing(now.t + 1, carry, token, stopped, written)
 
-    time = len(first)
-    carry, _ = lax.scan(read, carry, (jnp.arange(time - 1), jax.tree.map(lambda leaf: leaf[:-1], prompt)))
+    valid = valid_steps(len(first), lengths, None)
+    more = None if valid is None else valid[1:]  # whether a token of the prompt follows
+    carry, _ = lax.scan(read, carry, (jax.tree.map(lambda leaf: leaf[:-1], prompt), more))
     token = jax.tree.map(partial(_last, lengths), prompt)
     none = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), token)
-    start = _Writing(jnp.int32(0), carry, token, jnp.zeros(batch, bool), Generated(none, jnp.zeros(batch, jnp.int32), None))
+    stopped, written = vary((jnp.zeros(batch, bool), jnp.zeros(batch, jnp.int32)))
+    start = _Writing(jnp.int32(0), carry, token, stopped, Generated(vary(none), written, None))
     end = lax.while_loop(lambda now: (now.t < steps) & ~jnp.all(now.stopped), write, start)
 
     def held(rows: Array, last: Array) -> Array:
-        rest = jnp.arange(steps).reshape(steps, *[1] * last.ndim) >= end.t  # all had stopped before
+        t = jnp.arange(steps, dtype=end.t.dtype).reshape(steps, *[1] * last.ndim)
+        rest = t >= end.t  # all had stopped before
         return jnp.where(rest, last, rows)
 
     return Generated(jax.tree.map(held, end.written.tokens, end.token), end.written.lengths, end.carry)
@@ -195,7 +211,8 @@ def _last(lengths: Array | None, prompt: Array) -> Array:
     """The last token of each prompt."""
     if lengths is None:
         return prompt[-1]
-    at = (lengths - 1).reshape(1, *lengths.shape, *[1] * (prompt.ndim - 1 - lengths.ndim))
+    at = (lengths - 1).astype(jnp.int32)
+    at = at.reshape(1, *at.shape, *[1] * (prompt.ndim - 1 - at.ndim))
     return jnp.take_along_axis(prompt, at, axis=0)[0]
 
 
@@ -224,12 +241,65 @@ def _check_batch(carry: Any, batch: tuple[int, ...]) -> None:
             raise ValueError(f"generate: {name} has shape {jnp.shape(leaf)}, expected [*batch, ...] with the prompt's batch {batch}")
 
 
-def _check_model(model: Model, params: Any, carry: Any, prompt: Any, sample: Sampler, key: Array | None) -> None:
-    """Refuse a model whose carry changes its form, and a sampler that does not give what the model reads."""
+def _checked_carry(
+    model: Model,
+    params: Any,
+    carry: Any,
+    prompt: Any,
+    sample: Sampler,
+    key: Array | None,
+) -> Any:
+    """The carry as wide as the model gives it back.
+
+    A model whose carry changes otherwise is refused, and a sampler that does not give what the
+    model reads.
+    """
     token = jax.tree.map(lambda leaf: leaf[0], prompt)
-    after, drawn = jax.eval_shape(lambda: (step := model(params, carry, token), (step[0], sample(key, step[1])))[1])
-    for name, got, want in (("carry that the model returns", after, carry), ("token that sample returns", drawn, token)):
-        if form(got) != form(want):
-            raise ValueError(
-                f"generate: the {name} is {got}, expected the form of {jax.tree.map(jax.typeof, want)}, which it is given"
-            )
+
+    def go(carry: Any) -> tuple[Any, Any]:
+        after, outputs = model(params, carry, token)
+        return after, sample(key, outputs)
+
+    after, drawn = jax.eval_shape(go, carry)
+    _check_form("carry that the model returns", after, carry)
+    _check_form("token that sample returns", drawn, token)
+    given, carry = carry, jax.tree.map(_widened, carry, after)
+    if _dtypes(carry) != _dtypes(given):
+        after, _ = jax.eval_shape(go, carry)
+    if _dtypes(after) != _dtypes(carry):
+        raise TypeError(
+            f"generate: the carry that the model returns is {after}, expected the dtypes of "
+            f"{jax.tree.map(jax.typeof, carry)}, its input; cast it in the model"
+        )
+    return carry
+
+
+def _check_form(name: str, got: Any, want: Any) -> None:
+    if form(got) != form(want):
+        given = jax.tree.map(jax.typeof, want)
+        raise ValueError(f"generate: the {name} is {got}, expected the form of {given}, its input")
+
+
+def _dtypes(tree: Any) -> list[Any]:
+    return [leaf.dtype for leaf in jax.tree.leaves(tree)]
+
+
+def _widened(leaf: Array, like: Any) -> Array:
+    """A float as wide as another one; anything else as it is."""
+    floating = all(jnp.issubdtype(each.dtype, jnp.floating) for each in (leaf, like))
+    wider = floating and jnp.finfo(like.dtype).bits > jnp.finfo(leaf.dtype).bits
+    return leaf.astype(like.dtype) if wider else leaf
+
+
+def _check_temperature(given: Any) -> None:
+    if isinstance(given, bool) or not np.all(np.asarray(given) > 0):
+        raise ValueError(
+            f"Categorical: temperature is {given!r}, expected a positive number; "
+            "for the likeliest symbol, use sample=jaxrnn.generation.greedy"
+        )
+
+
+def _is_concrete(value: Any) -> bool:
+    """Whether it is a number or an array, and its value is known."""
+    known = Real | np.generic | np.ndarray | Array
+    return isinstance(value, known) and not isinstance(value, Tracer)

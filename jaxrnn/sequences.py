@@ -1,6 +1,6 @@
 """Sequences of different lengths: into arrays and back, and from many outputs to one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._cell import Cell
-from jaxrnn._sequence import valid_steps
-from jaxrnn.combinators import Bidirectional, Stack
-from jaxrnn.combinators.wrapper import Around
+from jaxrnn._numerics import wide
+from jaxrnn._sequence import select, valid_steps
 
 Array = jax.Array
+Pool = Callable[[Array, Array], Array]
 
 
 class Padded(NamedTuple):
@@ -110,77 +110,159 @@ def pack(sequences: Sequence[Any], time: int) -> Packed:
 def unpack(ys: Any, packed: Packed) -> list[Any]:
     """The outputs of each sequence, in the order of the list that was packed.
 
+    Args:
+        ys: outputs `[time, batch, ...]`, or a pytree of such.
+        packed: what `pack` gave.
+
+    Raises:
+        ValueError: the outputs have another time or batch than what was packed.
+
     >>> packed = pack([np.ones(3), np.full(2, 7.0)], time=5)
     >>> unpack(packed.xs, packed)[1].tolist()
     [7.0, 7.0]
     """
-    return [ys[start : start + length, column] for column, start, length in packed.places]
+    form = packed.mask.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(ys):
+        if np.shape(leaf)[:2] != form:
+            raise ValueError(
+                f"unpack: ys{jax.tree_util.keystr(path)} has shape {np.shape(leaf)}, expected "
+                f"[{form[0]}, {form[1]}, ...] as packed.mask; pass the outputs for packed.xs"
+            )
+
+    def piece(column: int, start: int, length: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[start : start + length, column], ys)
+
+    return [piece(*place) for place in packed.places]
 
 
 def last_output(cell: Cell, ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
-    """The output of each sequence at the end of its walk: after its last valid step, for the backward half of a `Bidirectional` after
-    its first. Zero for a sequence without steps.
+    """The output of each sequence at the end of its walk: forwards after its last valid step.
+
+    For the backward half of a `Bidirectional`, and for a `Reversed` cell, it is that of the first
+    valid step. Zero for a sequence without steps.
 
     Args:
         cell: what gave `ys`, forwards.
-        ys: outputs `[time, *batch, features]`.
+        ys: outputs `[time, *batch, *features]`, or a pytree of such.
         lengths: as in `jaxrnn.scan`.
         mask: as in `jaxrnn.scan`.
 
     Raises:
-        ValueError: the two directions were merged into one, so that neither's end can be told.
+        ValueError: the two directions were merged into one, so that neither's end can be told; or
+            a shape does not fit.
+        TypeError: lengths are not integers, or the mask is not bool.
 
-    >>> cell = Bidirectional(Stack([__import__("jaxrnn").GRU(4)]))
+    >>> import jaxrnn
+    >>> cell = jaxrnn.Bidirectional(jaxrnn.Stack([jaxrnn.GRU(4)]))
     >>> last_output(cell, jnp.ones((7, 2, 8)), lengths=jnp.array([7, 0])).sum(axis=-1).tolist()
     [8.0, 0.0]
     """
-    first = jax.tree.leaves(ys)[0]
-    valid = _valid(first, lengths, mask)
-    return _ends(cell, ys, valid, backwards=False)
+    ys, valid = _checked("last_output", ys, lengths, mask)
+
+    def take(tree: Any, backwards: bool) -> Any:
+        return jax.tree.map(lambda leaf: _end(leaf, valid, backwards), tree)
+
+    return cell.ends(ys, take)
 
 
-def mean_output(ys: Array, *, lengths: Any = None, mask: Any = None) -> Array:
-    """The mean over valid steps of `ys [time, *batch, features]`; zero for a sequence without steps.
+def mean_output(ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+    """The mean over valid steps of `ys [time, *batch, *features]`, or of a pytree of such.
+
+    It is zero for a sequence without steps, and summed in at least float32.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: the outputs are not floating, lengths not integers, or the mask not bool.
 
     >>> mean_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
     [[1.0]]
     """
-    valid = _valid(ys, lengths, mask)[..., None]
-    return jnp.sum(jnp.where(valid, ys, 0), axis=0) / jnp.maximum(jnp.sum(valid, axis=0), 1).astype(ys.dtype)
+
+    def mean(leaf: Array, valid: Array) -> Array:
+        total = jnp.sum(leaf, axis=0, where=valid, dtype=wide(leaf))
+        steps = jnp.sum(valid, axis=0, dtype=total.dtype)
+        return (total / jnp.maximum(steps, 1)).astype(leaf.dtype)
+
+    return _pooled("mean_output", mean, ys, lengths, mask)
 
 
-def max_output(ys: Array, *, lengths: Any = None, mask: Any = None) -> Array:
-    """The maximum over valid steps of `ys [time, *batch, features]`; zero for a sequence without steps.
+def max_output(ys: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+    """The maximum over valid steps of `ys [time, *batch, *features]`, or of a pytree of such.
+
+    It is zero for a sequence without steps.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: the outputs are not floating, lengths not integers, or the mask not bool.
 
     >>> max_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
     [[2.0]]
     """
-    valid = _valid(ys, lengths, mask)[..., None]
-    highest = jnp.max(jnp.where(valid, ys, -jnp.inf), axis=0, initial=-jnp.inf)
-    return jnp.where(jnp.any(valid, axis=0), highest, 0).astype(ys.dtype)
+
+    def highest(leaf: Array, valid: Array) -> Array:
+        found = jnp.max(leaf, axis=0, where=valid, initial=-jnp.inf)
+        return jnp.where(jnp.any(valid, axis=0), found, 0)
+
+    return _pooled("max_output", highest, ys, lengths, mask)
 
 
-def _ends(cell: Cell, ys: Any, valid: Array, backwards: bool) -> Any:
-    if isinstance(cell, Stack):
-        return _ends(cell.cells[-1], ys, valid, backwards)
-    if isinstance(cell, Bidirectional):
-        if cell.merge not in ("concat", None):
-            raise ValueError(f'last_output: Bidirectional(merge="{cell.merge}") has mixed both directions; use merge="concat" or None')
-        halves = jnp.split(ys, [cell.forward.out_features], axis=-1) if cell.merge else ys
-        ends = (_ends(cell.forward, halves[0], valid, backwards), _ends(cell.backward, halves[1], valid, not backwards))
-        return jnp.concatenate(ends, axis=-1) if cell.merge else ends
-    if isinstance(cell, Around):
-        return _ends(cell.cell, ys, valid, backwards)
-    time = valid.shape[0]
-    place = jnp.argmax(valid, axis=0) if backwards else time - 1 - jnp.argmax(valid[::-1], axis=0)
-    end = jnp.take_along_axis(ys, place[None, ..., None], axis=0)[0]
-    return jnp.where(jnp.any(valid, axis=0)[..., None], end, 0)
+def _end(leaf: Array, valid: Array, backwards: bool) -> Array:
+    if not len(leaf):
+        return jnp.zeros_like(leaf, shape=leaf.shape[1:])
+    first_of = valid if backwards else valid[::-1]
+    place = jnp.argmax(first_of, axis=0, keepdims=True)
+    place = _over_features(place if backwards else len(leaf) - 1 - place, leaf)
+    end = jnp.take_along_axis(leaf, place, axis=0)[0]
+    return select(jnp.any(valid, axis=0), end, jnp.zeros_like(end))
 
 
-def _valid(ys: Array, lengths: Any, mask: Any) -> Array:
+def _pooled(function: str, pool: Pool, ys: Any, lengths: Any, mask: Any) -> Any:
+    """`pool(leaf, valid)` of every leaf, where `valid` has as many axes as the leaf."""
+    ys, valid = _checked(function, ys, lengths, mask)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(ys):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"{function}: ys{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, expected "
+                "floating numbers; cast with .astype(jnp.float32)"
+            )
+    return jax.tree.map(lambda leaf: pool(leaf, _over_features(valid, leaf)), ys)
+
+
+def _over_features(flags: Array, leaf: Array) -> Array:
+    """`[time, *batch]`, with an axis of size 1 for each feature axis of the leaf."""
+    return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
+
+
+def _checked(function: str, ys: Any, lengths: Any, mask: Any) -> tuple[Any, Array]:
+    """Outputs as arrays, and which steps `[time, *batch]` are valid; `[time]` without flags.
+
+    How many axes are batch axes, the flags tell; without flags it does not matter.
+    """
+    ys = jax.tree.map(jnp.asarray, ys)
     lengths, mask = (None if flag is None else jnp.asarray(flag) for flag in (lengths, mask))
-    valid = valid_steps(ys.shape[0], lengths, mask)
-    return jnp.ones(ys.shape[:-1], bool) if valid is None else valid
+    for name, flag, kind, wanted in (
+        ("lengths", lengths, jnp.integer, "integers"),
+        ("mask", mask, jnp.bool_, "bool"),
+    ):
+        if flag is not None and not jnp.issubdtype(flag.dtype, kind):
+            raise TypeError(f"{function}: {name} has dtype {flag.dtype}, expected {wanted}")
+    shapes = [leaf.shape for leaf in jax.tree.leaves(ys)]
+    batch = () if lengths is None else lengths.shape
+    time = shapes[0][:1] if shapes else ()
+    steps: tuple[int, ...] = (*time, *batch) if mask is None else mask.shape
+    fits = steps and all(shape[: len(steps)] == steps for shape in shapes)
+    if not fits or (lengths is not None and batch != steps[1:]):
+        raise ValueError(
+            f"{function}: ys has shape {jax.tree.map(jnp.shape, ys)}, lengths {_shape(lengths)} "
+            f"and mask {_shape(mask)}; expected ys [time, *batch, *features], lengths [*batch] and "
+            "mask [time, *batch]"
+        )
+    valid = valid_steps(steps[0], lengths, mask)
+    return ys, jnp.ones(steps, bool) if valid is None else valid
+
+
+def _shape(flag: Array | None) -> tuple[int, ...] | None:
+    return None if flag is None else flag.shape
 
 
 def _arrays(function: str, sequences: Sequence[Any]) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Many streams side by side, as a server holds them: each joins, leaves and restarts when it likes."""
 
+import threading
 from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any
@@ -24,6 +25,8 @@ class Slots:
     over all its input would have given, whatever the pieces. The program is compiled once, at the first `advance`, whoever comes
     and goes.
 
+    Threads may share it: their calls take effect one after the other, each as a whole.
+
     Args:
         cell: a causal cell.
         params: its parameters.
@@ -31,9 +34,6 @@ class Slots:
         like: one step's input of one stream, `jnp.zeros(in_features)`, say; or a pytree of such. Only shapes and dtypes are looked at.
         chunk: how many steps of each stream one call of the program reads. With 1 a single step costs least; longer input is cut into
             chunks, of which the last is padded.
-
-    Attributes:
-        carry: that of all slots, a pytree of arrays `[size, ...]`.
 
     Raises:
         TypeError: the cell needs the future, or is not a cell, or `like` is not floating.
@@ -56,8 +56,6 @@ class Slots:
     ('ben',)
     """
 
-    carry: Carry
-
     def __init__(self, cell: Cell, params: Params, size: int, like: Any, *, chunk: int = 1) -> None:
         check_cell(cell, "streaming.Slots")
         check_causal(cell, "stream")
@@ -69,7 +67,9 @@ class Slots:
         shape = jax.tree.leaves(self._like)[0].shape
         check_params(cell, params, shape[-1])
         self._start = cell.initial_carry(params, shape)
-        self.carry = cell.initial_carry(params, (size, *shape))
+        # Copies of its own: programs write into them, and nobody else may hold them.
+        self._carry = _copied(cell.initial_carry(params, (size, *shape)))
+        self._lock = threading.Lock()
         self._slot_of: dict[Hashable, int] = {}
         self._free = list(reversed(range(size)))
         self._fresh = np.zeros(size, bool)  # which slots restart before their next step
@@ -77,7 +77,14 @@ class Slots:
     @property
     def streams(self) -> tuple[Hashable, ...]:
         """The names of those that have a slot, in the order in which they joined."""
-        return tuple(self._slot_of)
+        with self._lock:
+            return tuple(self._slot_of)
+
+    @property
+    def carry(self) -> Carry:
+        """A copy of the carry of all slots, a pytree of arrays `[size, ...]`."""
+        with self._lock:
+            return _copied(self._carry)
 
     def join(self, name: Hashable, carry: Carry = None) -> None:
         """Give a stream a slot.
@@ -89,15 +96,18 @@ class Slots:
         Raises:
             ValueError: the name is taken, or all slots are, or the carry has another form.
         """
-        if name in self._slot_of:
-            raise ValueError(f"Slots: {name!r} has joined already; to begin it anew, use restart({name!r})")
-        if not self._free:
-            raise ValueError(f"Slots: all {self._size} slots are taken; let a stream leave, or make more with size=")
-        slot = self._free[-1]
-        if carry is not None:
-            self.carry = _put(self.carry, self._checked_carry(carry), slot)
-        self._fresh[slot] = carry is None
-        self._slot_of[name] = self._free.pop()
+        with self._lock:
+            if name in self._slot_of:
+                hint = f"to begin it anew, use restart({name!r})"
+                raise ValueError(f"Slots: {name!r} has joined already; {hint}")
+            if not self._free:
+                hint = "let a stream leave, or make more with size="
+                raise ValueError(f"Slots: all {self._size} slots are taken; {hint}")
+            slot = self._free[-1]
+            if carry is not None:
+                self._carry = _put(self._carry, self._checked_carry(carry), slot)
+            self._fresh[slot] = carry is None
+            self._slot_of[name] = self._free.pop()
 
     def leave(self, name: Hashable) -> Carry:
         """Take a stream's slot away.
@@ -108,9 +118,10 @@ class Slots:
         Raises:
             ValueError: there is no such stream.
         """
-        slot = self._slot(name)
-        carry = self._start if self._fresh[slot] else _get(self.carry, slot)
-        self._free.append(self._slot_of.pop(name))
+        with self._lock:
+            slot = self._slot(name)
+            carry = self._start if self._fresh[slot] else _get(self._carry, slot)
+            self._free.append(self._slot_of.pop(name))
         return carry
 
     def restart(self, name: Hashable) -> None:
@@ -119,7 +130,8 @@ class Slots:
         Raises:
             ValueError: there is no such stream.
         """
-        self._fresh[self._slot(name)] = True
+        with self._lock:
+            self._fresh[self._slot(name)] = True
 
     def advance(self, inputs: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read what has come in.
@@ -133,6 +145,10 @@ class Slots:
         Raises:
             ValueError: there is no such stream, or its input has another shape; then nothing was read.
         """
+        with self._lock:
+            return self._read(inputs)
+
+    def _read(self, inputs: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         given = {self._slot(name): self._checked_input(name, xs) for name, xs in inputs.items()}
         steps = {slot: len(jax.tree.leaves(xs)[0]) for slot, xs in given.items()}
         outputs: dict[int, list[Any]] = {slot: [] for slot in given}
@@ -143,7 +159,8 @@ class Slots:
                 lengths[slot] = np.clip(steps[slot] - start, 0, self._chunk)
                 for rows, leaf in zip(jax.tree.leaves(xs), jax.tree.leaves(whole), strict=True):
                     rows[: lengths[slot], slot] = leaf[start : start + self._chunk]
-            self.carry, ys = _advance(self._cell, self._params, self.carry, xs, lengths, self._fresh)
+            at = (self._carry, xs, lengths, self._fresh)
+            self._carry, ys = _advance(self._cell, self._params, *at)
             self._fresh = self._fresh & (lengths == 0)  # another array: JAX may still be reading this one
             for slot, parts in outputs.items():
                 parts.append(jax.tree.map(lambda leaf, at=(slice(lengths[slot]), slot): np.asarray(leaf)[at], ys))
@@ -185,3 +202,7 @@ def _put(carry: Carry, one: Carry, slot: Array) -> Carry:
 @jax.jit
 def _get(carry: Carry, slot: Array) -> Carry:
     return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, slot, 0, keepdims=False), carry)
+
+
+def _copied(carry: Carry) -> Carry:
+    return jax.tree.map(jnp.array, carry)

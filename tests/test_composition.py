@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, make_carry, make_params, make_xs
 from jax import lax
-from specs import each_spec
+from specs import every
 
 import jaxrnn
 
@@ -33,7 +33,7 @@ def total(*trees: Any) -> jax.Array:
     return sum((jnp.sum(jnp.sin(jnp.real(leaf))) for leaf in leaves), jnp.zeros(()))
 
 
-@each_spec
+@every
 def test_scans_of_one_cell_do_not_change_each_other(spec, x64):
     """Everything perturbed, then parameters alone, inputs alone, the carry alone; all at once, and one after the other."""
     cell, params, xs = spec.cell, make_params(spec, "float64"), make_xs(spec, (TIME, BATCH), "float64")

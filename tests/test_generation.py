@@ -147,6 +147,83 @@ def test_draws_have_their_probabilities():
     assert_close(share, jax.nn.softmax(logits / temperature), 0.02)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_logits_are_drawn_from_as_wide_ones(dtype):
+    """Noise of 8 bits has ties, of which the first wins; logits over a temperature may overflow."""
+    keys = jax.random.split(jax.random.key(0), 2000)
+    drawn = jax.vmap(lambda key: Categorical()(key, jnp.zeros(256, dtype)))(keys)
+    assert abs(jnp.mean(drawn < 128) - 0.5) < 0.05
+    logits = jnp.array([30.0, 60.0, 50.0], dtype)
+    assert set(jax.vmap(lambda key: Categorical(1e-4)(key, logits))(keys[:9]).tolist()) == {1}
+    assert int(Categorical(1e-40)(keys[0], 1e9 * jnp.arange(3.0))) == 2
+
+
+def test_a_temperature_is_positive():
+    """Of any real type."""
+    temperature: Any
+    for temperature in (0, -1.0, np.float32(0), np.float64(-1), jnp.bfloat16(-1), np.nan, True):
+        with pytest.raises(ValueError, match=r"temperature is .*, expected a positive number"):
+            Categorical(temperature)
+    for temperature in (1, np.float32(1), jnp.ones(()), np.int64(1)):
+        assert Categorical(temperature)(jax.random.key(0), jnp.array([0.0, 99.0])) == 1
+
+
+def test_a_carry_of_another_width_is_widened():
+    """As `jaxrnn.step` widens it."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    narrow = carry.astype(jnp.bfloat16)
+    out = jaxrnn.generate(model.step, params, narrow, prompts(), steps=STEPS)
+    wide = narrow.astype(jnp.float32)
+    assert_equal(out, jaxrnn.generate(model.step, params, wide, prompts(), steps=STEPS))
+
+    def narrowing(params: Any, carry: Any, token: Any) -> Any:
+        carry, logits = model.step(params, carry, token)
+        return carry.astype(jnp.bfloat16), logits
+
+    with pytest.raises(TypeError, match=r"returns is .*bfloat16.*, expected the dtypes of float32"):
+        jaxrnn.generate(narrowing, params, wide, prompts(), steps=STEPS)
+    jaxrnn.generate(narrowing, params, narrow, prompts(), steps=STEPS)
+    with jax.disable_jit():
+        got = jaxrnn.generate(model.step, params, np.zeros((3, 8)), prompts()[:2], steps=1)
+    assert got.carry.dtype == jnp.float32
+
+
+def test_over_devices():
+    """Under `jax.shard_map` each device writes its own sequences."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    split, whole = jax.P(None, "d"), jax.P()
+
+    def write(params: Any, carry: Any, prompt: Any, lengths: Any, key: Any) -> tuple[Any, ...]:
+        options: Any = {"steps": STEPS, "stop": (2, 7), "sample": Categorical(0.8)}
+        options |= {"lengths": lengths, "key": key}
+        return tuple(jaxrnn.generate(model.step, params, carry, prompt, **options))
+
+    arguments = (params, carry, jnp.asarray(prompts()), jnp.array(LENGTHS), jax.random.key(1))
+    mapped = jax.shard_map(
+        write,
+        mesh=mesh,
+        in_specs=(whole, jax.P("d"), split, jax.P("d"), whole),
+        out_specs=(split, jax.P("d"), jax.P("d")),
+    )
+    assert_equal(jax.jit(mapped)(*arguments), write(*arguments))
+
+
+def test_strict_promotion():
+    """With lengths and tokens of any integer dtype."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    temperature: Any = np.float32(0.8)
+    options: Any = {"steps": STEPS, "stop": (2, 7), "sample": Categorical(temperature)}
+    options |= {"key": jax.random.key(1), "lengths": np.array(LENGTHS)}
+    wanted = jaxrnn.generate(model.step, params, carry, prompts(), **options)
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in (np.uint8, np.int16):
+            prompt, options["lengths"] = prompts().astype(dtype), np.array(LENGTHS, dtype)
+            out = jaxrnn.generate(model.step, params, carry, prompt, **options)
+            assert out.tokens.dtype == dtype
+            assert_equal((out.tokens.astype(jnp.int32), *out[1:]), tuple(wanted))
+
+
 def test_mistakes():
     model, params, carry = build(jaxrnn.GRU(8))
     prompt = prompts()
@@ -168,7 +245,7 @@ def test_mistakes():
         ({"sample": Categorical(1.0)}, r"drawing needs a key; pass key=jax\.random\.key\(0\)"),
         (
             {"sample": lambda key, logits: logits},
-            r"the token that sample returns is .*, expected the form of int32\[3\], which it is given",
+            r"the token that sample returns is .*, expected the form of int32\[3\], its input",
         ),
         ({"model": wider}, r"the carry that the model returns is .*, expected the form of float32\[3,8\]"),
     ):

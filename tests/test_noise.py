@@ -127,19 +127,36 @@ def test_zoneout_keeps_what_it_draws():
     np.testing.assert_array_equal(states.h[1:], ys)
 
 
-def test_a_locked_draw_lasts_for_a_sequence():
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_a_locked_draw_lasts_for_a_sequence(impl):
     """A cell that passes its input on shows what was dropped; a reset begins a new sequence, and so a new draw."""
+    key = jax.random.key(7, impl=impl)
     cell, ones = Dropout(Elman(8, activation="linear"), 0.5, locked=True), jnp.ones((T, B, 8))
     params = jaxrnn.ElmanParams(jnp.eye(8), jnp.zeros((8, 8)), jnp.zeros(8))
-    _, ys = jaxrnn.scan(cell, params, ones, key=KEY)
+    _, ys = jaxrnn.scan(cell, params, ones, key=key)
     assert set(np.unique(ys)) == {0.0, 2.0}
     assert np.all(np.asarray(ys) == np.asarray(ys)[:1])
     reset = np.zeros((T, B), bool)
     reset[3] = True
-    _, cut = jaxrnn.scan(cell, params, ones, key=KEY, reset=reset)
+    _, cut = jaxrnn.scan(cell, params, ones, key=key, reset=reset)
     np.testing.assert_array_equal(cut[:3], ys[:3])
     assert np.any(np.asarray(cut[3:]) != np.asarray(ys[3:]))
     assert np.all(np.asarray(cut[3:]) == np.asarray(cut)[3:4])
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_every_kind_of_key_draws_by_number(impl):
+    """Under `vmap`, `jax.random` draws for all keys of these kinds from the first alone."""
+    cell = Dropout(Zoneout(GRU(H), h=0.3), 0.4)
+    params, xs = setup(cell)
+    keys = jax.random.split(jax.random.key(7, impl=impl), 2)
+    wanted = [jaxrnn.unroll(cell, params, xs, key=key) for key in keys]
+    assert not np.allclose(wanted[0][1], wanted[1][1])
+    assert_close([jaxrnn.scan(cell, params, xs, key=key) for key in keys], wanted, 1e-6)
+    together = jax.vmap(lambda key: jaxrnn.scan(cell, params, xs, key=key))(keys)
+    assert_close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *wanted), 1e-6)
+    loss = noisy_loss(jaxrnn.scan, cell, key=keys[0])
+    assert_close(jax.value_and_grad(loss)(params, xs)[0], loss(params, xs), 1e-6)
 
 
 def test_recurrent_dropout_touches_nothing_but_the_product():
@@ -221,6 +238,23 @@ def test_dropout_between_layers_is_not_below_the_first():
     (first, _), _ = jaxrnn.scan(cell, params, xs, key=KEY)
     (plain, _), _ = jaxrnn.scan(cell, params, xs)
     assert_equal(first, plain)
+
+
+def test_arrays_of_numpy_without_jit():
+    """Inputs and a carry that no `jax.jit` has made JAX's."""
+    params, xs = setup(Zoneout(GRU(H), h=0.3))
+    params, xs, carry = jax.tree.map(np.asarray, (params, xs[:1], jnp.ones((B, H))))
+    dropped, zoned = Dropout(GRU(H), 0.4), Zoneout(GRU(H), h=0.3)
+
+    def run() -> Any:
+        return (
+            jaxrnn.step(dropped, params, carry, xs[0], key=KEY),
+            jaxrnn.scan(zoned, params, xs, carry),
+        )
+
+    wanted = run()
+    with jax.disable_jit():
+        assert_close(run(), wanted, 1e-6)
 
 
 def test_a_step_draws_too():

@@ -274,6 +274,31 @@ def test_a_flag_left_out_changes_nothing(spec, names):
     assert_close(got, scan(spec, params, xs, carry, True, **flags), 1e-13)
 
 
+INTEGERS = ("int8", "uint8", "int16", "uint16", "uint32", "int64", "uint64")
+
+
+def test_lengths_of_any_integer_dtype():
+    """Strictly, and whether they count less far than time goes or further than int32 does."""
+    ys = jnp.arange(200.0)[:, None, None]
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in INTEGERS:
+            most = min(np.iinfo(dtype).max, 200)
+            for length, end in ((0, 0), (100, 99), (np.iinfo(dtype).max, most - 1)):
+                given = np.array([length], dtype)
+                assert jaxrnn.sequences.last_output(jaxrnn.GRU(1), ys, lengths=given) == end
+
+
+@some("gru_before")
+def test_a_scan_takes_lengths_of_any_integer_dtype(spec):
+    params, xs = make_params(spec), make_xs(spec)
+    carry, lengths = make_carry(spec, params, xs), np.array([5, 3, 0])
+    wanted = jaxrnn.scan(spec.cell, params, xs, carry, lengths=lengths)
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in ("uint8", "int16", "uint32"):
+            given = lengths.astype(dtype)
+            assert_equal(jaxrnn.scan(spec.cell, params, xs, carry, lengths=given), wanted)
+
+
 @some(*FEW)
 def test_flags_may_be_lists(spec):
     params, xs = make_params(spec), make_xs(spec)

@@ -1,5 +1,7 @@
 """Streams in slots: each gets what it would get alone, whatever the others do."""
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -80,6 +82,60 @@ def test_a_slot_keeps_nothing_of_the_stream_before():
     assert_equal(slots.leave("next"), spec.cell.initial_carry(params, xs.shape[1:]))
     slots.join("next")
     assert_close(slots.advance({"next": xs})["next"], jaxrnn.scan(spec.cell, params, xs)[1], 1e-12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached(jaxrnn.Elman):
+    """A cell whose initial carry others hold, too."""
+
+    def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+        """Once made, always the same."""
+        return HELD.setdefault(input_shape, super().initial_carry(params, input_shape))
+
+
+HELD: dict[tuple[int, ...], Any] = {}
+
+
+def test_what_a_user_holds_stays():
+    """The carry of all slots, one that a stream brings, and what the cell gives."""
+    cell, xs = Cached(4), np.ones((3, 3))
+    slots = streaming.Slots(cell, cell.init(jax.random.key(0), 3), SIZE, xs[0])
+    at_first = slots.carry
+    slots.join("ann")
+    slots.advance({"ann": xs})
+    held, left = slots.carry, slots.leave("ann")
+    before = np.array(held)
+    slots.join("ben", left)
+    slots.advance({"ben": xs})
+    assert np.array_equal(held, before)
+    assert np.array_equal(left, before[0])
+    assert not np.any(at_first)
+    assert not any(leaf.is_deleted() for leaf in HELD.values())
+    with pytest.raises(AttributeError):
+        slots.carry = held  # type: ignore[misc]
+
+
+def test_many_threads():
+    """Each gets what it would get alone."""
+    spec = BY_ID["lstm"]
+    params, xs = make_params(spec), make_xs(spec, (6,))
+    wanted = jaxrnn.scan(spec.cell, params, xs)[1]
+    slots = make_slots(spec, params)
+
+    def serve(name: str) -> list[Any]:
+        got = []
+        for _ in range(20):
+            slots.join(name)
+            got.append([slots.advance({name: xs[:3]})[name], slots.advance({name: xs[3:]})[name]])
+            slots.join(name + " moved", slots.leave(name))
+            assert not jnp.any(jnp.isnan(slots.carry.h))
+            slots.leave(name + " moved")
+        return got
+
+    with ThreadPoolExecutor(SIZE) as pool:
+        for got in pool.map(serve, ["ann", "ben", "cid"]):
+            for pieces in got:
+                assert_close(np.concatenate(pieces), wanted, 1e-12)
 
 
 def test_mistakes():

@@ -89,6 +89,33 @@ class Bidirectional(Composite):
         backward, ys_backward = self.backward.run(params.backward, xs, carry.backward, drive.part(1).reversed())
         return BidirectionalCarry(forward, backward), MERGES[self.merge](ys_forward, ys_backward)
 
+    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+        """Each direction's own."""
+        forward, backward = self._halves(ys)
+        return MERGES[self.merge](
+            self.forward.ends(forward, take, backwards),
+            self.backward.ends(backward, take, not backwards),
+        )
+
+    def _halves(self, ys: Any) -> tuple[Any, Any]:
+        """The two that were merged."""
+        if self.merge not in ("concat", None):
+            raise ValueError(
+                f'Bidirectional(merge="{self.merge}") has mixed both directions, so that '
+                'neither\'s end can be told; use merge="concat" or None'
+            )
+        wanted = "a pair of outputs"
+        if self.merge is None:
+            if isinstance(ys, tuple | list) and len(ys) == 2:
+                return ys[0], ys[1]
+        else:
+            if isinstance(ys, jax.Array) and ys.shape[-1] == self.out_features:
+                forward, backward = jnp.split(ys, [self.forward.out_features], axis=-1)
+                return forward, backward
+            wanted = f"one array with {self.out_features} features"
+        shapes = jax.tree.map(jnp.shape, ys)
+        raise ValueError(f"Bidirectional: ys has shape {shapes}, expected {wanted}")
+
     @property
     def out_features(self) -> int:
         """The size of the merged output."""

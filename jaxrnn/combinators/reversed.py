@@ -1,6 +1,7 @@
 """A cell that walks the other way."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from jaxrnn._cell import Carry, Driver, Params
@@ -30,6 +31,10 @@ class Reversed(Around):
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Run the cell against the way time is walked."""
         return self.cell.run(params, xs, carry, drive.reversed())
+
+    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+        """At the other end."""
+        return self.cell.ends(ys, take, not backwards)
 
     @property
     def causal(self) -> bool:

@@ -1,7 +1,7 @@
 """Layers of cells."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -112,6 +112,10 @@ class Stack(Composite):
             c, ys = cell.run(p, xs, c, own)
             carries.append(c)
         return tuple(carries), ys
+
+    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+        """Where those of the top layer are."""
+        return self.cells[-1].ends(ys, take, backwards)
 
     @property
     def out_features(self) -> int:
