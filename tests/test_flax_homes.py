@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import chex
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -349,6 +350,37 @@ def test_both_homes_draw_from_their_dropout_stream():
     np.testing.assert_array_equal(quiet, model(xs, rngs=nnx.Rngs(dropout=3))[1])
     model.train()
     np.testing.assert_array_equal(loud, model(xs, rngs=nnx.Rngs(dropout=3))[1])
+
+
+DRAWING = {
+    "dropout": jaxrnn.Dropout(jaxrnn.LSTM(4), 0.5),
+    "no_dropout": jaxrnn.Dropout(jaxrnn.LSTM(4), 0.0),
+    "dropconnect": jaxrnn.Residual(jaxrnn.DropConnect(jaxrnn.LSTM(IN), 0.5)),
+    "stack_dropout": jaxrnn.Bidirectional(jaxrnn.Stack((jaxrnn.LSTM(4),) * 2, dropout=0.5)),
+    "recurrent": jaxrnn.Stack((jaxrnn.LSTM(4), jaxrnn.RecurrentDropout(jaxrnn.LSTM(4), 0.5))),
+}
+
+
+@pytest.mark.parametrize("name", [*CELLS, *DRAWING])
+def test_a_home_asks_for_randomness_only_if_the_cell_draws(name):
+    """Whether it does is seen from what `jaxrnn.scan` traces; `noisy` has to say the same."""
+    cell, xs = {**CELLS, **DRAWING}[name], jnp.ones((B, T, IN))
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), IN))
+    program = jax.make_jaxpr(lambda key, params: jaxrnn.scan(cell, params, xs.swapaxes(0, 1), key=key))
+    assert cell.noisy == ("random_bits" in str(program(jax.random.key(0), params)))
+
+    home, model = jaxrnn.linen.RNN(cell), jaxrnn.nnx.RNN(cell, IN, rngs=nnx.Rngs(0))
+    variables = jax.eval_shape(lambda: {"params": by_name(cell.init(jax.random.key(0), IN))})
+
+    def train(variables: Any) -> Any:
+        return home.apply(variables, xs, deterministic=False)
+
+    if cell.noisy:
+        with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
+            jax.eval_shape(train, variables)
+    else:
+        jax.eval_shape(train, variables)
+        nnx.eval_shape(lambda model: model(xs, rngs=nnx.Rngs(params=0)), model)
 
 
 def test_mgu_is_flaxs():

@@ -1,5 +1,7 @@
 """Step functions that know nothing of jaxrnn, and Flax's cells, against Flax's own RNN: values, gradients, products, memory."""
 
+import copy
+import pickle
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -47,7 +49,7 @@ def test_linen_cells_give_what_flaxs_rnn_gives(module, driver):
 @pytest.mark.parametrize("make", NNX, ids=by_name)
 def test_nnx_cells_give_what_flaxs_rnn_gives(make):
     module = make(IN, H, rngs=nnx.Rngs(0))
-    cell, params = jaxrnn.nnx.as_cell(module)
+    cell, params = jaxrnn.nnx.as_cell(module), nnx.state(module, nnx.Param)
     carry, ys = jaxrnn.scan(cell, params, XS)
     np.testing.assert_allclose(ys, nnx.RNN(module, time_major=True)(XS), atol=1e-6)
     lengths = np.array([T, 2, 4])
@@ -57,11 +59,105 @@ def test_nnx_cells_give_what_flaxs_rnn_gives(make):
     assert jax.tree.leaves(carry)[0].shape == (B, H)
 
 
-def test_equal_modules_make_equal_cells():
-    """So that they share one compilation."""
-    first, second = (jaxrnn.linen.as_cell(nn.GRUCell(H)) for _ in range(2))
-    assert first == second
-    assert hash(first) == hash(second)
+def linen_gru(hidden=H):
+    return jaxrnn.linen.as_cell(nn.GRUCell(hidden, activation_fn=nn.relu))
+
+
+def nnx_gru(hidden=H):
+    return jaxrnn.nnx.as_cell(nnx.GRUCell(IN, hidden, activation_fn=jax.nn.relu, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("make", [linen_gru, nnx_gru])
+def test_equal_modules_make_equal_cells(make):
+    cell = make()
+    for same in (make(), pickle.loads(pickle.dumps(cell)), copy.deepcopy(cell)):
+        assert same == cell
+        assert hash(same) == hash(cell)
+    assert make(H + 1) != cell
+
+
+class Counted(nnx.SimpleCell):
+    """It counts how often it is traced."""
+
+    traced = 0
+
+    def __call__(self, carry, inputs):
+        type(self).traced += 1
+        return super().__call__(carry, inputs)
+
+
+def test_equal_cells_of_nnx_are_traced_once():
+    """Whatever the values of the modules' parameters are."""
+    modules = [Counted(IN, H, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
+    jaxrnn.scan(jaxrnn.nnx.as_cell(modules[0]), nnx.state(modules[0], nnx.Param), XS)
+    cell, before = jaxrnn.nnx.as_cell(modules[1]), Counted.traced
+    _, ys = jaxrnn.scan(cell, nnx.state(modules[1], nnx.Param), XS)
+    assert Counted.traced == before
+    np.testing.assert_allclose(ys, nnx.RNN(modules[1], time_major=True)(XS), atol=1e-6)
+
+
+def test_a_cell_of_nnx_draws_its_parameters():
+    """From its key, for an input of any size, as the module's constructor does."""
+    ones = partial(nnx.SimpleCell, hidden_features=H, recurrent_kernel_init=nnx.initializers.ones)
+    for cell in (nnx_gru(), jaxrnn.nnx.as_cell(ones)):
+        first, second = (nnx.to_pure_dict(p) for p in jaxrnn.Stack.repeat(cell, 2).init(jax.random.key(0), H))
+        assert not np.allclose(first["dense_i"]["kernel"], second["dense_i"]["kernel"])
+    assert np.all(first["dense_h"]["kernel"] == 1)
+    assert first["dense_i"]["kernel"].shape == (H, H)
+    assert jaxrnn.nnx.as_cell(ones) == jaxrnn.nnx.as_cell(partial(ones))
+
+
+class Counting(nn.RNNCellBase):
+    """Its carry is a state and an integer."""
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        h, n = carry
+        h = nn.tanh(nn.Dense(H)(inputs) + nn.Dense(H)(h))
+        return (h, n + 1), h
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        return jnp.zeros((*input_shape[:-1], H), jnp.bfloat16), jnp.zeros(input_shape[:-1], jnp.int32)
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+
+def test_a_carry_keeps_its_dtypes():
+    cell = jaxrnn.linen.as_cell(Counting())
+    (h, n), _ = jaxrnn.scan(cell, cell.init(jax.random.key(0), IN), XS)
+    assert (h.dtype, n.dtype) == (jnp.float32, jnp.int32)
+    assert np.all(n == T)
+
+
+HALF = [
+    jaxrnn.linen.as_cell(nn.SimpleCell(H, dtype=jnp.bfloat16)),
+    jaxrnn.nnx.as_cell(partial(nnx.SimpleCell, hidden_features=H, dtype=jnp.bfloat16)),
+]
+
+
+@pytest.mark.parametrize("cell", HALF, ids=["linen", "nnx"])
+def test_a_half_cell_carries_in_float32(cell):
+    half = cell.init(jax.random.key(0), IN, jnp.bfloat16)
+    h, ys = jax.eval_shape(lambda: jaxrnn.scan(cell, half, XS.astype(jnp.bfloat16)))
+    assert (h.dtype, ys.dtype) == (jnp.float32, jnp.bfloat16)
+
+
+@pytest.mark.parametrize("wide", ["module", "params"])
+def test_a_double_cell_carries_in_float64(wide):
+    """If the module says so, and if its parameters are."""
+    with jax.enable_x64():
+        kind = jnp.float64 if wide == "module" else jnp.float32
+        modules = [
+            jaxrnn.linen.as_cell(nn.GRUCell(H, param_dtype=kind)),
+            jaxrnn.nnx.as_cell(nnx.GRUCell(IN, H, param_dtype=kind, rngs=nnx.Rngs(0))),
+        ]
+        for cell in modules:
+            params = cell.init(jax.random.key(0), IN, jnp.float64)
+            h, ys = jax.eval_shape(partial(jaxrnn.scan, cell), params, XS.astype(jnp.float64))
+            assert (h.dtype, ys.dtype) == (jnp.float64, jnp.float64)
 
 
 def _step(params, h, x):
@@ -235,7 +331,18 @@ def test_what_cannot_be_a_cell_is_refused():
     with pytest.raises(TypeError, match=r"expected a flax.linen.RNNCellBase"):
         jaxrnn.linen.as_cell(nn.Dense(3))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"expected a flax.nnx.RNNCellBase"):
-        jaxrnn.nnx.as_cell(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))
+        jaxrnn.nnx.as_cell(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected a flax.nnx.RNNCellBase .* got a Linear from"):
+        jaxrnn.nnx.as_cell(partial(nnx.Linear, out_features=3))  # type: ignore[arg-type]
+    noisy: Any = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0))
+    noisy.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"GRUCell holds \['dropout.rngs.count', .*\], expected nnx.Params alone"):
+        jaxrnn.nnx.as_cell(noisy)
+    labelled = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0), kernel_metadata={"label": "input"})
+    with pytest.raises(TypeError, match=r"GRUCell cannot be built again .* functools.partial\(GRUCell, ...\)"):
+        jaxrnn.nnx.as_cell(labelled)
+    with pytest.raises(TypeError, match=r"as_cell: bias_init of GRUCell is \[1\], expected a value with a hash"):
+        jaxrnn.nnx.as_cell(partial(nnx.GRUCell, hidden_features=4, bias_init=[1]))  # type: ignore[arg-type]
 
     @jax.jit
     def closing_over(v):
