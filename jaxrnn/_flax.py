@@ -1,4 +1,4 @@
-"""What both Flax homes share: names for parameters, Flax's dtypes, batch-major data, modules as values."""
+"""What both Flax homes share: names for parameters, Flax's dtypes, batch-major data."""
 
 import dataclasses
 import importlib
@@ -169,7 +169,7 @@ def _check_batch_major(name: str, steps: tuple[int, ...], xs: Any, lengths: Any,
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a Flax module is built: a value that stands for the module in a cell, which may hold no array.
+    """How a Flax module is built: what stands for the module in a cell, which may hold no array.
 
     Args:
         make: the module's class, or another function that gives one.
@@ -188,8 +188,8 @@ class Recipe:
                 hash(value)
             except TypeError as error:
                 raise TypeError(
-                    f"as_cell: {name} of {self.make.__name__} is {value!r}, expected a value with a hash; "
-                    "a cell compares by value, so use a tuple, a number or a function"
+                    f"as_cell: {name} of {self.make.__name__} is {value!r}, expected a value that "
+                    "hashes; a cell compares by value, so use a tuple, a number or a function"
                 ) from error
 
     def __call__(self, **more: Any) -> Any:
@@ -203,7 +203,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class _Global:
-    """Where a function is found: `jax.jit` and `jax.custom_jvp` give functions that do not pickle."""
+    """Where a function is found: what `jax.jit` and `jax.custom_jvp` give does not pickle."""
 
     module: str
     name: str
@@ -237,7 +237,7 @@ def widened(carry: Carry, params: Params) -> Carry:
 
 
 def as_carried(after: Carry, before: Carry) -> Carry:
-    """A Flax cell's new carry, with floating leaves that its `dtype` made narrower as wide as before."""
+    """A Flax cell's new carry, with what its `dtype` made narrower as wide as before."""
 
     def leaf(new: Array, old: Array) -> Array:
         narrower = _is_floating(new) and _is_floating(old) and wide(new, old) != new.dtype

@@ -1,9 +1,9 @@
 """Step functions that were not written for jaxrnn, as cells.
 
-The step is traced, and its products are found by what they depend on: those of parameters and input
-alone are moved into `project`, those of parameters and carry go through `affine`, and products of one
-operand that ask for the same become one. A product keeps its precision, and an effect (a debug print)
-happens in its step. All else is computed as it stands.
+The step is traced, and its products are found by what they depend on: those of parameters and
+input alone are moved into `project`, those of parameters and carry go through `affine`, and those
+of one operand that ask for the same become one. A product keeps its precision, and an effect (a
+debug print) happens in its step. All else is computed as it stands.
 """
 
 import dataclasses
@@ -117,7 +117,7 @@ class _Equation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Dot:
-    """A product with all that the step asked of it: axes, precision, dtype and sharding of the result."""
+    """A product with all that the step asked of it: axes, precision, and dtype of the result."""
 
     asked: tuple[tuple[str, Any], ...]
     weight_first: bool
@@ -190,7 +190,7 @@ class _Traced:
         known.update(zip(equation.outputs, jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inputs.values()), strict=True))
 
     def _weight_place(self, equation: _Equation) -> int | None:
-        """Which factor of a product is a weight, where the other is none; None if it is no such product."""
+        """Which factor of a product is a weight, the other being none; None without one."""
         if not _multiplies_floats(equation) or not equation.result.ndim:
             return None
         are_weights = [_is_name(a) and self.reach[a] <= {"params"} for a in equation.inputs]
@@ -209,7 +209,8 @@ class _Traced:
 
     def _multiply(self, together: list[_Equation], known: dict[Name, Any], affine: Affine) -> None:
         """One product for all; what is added to its parts without the carry is added by `affine`, where the engine can use it."""
-        sums = [found for e in together for found in self._sums(e.outputs[0], e.result.shape[-1], known)]
+        of_each = [self._sums(e.outputs[0], e.result.shape[-1], known) for e in together]
+        sums = [found for of_one in of_each for found in of_one]
         weights = [known[e.inputs[1]] for e in together]
         h, w = known[together[0].inputs[0]], weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1)
         u = None
@@ -234,7 +235,8 @@ class _Traced:
             (equation,) = readers
             place = next(k for k, a in enumerate(equation.inputs) if _is_name(a) and a == name)
             others = [a for k, a in enumerate(equation.inputs) if k != place]
-            operation, grows = equation.equation.primitive.name, equation.result.shape != equation.avals[place].shape
+            operation = equation.equation.primitive.name
+            grows = equation.result.shape != equation.avals[place].shape
             added = operation == "add" and not grows and len(others) == 1 and _is_name(others[0]) and others[0] in known
             if added and "carry" not in self.reach[others[0]]:
                 terms.append((others[0], 0))
@@ -271,22 +273,23 @@ def _multiplies_floats(equation: _Equation) -> bool:
     """Whether it is a product of floating numbers of one dtype."""
     if equation.equation.primitive is not lax.dot_general_p:
         return False
-    h, w = (aval.dtype for aval in equation.avals)
-    return h == w and all(jnp.issubdtype(dtype, jnp.floating) for dtype in (h, equation.result.dtype))
+    h, w, result = (aval.dtype for aval in (*equation.avals, equation.result))
+    return h == w and all(jnp.issubdtype(dtype, jnp.floating) for dtype in (h, result))
 
 
 def _is_plain(equation: _Equation) -> bool:
-    """Whether a product is `h [..., in] @ w [in, out]`, so that others of the same h can stand beside it."""
+    """Whether it is `h [..., in] @ w [in, out]`, so that another of the same h can join it."""
     h, w = equation.avals
     asked = equation.equation.params
     axes = (((h.ndim - 1,), (0,)), ((), ()))
     same = {aval.dtype for aval in (h, w, equation.result)}
     wide = same in ({jnp.dtype("float32")}, {jnp.dtype("float64")})
-    return wide and w.ndim == 2 and asked["dimension_numbers"] == axes and asked.get("out_sharding") is None
+    placed = asked["dimension_numbers"] == axes and asked.get("out_sharding") is None
+    return placed and wide and w.ndim == 2
 
 
 def _linear(equation: _Equation, weight: int) -> Linear:
-    """The product as `affine` takes it: the engine has faster forms for a plain one of default precision."""
+    """The product as `affine` takes it: the engine has faster forms of a plain one."""
     asked = equation.equation.params
     if weight == 1 and _is_plain(equation) and asked["precision"] is None:
         return matmul

@@ -77,8 +77,8 @@ class RNN(nn.Module):
             mask: bool `[*batch, time]`: which steps are valid.
             reset: bool `[*batch, time]`: where a new sequence begins.
             reverse: walk from each sequence's last valid step to its first; `ys` stays in the order of `xs`.
-            deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw from the `"dropout"` stream,
-                which no other cell asks for.
+            deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw
+                from the `"dropout"` stream, which no other cell asks for.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
@@ -224,7 +224,7 @@ def _recipe(module: nn.RNNCellBase) -> _flax.Recipe:
     """The class of a module, and those of its fields that are not the defaults."""
     fields = [f for f in dataclasses.fields(module) if f.init and f.name not in ("parent", "name")]
     values = [(f.name, getattr(module, f.name), f.default) for f in fields]
-    own = [(name, value) for name, value, default in values if value is not default and value != default]
+    own = [(name, value) for name, value, usual in values if value is not usual and value != usual]
     return _flax.Recipe(type(module), tuple(sorted(own)))
 
 
@@ -256,4 +256,5 @@ class _Carry:
 
 
 def _carry(module: nn.RNNCellBase, input_shape: tuple[int, ...]) -> Carry:
-    return module.initialize_carry(jax.random.key(0), input_shape)  # zeros, unless its carry_init draws
+    """Zeros, unless the module's carry_init draws."""
+    return module.initialize_carry(jax.random.key(0), input_shape)

@@ -200,19 +200,19 @@ class RNNCell(_Home, nnx.RNNCellBase):
 
 
 def as_cell(module: nnx.RNNCellBase | Callable[..., nnx.RNNCellBase]) -> FunctionCell:
-    """A Flax NNX cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, lengths, masks and resets, combinators.
+    """Any Flax NNX cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, and combinators.
 
-    Its parameters are a state of `nnx.Param`s: `cell.init(key, in_features)`, or those of an existing
-    module, `nnx.state(module, nnx.Param)`. `nnx.update(module, params)` brings them back.
+    Its parameters are a state of `nnx.Param`s: `cell.init(key, in_features)`, or those of a module,
+    `nnx.state(module, nnx.Param)`. `nnx.update(module, params)` brings them back.
 
     Args:
         module: a cell with one feature axis and no state but `nnx.Param`s, so no random stream in a
             step. Or how to build one: `functools.partial(nnx.GRUCell, hidden_features=4)`, or a
             function of `in_features` and `rngs`. Of a module, `init` builds another with the same
-            attributes. Flax's cells do not keep their initialisers, so it draws with the default ones.
+            attributes. Flax's cells do not keep their initialisers: it draws with the default ones.
 
     Raises:
-        TypeError: it is not an NNX cell, holds other state, or cannot be built again from its attributes.
+        TypeError: it is no NNX cell, holds other state, or cannot be built from its attributes.
 
     >>> import jax.numpy as jnp, jaxrnn
     >>> from flax import nnx
@@ -278,7 +278,7 @@ def _graph(recipe: _flax.Recipe, in_features: int) -> Any:
 
 
 def _as_recipe(make: Callable[..., Any]) -> _flax.Recipe:
-    """A function that builds a module; a partial function, which compares by identity, by its parts."""
+    """A function that builds a module; a partial one, which compares by identity, by its parts."""
     if isinstance(make, partial) and not make.args:
         return _flax.Recipe(make.func, tuple(sorted(make.keywords.items())))
     return _flax.Recipe(make)
@@ -298,7 +298,8 @@ def _recipe_of(module: nnx.RNNCellBase) -> tuple[_flax.Recipe, int]:
         if name not in ("in_features", "rngs") and value is not default and value != default:
             arguments.append((name, value))
     try:
-        recipe, in_features = _flax.Recipe(type(module), tuple(sorted(arguments))), kept["in_features"]
+        recipe = _flax.Recipe(type(module), tuple(sorted(arguments)))
+        in_features = kept["in_features"]
         same = _form(_abstract(recipe, in_features)) == _form(module)
     except Exception as error:  # whatever a constructor raises that is called with too little
         raise TypeError(_not_built(module)) from error
@@ -318,20 +319,21 @@ def _check_state(module: nnx.Module) -> None:
     if others:
         names = sorted(".".join(map(str, path)) for path in others)
         raise TypeError(
-            f"jaxrnn.nnx.as_cell: {type(module).__name__} holds {names}, expected nnx.Params alone, for "
-            "a cell's step depends on nothing else; leave out keep_rngs, and wrap the cell in jaxrnn.Dropout"
+            f"jaxrnn.nnx.as_cell: {type(module).__name__} holds {names}, expected nnx.Params "
+            "alone, as a step depends on them alone; leave out keep_rngs, and use jaxrnn.Dropout"
         )
 
 
 def _not_built(module: nnx.Module) -> str:
     name = type(module).__name__
     return (
-        f"jaxrnn.nnx.as_cell: {name} cannot be built again from its attributes, and init has to; pass "
-        f"how to build it instead of the module, functools.partial({name}, ...), which is called with "
-        "in_features and rngs"
+        f"jaxrnn.nnx.as_cell: {name} cannot be built again from its attributes, as init has to; "
+        f"pass how to build it instead of the module, functools.partial({name}, ...), "
+        "which is called with in_features and rngs"
     )
 
 
 def _expected(given: Any) -> str:
     kind = type(given).__name__
-    return f"jaxrnn.nnx.as_cell: expected a flax.nnx.RNNCellBase such as nnx.GRUCell(...), got a {kind}"
+    wanted = "a flax.nnx.RNNCellBase such as nnx.GRUCell(...)"
+    return f"jaxrnn.nnx.as_cell: expected {wanted}, got a {kind}"

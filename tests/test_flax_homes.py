@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import chex
@@ -366,7 +367,8 @@ def test_a_home_asks_for_randomness_only_if_the_cell_draws(name):
     """Whether it does is seen from what `jaxrnn.scan` traces; `noisy` has to say the same."""
     cell, xs = {**CELLS, **DRAWING}[name], jnp.ones((B, T, IN))
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), IN))
-    program = jax.make_jaxpr(lambda key, params: jaxrnn.scan(cell, params, xs.swapaxes(0, 1), key=key))
+    scanned = partial(jaxrnn.scan, cell, xs=xs.swapaxes(0, 1))
+    program = jax.make_jaxpr(lambda key, params: scanned(params=params, key=key))
     assert cell.noisy == ("random_bits" in str(program(jax.random.key(0), params)))
 
     home, model = jaxrnn.linen.RNN(cell), jaxrnn.nnx.RNN(cell, IN, rngs=nnx.Rngs(0))

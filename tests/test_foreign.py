@@ -100,7 +100,8 @@ def test_a_cell_of_nnx_draws_its_parameters():
     """From its key, for an input of any size, as the module's constructor does."""
     ones = partial(nnx.SimpleCell, hidden_features=H, recurrent_kernel_init=nnx.initializers.ones)
     for cell in (nnx_gru(), jaxrnn.nnx.as_cell(ones)):
-        first, second = (nnx.to_pure_dict(p) for p in jaxrnn.Stack.repeat(cell, 2).init(jax.random.key(0), H))
+        params = jaxrnn.Stack.repeat(cell, 2).init(jax.random.key(0), H)
+        first, second = map(nnx.to_pure_dict, params)
         assert not np.allclose(first["dense_i"]["kernel"], second["dense_i"]["kernel"])
     assert np.all(first["dense_h"]["kernel"] == 1)
     assert first["dense_i"]["kernel"].shape == (H, H)
@@ -118,7 +119,8 @@ class Counting(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng, input_shape):
-        return jnp.zeros((*input_shape[:-1], H), jnp.bfloat16), jnp.zeros(input_shape[:-1], jnp.int32)
+        batch = input_shape[:-1]
+        return jnp.zeros((*batch, H), jnp.bfloat16), jnp.zeros(batch, jnp.int32)
 
     @property
     def num_feature_axes(self):
@@ -229,8 +231,9 @@ def _mixed_step(params, h, x):
 
 @pytest.mark.parametrize("gradient", ["bptt", "checkpointed", "autodiff"])
 def test_a_product_keeps_its_precision(gradient):
-    """In every product of the program, forward and backward; one beside it that asks for none gets none."""
-    exact, mixed = (FunctionCell(step, _make_params, _make_carry, H) for step in (_exact_step, _mixed_step))
+    """In every product of the program, forward and backward; one that asks for none gets none."""
+    steps = (_exact_step, _mixed_step)
+    exact, mixed = (FunctionCell(step, _make_params, _make_carry, H) for step in steps)
     flaxs = jaxrnn.linen.as_cell(nn.GRUCell(H))
 
     def asked(cell: jaxrnn.Cell) -> set[Any]:
@@ -246,9 +249,10 @@ def _odd_step(params, h, x):
     """Products of every kind but the plain one."""
     w, v, u = params["w"], params["v"], params["u"]
     a = x @ w + jnp.einsum("ij,...j->...i", v, h)  # contracts the weight's last axis
-    b = jnp.einsum("...gi,gio->...go", h[..., None] * jnp.ones(2), u.reshape(1, H, H)[:, :2].repeat(H, 0))
+    blocks = u.reshape(1, H, H)[:, :2].repeat(H, 0)
+    b = jnp.einsum("...gi,gio->...go", h[..., None] * jnp.ones(2), blocks)
     c = (h.astype(jnp.bfloat16) @ v.astype(jnp.bfloat16)).astype(jnp.float32)
-    d = jnp.sum((jnp.round(4 * h).astype(jnp.int32) @ jnp.ones((H, 2), jnp.int32)), axis=-1, keepdims=True)
+    d = (jnp.round(4 * h).astype(jnp.int32) @ jnp.ones((H, 1), jnp.int32)).astype(jnp.float32)
     h = jnp.tanh(a + jnp.sum(b, axis=-2) + 0.01 * (c + d))
     return h, h
 
@@ -285,7 +289,8 @@ def test_any_product_is_right(step):
 
     wanted = value_and_gradient(looped)
     for gradient in ("bptt", "checkpointed", "autodiff"):
-        assert_close(value_and_gradient(partial(jaxrnn.scan, cell, gradient=gradient)), wanted, 1e-4)
+        got = value_and_gradient(partial(jaxrnn.scan, cell, gradient=gradient))
+        assert_close(got, wanted, 1e-4)  # one of the products is of bfloat16
 
 
 def test_every_recurrent_product_goes_through_affine():
@@ -299,7 +304,8 @@ def test_every_recurrent_product_goes_through_affine():
         return jaxrnn.affine(u, h, w, *linear)
 
     cell.step(params, h, cell.project(params, XS[0]), affine)
-    assert made == [(True, "float32", (H, H)), (True, "float32", (H, 2, H)), (True, "bfloat16", (H, H))]
+    kinds = [("float32", (H, H)), ("float32", (H, 2, H)), ("bfloat16", (H, H))]
+    assert made == [(True, *kind) for kind in kinds]
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -322,7 +328,7 @@ def test_debug_prints_print(ordered, capfd):
         if ordered:
             assert lines[-len(wanted) :] == wanted
         else:
-            assert {line: lines.count(line) >= wanted.count(line) for line in wanted} == dict.fromkeys(wanted, True)
+            assert not [line for line in wanted if lines.count(line) < wanted.count(line)]
 
 
 def test_what_cannot_be_a_cell_is_refused():
@@ -336,13 +342,14 @@ def test_what_cannot_be_a_cell_is_refused():
         jaxrnn.nnx.as_cell(partial(nnx.Linear, out_features=3))  # type: ignore[arg-type]
     noisy: Any = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0))
     noisy.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
-    with pytest.raises(TypeError, match=r"GRUCell holds \['dropout.rngs.count', .*\], expected nnx.Params alone"):
+    with pytest.raises(TypeError, match=r"GRUCell holds \['dropout.rngs.count', .*\], expected"):
         jaxrnn.nnx.as_cell(noisy)
     labelled = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0), kernel_metadata={"label": "input"})
-    with pytest.raises(TypeError, match=r"GRUCell cannot be built again .* functools.partial\(GRUCell, ...\)"):
+    with pytest.raises(TypeError, match=r"cannot be built .* functools.partial\(GRUCell, ...\)"):
         jaxrnn.nnx.as_cell(labelled)
-    with pytest.raises(TypeError, match=r"as_cell: bias_init of GRUCell is \[1\], expected a value with a hash"):
-        jaxrnn.nnx.as_cell(partial(nnx.GRUCell, hidden_features=4, bias_init=[1]))  # type: ignore[arg-type]
+    unhashable: Any = [1]
+    with pytest.raises(TypeError, match=r"as_cell: bias_init of GRUCell is \[1\], expected"):
+        jaxrnn.nnx.as_cell(partial(nnx.GRUCell, hidden_features=4, bias_init=unhashable))
 
     @jax.jit
     def closing_over(v):
