@@ -182,7 +182,9 @@ class Driver(ABC):
         """Run a cell that draws nothing."""
 
     def __call__(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
-        """Run a cell."""
+        """Run a cell; one made of cells by its own `run`."""
+        if isinstance(cell, Composite):
+            return cell.run(params, xs, carry, self)
         if cell.noisy and self.draws is not None:
             cell, params, xs = self.draws.fed_to(cell, params, xs)
         return self.walk_through(cell, params, xs, carry)

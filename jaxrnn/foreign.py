@@ -35,6 +35,9 @@ class FunctionCell(Cell):
         make_carry: `(params, input_shape) -> carry`.
         size: of the last axis of y.
 
+    An effect in the function, such as `jax.debug.print`, happens at every step, and again where a step
+    is computed again for its derivative; `gradient="autodiff"` computes none twice.
+
     Raises:
         TypeError: one of the functions cannot be called, or `function` closes over a value that is being traced.
 

@@ -17,6 +17,7 @@ from flax import linen, nnx, traverse_util
 import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
+from jaxrnn.combinators.wrapper import Around
 
 CELLS = {
     "elman": jaxrnn.Elman(4),
@@ -353,7 +354,16 @@ def test_both_homes_draw_from_their_dropout_stream():
     np.testing.assert_array_equal(loud, model(xs, rngs=nnx.Rngs(dropout=3))[1])
 
 
+@dataclasses.dataclass(frozen=True)
+class Handed(Around):
+    """A user's combinator, which hands its cell to `drive`."""
+
+    def run(self, params, xs, carry, drive):
+        return drive(self.cell, params, xs, carry)
+
+
 DRAWING = {
+    "handed": Handed(jaxrnn.Stack((jaxrnn.LSTM(4),) * 2, dropout=0.5)),
     "dropout": jaxrnn.Dropout(jaxrnn.LSTM(4), 0.5),
     "no_dropout": jaxrnn.Dropout(jaxrnn.LSTM(4), 0.0),
     "dropconnect": jaxrnn.Residual(jaxrnn.DropConnect(jaxrnn.LSTM(IN), 0.5)),
