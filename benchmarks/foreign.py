@@ -55,7 +55,7 @@ def _linen(make: Callable[[int], nn.RNNCellBase]) -> Callable[[Shape], Sides]:
 def _nnx(make: Callable[..., Any]) -> Callable[[Shape], Sides]:
     def sides(shape: Shape) -> Sides:
         module = make(shape.in_features, shape.hidden, rngs=nnx.Rngs(0))
-        cell, params = jaxrnn.nnx.as_cell(module)
+        cell, params = jaxrnn.nnx.as_cell(module), nnx.state(module, nnx.Param)
         graph, weights, rest = nnx.split(nnx.RNN(module, time_major=True), nnx.Param, ...)
 
         def apply(weights: Any, xs: jax.Array) -> Any:

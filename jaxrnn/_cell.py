@@ -114,7 +114,10 @@ class Cell(ABC):
 
     @property
     def noisy(self) -> bool:
-        """Whether the cell draws random numbers when the driver has a key."""
+        """Whether the cell, or one inside it, draws random numbers when the driver has a key.
+
+        The Flax homes ask for a random stream only then, so a cell whose `run` draws says so.
+        """
         return False
 
     @property
@@ -132,6 +135,12 @@ class Composite(Cell):
     def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
         """One step through all parts."""
         return self.run(params, u, carry, OneStep(affine))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a cell among its fields is."""
+        parts = jax.tree.leaves(vars(self), is_leaf=lambda value: isinstance(value, Cell))
+        return any(part.noisy for part in parts if isinstance(part, Cell))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +193,9 @@ class Driver(ABC):
         """Run a cell that draws nothing."""
 
     def __call__(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
-        """Run a cell."""
+        """Run a cell; one made of cells by its own `run`."""
+        if isinstance(cell, Composite):
+            return cell.run(params, xs, carry, self)
         if cell.noisy and self.draws is not None:
             cell, params, xs = self.draws.fed_to(cell, params, xs)
         return self.walk_through(cell, params, xs, carry)

@@ -1,7 +1,9 @@
 """Step functions that were not written for jaxrnn, as cells.
 
-The step is traced, and its products are found by what they depend on: those of parameters and input alone are moved into `project`,
-those of parameters and carry go through `affine`, and products of one operand become one. All else is computed as it stands.
+The step is traced, and its products are found by what they depend on: those of parameters and
+input alone are moved into `project`, those of parameters and carry go through `affine`, and those
+of one operand that ask for the same become one. A product keeps its precision, and an effect (a
+debug print) happens in its step. All else is computed as it stands.
 """
 
 import dataclasses
@@ -16,6 +18,7 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 from jaxrnn._cell import Affine, Carry, Cell, Params
+from jaxrnn._numerics import Linear, matmul
 from jaxrnn._numerics import affine as default_affine
 
 Array = jax.Array
@@ -31,6 +34,9 @@ class FunctionCell(Cell):
         make_params: `(key, in_features, dtype) -> params`.
         make_carry: `(params, input_shape) -> carry`.
         size: of the last axis of y.
+
+    An effect in the function, such as `jax.debug.print`, happens at every step, and again where a step
+    is computed again for its derivative; `gradient="autodiff"` computes none twice.
 
     Raises:
         TypeError: one of the functions cannot be called, or `function` closes over a value that is being traced.
@@ -96,15 +102,32 @@ class _Equation(NamedTuple):
     equation: JaxprEqn
     inputs: tuple[Any, ...]
     outputs: tuple[Name, ...]
+    reach: frozenset[str] = frozenset()  # on which of params, carry and x it depends
 
     @property
     def avals(self) -> list[Any]:
         return [atom.aval for atom in self.equation.invars]
 
     @property
-    def outvar_shape(self) -> tuple[int, ...]:
-        aval: Any = self.equation.outvars[0].aval
-        return aval.shape
+    def result(self) -> Any:
+        """The aval of its first result."""
+        return self.equation.outvars[0].aval
+
+    def is_done(self, known: dict[Name, Any]) -> bool:
+        """Whether all that it gives is known; what gives nothing happens for its effect."""
+        return bool(self.outputs) and all(name in known for name in self.outputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dot:
+    """A product with all that the step asked of it: axes, precision, and dtype of the result."""
+
+    asked: tuple[tuple[str, Any], ...]
+    weight_first: bool
+
+    def __call__(self, h: Array, w: Array) -> Array:
+        """The product of an operand and a weight."""
+        return lax.dot_general(*((w, h) if self.weight_first else (h, w)), **dict(self.asked))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +154,7 @@ class _Traced:
     @property
     def frontier(self) -> list[Name]:
         """What is computed from the input, and used together with the carry."""
-        used = [a for e in self.equations if "carry" in self.reach[e.outputs[0]] for a in e.inputs] + self.outputs
+        used = [a for e in self.equations if "carry" in e.reach for a in e.inputs] + self.outputs
         inputs = set(self.x_names)
         wanted = {a: None for a in used if _is_name(a) and self.reach[a] >= {"x"} and "carry" not in self.reach[a]}
         return [name for name in wanted if name not in inputs]
@@ -146,16 +169,21 @@ class _Traced:
         known = {**self.constants, **known}
         known |= dict(zip(self.param_names, jax.tree.leaves(params), strict=True))
         known |= dict(zip(self.x_names, jax.tree.leaves(x), strict=True))
-        chosen = [e for e in self.equations if wanted(self.reach[e.outputs[0]]) and any(o not in known for o in e.outputs)]
-        for equation in [e for e in chosen if self.reach[e.outputs[0]] <= {"params"}]:  # weights first, so that products can share
-            self._evaluate(equation, known)
-        for equation in chosen:
-            if all(o in known for o in equation.outputs):
-                continue
-            if together := self._products_with(equation, chosen):
-                self._multiply(together, known, affine)
-            else:
+        chosen = [e for e in self.equations if wanted(e.reach) and not e.is_done(known)]
+        for equation in chosen:  # weights first, so that products can share
+            if equation.reach <= {"params"}:
                 self._evaluate(equation, known)
+        for equation in chosen:
+            if equation.is_done(known):
+                continue
+            weight = self._weight_place(equation)
+            if weight is None:
+                self._evaluate(equation, known)
+            elif weight == 1 and _is_plain(equation):
+                self._multiply(self._beside(equation, chosen), known, affine)
+            else:
+                h, w = known[equation.inputs[1 - weight]], known[equation.inputs[weight]]
+                known[equation.outputs[0]] = affine(None, h, w, _linear(equation, weight))
         return known
 
     def _evaluate(self, equation: _Equation, known: dict[Name, Any]) -> None:
@@ -164,28 +192,28 @@ class _Traced:
         alone = Jaxpr((), list(inputs), equation.equation.outvars, [equation.equation], debug_info=self.debug_info)
         known.update(zip(equation.outputs, jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inputs.values()), strict=True))
 
-    def _products_with(self, equation: _Equation, among: list[_Equation]) -> list[_Equation]:
-        """This product `h @ w` and all others of the same h; empty if it is none."""
-        if not self._is_product(equation):
-            return []
+    def _weight_place(self, equation: _Equation) -> int | None:
+        """Which factor of a product is a weight, the other being none; None without one."""
+        if not _multiplies_floats(equation) or not equation.result.ndim:
+            return None
+        are_weights = [_is_name(a) and self.reach[a] <= {"params"} for a in equation.inputs]
+        return are_weights.index(True) if sum(are_weights) == 1 else None
+
+    def _beside(self, equation: _Equation, among: list[_Equation]) -> list[_Equation]:
+        """This product `h @ w` and all others of the same h that ask for the same."""
         return [
             e
             for e in among
-            if self._is_product(e) and e.inputs[0] == equation.inputs[0] and e.avals[0].dtype == equation.avals[0].dtype
+            if self._weight_place(e) == 1
+            and e.inputs[0] == equation.inputs[0]
+            and _is_plain(e)
+            and _linear(e, 1) == _linear(equation, 1)
         ]
-
-    def _is_product(self, equation: _Equation) -> bool:
-        if equation.equation.primitive is not lax.dot_general_p or not all(map(_is_name, equation.inputs)):
-            return False
-        h, w = equation.inputs
-        (contract_h, contract_w), batch = equation.equation.params["dimension_numbers"]
-        plain = tuple(contract_h) == (equation.avals[0].ndim - 1,) and tuple(contract_w) == (0,) and batch == ((), ())
-        single = {aval.dtype for aval in equation.avals} in ({jnp.dtype("float32")}, {jnp.dtype("float64")})
-        return plain and single and equation.avals[1].ndim == 2 and self.reach[w] <= {"params"} and not self.reach[h] <= {"params"}
 
     def _multiply(self, together: list[_Equation], known: dict[Name, Any], affine: Affine) -> None:
         """One product for all; what is added to its parts without the carry is added by `affine`, where the engine can use it."""
-        sums = [found for equation in together for found in self._sums(equation.outputs[0], equation.outvar_shape[-1], known)]
+        of_each = [self._sums(e.outputs[0], e.result.shape[-1], known) for e in together]
+        sums = [found for of_one in of_each for found in of_one]
         weights = [known[e.inputs[1]] for e in together]
         h, w = known[together[0].inputs[0]], weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1)
         u = None
@@ -196,7 +224,7 @@ class _Traced:
                 reduce(jnp.add, of_one) if of_one else jnp.broadcast_to(zero, found.size)
                 for of_one, found in zip(terms, sums, strict=True)
             )
-        results = affine(u, h, w)
+        results = affine(u, h, w, _linear(together[0], 1))
         if u is None:
             edges = [sum(found.size for found in sums[:k]) for k in range(1, len(sums))]
             results = jnp.split(results, edges, axis=-1)
@@ -210,7 +238,8 @@ class _Traced:
             (equation,) = readers
             place = next(k for k, a in enumerate(equation.inputs) if _is_name(a) and a == name)
             others = [a for k, a in enumerate(equation.inputs) if k != place]
-            operation, grows = equation.equation.primitive.name, equation.outvar_shape != equation.avals[place].shape
+            operation = equation.equation.primitive.name
+            grows = equation.result.shape != equation.avals[place].shape
             added = operation == "add" and not grows and len(others) == 1 and _is_name(others[0]) and others[0] in known
             if added and "carry" not in self.reach[others[0]]:
                 terms.append((others[0], 0))
@@ -241,6 +270,33 @@ class _Sum(NamedTuple):
     start: int
     terms: list[tuple[Name, int]]
     through: list[Name]  # what need not be computed any more
+
+
+def _multiplies_floats(equation: _Equation) -> bool:
+    """Whether it is a product of floating numbers of one dtype."""
+    if equation.equation.primitive is not lax.dot_general_p:
+        return False
+    h, w, result = (aval.dtype for aval in (*equation.avals, equation.result))
+    return h == w and all(jnp.issubdtype(dtype, jnp.floating) for dtype in (h, result))
+
+
+def _is_plain(equation: _Equation) -> bool:
+    """Whether it is `h [..., in] @ w [in, out]`, so that another of the same h can join it."""
+    h, w = equation.avals
+    asked = equation.equation.params
+    axes = (((h.ndim - 1,), (0,)), ((), ()))
+    same = {aval.dtype for aval in (h, w, equation.result)}
+    wide = same in ({jnp.dtype("float32")}, {jnp.dtype("float64")})
+    placed = asked["dimension_numbers"] == axes and asked.get("out_sharding") is None
+    return placed and wide and w.ndim == 2
+
+
+def _linear(equation: _Equation, weight: int) -> Linear:
+    """The product as `affine` takes it: the engine has faster forms of a plain one."""
+    asked = equation.equation.params
+    if weight == 1 and _is_plain(equation) and asked["precision"] is None:
+        return matmul
+    return _Dot(tuple(asked.items()), weight_first=weight == 0)
 
 
 def _cut(term: Array, start: int, size: int) -> Array:
@@ -286,10 +342,34 @@ def _trace(function: Callable[..., Any], params: Params, carry: Carry, x: Any) -
     outputs = inline(closed, [name for group in groups for name in group])
     reach: dict[Name, frozenset[str]] = {name: frozenset({name[1][0]}) for group in groups for name in group}
     reach |= {name: frozenset() for name in constants}
+    effects = [e for e in equations if e.equation.effects]
+    told = _ancestors(equations, [a for e in effects for a in e.inputs])
+    told -= _ancestors(equations, outputs)
+    placed = []
     for equation in equations:
         found = frozenset().union(*(reach[a] for a in equation.inputs if _is_name(a)))
+        if equation.equation.effects or told.intersection(equation.outputs):
+            found |= {"carry"}  # it happens in its step, not where many are projected at once
+        placed.append(equation._replace(reach=found))
         reach |= dict.fromkeys(equation.outputs, found)
-    return _Traced(equations, reach, constants, *groups, outputs, jax.tree.structure(shape), closed.jaxpr.debug_info)
+    return _Traced(
+        placed,
+        reach,
+        constants,
+        *groups,
+        outputs,
+        jax.tree.structure(shape),
+        closed.jaxpr.debug_info,
+    )
+
+
+def _ancestors(equations: list[_Equation], names: list[Any]) -> set[Any]:
+    """What these are computed from, they among it."""
+    found = {name for name in names if _is_name(name)}
+    for equation in reversed(equations):
+        if found.intersection(equation.outputs):
+            found |= {name for name in equation.inputs if _is_name(name)}
+    return found
 
 
 def _products(closed: ClosedJaxpr) -> Iterator[Any]:

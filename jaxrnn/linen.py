@@ -77,7 +77,8 @@ class RNN(nn.Module):
             mask: bool `[*batch, time]`: which steps are valid.
             reset: bool `[*batch, time]`: where a new sequence begins.
             reverse: walk from each sequence's last valid step to its first; `ys` stays in the order of `xs`.
-            deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw from the `"dropout"` stream.
+            deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw
+                from the `"dropout"` stream, which no other cell asks for.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
@@ -88,7 +89,7 @@ class RNN(nn.Module):
         """
         owner = "jaxrnn.linen.RNN"
         params = _params(self, _flax.sequence_feature_size(owner, self, xs))
-        key = None if deterministic else self.make_rng("dropout")
+        key = self.make_rng("dropout") if self.cell.noisy and not deterministic else None
         return _flax.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
 
 
@@ -212,35 +213,48 @@ def as_cell(module: nn.RNNCellBase) -> FunctionCell:
         raise TypeError(
             f"jaxrnn.linen.as_cell: expected a flax.linen.RNNCellBase such as nn.GRUCell(128), got a {type(module).__name__}"
         )
-    unbound = module.clone(parent=None)
-    form = jax.eval_shape(lambda: unbound.init_with_output(jax.random.key(0), _carry(unbound, (1,)), jnp.ones(1))[0][1])
-    return FunctionCell(_Apply(unbound), _Init(unbound), _Carry(unbound), form.shape[-1])
+    recipe = _recipe(module)
+    make_params, make_carry, key = _Init(recipe), _Carry(recipe), jax.random.key(0)
+    params = jax.eval_shape(lambda: make_params(key, 1, jnp.float32))
+    _, y = jax.eval_shape(_Apply(recipe), params, make_carry(params, (1,)), jnp.ones(1))
+    return FunctionCell(_Apply(recipe), make_params, make_carry, y.shape[-1])
+
+
+def _recipe(module: nn.RNNCellBase) -> _flax.Recipe:
+    """The class of a module, and those of its fields that are not the defaults."""
+    fields = [f for f in dataclasses.fields(module) if f.init and f.name not in ("parent", "name")]
+    values = [(f.name, getattr(module, f.name), f.default) for f in fields]
+    own = [(name, value) for name, value, usual in values if value is not usual and value != usual]
+    return _flax.Recipe(type(module), tuple(sorted(own)))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    module: nn.RNNCellBase
+    recipe: _flax.Recipe
 
     def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
-        return self.module.apply({"params": params}, carry, x)
+        after, y = self.recipe(parent=None).apply({"params": params}, carry, x)
+        return _flax.as_carried(after, carry), y
 
 
 @dataclasses.dataclass(frozen=True)
 class _Init:
-    module: nn.RNNCellBase
+    recipe: _flax.Recipe
 
     def __call__(self, key: Array, in_features: int, dtype: Any) -> Params:
-        params = self.module.init(key, _carry(self.module, (in_features,)), jnp.ones(in_features))["params"]
-        return _flax.cast(params, dtype)
+        module = self.recipe(parent=None)
+        variables = module.init(key, _carry(module, (in_features,)), jnp.ones(in_features))
+        return _flax.cast(variables["params"], dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Carry:
-    module: nn.RNNCellBase
+    recipe: _flax.Recipe
 
     def __call__(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), _carry(self.module, input_shape))
+        return _flax.widened(_carry(self.recipe(parent=None), input_shape), params)
 
 
 def _carry(module: nn.RNNCellBase, input_shape: tuple[int, ...]) -> Carry:
-    return module.initialize_carry(jax.random.key(0), input_shape)  # zeros, unless the module's carry_init draws
+    """Zeros, unless the module's carry_init draws."""
+    return module.initialize_carry(jax.random.key(0), input_shape)

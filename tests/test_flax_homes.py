@@ -325,32 +325,6 @@ def test_jaxrnn_does_not_import_flax():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_both_homes_draw_from_their_dropout_stream():
-    """With the key of the stream, a module gives what `jaxrnn.scan` gives with it; without, inference."""
-    cell, xs = jaxrnn.Zoneout(jaxrnn.GRU(4), h=0.5), jnp.ones((B, T, IN))
-    home = jaxrnn.linen.RNN(cell)
-    variables = home.init(jax.random.key(0), xs)
-    inference: Any = home.apply(variables, xs)
-
-    def draw(seed: int) -> Any:
-        return home.apply(variables, xs, deterministic=False, rngs={"dropout": jax.random.key(seed)})
-
-    (_, drawn), (_, again), (_, other) = map(draw, (1, 1, 2))
-    np.testing.assert_array_equal(drawn, again)
-    assert not np.allclose(drawn, other)
-    assert not np.allclose(drawn, inference[1])
-
-    model = jaxrnn.nnx.RNN(cell, IN, rngs=nnx.Rngs(0))
-    quiet = model(xs)[1]
-    loud = model(xs, rngs=nnx.Rngs(dropout=3))[1]
-    np.testing.assert_array_equal(loud, model(xs, rngs=nnx.Rngs(dropout=3))[1])
-    assert not np.allclose(quiet, loud)
-    model.eval()
-    np.testing.assert_array_equal(quiet, model(xs, rngs=nnx.Rngs(dropout=3))[1])
-    model.train()
-    np.testing.assert_array_equal(loud, model(xs, rngs=nnx.Rngs(dropout=3))[1])
-
-
 def test_mgu_is_flaxs():
     """`MGU(form="flax")` has the equations of `flax.linen.MGUCell`."""
     flax_cell, xs = linen.MGUCell(4), jax.random.normal(jax.random.key(1), (B, T, IN))

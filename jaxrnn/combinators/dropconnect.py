@@ -59,3 +59,8 @@ class DropConnect(Around):
 
             params = jax.tree_util.tree_map_with_path(thinned, params)
         return self.cell.run(params, xs, carry, drive.part(1))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a weight is ever dropped, or the cell is noisy."""
+        return self.rate > 0 or super().noisy

@@ -47,6 +47,11 @@ class Dropout(Around):
         """Drop, then run the cell."""
         return self.cell.run(params, dropped(xs, self.rate, self.locked, drive.part(0), self.feature_axes), carry, drive.part(1))
 
+    @property
+    def noisy(self) -> bool:
+        """Whether a feature is ever dropped, or the cell is noisy."""
+        return self.rate > 0 or super().noisy
+
 
 def dropped(xs: Any, rate: float, locked: bool, drive: Driver, feature_axes: int = 1) -> Any:
     """A sequence, or one step of it, with features dropped if the driver has a key."""

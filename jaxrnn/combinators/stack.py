@@ -123,6 +123,11 @@ class Stack(Composite):
         return self.cells[-1].out_features
 
     @property
+    def noisy(self) -> bool:
+        """Whether a feature is ever dropped between layers, or a layer is noisy."""
+        return self.dropout > 0 or super().noisy
+
+    @property
     def causal(self) -> bool:
         """Whether all layers are."""
         return all(cell.causal for cell in self.cells)
