@@ -315,6 +315,11 @@ def _length(inputs: Any, xs: Any) -> Any:
     return None if jax.tree.leaves(inputs) else _input_shape(xs)[0]
 
 
+def _arrays(tree: Any) -> Any:
+    """Leaves as JAX's arrays, which they are already, but for NumPy's under `jax.disable_jit`."""
+    return jax.tree.map(jnp.asarray, tree)
+
+
 def _guarded(cell: Cell, xs: Any) -> Callable[..., tuple[Carry, Any]]:
     return guarded_step(cell, _input_shape(xs)[1:], jax.tree.leaves(xs)[0].dtype)
 
