@@ -29,6 +29,10 @@ class Cell(ABC):
     * `w` depends on the parameters alone, and `linear` is bilinear;
     * it is called outside control flow and checkpoints, as often as wanted.
 
+    If the output is a part of the new carry, `step` returns the same array for both: a combinator
+    that changes the state then changes the output, too, and the engine stores it once.
+    `jaxrnn.testing.check_cell` finds a cell that does not.
+
     Example, the recurrence `h_t = tanh(x_t W_x + h_{t-1} W_h)`:
 
     >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
@@ -45,7 +49,8 @@ class Cell(ABC):
     ...         return xs @ params["w_x"]
     ...     def step(self, params, carry, u, affine=jaxrnn.affine):
     ...         (z,) = affine((u,), carry, params["w_h"])
-    ...         return jnp.tanh(z), jnp.tanh(z)
+    ...         h = jnp.tanh(z)
+    ...         return h, h
     ...     @property
     ...     def out_features(self):
     ...         return self.hidden
