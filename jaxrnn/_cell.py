@@ -111,6 +111,11 @@ class Cell(ABC):
         del in_features
 
     @property
+    def gates(self) -> int:
+        """How many matrices of equal width stand side by side on the last axis of its `w_h`."""
+        return 1
+
+    @property
     def noisy(self) -> bool:
         """Whether the cell draws random numbers when the driver has a key."""
         return False
@@ -161,6 +166,11 @@ class Delegate(Cell):
         return self.cell.out_features
 
     @property
+    def gates(self) -> int:
+        """The cell's."""
+        return self.cell.gates
+
+    @property
     def causal(self) -> bool:
         """Whether the cell is."""
         return self.cell.causal
@@ -173,12 +183,17 @@ class Driver(ABC):
     draws: Any = None
     """What noisy cells draw from, a `jaxrnn._noise.Draws`; None for inference."""
 
+    changes: tuple[Callable[[Cell, Params], Params], ...] = ()
+    """What the parameters of every cell go through before it runs, first to last."""
+
     @abstractmethod
     def walk_through(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
         """Run a cell that draws nothing."""
 
     def __call__(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
         """Run a cell."""
+        for change in self.changes:
+            params = change(cell, params)
         if cell.noisy and self.draws is not None:
             cell, params, xs = self.draws.fed_to(cell, params, xs)
         return self.walk_through(cell, params, xs, carry)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxrnn._cell import Affine, Carry, Cell, Composite, Delegate, Params
 from jaxrnn._check import check_inner
-from jaxrnn._labels import names
+from jaxrnn._labels import is_recurrent, names
 from jaxrnn._noise import Keys
 from jaxrnn._numerics import affine as default_affine
 from jaxrnn._trees import is_float
@@ -98,6 +98,33 @@ class Around(Delegate, Composite):
 
     def __post_init__(self) -> None:
         check_inner(self, "cell", self.cell)
+
+
+@dataclasses.dataclass(frozen=True)
+class AroundWeights(Around):
+    """A cell around any cell that changes its recurrent weights for a run; it must have some."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            form = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
+        except ValueError:  # it takes inputs of another size alone: `init` will see its parameters
+            return
+        self._check_weights(form)
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
+        """Draw the cell's parameters."""
+        params = super().init(key, in_features, dtype)
+        self._check_weights(params)
+        return params
+
+    def _check_weights(self, params: Params) -> None:
+        if not any(is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)):
+            name = type(self).__name__
+            raise ValueError(
+                f"{name}: {type(self.cell).__name__} has no parameter named w_h, "
+                f"so {name} would change nothing; expected a cell whose recurrent weights are w_h"
+            )
 
 
 def parts(carry: Carry) -> dict[str, Any]:
