@@ -1,4 +1,4 @@
-"""What combinators around one cell may rely on, and cells whose carry is not one vector for each row."""
+"""Combinators around one cell: what they do to its step, whatever its carry looks like."""
 
 import dataclasses
 from typing import Any
@@ -57,7 +57,8 @@ def setup(cell: jaxrnn.Cell, *shape: int) -> tuple[Any, jax.Array]:
 
 def test_an_output_that_is_a_part_of_the_carry_changes_with_it():
     """Whichever part, and whatever holds it."""
-    for cell, part in ((Zoneout(Unnamed(H, named=True), c=0.5), "c"), (StateNoise(GRU(H), 0.1), "")):
+    memory = Zoneout(Unnamed(H, named=True), c=0.5)
+    for cell, part in ((memory, "c"), (StateNoise(GRU(H), 0.1), "")):
         params, xs = setup(cell, 5, 2)
         carry, ys = jaxrnn.unroll(cell, params, xs, key=KEY)
         np.testing.assert_array_equal(ys[-1], carry[part] if part else carry)
@@ -145,7 +146,7 @@ RECURRENT = {
 
 @pytest.mark.parametrize(("inner", "dropped"), list(RECURRENT.values()), ids=list(RECURRENT))
 def test_recurrent_dropout_is_of_what_comes_of_the_carry(inner, dropped):
-    """With all that is drawn dropped, what a recurrent product multiplies is zero, and all else is not."""
+    """With every unit dropped, what a recurrent product multiplies is zero, and all else is not."""
     cell = RecurrentDropout(inner, 0.5)
     params, xs = setup(cell, 1, 2)
     carry = jax.tree.map(lambda leaf: leaf + 1, inner.initial_carry(params, (2, 3)))
@@ -161,7 +162,8 @@ def test_recurrent_dropout_is_of_what_comes_of_the_carry(inner, dropped):
         masks = jax.tree.map(lambda leaf, zero=none_survives: jnp.full_like(leaf, not zero), drawn)
         operands.clear()
         cell.step(params, carry, (u, masks), affine)
-        assert [not np.any(h) for h in operands] == [none_survives and is_drawn for is_drawn in dropped]
+        zero = [not np.any(h) for h in operands]
+        assert zero == [none_survives and is_drawn for is_drawn in dropped]
 
 
 def _no_product(params: Any, carry: Any, x: Any) -> Any:
@@ -178,6 +180,6 @@ def test_recurrent_dropout_of_nothing_is_refused():
 
 
 def test_a_combinator_of_a_step_belongs_inside_one_of_a_run():
-    message = "cell is a Constrained, which changes a whole run .* put StateNoise inside Constrained"
+    message = "cell is a Constrained, which changes a whole run .* put StateNoise inside"
     with pytest.raises(ValueError, match=message):
         StateNoise(Constrained(GRU(H), Dale()), 0.1)

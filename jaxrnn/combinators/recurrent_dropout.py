@@ -145,8 +145,8 @@ def _recurrent_products(cell: Cell, row: Row) -> list[_Product | None]:
 
 
 _Kind = Literal["fixed", "past", "new"]
-"""Where a value comes from, if products end the way: parameters alone; the carry, too, or that times
-anything; all else."""
+"""Where a value comes from, if products end the way: parameters alone; the carry, too, or that
+times anything; all else."""
 
 _PRODUCTS = ("optimization_barrier", "dot_general", "conv_general_dilated")
 
