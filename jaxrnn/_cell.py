@@ -29,6 +29,10 @@ class Cell(ABC):
     * `w` depends on the parameters alone, and `linear` is bilinear;
     * it is called outside control flow and checkpoints, as often as wanted.
 
+    If the output is a part of the new carry, `step` returns the same array for both: a combinator
+    that changes the state then changes the output, too, and the engine stores it once.
+    `jaxrnn.testing.check_cell` finds a cell that does not.
+
     Example, the recurrence `h_t = tanh(x_t W_x + h_{t-1} W_h)`:
 
     >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
@@ -45,7 +49,8 @@ class Cell(ABC):
     ...         return xs @ params["w_x"]
     ...     def step(self, params, carry, u, affine=jaxrnn.affine):
     ...         (z,) = affine((u,), carry, params["w_h"])
-    ...         return jnp.tanh(z), jnp.tanh(z)
+    ...         h = jnp.tanh(z)
+    ...         return h, h
     ...     @property
     ...     def out_features(self):
     ...         return self.hidden
@@ -113,6 +118,11 @@ class Cell(ABC):
         del in_features
 
     @property
+    def gates(self) -> int:
+        """How many matrices of equal width stand side by side on the last axis of its `w_h`."""
+        return 1
+
+    @property
     def noisy(self) -> bool:
         """Whether the cell, or one inside it, draws random numbers when the driver has a key.
 
@@ -176,6 +186,11 @@ class Delegate(Cell):
         return self.cell.out_features
 
     @property
+    def gates(self) -> int:
+        """The cell's."""
+        return self.cell.gates
+
+    @property
     def causal(self) -> bool:
         """Whether the cell is."""
         return self.cell.causal
@@ -188,6 +203,9 @@ class Driver(ABC):
     draws: Any = None
     """What noisy cells draw from, a `jaxrnn._noise.Draws`; None for inference."""
 
+    changes: tuple[Callable[[Cell, Params], Params], ...] = ()
+    """What the parameters of every cell go through before it runs, first to last."""
+
     @abstractmethod
     def walk_through(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
         """Run a cell that draws nothing."""
@@ -196,6 +214,8 @@ class Driver(ABC):
         """Run a cell; one made of cells by its own `run`."""
         if isinstance(cell, Composite):
             return cell.run(params, xs, carry, self)
+        for change in self.changes:
+            params = change(cell, params)
         if cell.noisy and self.draws is not None:
             cell, params, xs = self.draws.fed_to(cell, params, xs)
         return self.walk_through(cell, params, xs, carry)

@@ -36,11 +36,16 @@ def is_recurrent(path: tuple[Any, ...]) -> bool:
     return _label(path) == "recurrent"
 
 
+def names(path: tuple[Any, ...]) -> list[str]:
+    """The names on the way to a leaf of a pytree; an entry that has a number alone is ""."""
+    return [str(getattr(entry, "name", getattr(entry, "key", ""))) for entry in path]
+
+
 def _label(path: tuple[Any, ...]) -> str:
-    names = [str(getattr(entry, "name", getattr(entry, "key", ""))) for entry in path]
-    if "start" in names:
+    way = names(path)
+    if "start" in way:
         return LABELS["start"]
-    name = names[-1] if names else ""
+    name = way[-1] if way else ""
     if name in LABELS:
         return LABELS[name]
     return "bias" if name == "b" or name.startswith("b_") else "gain" if name.startswith("gain") else "other"

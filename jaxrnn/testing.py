@@ -19,8 +19,9 @@ TIME, BATCH = 5, 3
 def check_cell(cell: Cell, in_features: int = 3, inputs: Callable[[Array, tuple[int, ...]], Any] | None = None) -> None:
     """Run a cell through what every driver, combinator and home relies on, and say in words what is wrong.
 
-    Values, shapes and dtypes; equality and hash; gradients of the engine against JAX's own; masks, lengths and resets; any
-    number of batch axes; runs in pieces; half precision. Takes some seconds.
+    Values, shapes and dtypes; equality and hash; an output that is a part of the carry; gradients
+    of the engine against JAX's own; masks, lengths and resets; any number of batch axes; runs in
+    pieces; half precision. Takes some seconds.
 
     Args:
         cell: the cell.
@@ -36,7 +37,8 @@ def check_cell(cell: Cell, in_features: int = 3, inputs: Callable[[Array, tuple[
     assert isinstance(cell, Cell), f"{cell!r} is not a jaxrnn.Cell: derive its class from jaxrnn.Cell"
     draw = inputs or (lambda key, steps: jax.random.normal(key, (*steps, *[in_features] * cell.feature_axes)))
     problems = []
-    for check in (_value, _initial, _projection, _drivers, _gradients, _flags, _batch_axes, _pieces, _half_precision):
+    checks = (_value, _initial, _projection, _output, _drivers, _gradients)
+    for check in (*checks, _flags, _batch_axes, _pieces, _half_precision):
         try:
             problems += check(cell, in_features, draw)
         except Exception as error:  # whatever a user's cell raises is what is wrong with it
@@ -110,6 +112,28 @@ def _projection(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
     single = [cell.project(params, jax.tree.map(lambda leaf, t=t: leaf[t], xs)) for t in range(TIME)]
     if not _same(whole, jax.tree.map(lambda *leaves: jnp.stack(leaves), *single)):
         yield "project of many steps differs from project of each step: it must not mix time, and treat leading axes alike"
+
+
+def _output(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
+    if not cell.causal:
+        return
+    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
+    carry, twins = cell.initial_carry(params, _shape(xs)), None
+    for t in range(TIME):  # not under jit, which would hide which arrays are the same
+        x = jax.tree.map(lambda leaf, t=t: leaf[t], xs)
+        carry, y = cell.step(params, carry, cell.project(params, x))
+        found = {
+            jax.tree_util.keystr(path)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(carry)
+            for output in jax.tree.leaves(y)
+            if leaf is not output and leaf.dtype == output.dtype and np.array_equal(leaf, output)
+        }
+        twins = found if twins is None else twins & found
+    for where in sorted(twins or ()):
+        yield (
+            f"step: y equals the new carry{where}, but is another array: return one array for both "
+            "(h = ...; return h, h), or combinators that change the state do not change the output"
+        )
 
 
 def _drivers(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:

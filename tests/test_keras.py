@@ -39,8 +39,8 @@ def test_recurrent_dropout_per_gate(kind):
         return np.concatenate([parts[gate] for gate in gates], axis=-1)
 
     theirs.set_weights([reorder(params.w_x), reorder(params.w_h), reorder(params.b)])
-    _, drawn = Draws(KEY, number((TIME, BATCH), None))(cell.draw)
-    masks = dict(zip(own, np.split(np.asarray(drawn[0]) / (1 - RATE), len(own), axis=-1), strict=True))
+    _, drawn = cell.project(params, xs, Draws(KEY, number((TIME, BATCH), None))(cell.draw))
+    masks = dict(zip(own, [mask[0] / (1 - RATE) for mask in jax.tree.leaves(drawn)], strict=True))
     theirs._recurrent_dropout_mask = [jnp.asarray(masks[gate]) for gate in gates]
     states, wanted = [jnp.zeros((BATCH, HIDDEN))] * len(jax.tree.leaves(carry)), []
     for x in xs:

@@ -178,12 +178,12 @@ def lstm_step(params: Any, h: np.ndarray, c: np.ndarray, x: np.ndarray, drop_h: 
 NOISE_IN_THE_PAPERS = {
     "recurrent_locked": (RecurrentDropout(LSTM(H), 0.4), lambda d: {"drop_h": d / 0.6}),
     "recurrent_per_step": (RecurrentDropout(LSTM(H), 0.4, locked=False), lambda d: {"drop_h": d / 0.6}),
-    "recurrent_per_gate": (
-        RecurrentDropout(LSTM(H), 0.4, draws=4),
-        lambda d: {"drop_h": np.stack(np.split(d, 4, axis=-1)) / 0.6},
+    "recurrent_per_gate": (RecurrentDropout(LSTM(H), 0.4, draws=4), lambda d: {"drop_h": d / 0.6}),
+    "candidate": (CandidateDropout(LSTM(H), 0.4), lambda d: {"drop_g": d[0] / 0.6}),
+    "candidate_locked": (
+        CandidateDropout(LSTM(H), 0.4, locked=True),
+        lambda d: {"drop_g": d[0] / 0.6},
     ),
-    "candidate": (CandidateDropout(LSTM(H), 0.4), lambda d: {"drop_g": d / 0.6}),
-    "candidate_locked": (CandidateDropout(LSTM(H), 0.4, locked=True), lambda d: {"drop_g": d / 0.6}),
 }
 
 
@@ -191,10 +191,11 @@ NOISE_IN_THE_PAPERS = {
 def test_what_is_drawn_enters_as_in_the_papers(x64, cell, entering):
     """The drawn masks put into the papers' equations in NumPy."""
     params, xs = setup(cell, dtype=jnp.float64)
-    _, drawn = Draws(KEY, number((T, B), None))(cell.draw)
+    _, drawn = cell.project(params, xs, Draws(KEY, number((T, B), None))(cell.draw))
+    drawn = np.stack(jax.tree.leaves(drawn))  # one for each draw
     h, c, ys = np.zeros((B, H)), np.zeros((B, H)), []
     for t in range(T):
-        h, c = lstm_step(params, h, c, np.asarray(xs[t]), **entering(np.asarray(drawn[t])))
+        h, c = lstm_step(params, h, c, np.asarray(xs[t]), **entering(drawn[:, t]))
         ys.append(h)
     carry, got = jaxrnn.scan(cell, params, xs, key=KEY)
     assert_close((tuple(carry), got), ((h, c), np.stack(ys)), 1e-12)
@@ -207,7 +208,7 @@ def test_zoneout_and_dropout_as_in_the_papers(x64):
     params, xs = setup(cell, dtype=jnp.float64)
     draws = Draws(KEY, number((T, B), None))
     survives = np.asarray(draws.part(0)(lambda keys: jax.random.bernoulli(keys.step, 0.8, (IN,))))
-    _, kept = draws.part(1)(inner.draw)
+    _, kept = inner.project(params, xs, draws.part(1)(inner.draw))
     h, c = np.zeros((B, H)), np.zeros((B, H))
     for t in range(T):
         new_h, new_c = lstm_step(params, h, c, np.asarray(xs[t]) * survives[t] / 0.8)
@@ -328,11 +329,11 @@ def test_bad_combinations_are_refused_when_built(make, message):
         make()
 
 
-@pytest.mark.parametrize(("draws", "message"), [(2, "has more gates"), (5, "has fewer gates")])
-def test_a_draw_for_each_gate(draws, message):
+@pytest.mark.parametrize("draws", [2, 5])
+def test_a_draw_for_each_gate(draws):
     cell = RecurrentDropout(LSTM(4), 0.1, draws=draws)
     params, xs = setup(cell)
-    with pytest.raises(ValueError, match=rf"draws is {draws}, but LSTM {message}"):
+    with pytest.raises(ValueError, match=rf"draws is {draws}, but LSTM has 4 gates"):
         jaxrnn.scan(cell, params, xs, key=KEY)
 
 

@@ -46,7 +46,8 @@ class Good(jaxrnn.Cell):
 
     def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
         (z,) = affine((u,), carry, params["w_h"])
-        return jnp.tanh(z), jnp.tanh(z)
+        h = jnp.tanh(z)
+        return h, h
 
     @property
     def out_features(self) -> int:
@@ -88,13 +89,20 @@ class WrongSize(Good):
 class WeightFromInput(Good):
     def step(self, params, carry, u, affine=jaxrnn.affine):
         (z,) = affine((u,), carry, params["w_h"] * jnp.mean(u))
-        return jnp.tanh(z), jnp.tanh(z)
+        h = jnp.tanh(z)
+        return h, h
 
 
 class WidensCarry(Good):
     def step(self, params, carry, u, affine=jaxrnn.affine):
         carry, y = super().step(params, carry, u, affine)
         return carry[..., :1] * 1.0, y
+
+
+class EqualArrays(Good):
+    def step(self, params, carry, u, affine=jaxrnn.affine):
+        (z,) = affine((u,), carry, params["w_h"])
+        return jnp.tanh(z), jnp.tanh(z)
 
 
 def test_the_cell_that_the_faulty_ones_come_from_is_good():
@@ -111,6 +119,7 @@ def test_the_cell_that_the_faulty_ones_come_from_is_good():
         (WrongSize(), "out_features is 7, but the output has 4 features"),
         (WeightFromInput(), "the engine cannot run it"),
         (WidensCarry(), "a carry keeps its structure, shapes and dtypes"),
+        (EqualArrays(), "y equals the new carry, but is another array"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, jaxrnn.Cell) else "",
 )

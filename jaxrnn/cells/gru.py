@@ -145,6 +145,11 @@ class GRU(Cell):
         return activation(self.gate_activation)(_numerics.clip(z, self.clip))
 
     @property
+    def gates(self) -> int:
+        """r z n."""
+        return 3
+
+    @property
     def out_features(self) -> int:
         """`hidden`."""
         return self.hidden

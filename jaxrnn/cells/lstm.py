@@ -190,6 +190,11 @@ class LSTM(Cell):
         return LSTMCarry(h, c), h
 
     @property
+    def gates(self) -> int:
+        """i f g o, or f g o if `coupled`."""
+        return len(self._gates)
+
+    @property
     def out_features(self) -> int:
         """`projection`, or `hidden` without one."""
         return self.hidden if self.projection is None else self.projection

@@ -106,6 +106,11 @@ class MGU(Cell):
         return h, h
 
     @property
+    def gates(self) -> int:
+        """f n."""
+        return 2
+
+    @property
     def out_features(self) -> int:
         """`hidden`."""
         return self.hidden

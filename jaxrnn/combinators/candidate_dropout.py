@@ -10,7 +10,7 @@ from jaxrnn._check import check_rate
 from jaxrnn._noise import Keys, drop, keep
 from jaxrnn._numerics import affine as default_affine
 from jaxrnn.activations import activation
-from jaxrnn.combinators.wrapper import Wrapper
+from jaxrnn.combinators.wrapper import Row, Wrapper
 
 Array = jax.Array
 
@@ -53,7 +53,7 @@ class CandidateDropout(Wrapper):
                 "GRU, inside all other combinators"
             )
 
-    def draw_own(self, keys: Keys) -> Array:
+    def draw_own(self, keys: Keys, row: Row) -> Array:
         """Which units survive."""
         return keep(keys.sequence if self.locked else keys.step, self.rate, (self.cell.hidden,))  # type: ignore[attr-defined]
 

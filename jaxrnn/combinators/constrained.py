@@ -5,18 +5,23 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxrnn._cell import Carry, Cell, Driver, Params
 from jaxrnn._check import check_limit, check_rate, check_size
 from jaxrnn._labels import is_recurrent
-from jaxrnn.combinators.wrapper import Around
+from jaxrnn._numerics import wide
+from jaxrnn.combinators.wrapper import AroundWeights
 
 Array = jax.Array
 
 
 class Constraint(Protocol):
-    """From a free matrix `[in, out]` to one that satisfies something; hashable, so a frozen dataclass."""
+    """From a free matrix `[in, out]`, that of one gate, to one that satisfies something.
+
+    It is hashable, so a frozen dataclass.
+    """
 
     def __call__(self, w: Array) -> Array: ...
 
@@ -51,10 +56,10 @@ class Sparse:
 
     Args:
         density: the share of weights that exist.
-        seed: which ones; the same seed and shape give the same.
+        seed: which ones; seed and shape alone decide, so they are the same in all gates of a cell.
 
     Raises:
-        ValueError: the density is not in [0, 1).
+        ValueError: the density is not in [0, 1), or the seed is not an integer of at least 0.
 
     >>> w = Sparse(density=0.25, seed=0)(jnp.ones((100, 100)))
     >>> 0.2 < float(w.mean()) < 0.3
@@ -66,18 +71,20 @@ class Sparse:
 
     def __post_init__(self) -> None:
         check_rate(self, "density", self.density)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"Sparse: seed is {self.seed!r}, expected an integer of at least 0")
 
     def __call__(self, w: Array) -> Array:
-        exists = jax.random.bernoulli(jax.random.key(self.seed), self.density, w.shape)
+        # NumPy's bits depend on the seed alone, JAX's on x64 and on the implementation of keys, too
+        exists = np.random.Generator(np.random.PCG64(self.seed)).random(w.shape) < self.density
         return jnp.where(exists, w, jnp.zeros((), w.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
 class SpectralNorm:
-    """No matrix of a gate stretches a state by more than `bound`: `W min(1, bound / σ(W))` (Miyato et al. 2018).
+    """No state is stretched by more than `bound`: `W min(1, bound / σ(W))` (Miyato et al. 2018).
 
-    σ, the largest singular value, comes from power iteration, which approaches it from below. A weight that is made of square blocks
-    has a gate in each, and each is bounded by itself.
+    σ, the largest singular value, comes from power iteration, which approaches it from below.
 
     Args:
         bound: the largest singular value that is left as it is.
@@ -99,27 +106,25 @@ class SpectralNorm:
         check_size(self, "iterations", self.iterations)
 
     def __call__(self, w: Array) -> Array:
-        size = w.shape[0] if w.shape[1] % w.shape[0] == 0 else w.shape[1]
-        blocks = w.reshape(w.shape[0], -1, size).swapaxes(0, 1)
-        return jax.vmap(self._bounded)(blocks).swapaxes(0, 1).reshape(w.shape)
-
-    def _bounded(self, w: Array) -> Array:
-        fixed = lax.stop_gradient(w)
+        free = w.astype(wide(w))
+        fixed = lax.stop_gradient(free)
 
         def unit(v: Array) -> Array:
             return v / jnp.maximum(jnp.linalg.norm(v), jnp.finfo(v.dtype).tiny)
 
-        start = unit(fixed @ (1 + jnp.arange(w.shape[1], dtype=w.dtype) / w.shape[1]))
+        start = unit(fixed @ (1 + jnp.arange(w.shape[1], dtype=fixed.dtype) / w.shape[1]))
         u = lax.fori_loop(0, self.iterations, lambda _, u: unit(fixed @ unit(fixed.T @ u)), start)
-        sigma = u @ w @ unit(fixed.T @ u)
-        return w * jnp.minimum(1, self.bound / jnp.maximum(sigma, jnp.finfo(w.dtype).tiny)).astype(w.dtype)
+        sigma = u @ free @ unit(fixed.T @ u)
+        return (free * (self.bound / jnp.maximum(sigma, self.bound))).astype(w.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
-class Constrained(Around):
+class Constrained(AroundWeights):
     """A cell whose recurrent weights `w_h` satisfy a constraint, whatever an optimiser makes of the parameters behind them.
 
-    The constraint is applied once in every call of a driver, and its gradient is part of the parameters'.
+    The constraint is applied once in every call of a driver, to the matrix of each gate by itself,
+    and its gradient is part of the parameters'. A cell of your own says with `gates` how many stand
+    side by side in its `w_h`.
 
     Args:
         cell: any cell; one made of cells, too.
@@ -127,6 +132,8 @@ class Constrained(Around):
 
     Raises:
         TypeError: the constraint cannot be called.
+        ValueError: no parameter is named `w_h`; or, when it is run, one is no matrix of as many
+            gates as its cell says.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Constrained(jaxrnn.Elman(4, activation="relu"), jaxrnn.Dale())
@@ -144,9 +151,20 @@ class Constrained(Around):
             raise TypeError(f"Constrained: constraint is {self.constraint!r}, expected a function of a matrix such as jaxrnn.Dale()")
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
-        """Constrain, then run the cell."""
+        """Run the cell; the cells inside get constrained parameters."""
+        drive = dataclasses.replace(drive, changes=(*drive.changes, self._constrained))
+        return self.cell.run(params, xs, carry, drive)
 
-        def constrained(path: tuple[Any, ...], leaf: Array) -> Array:
-            return self.constraint(leaf) if is_recurrent(path) else leaf
+    def _constrained(self, cell: Cell, params: Params) -> Params:
+        def gates(path: tuple[Any, ...], w: Array) -> Array:
+            if not is_recurrent(path):
+                return w
+            if w.ndim != 2 or w.shape[1] % cell.gates:
+                raise ValueError(
+                    f"Constrained: w_h of {type(cell).__name__} has shape {w.shape}, "
+                    f"expected a matrix [in, out] that holds gates = {cell.gates} of equal width"
+                )
+            each = w.reshape(w.shape[0], cell.gates, -1)
+            return jax.vmap(self.constraint, in_axes=1, out_axes=1)(each).reshape(w.shape)
 
-        return self.cell.run(jax.tree_util.tree_map_with_path(constrained, params), xs, carry, drive)
+        return jax.tree_util.tree_map_with_path(gates, params)

@@ -9,13 +9,13 @@ from jaxrnn._cell import Carry, Cell, Driver, Params
 from jaxrnn._check import check_rate
 from jaxrnn._labels import is_recurrent
 from jaxrnn._noise import drop
-from jaxrnn.combinators.wrapper import Around
+from jaxrnn.combinators.wrapper import AroundWeights
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class DropConnect(Around):
+class DropConnect(AroundWeights):
     """Some recurrent weights are dropped, the same for the whole batch and all steps of a call (Merity, Keskar & Socher 2018).
 
         W_h  becomes  D ⊙ W_h / (1 - rate),    D ~ Bernoulli(1 - rate)
@@ -43,9 +43,6 @@ class DropConnect(Around):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rate(self, "rate", self.rate)
-        form = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
-        if not any(is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(form)):
-            raise ValueError(f"DropConnect: {type(self.cell).__name__} has no parameter named w_h, whose weights it could drop")
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Drop, then run the cell."""

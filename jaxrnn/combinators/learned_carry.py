@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from jaxrnn._cell import Affine, Carry, Cell, Params
 from jaxrnn._numerics import affine as default_affine
-from jaxrnn._numerics import wide
 from jaxrnn.combinators.wrapper import Wrapper
 
 Array = jax.Array
@@ -18,14 +17,18 @@ class LearnedCarryParams(NamedTuple):
     """Parameters of `LearnedCarry`."""
 
     inner: Params
-    start: Carry  # as the cell's carry, without batch axes
+    start: Carry  # as the cell's carry, without batch axes; None for what is no floating number
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnedCarry(Wrapper):
-    """The cell, with an initial carry that is a parameter, at first zero: every sequence starts from it, after a reset, too.
+    """The cell, with an initial carry that is a parameter, at first the cell's.
+
+    Every sequence starts from it, after a reset, too.
 
     A carry that is computed from data (an image, an encoder) is no parameter: pass it to the driver.
+    Integers in the carry start as the cell has them. Of several feature axes the last alone has
+    numbers of its own, which all positions on the others share.
 
     Args:
         cell: any cell.
@@ -45,13 +48,22 @@ class LearnedCarry(Wrapper):
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> LearnedCarryParams:
         """Draw the cell's parameters; the carry starts as the cell has it."""
         params = self.cell.init(key, in_features, dtype)
-        start = self.cell.initial_carry(params, (in_features,) * self.cell.feature_axes)
-        return LearnedCarryParams(params, jax.tree.map(lambda leaf: leaf.astype(dtype), start))
+        one_position = (*[1] * (self.feature_axes - 1), in_features)
+        start = self.cell.initial_carry(params, one_position)
+
+        def leaf(own: Array) -> Array | None:
+            return own.astype(dtype) if jnp.issubdtype(own.dtype, jnp.floating) else None
+
+        return LearnedCarryParams(params, jax.tree.map(leaf, start))
 
     def initial_carry(self, params: LearnedCarryParams, input_shape: tuple[int, ...]) -> Carry:
         """The parameter, for each row of the batch."""
-        batch = input_shape[: len(input_shape) - self.feature_axes]
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape)).astype(wide(leaf)), params.start)
+        carry = self.cell.initial_carry(params.inner, input_shape)
+
+        def leaf(start: Array | None, own: Array) -> Array:
+            return own if start is None else jnp.broadcast_to(start, own.shape).astype(own.dtype)
+
+        return jax.tree.map(leaf, params.start, carry, is_leaf=lambda start: start is None)
 
     def project(self, params: LearnedCarryParams, xs: Any, noise: Any = None) -> tuple[Any, Any]:
         """The cell's projection."""

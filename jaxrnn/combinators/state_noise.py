@@ -10,7 +10,7 @@ from jaxrnn._cell import Affine, Carry, Cell, Params
 from jaxrnn._check import check_limit
 from jaxrnn._noise import Keys
 from jaxrnn._numerics import affine as default_affine
-from jaxrnn.combinators.wrapper import Wrapper, state_leaves, state_sizes, with_leaves
+from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
 
 Array = jax.Array
 
@@ -42,12 +42,12 @@ class StateNoise(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_limit(self, "scale", self.scale)
-        if "h" not in state_sizes(self.cell):
+        if "h" not in state_names(self.cell):
             raise ValueError(f"StateNoise: the carry of {type(self.cell).__name__} has no h")
 
-    def draw_own(self, keys: Keys) -> Array:
+    def draw_own(self, keys: Keys, row: Row) -> Array:
         """ε."""
-        return jax.random.normal(keys.step, (state_sizes(self.cell)["h"],), jnp.float32)
+        return jax.random.normal(keys.step, parts(row.carry)["h"].shape, jnp.float32)
 
     def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
         """The cell's step, and noise on its state."""
@@ -55,9 +55,8 @@ class StateNoise(Wrapper):
         after, y = self.cell.step(params, carry, u_cell, affine)
         if noise is None:
             return after, y
-        h = state_leaves(after)["h"]
-        noisy = h + self.scale * noise.astype(h.dtype)
-        return with_leaves(after, {"h": noisy}), noisy if y is h else y
+        h = parts(after)["h"]
+        return with_parts(after, y, {"h": h + self.scale * noise.astype(h.dtype)})
 
     @property
     def noisy(self) -> bool:

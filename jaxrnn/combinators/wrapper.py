@@ -1,50 +1,81 @@
 """What combinators around one cell share."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxrnn._cell import Affine, Carry, Cell, Composite, Delegate, Params
 from jaxrnn._check import check_inner
+from jaxrnn._labels import is_recurrent, names
 from jaxrnn._noise import Keys
 from jaxrnn._numerics import affine as default_affine
+from jaxrnn._trees import is_float
 
 Array = jax.Array
 
 
+class Row(NamedTuple):
+    """What a cell is given at one step of one row: trees of `jax.ShapeDtypeStruct`."""
+
+    params: Params
+    carry: Carry
+    u: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class Wrapper(Delegate):
-    """A cell around one cell, which does all that a subclass does not write anew: here, everything.
+    """A cell around one cell, which does all that a subclass does not write anew: everything, here.
 
-    A subclass that draws is `noisy`, writes `draw_own`, and finds what it drew as the second part of its projected input.
+    A subclass that draws is `noisy`, writes `draw_own`, and finds what it drew as the second part
+    of its projected input.
     """
 
     def __post_init__(self) -> None:
         check_inner(self, "cell", self.cell)
+        name, inner = type(self).__name__, type(self.cell).__name__
+        if isinstance(self.cell, Around):
+            raise ValueError(
+                f"{name}: cell is a {inner}, which changes a whole run of the cell inside it "
+                f"and has no step of its own to change; put {name} inside {inner}"
+            )
         if isinstance(self.cell, Composite) or not self.cell.causal:
             raise ValueError(
-                f"{type(self).__name__}: cell is a {type(self.cell).__name__}, which is made of cells and has no step of its own "
-                "to change; wrap the cells inside it"
+                f"{name}: cell is a {inner}, which is made of cells "
+                "and has no step of its own to change; wrap the cells inside it instead"
             )
 
     def project(self, params: Params, xs: Any, noise: Any = None) -> tuple[Any, Any]:
         """The cell's projection, and what this combinator drew."""
-        inner, own = (None, None) if noise is None else noise
-        return (self.cell.project(params, xs, inner) if self.cell.noisy else self.cell.project(params, xs)), own  # type: ignore[call-arg]
+        inner, keys = (None, None) if noise is None else noise
+        project: Callable[..., Any] = self.cell.project  # of a noisy cell: it takes the noise, too
+        us = project(params, xs, inner) if self.cell.noisy else project(params, xs)
+        if keys is None:
+            return us, None
+        return us, _for_each(partial(self.draw_own, row=self._row(params, xs, us)), keys)
+
+    def _row(self, params: Params, xs: Any, us: Any) -> Row:
+        shape = jax.tree.leaves(xs)[0].shape
+        rows = len(shape) - self.feature_axes
+        carry = jax.eval_shape(lambda p: self.cell.initial_carry(p, shape[rows:]), params)
+        u = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[rows:], leaf.dtype), us)
+        return Row(jax.eval_shape(lambda p: p, params), carry, u)
 
     def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
         """The cell's step."""
         return self.cell.step(params, carry, u[0], affine)
 
-    def draw_own(self, keys: Keys) -> Any:
+    def draw_own(self, keys: Keys, row: Row) -> Any:
         """What this combinator draws at one step of one row, besides the cell."""
-        del keys
+        del keys, row
 
     def draw(self, keys: Keys) -> tuple[Any, Any]:
-        """What the cell and the combinator draw."""
+        """What the cell draws, and the keys of the combinator: its draws need shapes."""
         for_cell, own = keys.split()
-        return (self.cell.draw(for_cell) if self.cell.noisy else None), self.draw_own(own)
+        return (self.cell.draw(for_cell) if self.cell.noisy else None), own
 
     @property
     def noisy(self) -> bool:
@@ -52,33 +83,67 @@ class Wrapper(Delegate):
         return self.cell.noisy
 
 
+def _for_each(function: Callable[[Keys], Any], keys: Keys) -> Any:
+    shape = keys.step.shape
+    drawn = jax.vmap(function)(jax.tree.map(lambda leaf: leaf.reshape(-1), keys))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
+
+
 @dataclasses.dataclass(frozen=True)
 class Around(Delegate, Composite):
-    """A cell around any cell, even one made of cells, that changes what goes in or comes out: a subclass writes `run`."""
+    """A cell around any cell, even one made of cells, that changes what goes in or comes out.
+
+    A subclass writes `run`.
+    """
 
     def __post_init__(self) -> None:
         check_inner(self, "cell", self.cell)
 
 
-def state_leaves(carry: Carry) -> dict[str, Array]:
-    """The parts of a carry by name; a carry that is one array is `h`."""
-    if isinstance(carry, jax.Array):
-        return {"h": carry}
-    return dict(carry._asdict()) if hasattr(carry, "_asdict") else {}
+@dataclasses.dataclass(frozen=True)
+class AroundWeights(Around):
+    """A cell around any cell that changes its recurrent weights for a run; it must have some."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            form = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
+        except ValueError:  # it takes inputs of another size alone: `init` will see its parameters
+            return
+        self._check_weights(form)
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
+        """Draw the cell's parameters."""
+        params = super().init(key, in_features, dtype)
+        self._check_weights(params)
+        return params
+
+    def _check_weights(self, params: Params) -> None:
+        if not any(is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)):
+            name = type(self).__name__
+            raise ValueError(
+                f"{name}: {type(self.cell).__name__} has no parameter named w_h, "
+                f"so {name} would change nothing; expected a cell whose recurrent weights are w_h"
+            )
 
 
-def with_leaves(carry: Carry, new: dict[str, Array]) -> Carry:
-    """The carry with some of its parts replaced."""
-    return new.get("h", carry) if isinstance(carry, jax.Array) else carry._replace(**new)
+def parts(carry: Carry) -> dict[str, Any]:
+    """The arrays of a carry by name; a carry that is one array is `h`."""
+    leaves = jax.tree_util.tree_leaves_with_path(carry)
+    return {(names(path) or ["h"])[0]: leaf for path, leaf in leaves if len(path) <= 1}
 
 
-def state_sizes(cell: Cell) -> dict[str, int]:
-    """The sizes of the named parts of a cell's carry, found without computing."""
-    shape = (1,) * cell.feature_axes
+def with_parts(carry: Carry, y: Any, new: dict[str, Any]) -> tuple[Carry, Any]:
+    """A carry with some parts replaced, and the output, replaced as well if it is such a part."""
+    replaced = {id(part): new[name] for name, part in parts(carry).items() if name in new}
+    return jax.tree.map(lambda leaf: replaced.get(id(leaf), leaf), (carry, y))
+
+
+def state_names(cell: Cell) -> set[str]:
+    """The names of the floating parts of a cell's carry, found without computing."""
 
     def carry() -> Carry:
-        return cell.initial_carry(cell.init(jax.random.key(0), 1), shape)
+        return cell.initial_carry(cell.init(jax.random.key(0), 1), (1,) * cell.feature_axes)
 
-    form = jax.eval_shape(carry)
-    leaves = {"h": form} if hasattr(form, "shape") else dict(form._asdict()) if hasattr(form, "_asdict") else {}
-    return {name: leaf.shape[-1] for name, leaf in leaves.items() if getattr(leaf, "ndim", 0) == 1}
+    found = parts(jax.eval_shape(carry)).items()
+    return {name for name, leaf in found if is_float(leaf)}

@@ -10,7 +10,7 @@ from jaxrnn._cell import Affine, Carry, Cell, Params
 from jaxrnn._check import check_rate
 from jaxrnn._noise import Keys
 from jaxrnn._numerics import affine as default_affine
-from jaxrnn.combinators.wrapper import Wrapper, state_leaves, state_sizes, with_leaves
+from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
 
 Array = jax.Array
 
@@ -22,7 +22,8 @@ class Zoneout(Wrapper):
         h_t = d ⊙ h_{t-1} + (1 - d) ⊙ h̃_t,    d ~ Bernoulli(rate)        with a key
         h_t = rate h_{t-1} + (1 - rate) h̃_t                              without: the expectation
 
-    where h̃_t is what the cell gives; likewise for c with a rate of its own.
+    where h̃_t is what the cell gives; likewise for c with a rate of its own. An output that is the
+    state is its new value, too.
 
     Args:
         cell: any cell whose carry is one array, or has parts named h and c.
@@ -46,33 +47,33 @@ class Zoneout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = state_sizes(self.cell)
+        names = state_names(self.cell)
         for name, rate in (("h", self.h), ("c", self.c)):
             check_rate(self, name, rate)
-            if rate and name not in sizes:
+            if rate and name not in names:
                 raise ValueError(f"Zoneout: {name} is {rate}, but the carry of {type(self.cell).__name__} has no {name}")
 
     @property
     def _rates(self) -> dict[str, float]:
         return {name: rate for name, rate in (("h", self.h), ("c", self.c)) if rate}
 
-    def draw_own(self, keys: Keys) -> dict[str, Array]:
+    def draw_own(self, keys: Keys, row: Row) -> dict[str, Array]:
         """Which units are kept."""
-        sizes = state_sizes(self.cell)
-        drawn = zip(self._rates.items(), jax.random.split(keys.step, 2), strict=False)
-        return {name: jax.random.bernoulli(key, rate, (sizes[name],)) for (name, rate), key in drawn}
+        state = parts(row.carry)
+        rates = zip(self._rates.items(), jax.random.split(keys.step, 2), strict=False)
+        draw = jax.random.bernoulli
+        return {name: draw(key, rate, state[name].shape) for (name, rate), key in rates}
 
     def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
         """The cell's step, then the equations above."""
         u_cell, kept = u
         after, y = self.cell.step(params, carry, u_cell, affine)
-        old, new = state_leaves(carry), state_leaves(after)
+        old, new = parts(carry), parts(after)
         zoned = {
             name: rate * old[name] + (1 - rate) * new[name] if kept is None else jnp.where(kept[name], old[name], new[name])
             for name, rate in self._rates.items()
         }
-        after_zoned = with_leaves(after, zoned)
-        return after_zoned, zoned["h"] if y is new.get("h") and "h" in zoned else y
+        return with_parts(after, y, zoned)
 
     @property
     def noisy(self) -> bool:
