@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_limit, check_rate, check_size
+from jaxrnn._check import check_fields, check_positive, check_rate, check_seed, check_size, takes
 from jaxrnn._labels import is_recurrent
 from jaxrnn.combinators.wrapper import Around
 
@@ -38,7 +38,7 @@ class Dale:
     excitatory: float = 0.8
 
     def __post_init__(self) -> None:
-        check_rate(self, "excitatory", self.excitatory)
+        check_fields(self, check_rate, "excitatory")
 
     def __call__(self, w: Array) -> Array:
         sign = jnp.where(jnp.arange(w.shape[0]) < round(self.excitatory * w.shape[0]), 1, -1).astype(w.dtype)
@@ -54,7 +54,7 @@ class Sparse:
         seed: which ones; the same seed and shape give the same.
 
     Raises:
-        ValueError: the density is not in [0, 1).
+        ValueError: the density is not in [0, 1), or the seed is none.
 
     >>> w = Sparse(density=0.25, seed=0)(jnp.ones((100, 100)))
     >>> 0.2 < float(w.mean()) < 0.3
@@ -65,7 +65,8 @@ class Sparse:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_rate(self, "density", self.density)
+        check_fields(self, check_rate, "density")
+        check_fields(self, check_seed, "seed")
 
     def __call__(self, w: Array) -> Array:
         exists = jax.random.bernoulli(jax.random.key(self.seed), self.density, w.shape)
@@ -95,8 +96,8 @@ class SpectralNorm:
     iterations: int = 20
 
     def __post_init__(self) -> None:
-        check_limit(self, "bound", self.bound)
-        check_size(self, "iterations", self.iterations)
+        check_fields(self, check_positive, "bound")
+        check_fields(self, check_size, "iterations")
 
     def __call__(self, w: Array) -> Array:
         size = w.shape[0] if w.shape[1] % w.shape[0] == 0 else w.shape[1]
@@ -140,7 +141,7 @@ class Constrained(Around):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.constraint) or isinstance(self.constraint, type):
+        if not takes(self.constraint, arguments=1):
             raise TypeError(f"Constrained: constraint is {self.constraint!r}, expected a function of a matrix such as jaxrnn.Dale()")
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:

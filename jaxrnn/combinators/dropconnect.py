@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_rate
+from jaxrnn._check import check_fields, check_rate
 from jaxrnn._labels import is_recurrent
 from jaxrnn._noise import drop
 from jaxrnn.combinators.wrapper import Around
@@ -42,7 +42,7 @@ class DropConnect(Around):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate(self, "rate", self.rate)
+        check_fields(self, check_rate, "rate")
         form = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
         if not any(is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(form)):
             raise ValueError(f"DropConnect: {type(self.cell).__name__} has no parameter named w_h, whose weights it could drop")
