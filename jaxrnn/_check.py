@@ -64,16 +64,22 @@ def check_params(cell: Cell, params: Params, in_features: int) -> None:
         )
     given = jax.tree_util.tree_leaves_with_path(params)
     for (path, leaf), want in zip(given, jax.tree.leaves(expected), strict=True):
-        where = f"{name}: params{jax.tree_util.keystr(path)}"
         if jnp.shape(leaf) != want.shape:
             raise ValueError(
-                f"{where} has shape {jnp.shape(leaf)}, expected {want.shape} for inputs "
+                f"{name}: params{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, expected {want.shape} for inputs "
                 f"with {in_features} features; check the last axis of xs and the sizes that params were initialised for"
             )
+    check_kinds(cell, params, expected)
+
+
+def check_kinds(cell: Cell, params: Params, expected: Params) -> None:
+    """Refuse parameters that hold another kind of numbers than `cell.init` makes, of whatever width."""
+    given = jax.tree_util.tree_leaves_with_path(params)
+    for (path, leaf), want in zip(given, jax.tree.leaves(expected), strict=True):
         if kind(leaf) != kind(want):
             raise TypeError(
-                f"{where} has dtype {_dtype(leaf)}, expected {kind(want)} such as {want.dtype}, "
-                "as cell.init makes it; dequantise or cast it first"
+                f"{_name(cell)}: params{jax.tree_util.keystr(path)} has dtype {_dtype(leaf)}, "
+                f"expected {kind(want)} such as {want.dtype}, as cell.init makes it; dequantise or cast it first"
             )
 
 
@@ -86,7 +92,7 @@ _KINDS = (
 
 
 def kind(leaf: Any) -> str:
-    """What an array holds, whatever the width: parameters of another width are welcome, of another kind are not."""
+    """What an array holds, in words."""
     dtype = _dtype(leaf)
     return next((name for kind, name in _KINDS if jnp.issubdtype(dtype, kind)), str(dtype))
 
