@@ -201,7 +201,7 @@ def test_parameters_of_another_kind_are_neither_saved_nor_loaded(saved, dtype):
 def test_a_stack_of_a_thousand_layers_comes_back(tmp_path):
     one = jaxrnn.Elman(2, w_x_init="zeros", w_h_init="zeros")  # of which many are drawn fast
     cell = jaxrnn.Stack.repeat(one, 1000)
-    params = (jaxrnn.ElmanParams(np.ones((2, 2), "f"), np.eye(2, dtype="f"), np.zeros(2, "f")),) * 1000
+    params = (jaxrnn.ElmanParams(jnp.ones((2, 2), jnp.float32), jnp.eye(2, dtype=jnp.float32), jnp.zeros(2, jnp.float32)),) * 1000
     jaxrnn.save(tmp_path / "cell", cell, params)
     assert bits(jaxrnn.load(tmp_path / "cell")) == bits((cell, params))
 
