@@ -73,13 +73,14 @@ def check_params(cell: Cell, params: Params, in_features: int) -> None:
 
 
 def check_kinds(cell: Cell, params: Params, expected: Params) -> None:
-    """Refuse parameters that hold another kind of numbers than `cell.init` makes, of whatever width."""
+    """Refuse parameters that hold another kind of numbers than `cell.init` makes, of any width."""
     given = jax.tree_util.tree_leaves_with_path(params)
     for (path, leaf), want in zip(given, jax.tree.leaves(expected), strict=True):
         if kind(leaf) != kind(want):
             raise TypeError(
                 f"{_name(cell)}: params{jax.tree_util.keystr(path)} has dtype {_dtype(leaf)}, "
-                f"expected {kind(want)} such as {want.dtype}, as cell.init makes it; dequantise or cast it first"
+                f"expected {kind(want)} such as {want.dtype}, as cell.init makes it; "
+                "dequantise or cast it first"
             )
 
 
@@ -152,7 +153,7 @@ def check_flags(cell: Cell, xs: Any, lengths: Array | None, mask: Array | None, 
 
 
 def check_lengths(cell: Cell, xs: Any, lengths: Any) -> None:
-    """Refuse lengths below 0 or above T, where their numbers are known: outside `jax.jit`, or if they are NumPy's."""
+    """Refuse lengths below 0 or above T, if they are known: NumPy's, or those outside `jax.jit`."""
     leaves = jax.tree.leaves(lengths)
     if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
         return
@@ -164,8 +165,9 @@ def check_lengths(cell: Cell, xs: Any, lengths: Any) -> None:
     time, shortest, longest = shape[0], int(known.min()), int(known.max())
     if shortest < 0 or longest > time:
         raise ValueError(
-            f"{_name(cell)}: lengths go from {shortest} to {longest}, expected 0 to {time}, the number of steps in xs; "
-            "count the valid steps of each sequence, as jaxrnn.sequences.pad does"
+            f"{_name(cell)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
+            "the number of steps in xs; count the valid steps of each sequence, as "
+            "jaxrnn.sequences.pad does"
         )
 
 
@@ -214,12 +216,14 @@ def check_fields(owner: Any, check: Check, *names: str) -> None:
 
 def check_size(owner: Any, argument: str, value: Any, hint: str = "") -> int:
     """Refuse a size that is not a positive integer, or too large for JAX to count with."""
-    return _integer(owner, argument, value, range(1, 2**31), f"a positive integer below 2**31{hint}")
+    expected = "a positive integer below 2**31" + hint
+    return _integer(owner, argument, value, range(1, 2**31), expected)
 
 
 def check_in_features(cell: Cell, in_features: Any) -> int:
     """Refuse a size of the input that is none; every `init` that looks at it calls this first."""
-    return check_size(cell, "in_features", in_features, hint="; pass the size of the inputs' last axis, in_features=xs.shape[-1]")
+    hint = "; pass the size of the inputs' last axis, in_features=xs.shape[-1]"
+    return check_size(cell, "in_features", in_features, hint)
 
 
 def check_flag(owner: Any, argument: str, value: Any) -> bool:
@@ -241,6 +245,9 @@ def _integer(owner: Any, argument: str, value: Any, within: range, expected: str
     return int(value)
 
 
+_ABOVE_0, _BELOW_1 = math.nextafter(0, 1), math.nextafter(1, 0)
+
+
 def check_number(owner: Any, argument: str, value: Any) -> float:
     """Refuse what is no real number."""
     return _number(owner, argument, value, -math.inf, math.inf, "a number")
@@ -248,22 +255,30 @@ def check_number(owner: Any, argument: str, value: Any) -> float:
 
 def check_rate(owner: Any, argument: str, value: Any) -> float:
     """Refuse a rate outside [0, 1)."""
-    return _number(owner, argument, value, 0, math.nextafter(1, 0), "a rate in [0, 1)")
+    return _number(owner, argument, value, 0.0, _BELOW_1, "a rate in [0, 1)")
 
 
 def check_positive(owner: Any, argument: str, value: Any) -> float:
     """Refuse a number that is not positive."""
-    return _number(owner, argument, value, math.nextafter(0, 1), math.inf, "a positive number")
+    return _number(owner, argument, value, _ABOVE_0, math.inf, "a positive number")
 
 
 def check_limit(owner: Any, argument: str, value: Any) -> float | None:
     """Refuse a bound that is not positive; None is no bound."""
     if value is None:
         return None
-    return _number(owner, argument, value, math.nextafter(0, 1), math.inf, "a positive number, or None for no limit")
+    expected = "a positive number, or None for no limit"
+    return _number(owner, argument, value, _ABOVE_0, math.inf, expected)
 
 
-def _number(owner: Any, argument: str, value: Any, least: float, most: float, expected: str) -> float:
+def _number(
+    owner: Any,
+    argument: str,
+    value: Any,
+    least: float,
+    most: float,
+    expected: str,
+) -> float:
     number = math.nan
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # an integer beyond all floats
@@ -273,9 +288,16 @@ def _number(owner: Any, argument: str, value: Any, least: float, most: float, ex
     return number
 
 
-def check_function(owner: Any, argument: str, value: Any, named: Collection[str], *parameters: str) -> Any:
+def check_function(
+    owner: Any,
+    argument: str,
+    value: Any,
+    named: Collection[str],
+    parameters: tuple[str, ...],
+) -> Any:
     """Refuse a name that is unknown, and what cannot be called with so many arguments."""
-    expected = f"expected a name, one of {sorted(named)}, or a callable, function({', '.join(parameters)})"
+    form = f"function({', '.join(parameters)})"
+    expected = f"expected a name, one of {sorted(named)}, or a callable, {form}"
     if isinstance(value, str):
         if value not in named:
             raise ValueError(f"{_name(owner)}: {argument} {value!r} is unknown, {expected}")

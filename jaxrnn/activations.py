@@ -145,4 +145,4 @@ def activation(name_or_function: Activation) -> Callable[[Array], Array]:
 
 def check_activation(owner: Any, argument: str, value: Activation) -> Activation:
     """Refuse what is no activation."""
-    return check_function(owner, argument, value, NAMED, "z")
+    return check_function(owner, argument, value, NAMED, ("z",))

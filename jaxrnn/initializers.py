@@ -153,7 +153,7 @@ def initializer(name_or_function: Initializer) -> Callable[..., Array]:
 
 def check_initializer(owner: Any, argument: str, value: Initializer) -> Initializer:
     """Refuse what is no initialiser."""
-    return check_function(owner, argument, value, NAMED, "key", "shape", "dtype")
+    return check_function(owner, argument, value, NAMED, ("key", "shape", "dtype"))
 
 
 def check_initial(owner: Any, argument: str, value: float | Chrono) -> float | Chrono:

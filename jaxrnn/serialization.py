@@ -29,7 +29,7 @@ _VERSION = 1
 _LONGEST = 1_000_000
 """Characters of JSON; a stack of a thousand layers needs half as many."""
 _DEEPEST = 64
-"""Levels of JSON: a cell in another one is one level below it, or two where there may be several."""
+"""Levels of JSON: a cell in another one is one level below it, or two in a stack."""
 _MOST = 10_000
 """Cells and other dataclasses, for to build one takes milliseconds."""
 
@@ -43,9 +43,10 @@ def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
         params: its parameters.
 
     Raises:
-        ValueError: a hyperparameter is a function, which no file holds, `params` are not the cell's, or
-            the cell is larger than `load` takes.
-        TypeError: `cell` is not a cell, or a parameter holds another kind of numbers than `init` makes.
+        ValueError: a hyperparameter is a function, which no file holds, `params` are not the
+            cell's, or the cell is larger than `load` takes.
+        TypeError: `cell` is no cell, or a parameter holds other numbers than `init` makes:
+            integers, say.
 
     >>> import jax, jaxrnn, tempfile
     >>> cell = jaxrnn.Stack.repeat(jaxrnn.LSTM(4), 2, dropout=0.1)
@@ -83,9 +84,9 @@ def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell
 
     Raises:
         ValueError: the file is truncated, of another kind, changed since it was written, or of a later version; or it holds float64
-            and JAX does not. Nothing in a file is ever run. Before a cell is built, a description is refused
-            of over a million characters, 64 levels of JSON, 10,000 cells (activations and the like count,
-            too), or of more cells than the file has arrays.
+            and JAX does not. Nothing in a file is ever run. Before a cell is built, a description
+            is refused of over a million characters, 64 levels of JSON, 10,000 cells (activations
+            and the like count, too), or of more cells than the file has arrays.
         OSError: it cannot be read.
     """
     path = Path(path)
@@ -94,10 +95,20 @@ def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell
     if _KEY not in metadata:
         raise ValueError(f"{path} is a safetensors file, but jaxrnn.save did not write it; jaxrnn.convert reads other layouts")
     try:
-        cell, params = _read(metadata[_KEY], arrays, _classes(tuple(known)))
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        return _read(metadata[_KEY], arrays, _classes(tuple(known)))
+    except _UNREADABLE as error:
         raise ValueError(f"{path} holds no cell that can be read: {error}") from error
-    return cell, params
+
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading JSON, constructors and `init` raise for values that nobody saved."""
 
 
 def _content(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -106,22 +117,21 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
     try:
         with safetensors.safe_open(path, "np") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error}); was it cut off, or is it of another kind?") from error
+            names = file.keys()
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, OSError, *_UNREADABLE) as error:
+        hint = "was it cut off, or is it of another kind?"
+        raise ValueError(f"{path} is no whole safetensors file ({error}); {hint}") from error
 
 
-def _read(text: str, arrays: dict[str, np.ndarray], classes: dict[str, type]) -> tuple[Cell, Params]:
-    """The cell that a text describes, and its parameters; all that costs no time is checked first."""
+def _read(
+    text: str,
+    arrays: dict[str, np.ndarray],
+    classes: dict[str, type],
+) -> tuple[Cell, Params]:
+    """The cell that a text describes, and its parameters; what costs no time is checked first."""
     content = _parsed(text)
-    if not isinstance(content, dict) or "version" not in content:
-        raise ValueError("its description has no version")
-    if content["version"] != _VERSION:
-        raise ValueError(f"its format has version {content['version']}, and this jaxrnn reads version {_VERSION}; upgrade jaxrnn")
-    if missing := {"cell", "in_features", "sha256"} - content.keys():
-        raise ValueError(f"its description lacks {sorted(missing)}")
-    if content.pop("sha256") != _checksum(content, arrays):
-        raise ValueError("its checksum is another, so it was changed after it was written; get it again")
+    _check_whole(content, arrays)
     _check_count(content["cell"], arrays)
     cell = _build(content["cell"], classes)
     if not isinstance(cell, Cell):
@@ -132,7 +142,8 @@ def _read(text: str, arrays: dict[str, np.ndarray], classes: dict[str, type]) ->
     initial = _initial(cell, in_features)
     wanted = _named(initial)
     _check_arrays(arrays, wanted)
-    return cell, jax.tree.unflatten(jax.tree.structure(initial), [jax.numpy.asarray(arrays[name]) for name in wanted])
+    leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
+    return cell, jax.tree.unflatten(jax.tree.structure(initial), leaves)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -201,9 +212,25 @@ def _parsed(text: str) -> Any:
     return content
 
 
+def _check_whole(content: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Refuse what is of a later version, or was not all written by `save`."""
+    if not isinstance(content, dict) or "version" not in content:
+        raise ValueError("its description has no version")
+    if (version := content["version"]) != _VERSION:
+        this = f"this jaxrnn reads version {_VERSION}; upgrade jaxrnn"
+        raise ValueError(f"its format has version {version}, and {this}")
+    if missing := {"cell", "in_features", "sha256"} - content.keys():
+        raise ValueError(f"its description lacks {sorted(missing)}")
+    written = {name: value for name, value in content.items() if name != "sha256"}
+    if content["sha256"] != _checksum(written, arrays):
+        reason = "so it was changed after it was written; get it again"
+        raise ValueError(f"its checksum is another, {reason}")
+
+
 def _check_count(description: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse a description of more cells than there are arrays: each cell has some, combinators need none."""
-    count = sum(isinstance(name, str) and hasattr(cells, name) for name in _class_names(description))
+    """Refuse more cells than arrays: each cell has some, if not each combinator."""
+    names = [name for name in _class_names(description) if isinstance(name, str)]
+    count = sum(hasattr(cells, name) for name in names)
     if count > len(arrays):
         raise ValueError(f"it describes {count} cells, but holds no more than {len(arrays)} arrays")
 
@@ -221,7 +248,9 @@ def _depth(description: Any) -> int:
 
 def _inside(description: Any) -> list[Any]:
     """What a level of JSON holds."""
-    return list(description.values()) if isinstance(description, dict) else description if isinstance(description, list) else []
+    if isinstance(description, dict):
+        return list(description.values())
+    return description if isinstance(description, list) else []
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any]) -> None:
@@ -233,11 +262,12 @@ def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any]) -> None
     for name, want in wanted.items():
         array = arrays[name]
         if array.shape != want.shape:
-            raise ValueError(f"its array {name} has shape {array.shape}, expected {want.shape} for its cell")
+            raise ValueError(f"its array {name} has shape {array.shape}, expected {want.shape}")
+        where = f"its array {name} has dtype {array.dtype}"
         if kind(array) != kind(want):
-            raise ValueError(f"its array {name} has dtype {array.dtype}, expected {kind(want)}")
+            raise ValueError(f"{where}, expected {kind(want)}")
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-            raise ValueError(f"its array {name} has dtype {array.dtype}, which JAX would round; set jax_enable_x64 to load it")
+            raise ValueError(f"{where}, which JAX would round; set jax_enable_x64 to load it")
 
 
 def _named(params: Params) -> dict[str, Any]:
@@ -251,7 +281,7 @@ def _initial(cell: Cell, in_features: int) -> Any:
 
 
 def _fitting(cell: Cell, params: Params) -> tuple[int, Any]:
-    """The size of the input that these parameters are for, and the form of what `init` makes for it."""
+    """The size of the input that these parameters are for, and what `init` makes for it."""
     for size in _sizes(_named(params)):
         try:
             if form(initial := _initial(cell, size)) == form(params):
@@ -263,8 +293,9 @@ def _fitting(cell: Cell, params: Params) -> tuple[int, Any]:
 
 
 def _sizes(arrays: dict[str, Any]) -> list[int]:
-    """What may be the size of an input, once each, in the order of the arrays: input weights come first."""
-    return list(dict.fromkeys([size for array in arrays.values() for size in np.shape(array)] + [1]))
+    """What may be the size of an input, once each; those of input weights come first."""
+    sizes = [size for array in arrays.values() for size in np.shape(array)]
+    return list(dict.fromkeys([*sizes, 1]))
 
 
 def _checksum(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_choice, check_fields, check_flag, check_in_features, check_limit, check_size
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_limit,
+    check_size,
+)
 from jaxrnn.activations import Activation, activation, check_activation
 from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initializer, draw_gates
 
@@ -53,7 +60,8 @@ class GRU(Cell):
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` or `clip` is not positive, `reset` is another word, a flag is no bool, or a name is unknown.
+        ValueError: `hidden` or `clip` is not positive, `reset` is another word, a flag is no bool,
+            or a name is unknown.
         TypeError: an activation or an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_choice, check_fields, check_flag, check_in_features, check_limit, check_size
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_limit,
+    check_size,
+)
 from jaxrnn.activations import Activation, activation, check_activation
 from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initializer, draw_gates
 
@@ -74,8 +81,8 @@ class LSTM(Cell):
         p_init: initialiser of the peepholes.
 
     Raises:
-        ValueError: a size or a bound is not positive, the projection is wider than `hidden`, a flag is no bool, or a name is
-            unknown.
+        ValueError: a size or a bound is not positive, the projection is wider than `hidden`, a flag
+            is no bool, or a name is unknown.
         TypeError: an activation or an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -116,7 +123,8 @@ class LSTM(Cell):
         check_fields(self, check_initial, "forget_bias")
         check_fields(self, check_limit, "clip", "cell_clip")
         check_choice(self, "layer_norm", self.layer_norm, (None, "gates", "gates_and_cell"))
-        check_fields(self, check_activation, "gate_activation", "candidate_activation", "output_activation")
+        check_fields(self, check_activation, "gate_activation", "candidate_activation")
+        check_fields(self, check_activation, "output_activation")
         check_fields(self, check_initializer, "w_x_init", "w_h_init", "b_init", "p_init")
 
     @property

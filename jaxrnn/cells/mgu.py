@@ -10,7 +10,14 @@ from jax.numpy import tanh
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_choice, check_fields, check_flag, check_in_features, check_number, check_size
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_number,
+    check_size,
+)
 from jaxrnn.initializers import Initializer, check_initializer, draw_gates
 
 Array = jax.Array
@@ -46,7 +53,8 @@ class MGU(Cell):
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` is not positive, `form` is another word, `bias` is no bool, or a name is unknown.
+        ValueError: `hidden` is not positive, `form` is another word, `bias` is no bool, or a name
+            is unknown.
         TypeError: an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn

@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Carry, Cell, Composite, Driver, Params
-from jaxrnn._check import check_choice, check_fields, check_flag, check_in_features, check_inner, check_rate, check_size
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_inner,
+    check_rate,
+    check_size,
+)
 from jaxrnn.combinators.bidirectional import Bidirectional
 from jaxrnn.combinators.dropout import dropped
 from jaxrnn.combinators.residual import Highway, Residual
@@ -80,7 +88,7 @@ class Stack(Composite):
         6
         """
         check_choice(cls, "connection", connection, (None, "residual", "highway", "dense"))
-        check_size(cls, "layers", layers)
+        layers = check_size(cls, "layers", layers)
         check_flag(cls, "bidirectional", bidirectional)
         layer = Bidirectional(cell) if bidirectional else cell
         around = {"residual": Residual, "highway": Highway}.get(connection or "", lambda cell: cell)
