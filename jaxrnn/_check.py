@@ -3,14 +3,22 @@
 Every message names the cell and the argument, what was given, what was expected, and what to do.
 """
 
+import contextlib
+import inspect
+import math
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxrnn._cell import Carry, Cell, Params
 
 Array = jax.Array
+Check = Callable[[Any, str, Any], Any]
+"""`check(owner, argument, value) -> value`, or an error that names all three."""
 
 
 def check_cell(cell: Any, verb: str) -> None:
@@ -61,6 +69,37 @@ def check_params(cell: Cell, params: Params, in_features: int) -> None:
                 f"{name}: params{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, expected {want.shape} for inputs "
                 f"with {in_features} features; check the last axis of xs and the sizes that params were initialised for"
             )
+    check_kinds(cell, params, expected)
+
+
+def check_kinds(cell: Cell, params: Params, expected: Params) -> None:
+    """Refuse parameters that hold another kind of numbers than `cell.init` makes, of any width."""
+    given = jax.tree_util.tree_leaves_with_path(params)
+    for (path, leaf), want in zip(given, jax.tree.leaves(expected), strict=True):
+        if kind(leaf) != kind(want):
+            raise TypeError(
+                f"{_name(cell)}: params{jax.tree_util.keystr(path)} has dtype {_dtype(leaf)}, "
+                f"expected {kind(want)} such as {want.dtype}, as cell.init makes it; "
+                "dequantise or cast it first"
+            )
+
+
+_KINDS = (
+    (jnp.bool_, "bool"),
+    (jnp.integer, "integers"),
+    (jnp.floating, "floating numbers"),
+    (jnp.complexfloating, "complex numbers"),
+)
+
+
+def kind(leaf: Any) -> str:
+    """What an array holds, in words."""
+    dtype = _dtype(leaf)
+    return next((name for kind, name in _KINDS if jnp.issubdtype(dtype, kind)), str(dtype))
+
+
+def _dtype(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
 
 
 def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int, ...]) -> Carry:
@@ -113,6 +152,25 @@ def check_flags(cell: Cell, xs: Any, lengths: Array | None, mask: Array | None, 
             raise TypeError(f"{name}: {argument} has dtype {given.dtype}, expected {kind_name}; {hint}")
 
 
+def check_lengths(cell: Cell, xs: Any, lengths: Any) -> None:
+    """Refuse lengths below 0 or above T, if they are known: NumPy's, or those outside `jax.jit`."""
+    leaves = jax.tree.leaves(lengths)
+    if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
+        return
+    if any(isinstance(leaf, Array) and not leaf.is_fully_addressable for leaf in leaves):
+        return  # other processes hold a part of them
+    known, shape = np.asarray(lengths), np.shape(next(iter(jax.tree.leaves(xs)), ()))
+    if not shape or known.size == 0 or not np.issubdtype(known.dtype, np.integer):
+        return  # nothing to compare, or refused where axes and dtypes are checked
+    time, shortest, longest = shape[0], int(known.min()), int(known.max())
+    if shortest < 0 or longest > time:
+        raise ValueError(
+            f"{_name(cell)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
+            "the number of steps in xs; count the valid steps of each sequence, as "
+            "jaxrnn.sequences.pad does"
+        )
+
+
 def check_key(cell: Cell, key: Any) -> Array:
     """The key as `jax.random.key` makes them; refused if it is none."""
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
@@ -125,17 +183,12 @@ def check_key(cell: Cell, key: Any) -> Array:
 
 def check_same_size(cell: Cell, inner: Cell, in_features: int) -> None:
     """Refuse to join an input and an output of different sizes."""
+    in_features = check_in_features(cell, in_features)
     if inner.out_features != in_features:
         raise ValueError(
             f"{_name(cell)}: {_name(inner)} gives {inner.out_features} features for an input of {in_features}, and only equal sizes "
             "can be joined; change its size, or use a projection"
         )
-
-
-def check_rate(owner: Any, argument: str, value: Any) -> None:
-    """Refuse a rate outside [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected a rate in [0, 1)")
 
 
 def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
@@ -152,16 +205,118 @@ def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
         )
 
 
-def check_size(owner: Any, argument: str, value: Any) -> None:
-    """Refuse a size that is not a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected a positive integer")
+def check_fields(owner: Any, check: Check, *names: str) -> None:
+    """Put fields of a frozen dataclass through a check and keep what it returns.
+
+    That is Python's own number where NumPy's was given, so that equal cells have equal files.
+    """
+    for name in names:
+        object.__setattr__(owner, name, check(owner, name, getattr(owner, name)))
 
 
-def check_limit(owner: Any, argument: str, value: Any) -> None:
+def check_size(owner: Any, argument: str, value: Any, hint: str = "") -> int:
+    """Refuse a size that is not a positive integer, or too large for JAX to count with."""
+    expected = "a positive integer below 2**31" + hint
+    return _integer(owner, argument, value, range(1, 2**31), expected)
+
+
+def check_in_features(cell: Cell, in_features: Any) -> int:
+    """Refuse a size of the input that is none; every `init` that looks at it calls this first."""
+    hint = "; pass the size of the inputs' last axis, in_features=xs.shape[-1]"
+    return check_size(cell, "in_features", in_features, hint)
+
+
+def check_flag(owner: Any, argument: str, value: Any) -> bool:
+    """Refuse anything but True and False: a word such as "False" would be taken for True."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{_name(owner)}: {argument} is {_shown(value)}, expected True or False")
+    return bool(value)
+
+
+def check_seed(owner: Any, argument: str, value: Any) -> int:
+    """Refuse a seed that JAX would not take, or would cut to 32 bits."""
+    return _integer(owner, argument, value, range(2**32), "an integer from 0 to 2**32 - 1")
+
+
+def _integer(owner: Any, argument: str, value: Any, within: range, expected: str) -> int:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or int(value) not in within:
+        raise ValueError(f"{_name(owner)}: {argument} is {_shown(value)}, expected {expected}")
+    return int(value)
+
+
+_ABOVE_0, _BELOW_1 = math.nextafter(0, 1), math.nextafter(1, 0)
+
+
+def check_number(owner: Any, argument: str, value: Any) -> float:
+    """Refuse what is no real number."""
+    return _number(owner, argument, value, -math.inf, math.inf, "a number")
+
+
+def check_rate(owner: Any, argument: str, value: Any) -> float:
+    """Refuse a rate outside [0, 1)."""
+    return _number(owner, argument, value, 0.0, _BELOW_1, "a rate in [0, 1)")
+
+
+def check_positive(owner: Any, argument: str, value: Any) -> float:
+    """Refuse a number that is not positive."""
+    return _number(owner, argument, value, _ABOVE_0, math.inf, "a positive number")
+
+
+def check_limit(owner: Any, argument: str, value: Any) -> float | None:
     """Refuse a bound that is not positive; None is no bound."""
-    if value is not None and not (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected a positive number, or None for no limit")
+    if value is None:
+        return None
+    expected = "a positive number, or None for no limit"
+    return _number(owner, argument, value, _ABOVE_0, math.inf, expected)
+
+
+def _number(
+    owner: Any,
+    argument: str,
+    value: Any,
+    least: float,
+    most: float,
+    expected: str,
+) -> float:
+    number = math.nan
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an integer beyond all floats
+            number = float(value)
+    if not least <= number <= most:  # nor is NaN
+        raise ValueError(f"{_name(owner)}: {argument} is {_shown(value)}, expected {expected}")
+    return number
+
+
+def check_function(
+    owner: Any,
+    argument: str,
+    value: Any,
+    named: Collection[str],
+    parameters: tuple[str, ...],
+) -> Any:
+    """Refuse a name that is unknown, and what cannot be called with so many arguments."""
+    form = f"function({', '.join(parameters)})"
+    expected = f"expected a name, one of {sorted(named)}, or a callable, {form}"
+    if isinstance(value, str):
+        if value not in named:
+            raise ValueError(f"{_name(owner)}: {argument} {value!r} is unknown, {expected}")
+    elif not takes(value, len(parameters)):
+        raise TypeError(f"{_name(owner)}: {argument} is {value!r}, {expected}")
+    return value
+
+
+def takes(value: Any, arguments: int) -> bool:
+    """Whether a value is a function, and not a class, that can be called with so many arguments."""
+    if not callable(value) or isinstance(value, type):
+        return False
+    try:
+        inspect.signature(value).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    except ValueError:  # one that is written in C need not say what it takes
+        return True
+    return True
 
 
 def check_choice(owner: Any, argument: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -177,7 +332,13 @@ def check_inner(cell: Cell, argument: str, inner: Any) -> None:
 
 
 def _name(owner: Any) -> str:
-    return getattr(owner, "__name__", type(owner).__name__)
+    return owner if isinstance(owner, str) else getattr(owner, "__name__", type(owner).__name__)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, without the numbers of an array."""
+    array = hasattr(value, "shape") and not isinstance(value, np.generic)
+    return f"an array of shape {value.shape}" if array else repr(value)
 
 
 def _describe(value: Any) -> str:

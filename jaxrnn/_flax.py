@@ -13,7 +13,7 @@ from flax import traverse_util
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._check import check_cell
+from jaxrnn._check import check_cell, check_flag
 from jaxrnn._numerics import wide
 from jaxrnn._scan import Gradient, scan
 
@@ -34,9 +34,10 @@ class Home(Protocol):
     def gradient(self) -> Gradient: ...
 
 
-def check_rnn(cell: Any, home: str) -> None:
+def check_rnn(cell: Any, home: str, time_major: Any) -> None:
     """Refuse to build `RNN` around anything that is not a cell."""
     check_cell(cell, f"{home}.RNN")
+    check_flag(f"jaxrnn.{home}.RNN", "time_major", time_major)
 
 
 def check_rnn_cell(cell: Any, home: str) -> None:

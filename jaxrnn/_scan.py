@@ -64,7 +64,9 @@ def scan(
         params: the cell's parameters.
         xs: inputs `[time, *batch, features]`, any number of batch axes; or a pytree of arrays that start with the time axis.
         carry: the carry before the first step; `cell.initial_carry` if left out.
-        lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding on the right.
+        lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding
+            on the right. Their range is checked where they are known: NumPy's at no cost; arrays
+            of JAX outside `jax.jit`, which waits for those that an accelerator still computes.
         mask: bool `[time, *batch]`: which steps are valid. Where a step is not, the carry is held, `y` is zero, and `x` has no
             influence, even if it is NaN.
         reset: bool `[time, *batch]`: `reset[t]` is a boundary between t - 1 and t; whichever way time is walked, what comes after
@@ -80,7 +82,8 @@ def scan(
         The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of `xs`.
 
     Raises:
-        ValueError: a shape or structure does not fit, or `gradient` is another word; the message says what was expected.
+        ValueError: a shape, a length or a structure does not fit, or `gradient` is another word;
+            the message says what was expected.
         TypeError: a dtype does not fit, or `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -209,6 +212,8 @@ def _drive(
     key: Array | None = None,
 ) -> tuple[Carry, Any]:
     _check.check_cell(cell, verb)
+    reverse = _check.check_flag(verb, "reverse", reverse)
+    _check.check_lengths(cell, xs, lengths)
     lengths, mask, reset = (None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset))
     return _run(loop, cell, params, xs, carry, lengths, mask, reset, key, reverse)
 

@@ -6,16 +6,27 @@ by identity.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxrnn._check import check_fields, check_function, check_number
 
 Array = jax.Array
 Activation = str | Callable[[Array], Array]
 
 
+class _OfNumbers:
+    """A dataclass whose fields are all numbers."""
+
+    def __post_init__(self) -> None:
+        fields: tuple[Any, ...] = dataclasses.fields(self)  # type: ignore[arg-type]
+        check_fields(self, check_number, *(field.name for field in fields))
+
+
 @dataclasses.dataclass(frozen=True)
-class LeakyReLU:
+class LeakyReLU(_OfNumbers):
     """`max(z, 0) + slope * min(z, 0)`.
 
     >>> float(LeakyReLU(0.5)(jnp.float32(-2.0)))
@@ -29,7 +40,7 @@ class LeakyReLU:
 
 
 @dataclasses.dataclass(frozen=True)
-class HardSigmoid:
+class HardSigmoid(_OfNumbers):
     """`clip(slope * z + offset, 0, 1)`: slope 1/6 in torch and Keras 3 (the default here), 0.2 in Keras 2 and ONNX; offset 1/2.
 
     >>> float(HardSigmoid(0.2)(jnp.float32(1.0)))
@@ -44,7 +55,7 @@ class HardSigmoid:
 
 
 @dataclasses.dataclass(frozen=True)
-class Affine:
+class Affine(_OfNumbers):
     """`alpha * z + beta`, as ONNX has it.
 
     >>> float(Affine(2.0, 1.0)(jnp.float32(3.0)))
@@ -59,7 +70,7 @@ class Affine:
 
 
 @dataclasses.dataclass(frozen=True)
-class ELU:
+class ELU(_OfNumbers):
     """`z` where it is positive, else `alpha * (exp(z) - 1)` (Clevert, Unterthiner & Hochreiter 2015).
 
     >>> float(ELU(2.0)(jnp.float32(-100.0)))
@@ -73,7 +84,7 @@ class ELU:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScaledTanh:
+class ScaledTanh(_OfNumbers):
     """`alpha * tanh(beta * z)`; alpha is 1.7159 and beta 2/3 in LeCun, Bottou, Orr & Müller 1998.
 
     >>> float(ScaledTanh(1.5, 100.0)(jnp.float32(1.0)))
@@ -88,7 +99,7 @@ class ScaledTanh:
 
 
 @dataclasses.dataclass(frozen=True)
-class ThresholdedReLU:
+class ThresholdedReLU(_OfNumbers):
     """`z` where it is above `alpha`, else 0 (Konda, Memisevic & Krueger 2015).
 
     >>> ThresholdedReLU(1.0)(jnp.array([0.5, 1.5])).tolist()
@@ -128,10 +139,10 @@ def activation(name_or_function: Activation) -> Callable[[Array], Array]:
     >>> float(activation("relu")(jnp.float32(-1.0)))
     0.0
     """
-    if isinstance(name_or_function, str):
-        if name_or_function not in NAMED:
-            raise ValueError(f"activation {name_or_function!r} is unknown, expected one of {sorted(NAMED)} or a callable")
-        return NAMED[name_or_function]
-    if not callable(name_or_function):
-        raise TypeError(f"activation is {name_or_function!r}, expected a name, one of {sorted(NAMED)}, or a callable")
-    return name_or_function
+    function = check_activation(activation, "name", name_or_function)
+    return NAMED[function] if isinstance(function, str) else function
+
+
+def check_activation(owner: Any, argument: str, value: Activation) -> Activation:
+    """Refuse what is no activation."""
+    return check_function(owner, argument, value, NAMED, ("z",))

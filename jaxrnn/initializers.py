@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrnn._check import check_fields, check_function, check_number, check_size
 from jaxrnn._numerics import wide
 
 Array = jax.Array
@@ -29,6 +30,9 @@ class Orthogonal:
 
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_fields(self, check_number, "scale")
+
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         return _draw(jax.nn.initializers.orthogonal(self.scale), key, shape, dtype)
 
@@ -43,9 +47,14 @@ class Identity:
 
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_fields(self, check_number, "scale")
+
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         del key
-        return (self.scale * jnp.eye(shape[0], shape[1])).astype(dtype)
+        if len(shape) != 2:
+            raise ValueError(f"Identity: shape is {shape}, expected two axes, those of a weight")
+        return (self.scale * jnp.eye(*shape)).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +104,7 @@ class Chrono:
     update gate's is b: where it is open, the state is kept.
 
     Raises:
-        ValueError: `longest` is below 3, where the distribution is empty.
+        ValueError: `longest` is no integer, or below 3, where the distribution is empty.
 
     >>> b = Chrono(100)(jax.random.key(0), (5,))
     >>> bool(jnp.all((b >= 0) & (b <= jnp.log(99))))
@@ -105,6 +114,7 @@ class Chrono:
     longest: int
 
     def __post_init__(self) -> None:
+        check_fields(self, check_size, "longest")
         if self.longest < 3:
             raise ValueError(f"Chrono: longest is {self.longest}, expected at least 3: the longest dependency, in steps")
 
@@ -137,13 +147,18 @@ def initializer(name_or_function: Initializer) -> Callable[..., Array]:
     >>> initializer("orthogonal")
     Orthogonal(scale=1.0)
     """
-    if isinstance(name_or_function, str):
-        if name_or_function not in NAMED:
-            raise ValueError(f"initializer {name_or_function!r} is unknown, expected one of {sorted(NAMED)} or a callable")
-        return NAMED[name_or_function]
-    if not callable(name_or_function):
-        raise TypeError(f"initializer is {name_or_function!r}, expected a name, one of {sorted(NAMED)}, or a callable")
-    return name_or_function
+    function = check_initializer(initializer, "name", name_or_function)
+    return NAMED[function] if isinstance(function, str) else function
+
+
+def check_initializer(owner: Any, argument: str, value: Initializer) -> Initializer:
+    """Refuse what is no initialiser."""
+    return check_function(owner, argument, value, NAMED, ("key", "shape", "dtype"))
+
+
+def check_initial(owner: Any, argument: str, value: float | Chrono) -> float | Chrono:
+    """Refuse what a gate's bias cannot start at: all but a number and `Chrono`."""
+    return value if isinstance(value, Chrono) else check_number(owner, argument, value)
 
 
 def draw_gates(init: Initializer, key: Array, shape: tuple[int, ...], dtype: Any, gates: int) -> Array:

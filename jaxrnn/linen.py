@@ -10,6 +10,7 @@ from flax import traverse_util
 
 from jaxrnn import _flax
 from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._check import check_flag
 from jaxrnn._scan import Gradient, step
 from jaxrnn.foreign import FunctionCell
 
@@ -53,7 +54,7 @@ class RNN(nn.Module):
     gradient: Gradient = "bptt"
 
     def __post_init__(self) -> None:
-        _flax.check_rnn(self.cell, "linen")
+        _flax.check_rnn(self.cell, "linen", self.time_major)
         super().__post_init__()
 
     @nn.compact
@@ -89,6 +90,7 @@ class RNN(nn.Module):
         """
         owner = "jaxrnn.linen.RNN"
         params = _params(self, _flax.sequence_feature_size(owner, self, xs))
+        deterministic = check_flag(owner, "deterministic", deterministic)
         key = self.make_rng("dropout") if self.cell.noisy and not deterministic else None
         return _flax.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
 

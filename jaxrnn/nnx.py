@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxrnn import _flax
 from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._check import check_size
+from jaxrnn._check import check_in_features
 from jaxrnn._scan import Gradient, step
 from jaxrnn.foreign import FunctionCell
 
@@ -30,7 +30,7 @@ class _Home(nnx.Module):
 
     def __init__(self, cell: Cell, in_features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> None:
         owner = f"jaxrnn.nnx.{type(self).__name__}({type(cell).__name__})"
-        check_size(cell, "in_features", in_features)
+        in_features = check_in_features(cell, in_features)
         if not isinstance(rngs, nnx.Rngs):
             raise TypeError(f"{owner}: rngs is a {type(rngs).__name__}, expected a flax.nnx.Rngs such as nnx.Rngs(0)")
         self.cell = cell
@@ -102,7 +102,7 @@ class RNN(_Home):
         gradient: Gradient = "bptt",
         rngs: nnx.Rngs,
     ) -> None:
-        _flax.check_rnn(cell, "nnx")
+        _flax.check_rnn(cell, "nnx", time_major)
         self.time_major = time_major
         self.gradient: Gradient = gradient
         self.deterministic = False

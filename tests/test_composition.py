@@ -42,9 +42,8 @@ def test_scans_of_one_cell_do_not_change_each_other(spec, x64):
     def loss(scan: Scan, params: Any, xs: Any, start: Any) -> jax.Array:
         fixed, fixed_xs, fixed_start = lax.stop_gradient((params, xs, start))
         last, ys = scan(cell, params, xs, start)
-        return (
-            total(last, ys) * total(scan(cell, params, fixed_xs)[1])
-            + total(scan(cell, fixed, xs, fixed_start)) * total(scan(cell, fixed, fixed_xs, last))
+        return total(last, ys) * total(scan(cell, params, fixed_xs)[1]) + total(scan(cell, fixed, xs, fixed_start)) * total(
+            scan(cell, fixed, fixed_xs, last)
         )
 
     def gradients(params: Any, xs: Any, start: Any) -> Any:

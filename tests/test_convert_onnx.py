@@ -290,7 +290,7 @@ def test_parameters_of_another_cell_are_refused():
         (Bidirectional(GRU(4)), params, r"to_onnx: params are a GRUParams, expected what Bidirectional\.init makes"),
         (LSTM(4), params, r"LSTM: params has the structure .*GRUParams"),
         (GRU(4), params._replace(b=params.b.astype(jnp.float16)), r"the dtypes \['float16', 'float32'\], but a node of ONNX has one"),
-        (GRU(4), params._replace(b=np.zeros(12, int)), r"to_onnx: params\.b has dtype int64, expected floating"),
+        (GRU(4), params._replace(b=np.zeros(12, int)), r"GRU: params\.b has dtype int64, expected floating"),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             to_onnx(cell, given)

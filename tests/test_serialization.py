@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -33,12 +34,16 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def rewritten(path: Path, change) -> Path:
-    """The file with another content of its metadata, and a checksum that fits."""
+def same(value):
+    return value
+
+
+def rewritten(path: Path, change=same, change_arrays=same) -> Path:
+    """The file with another content of its metadata, or other arrays, and a checksum that fits."""
     with safetensors.safe_open(path, "np") as file:
         content = json.loads((file.metadata() or {})["jaxrnn"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    content = change(content)
+    content, arrays = change(content), change_arrays(arrays)
     content["sha256"] = serialization._checksum({k: v for k, v in content.items() if k != "sha256"}, arrays)
     path.write_bytes(safetensors.numpy.save(arrays, {"jaxrnn": json.dumps(content)}))
     return path
@@ -129,9 +134,19 @@ def test_later_versions_are_refused(saved):
         ({"class": "Popen"}, "it has a 'Popen', which is no class of jaxrnn"),
         ({"class": "HardSigmoid", "hidden": 4}, "unexpected keyword argument"),
         ({"hidden": -1}, "hidden is -1, expected a positive integer"),
-        ({"hidden": 5}, "holds arrays .* but its cell has"),
-        ({"peepholes": True}, "holds arrays .* but its cell has"),
+        ({"hidden": 5}, r"its array w_x has shape \(3, 16\), expected \(3, 20\)"),
+        ({"hidden": 10**12}, r"hidden is 1000000000000, expected a positive integer below 2\*\*31"),
+        ({"hidden": 2**31 - 1}, "its array w_x has shape"),
+        ({"peepholes": True}, "the array p_f of its cell is not there"),
+        ({"bias": False}, "it holds an array b, which its cell has not"),
+        ({"bias": 1}, "bias is 1, expected True or False"),
+        ({"clip": 10**400}, "expected a positive number"),
+        ({"forget_bias": [1.0, 2.0]}, r"forget_bias is \(1\.0, 2\.0\), expected a number"),
         ({"gate_activation": "eval"}, "activation 'eval' is unknown"),
+        ({"gate_activation": {"class": "Orthogonal"}}, "gate_activation is Orthogonal"),
+        ({"w_x_init": {"class": "HardSigmoid"}}, "w_x_init is HardSigmoid"),
+        ({"gate_activation": {"class": "LeakyReLU", "slope": "1"}}, "slope is '1', expected"),
+        ({"b_init": "identity"}, r"Identity: shape is \(4,\), expected two axes"),
         ({"speed": 3}, "unexpected keyword argument 'speed'"),
         ({"w_x_init": {"class": "Orthogonal", "gain": "x" * 2_000_000}}, "has 2000.* characters, more than"),
     ],
@@ -139,6 +154,81 @@ def test_later_versions_are_refused(saved):
 def test_descriptions_of_nothing_are_refused(saved, changes, message):
     with pytest.raises(ValueError, match=message):
         jaxrnn.load(described(saved, **changes))
+
+
+def both(cell: dict, depth: int) -> dict:
+    """A cell that is doubled at each level, by a constructor that fills in what is not there."""
+    for _ in range(depth):
+        cell = {"class": "Bidirectional", "forward": cell, "backward": None}
+    return cell
+
+
+def layers(name: str, count: int, **fields) -> dict:
+    return {"class": "Stack", "cells": [{"class": name, **fields}] * count}
+
+
+def around(cell: dict, depth: int) -> dict:
+    for _ in range(depth):
+        cell = {"class": "Reversed", "cell": cell}
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cell: both(cell, 18), "Bidirectional: backward is None, which save does not"),
+        (lambda cell: {"class": "Bidirectional", "forward": cell}, "backward is None, which save"),
+        (lambda _: layers("Elman", 9_000, hidden=4), "describes 9000 cells, but holds .* 3"),
+        (lambda _: layers("HardSigmoid", 10_001), "has 10002 cells and the like, more than 10000"),
+        (lambda cell: around(cell, 65), "has 68 levels, more than 64"),
+    ],
+    ids=["doubled", "left out", "cells", "parts", "levels"],
+)
+def test_descriptions_of_too_much_are_refused_at_once(saved, change, message):
+    start = time.process_time()
+    with pytest.raises(ValueError, match=message):
+        jaxrnn.load(rewritten(saved, lambda content: content | {"cell": change(content["cell"])}))
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("in_features", [0, -3, 2**40, 5, 3.0, True, None, "3", [3]])
+def test_sizes_of_inputs_that_no_array_has_are_refused(saved, in_features):
+    with pytest.raises(ValueError, match=f"{saved} holds no cell .* in_features is"):
+        jaxrnn.load(rewritten(saved, lambda content: content | {"in_features": in_features}))
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.int32, np.uint64, np.complex64])
+def test_parameters_of_another_kind_are_neither_saved_nor_loaded(saved, dtype):
+    cell, params = jaxrnn.load(saved)
+    w_h = np.asarray(params.w_h).astype(dtype)
+    other = rewritten(saved, change_arrays=lambda arrays: arrays | {"w_h": w_h})
+    with pytest.raises(ValueError, match=f"w_h has dtype {w_h.dtype}, expected floating"):
+        jaxrnn.load(other)
+    with pytest.raises(TypeError, match=r"LSTM: params\.w_h has dtype .*, expected floating numbe"):
+        jaxrnn.save(saved, cell, params._replace(w_h=w_h))
+
+
+def test_a_stack_of_a_thousand_layers_comes_back(tmp_path):
+    one = jaxrnn.Elman(2, w_x_init="zeros", w_h_init="zeros")  # of which many are drawn fast
+    cell = jaxrnn.Stack.repeat(one, 1000)
+    params = (one.init(jax.random.key(0), 2),) * 1000
+    jaxrnn.save(tmp_path / "cell", cell, params)
+    assert bits(jaxrnn.load(tmp_path / "cell")) == bits((cell, params))
+
+
+def test_what_load_would_refuse_is_not_saved(saved):
+    before, cell = saved.read_bytes(), jaxrnn.Elman(2)
+    for _ in range(65):
+        cell = jaxrnn.Reversed(cell)
+    with pytest.raises(ValueError, match="save: Reversed is too large, for its description has 68"):
+        jaxrnn.save(saved, cell, cell.init(jax.random.key(0), 2))
+    assert saved.read_bytes() == before
+
+
+def test_arrays_in_the_order_of_fortran_come_back(saved):
+    cell, params = jaxrnn.load(saved)
+    jaxrnn.save(saved, cell, params._replace(w_x=np.asfortranarray(params.w_x)))
+    assert bits(jaxrnn.load(saved)) == bits((cell, params))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "[]", "3", "{}", "not JSON"])

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_limit, check_size
-from jaxrnn.activations import Activation, activation
-from jaxrnn.initializers import Initializer, draw_gates, initializer
+from jaxrnn._check import check_fields, check_flag, check_in_features, check_limit, check_size
+from jaxrnn.activations import Activation, activation, check_activation
+from jaxrnn.initializers import Initializer, check_initializer, draw_gates
 
 Array = jax.Array
 
@@ -44,7 +44,8 @@ class Elman(Cell):
         b_init: initialiser of the bias.
 
     Raises:
-        ValueError: `hidden` or `clip` is not positive, or a name is unknown.
+        ValueError: `hidden` or `clip` is not positive, a flag is no bool, or a name is unknown.
+        TypeError: an activation or an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Elman(hidden=4, activation="relu")
@@ -63,14 +64,15 @@ class Elman(Cell):
     b_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        check_size(self, "hidden", self.hidden)
-        check_limit(self, "clip", self.clip)
-        activation(self.activation)
-        for init in (self.w_x_init, self.w_h_init, self.b_init):
-            initializer(init)
+        check_fields(self, check_size, "hidden")
+        check_fields(self, check_flag, "bias", "layer_norm")
+        check_fields(self, check_limit, "clip")
+        check_fields(self, check_activation, "activation")
+        check_fields(self, check_initializer, "w_x_init", "w_h_init", "b_init")
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> ElmanParams:
         """Draw the parameters."""
+        in_features = check_in_features(self, in_features)
         k_x, k_h, k_b = jax.random.split(key, 3)
         return ElmanParams(
             w_x=draw_gates(self.w_x_init, k_x, (in_features, self.hidden), dtype, gates=1),

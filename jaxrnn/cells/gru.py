@@ -8,9 +8,16 @@ import jax.numpy as jnp
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_choice, check_limit, check_size
-from jaxrnn.activations import Activation, activation
-from jaxrnn.initializers import Chrono, Initializer, draw_gates, initializer
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_limit,
+    check_size,
+)
+from jaxrnn.activations import Activation, activation, check_activation
+from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initializer, draw_gates
 
 Array = jax.Array
 
@@ -53,7 +60,9 @@ class GRU(Cell):
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` or `clip` is not positive, `reset` is another word, or a name is unknown.
+        ValueError: `hidden` or `clip` is not positive, `reset` is another word, a flag is no bool,
+            or a name is unknown.
+        TypeError: an activation or an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4, reset="before")
@@ -75,16 +84,17 @@ class GRU(Cell):
     b_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        check_size(self, "hidden", self.hidden)
+        check_fields(self, check_size, "hidden")
         check_choice(self, "reset", self.reset, ("after", "before"))
-        check_limit(self, "clip", self.clip)
-        for function in (self.gate_activation, self.candidate_activation):
-            activation(function)
-        for init in (self.w_x_init, self.w_h_init, self.b_init):
-            initializer(init)
+        check_fields(self, check_flag, "bias", "layer_norm")
+        check_fields(self, check_initial, "update_bias")
+        check_fields(self, check_limit, "clip")
+        check_fields(self, check_activation, "gate_activation", "candidate_activation")
+        check_fields(self, check_initializer, "w_x_init", "w_h_init", "b_init")
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> GRUParams:
         """Draw the parameters."""
+        in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_n = jax.random.split(key, 4)
         b_hn = self.bias and self.reset == "after"
         return GRUParams(

@@ -8,9 +8,16 @@ import jax.numpy as jnp
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_choice, check_limit, check_size
-from jaxrnn.activations import Activation, activation
-from jaxrnn.initializers import Chrono, Initializer, draw_gates, initializer
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_limit,
+    check_size,
+)
+from jaxrnn.activations import Activation, activation, check_activation
+from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initializer, draw_gates
 
 Array = jax.Array
 
@@ -74,7 +81,9 @@ class LSTM(Cell):
         p_init: initialiser of the peepholes.
 
     Raises:
-        ValueError: a size or a bound is not positive, the projection is wider than `hidden`, or a name is unknown.
+        ValueError: a size or a bound is not positive, the projection is wider than `hidden`, a flag
+            is no bool, or a name is unknown.
+        TypeError: an activation or an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.LSTM(hidden=4)
@@ -105,18 +114,18 @@ class LSTM(Cell):
     p_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        check_size(self, "hidden", self.hidden)
+        check_fields(self, check_size, "hidden")
         if self.projection is not None:
-            check_size(self, "projection", self.projection)
+            check_fields(self, check_size, "projection")
             if self.projection > self.hidden:
                 raise ValueError(f"LSTM: projection is {self.projection}, expected at most hidden, {self.hidden}")
-        check_limit(self, "clip", self.clip)
-        check_limit(self, "cell_clip", self.cell_clip)
+        check_fields(self, check_flag, "bias", "peepholes", "coupled")
+        check_fields(self, check_initial, "forget_bias")
+        check_fields(self, check_limit, "clip", "cell_clip")
         check_choice(self, "layer_norm", self.layer_norm, (None, "gates", "gates_and_cell"))
-        for function in (self.gate_activation, self.candidate_activation, self.output_activation):
-            activation(function)
-        for init in (self.w_x_init, self.w_h_init, self.b_init, self.p_init):
-            initializer(init)
+        check_fields(self, check_activation, "gate_activation", "candidate_activation")
+        check_fields(self, check_activation, "output_activation")
+        check_fields(self, check_initializer, "w_x_init", "w_h_init", "b_init", "p_init")
 
     @property
     def _gates(self) -> str:
@@ -124,6 +133,7 @@ class LSTM(Cell):
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> LSTMParams:
         """Draw the parameters."""
+        in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_p, k_r = jax.random.split(key, 5)
         gates, hidden = len(self._gates), self.hidden
         peephole = dict.fromkeys("ifo")

@@ -10,8 +10,15 @@ from jax.numpy import tanh
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_choice, check_size
-from jaxrnn.initializers import Initializer, draw_gates, initializer
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_number,
+    check_size,
+)
+from jaxrnn.initializers import Initializer, check_initializer, draw_gates
 
 Array = jax.Array
 
@@ -46,7 +53,9 @@ class MGU(Cell):
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` is not positive, `form` is another word, or a name is unknown.
+        ValueError: `hidden` is not positive, `form` is another word, `bias` is no bool, or a name
+            is unknown.
+        TypeError: an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.MGU(hidden=4)
@@ -64,13 +73,15 @@ class MGU(Cell):
     b_init: Initializer = "zeros"
 
     def __post_init__(self) -> None:
-        check_size(self, "hidden", self.hidden)
+        check_fields(self, check_size, "hidden")
         check_choice(self, "form", self.form, ("paper", "flax"))
-        for init in (self.w_x_init, self.w_h_init, self.b_init):
-            initializer(init)
+        check_fields(self, check_flag, "bias")
+        check_fields(self, check_number, "forget_bias")
+        check_fields(self, check_initializer, "w_x_init", "w_h_init", "b_init")
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> MGUParams:
         """Draw the parameters."""
+        in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_n = jax.random.split(key, 4)
         b = draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=2)
         return MGUParams(

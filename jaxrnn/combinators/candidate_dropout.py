@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._check import check_rate
+from jaxrnn._check import check_fields, check_flag, check_rate
 from jaxrnn._noise import Keys, drop, keep
 from jaxrnn._numerics import affine as default_affine
 from jaxrnn.activations import activation
@@ -46,7 +46,8 @@ class CandidateDropout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate(self, "rate", self.rate)
+        check_fields(self, check_rate, "rate")
+        check_fields(self, check_flag, "locked")
         if not hasattr(self.cell, "candidate_activation"):
             raise ValueError(
                 f"CandidateDropout: {type(self.cell).__name__} has no candidate_activation; expected a gated cell such as LSTM or "

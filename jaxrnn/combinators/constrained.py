@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_limit, check_rate, check_size
+from jaxrnn._check import check_fields, check_positive, check_rate, check_seed, check_size, takes
 from jaxrnn._labels import is_recurrent
 from jaxrnn._numerics import wide
 from jaxrnn.combinators.wrapper import AroundWeights
@@ -43,7 +43,7 @@ class Dale:
     excitatory: float = 0.8
 
     def __post_init__(self) -> None:
-        check_rate(self, "excitatory", self.excitatory)
+        check_fields(self, check_rate, "excitatory")
 
     def __call__(self, w: Array) -> Array:
         sign = jnp.where(jnp.arange(w.shape[0]) < round(self.excitatory * w.shape[0]), 1, -1).astype(w.dtype)
@@ -70,9 +70,8 @@ class Sparse:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_rate(self, "density", self.density)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"Sparse: seed is {self.seed!r}, expected an integer of at least 0")
+        check_fields(self, check_rate, "density")
+        check_fields(self, check_seed, "seed")
 
     def __call__(self, w: Array) -> Array:
         # NumPy's bits depend on the seed alone, JAX's on x64 and on the implementation of keys, too
@@ -102,8 +101,8 @@ class SpectralNorm:
     iterations: int = 20
 
     def __post_init__(self) -> None:
-        check_limit(self, "bound", self.bound)
-        check_size(self, "iterations", self.iterations)
+        check_fields(self, check_positive, "bound")
+        check_fields(self, check_size, "iterations")
 
     def __call__(self, w: Array) -> Array:
         free = w.astype(wide(w))
@@ -147,7 +146,7 @@ class Constrained(AroundWeights):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.constraint) or isinstance(self.constraint, type):
+        if not takes(self.constraint, arguments=1):
             raise TypeError(f"Constrained: constraint is {self.constraint!r}, expected a function of a matrix such as jaxrnn.Dale()")
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:

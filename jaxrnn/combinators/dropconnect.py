@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_rate
+from jaxrnn._check import check_fields, check_rate
 from jaxrnn._labels import is_recurrent
 from jaxrnn._noise import drop
 from jaxrnn.combinators.wrapper import AroundWeights
@@ -42,7 +42,7 @@ class DropConnect(AroundWeights):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate(self, "rate", self.rate)
+        check_fields(self, check_rate, "rate")
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Drop, then run the cell."""

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_rate
+from jaxrnn._check import check_fields, check_flag, check_rate
 from jaxrnn._noise import Keys, drop, keep
 from jaxrnn.combinators.wrapper import Around
 
@@ -41,7 +41,8 @@ class Dropout(Around):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate(self, "rate", self.rate)
+        check_fields(self, check_rate, "rate")
+        check_fields(self, check_flag, "locked")
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Drop, then run the cell."""

@@ -8,7 +8,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._check import check_rate, check_size
+from jaxrnn._check import check_fields, check_flag, check_rate, check_size
 from jaxrnn._noise import Keys, drop, keep
 from jaxrnn._numerics import Linear, cut_like, matmul
 from jaxrnn._numerics import affine as default_affine
@@ -55,8 +55,9 @@ class RecurrentDropout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate(self, "rate", self.rate)
-        check_size(self, "draws", self.draws)
+        check_fields(self, check_rate, "rate")
+        check_fields(self, check_flag, "locked")
+        check_fields(self, check_size, "draws")
 
     def draw_own(self, keys: Keys, row: Row) -> list[list[Array] | None]:
         """For each product in turn: None, or which units survive, for all its gates or for each."""

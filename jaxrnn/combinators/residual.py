@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrnn import _numerics
 from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_same_size
+from jaxrnn._check import check_fields, check_number, check_same_size
 from jaxrnn.combinators.wrapper import Around
 from jaxrnn.initializers import draw_gates
 
@@ -79,6 +79,10 @@ class Highway(Around):
 
     cell: Cell
     bias: float = -1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, check_number, "bias")
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> HighwayParams:
         """Draw the cell's parameters and the gate's."""

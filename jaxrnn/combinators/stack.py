@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Carry, Cell, Composite, Driver, Params
-from jaxrnn._check import check_choice, check_inner, check_rate, check_size
+from jaxrnn._check import (
+    check_choice,
+    check_fields,
+    check_flag,
+    check_in_features,
+    check_inner,
+    check_rate,
+    check_size,
+)
 from jaxrnn.combinators.bidirectional import Bidirectional
 from jaxrnn.combinators.dropout import dropped
 from jaxrnn.combinators.residual import Highway, Residual
@@ -49,7 +57,8 @@ class Stack(Composite):
             raise ValueError("Stack: cells is empty, expected at least one layer")
         for cell in self.cells:
             check_inner(self, "cells", cell)
-        check_rate(self, "dropout", self.dropout)
+        check_fields(self, check_rate, "dropout")
+        check_fields(self, check_flag, "dense")
         sizes = [cell.out_features for cell in self.cells[:-1]]  # a layer with two outputs says so here
         if not self.dense:  # else the size of the stack's input is part of all of them
             for cell, size in zip(self.cells[1:], sizes, strict=True):
@@ -79,13 +88,15 @@ class Stack(Composite):
         6
         """
         check_choice(cls, "connection", connection, (None, "residual", "highway", "dense"))
-        check_size(cls, "layers", layers)
+        layers = check_size(cls, "layers", layers)
+        check_flag(cls, "bidirectional", bidirectional)
         layer = Bidirectional(cell) if bidirectional else cell
         around = {"residual": Residual, "highway": Highway}.get(connection or "", lambda cell: cell)
         return cls((layer, *[around(layer)] * (layers - 1)), dropout=dropout, dense=connection == "dense")
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> tuple[Params, ...]:
         """Draw every layer's parameters."""
+        in_features = check_in_features(self, in_features)
         keys = jax.random.split(key, len(self.cells))
         return tuple(cell.init(k, size, dtype) for cell, k, size in zip(self.cells, keys, self._sizes(in_features), strict=True))
 

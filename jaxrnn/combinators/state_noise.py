@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._check import check_limit
+from jaxrnn._check import check_fields, check_positive
 from jaxrnn._noise import Keys
 from jaxrnn._numerics import affine as default_affine
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
@@ -41,7 +41,7 @@ class StateNoise(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limit(self, "scale", self.scale)
+        check_fields(self, check_positive, "scale")
         if "h" not in state_names(self.cell):
             raise ValueError(f"StateNoise: the carry of {type(self.cell).__name__} has no h")
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._check import check_rate
+from jaxrnn._check import check_fields, check_rate
 from jaxrnn._noise import Keys
 from jaxrnn._numerics import affine as default_affine
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
@@ -47,9 +47,9 @@ class Zoneout(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_fields(self, check_rate, "h", "c")
         names = state_names(self.cell)
         for name, rate in (("h", self.h), ("c", self.c)):
-            check_rate(self, name, rate)
             if rate and name not in names:
                 raise ValueError(f"Zoneout: {name} is {rate}, but the carry of {type(self.cell).__name__} has no {name}")
 

@@ -207,7 +207,12 @@ _SURROUND: dict[str, Callable[..., tuple[Any, Any]]] = {
         lax.map(lambda factor: run(params, jax.tree.map(lambda leaf: leaf * factor, xs), carry), jnp.array([0.5, 1.0]))
     ),
     "cond": lambda run, params, xs, carry: lax.cond(
-        jax.tree.leaves(xs)[0].sum() > -1e9, run, lambda *arguments: jax.tree.map(lambda leaf: leaf * 0, run(*arguments)), params, xs, carry
+        jax.tree.leaves(xs)[0].sum() > -1e9,
+        run,
+        lambda *arguments: jax.tree.map(lambda leaf: leaf * 0, run(*arguments)),
+        params,
+        xs,
+        carry,
     ),
     "while": _in_while,
     "vmap": _mapped_over_rows,
