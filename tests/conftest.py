@@ -5,10 +5,12 @@ from importlib import metadata
 
 # Nearly all the time of these tests is XLA's, which compiles six times as fast when it does not optimise.
 # `XLA_FLAGS= pytest` tests what users run.
-_FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
-if tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 2):  # later ones know it no more, and abort
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    # jaxlib 0.11.2 and later know this one no more, and abort
+    + " --xla_cpu_use_fusion_emitters=false" * (tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 2)),
+)
 
 import jax
 import pytest

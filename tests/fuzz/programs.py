@@ -1,7 +1,8 @@
 """Programs: cells, drivers and JAX's transformations put together at random; values and gradients against `unroll`.
 
-A program makes one to three calls of a driver. Each reads fresh inputs, inputs with a differentiated scale, or the outputs of the call
-before; goes on from a carry of before or not; is frozen in part by `stop_gradient`; and stands bare or in one of JAX's transformations.
+A program makes one to three calls of a driver. Each reads fresh inputs, inputs with a differentiated
+scale, or the outputs of the call before; goes on from a carry of before or not; is frozen in part by
+`stop_gradient`; and stands bare or in one of JAX's transformations.
 """
 
 import dataclasses
