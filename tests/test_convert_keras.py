@@ -373,10 +373,19 @@ MISTAKES: dict[str, tuple[str, Change, str]] = {
     "no weights": ("cells", lambda layer, weights: weights.clear(), r"weights\[0\] is missing; there are \[\]"),
     "too few": ("cells", lambda layer, weights: weights.pop(), r"weights\[8\] is missing; there are \['weights\[0\]'"),
     "too many": ("cells", lambda layer, weights: weights.append(weights[0]), r"unexpected \['weights\[9\]'\]"),
-    "scalar": ("cells", put_array(0, np.sum), r"weights\[0\] has shape \(\), expected two axes"),
+    "scalar": ("cells", put_array(0, np.sum), r"weights\[0\] has shape \(\), expected \[in, columns\]"),
     "transposed": ("cells", put_array(0, np.transpose), r"weights\[0\] has shape \(20, 3\), expected \(20, 20\)"),
     "narrow": ("cells", put_array(3, lambda array: array[:4]), r"weights\[3\] has shape \(4, 6\), expected \(5, 6\)"),
     "one bias": ("cells", put_array(5, lambda array: array[0]), r"weights\[5\] has shape \(6,\), expected \(2, 6\)"),
+    "no rows": ("gru", put_array(0, lambda array: array[:0]), r"weights\[0\] has shape \(0, 15\), expected \[in"),
+    "None": ("gru", put_array(2, lambda array: None), r"weights\[2\] is None, expected an array"),
+    "no config": ("gru", said(config=None), "config is .*, expected what keras.layers.serialize"),
+    "classes": ("gru", said(class_name=["GRU"]), r"class_name is \['GRU'\] of keras\.layers"),
+    "words": ("gru", put(use_bias="False"), "GRU has use_bias='False', expected bool"),
+    "no number": ("gru", put(units=None), "GRU has units='None', expected int"),
+    "no units at all": ("gru", put(units=0), "GRU: hidden is 0, expected a positive integer"),
+    "rate": ("gru", put(dropout=1.5), r"Dropout: rate is 1\.5, expected a rate"),
+    "merges": ("both", put(merge_mode=[]), r"Bidirectional has merge_mode='\[\]', expected str or NoneType"),
     "integers": ("cells", put_array(0, lambda array: array.astype(int)), r"weights\[0\] has dtype int64, expected floating"),
     "float64": ("cells", put_array(0, lambda array: array.astype(float)), r"weights\[0\] has dtype float64, which JAX would round"),
 }
@@ -392,6 +401,12 @@ def test_mistakes(kind, change, message):
     change(config, weights)
     with pytest.raises((ValueError, TypeError), match=f"^from_keras: {message}"):
         from_keras(config, weights)
+
+
+@pytest.mark.parametrize("config", [[], None, {}, "GRU"], ids=str)
+def test_no_configuration(config):
+    with pytest.raises(ValueError, match=r"^from_keras: config (has no layers|is .*, expected what)"):
+        from_keras(config, [])
 
 
 def test_version():

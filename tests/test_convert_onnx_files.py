@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import ml_dtypes
 import numpy as np
 import pytest
 from conversions import FEATURES, HIDDEN, random_params
@@ -127,6 +128,14 @@ def mutated(model: Any, change: Any) -> Any:
     return model
 
 
+def resized(name: str, sizes: list[int]) -> Any:
+    """A model whose tensor of that name says that it has other sizes."""
+    model = node_model("RNN")
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    tensor.dims[:] = sizes
+    return model
+
+
 WRONG = np.ones((1, HIDDEN, HIDDEN), np.float32)
 MISTAKES: dict[str, tuple[Any, str | None, str]] = {
     "no node": (lambda: node_model("RNN", nodes=[]), None, "the model's graph has no RNN, GRU, LSTM node"),
@@ -205,6 +214,26 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
         "W has dtype int64, expected floating",
     ),
     "float64": (lambda: node_model("RNN", dtype=np.float64), None, "W has dtype float64, which JAX would round"),
+    "surplus": (
+        lambda: mutated(node_model("RNN"), lambda node: node.input.extend(["initial_c", "P"])),
+        None,
+        r"RNN node 'node': inputs \['initial_c', 'P'\] are too many, expected at most \['X', 'W', ",
+    ),
+    "dtypes": (
+        lambda: node_model("RNN", replaced={"R": np.ones((1, HIDDEN, HIDDEN), np.float16)}),
+        None,
+        "RNN node 'node': R has dtype float16, expected float32, that of W; cast one of them",
+    ),
+    "negative": (
+        lambda: resized("W", [-1, HIDDEN, FEATURES]),
+        None,
+        r"tensor 'W' has the sizes \[-1, 5, 3\], expected none below 0",
+    ),
+    "eight bits": (
+        lambda: node_model("RNN", replaced={"W": np.ones((1, HIDDEN, 3), ml_dtypes.float8_e5m2)}),
+        None,
+        "RNN node 'node': W has dtype float8_e5m2, expected floating numbers: bfloat16, float16",
+    ),
     "no path": (lambda: {"W": 1}, None, "expected str, bytes or os.PathLike object, not dict"),
 }
 

@@ -114,6 +114,9 @@ class Graph:
         tensor, onnx = self._tensors.get(name), import_onnx()
         if tensor is None:
             return None
+        if any(size < 0 for size in tensor.dims):
+            given = f"tensor {name!r} has the sizes {[*tensor.dims]}"
+            refuse("from_onnx", f"{given}, expected none below 0")
         try:
             array = onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError, KeyError, OSError, onnx.checker.ValidationError) as error:

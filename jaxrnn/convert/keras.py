@@ -17,7 +17,17 @@ from jaxrnn._check import check_choice
 from jaxrnn.activations import NAMED, Activation, HardSigmoid, LeakyReLU, activation
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
-from jaxrnn.convert._common import Weights, check_options, gru_biases, own_params, recurrent_bias, refuse, reorder, to_numpy
+from jaxrnn.convert._common import (
+    Weights,
+    check_options,
+    gru_biases,
+    own_params,
+    recurrent_bias,
+    refuse,
+    reorder,
+    said_by,
+    to_numpy,
+)
 
 _CELLS = {"SimpleRNN": Elman, "LSTM": LSTM, "GRU": GRU}
 _GATES = {Elman: 1, LSTM: 4, GRU: 3}
@@ -43,6 +53,15 @@ _NEEDED |= {
     "Bidirectional": {"layer", "merge_mode"},
 }
 _DEFAULTS = {"dropout": 0.0, "recurrent_dropout": 0.0, "go_backwards": False, "backward_layer": None}
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("use_bias", "reset_after", "go_backwards"), (bool,)),
+    **dict.fromkeys(("dropout", "recurrent_dropout"), (float, int)),
+    "units": (int,),
+    "cells": (list, tuple),
+    "merge_mode": (str, type(None)),
+}
+"""Of the values of a configuration; the others are looked at where they are read."""
 
 # What says how parameters start and are trained, what the layer returns, and how it is computed: not which function it is.
 _IGNORED = {
@@ -93,14 +112,22 @@ def from_keras(
     (True, (3, 16))
     """
     check_choice(from_keras, "version", version, (2, 3, None))
-    several = isinstance(config, list | tuple)
-    cell = Stack([_read_config(layer, version) for layer in config]) if several else _read_config(config, version)
-    arrays = Weights({f"weights[{k}]": array for k, array in enumerate(weights)}, "", "from_keras")
+    if not isinstance(weights, list | tuple):
+        given = type(weights).__name__
+        raise TypeError(f"from_keras: weights is a {given}, expected a list of arrays as layer.get_weights() gives")
+    named = {f"weights[{k}]": array for k, array in enumerate(weights)}
+    arrays = Weights(named, "from_keras")
+    with said_by("from_keras"):
+        several = isinstance(config, list | tuple)
+        cell = _stacked(config, version) if several else _read_config(config, version)
+        in_features, _ = arrays.sizes("weights[0]", "in", "columns")
+        made = jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
+    forms, structure = jax.tree.flatten(made, is_leaf=_is_layer)
+    layers = [*zip(_layers(cell), forms, strict=True)]
     names = (f"weights[{k}]" for k in itertools.count())
-    in_features, _ = arrays.matrix("weights[0]")
-    forms, structure = jax.tree.flatten(jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features)), is_leaf=_is_layer)
-    params = [_read_arrays(layer, form, arrays, names) for layer, form in zip(_layers(cell), forms, strict=True)]
-    arrays.finish()
+    shapes = [_shapes(layer, form, arrays, names) for layer, form in layers]
+    taken = arrays.take({name: shape for each in shapes for name, shape in each.items()})
+    params = [_read_arrays(layer, form, *(taken[name] for name in each)) for (layer, form), each in zip(layers, shapes, strict=True)]
     return cell, jax.tree.unflatten(structure, params)
 
 
@@ -137,7 +164,7 @@ def _read_config(layer: Any, version: _Version, backwards: bool = False) -> Cell
     if name == "RNN":
         return _read_config(config["cell"], version)
     if name == "StackedRNNCells":
-        return Stack([_read_config(cell, version) for cell in config["cells"]])
+        return _stacked(config["cells"], version)
     if name.startswith("CuDNN"):
         return _CELLS[name.removeprefix("CuDNN")](config["units"])
     # Keras 2 wrote a "module" too, in its last versions, and "zero_output_for_mask" beside "time_major".
@@ -146,20 +173,30 @@ def _read_config(layer: Any, version: _Version, backwards: bool = False) -> Cell
     return _with_dropout(name, _read_cell(name, config, version), config, version)
 
 
+def _stacked(layers: Sequence[Any], version: _Version) -> Stack:
+    if not layers:
+        refuse("from_keras", "config has no layers, expected some, bottom first")
+    return Stack([_read_config(layer, version) for layer in layers])
+
+
 def _open(layer: Any) -> tuple[str, dict[str, Any]]:
     """The class and the configuration of something serialised, complete and without unknown keys."""
-    if not isinstance(layer, Mapping) or not {"class_name", "config"} <= layer.keys():
-        refuse(
-            "from_keras", f"config is {str(layer)[:80]!r}, expected what keras.layers.serialize(layer) gives: class_name and config"
-        )
+    whole = isinstance(layer, Mapping) and {"class_name", "config"} <= layer.keys()
+    if not whole or not isinstance(layer["config"], Mapping):
+        given, wanted = str(layer)[:80], "keras.layers.serialize(layer) gives: class_name and config"
+        refuse("from_keras", f"config is {given!r}, expected what {wanted}")
     name, config = layer["class_name"], {**_DEFAULTS, **layer["config"]}
     module = layer.get("module", "keras.layers")  # older files do not say; None is the user's own
-    if name not in _NEEDED or module != "keras.layers":
+    if not isinstance(name, str) or name not in _NEEDED or module != "keras.layers":
         refuse("from_keras", f"class_name is {name!r} of {module}, expected one of {sorted(_NEEDED)} of keras.layers")
     if missing := _NEEDED[name] - config.keys():
         refuse("from_keras", f"{name} has no {sorted(missing)} in its config; there are {sorted(layer['config'])}")
     if unknown := config.keys() - _NEEDED[name] - _DEFAULTS.keys() - _IGNORED:
         refuse("from_keras", f"{name} has unknown keys {sorted(unknown)} in its config, expected {sorted(_NEEDED[name])}")
+    for key, value in config.items():
+        if key in _TYPES and not isinstance(value, _TYPES[key]):
+            expected = " or ".join(kind.__name__ for kind in _TYPES[key])
+            refuse("from_keras", f"{name} has {key}={str(value)[:80]!r}, expected {expected}")
     return name, config
 
 
@@ -209,25 +246,34 @@ def _check_rates(target: str, name: str, dropout: float, recurrent_dropout: floa
         )
 
 
-def _read_arrays(cell: Any, form: Any, weights: Weights, names: Iterator[str]) -> Params:
-    """The parameters of an `Elman`, `LSTM` or `GRU`, from kernel, recurrent kernel and bias."""
-    w_x, w_h = weights.take(next(names), form.w_x.shape), weights.take(next(names), form.w_h.shape)
-    columns, b = w_h.shape[1], None
-    if cell.bias:
-        name, shape = next(names), (2, columns) if getattr(form, "b_hn", None) is not None else (columns,)
-        if not isinstance(cell, Elman) and weights.shape(name) == (2 * columns,):
-            if cell != type(cell)(cell.hidden):
-                refuse("from_keras", f"{name} has shape {(2 * columns,)}, expected {shape}: no CuDNN{type(cell).__name__} is {cell}")
-            shape = (2 * columns,)
-            w_x, w_h = _from_cudnn(w_x, cell.hidden), _from_cudnn(w_h, cell.hidden)
-        b = weights.take(name, shape).reshape(-1, columns)  # one row, or the input's and the state's
+def _shapes(cell: Any, form: Any, weights: Weights, names: Iterator[str]) -> dict[str, tuple[int, ...]]:
+    """Kernel, recurrent kernel and bias of an `Elman`, `LSTM` or `GRU`."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes |= {next(names): form.w_x.shape, next(names): form.w_h.shape}
+    if not cell.bias:
+        return shapes
+    name, columns = next(names), form.w_h.shape[1]
+    wanted: tuple[int, ...] = (columns,) if getattr(form, "b_hn", None) is None else (2, columns)
+    stored_by_cudnn = not isinstance(cell, Elman) and weights.shape(name) == (2 * columns,)
+    if stored_by_cudnn and cell != type(cell)(cell.hidden):
+        given = f"{name} has shape {(2 * columns,)}, expected {wanted}"
+        refuse("from_keras", f"{given}: no CuDNN{type(cell).__name__} is {cell}")
+    shapes[name] = (2 * columns,) if stored_by_cudnn else wanted
+    return shapes
+
+
+def _read_arrays(cell: Any, form: Any, w_x: jax.Array, w_h: jax.Array, b: jax.Array | None = None) -> Params:
+    """The parameters of an `Elman`, `LSTM` or `GRU`."""
+    columns = w_h.shape[1]
+    if b is not None and b.shape == (2 * columns,):  # as cuDNN has them
+        w_x, w_h = _from_cudnn(w_x, cell.hidden), _from_cudnn(w_h, cell.hidden)
+    rows = () if b is None else (*b.reshape(-1, columns),)  # none, one, or the input's and the state's
     if not isinstance(cell, GRU):
-        return form._replace(w_x=w_x, w_h=w_h, b=None if b is None else b[0] if len(b) == 1 else b[0] + b[1])
-    w_x, w_h = reorder(w_x, "zrn", "rzn"), reorder(w_h, "zrn", "rzn")
-    if b is None:
-        return GRUParams(w_x, w_h, None, None)
-    b = reorder(b, "zrn", "rzn")
-    return GRUParams(w_x, w_h, *(gru_biases(*b) if len(b) == 2 else (b[0], None)))
+        return form._replace(w_x=w_x, w_h=w_h, b=sum(rows[1:], rows[0]) if rows else None)
+    w_x, w_h, *rows = (reorder(array, "zrn", "rzn") for array in (w_x, w_h, *rows))
+    if len(rows) == 2:
+        return GRUParams(w_x, w_h, *gru_biases(*rows))
+    return GRUParams(w_x, w_h, rows[0] if rows else None, None)
 
 
 def _from_cudnn(kernel: jax.Array, hidden: int) -> jax.Array:
@@ -253,7 +299,7 @@ def to_keras(cell: Cell, params: Params, *, return_state: bool = False) -> tuple
         return_state: whether the layer returns the final states, too.
 
     Returns:
-        The serialised layer, and its arrays.
+        The serialised layer, and its arrays, which stay of JAX where they are traced.
 
     Raises:
         ValueError: Keras cannot hold the cell, or an option of it; the message says which, and why.
