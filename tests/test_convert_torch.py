@@ -109,7 +109,10 @@ MISTAKES: dict[str, Any] = {
         r"weight_ih_l1 has shape \(9, 3\), expected \(3, 3\)",
     ),
     "above two directions": (
-        RNN | shaped(weight_ih_l0_reverse=(3, 2), weight_hh_l0_reverse=(3, 3)) | shaped(weight_ih_l1=(3, 3), weight_hh_l1=(3, 3)),
+        RNN
+        | shaped(weight_ih_l0_reverse=(3, 2), weight_hh_l0_reverse=(3, 3))
+        | shaped(weight_ih_l1=(3, 3), weight_hh_l1=(3, 3))
+        | shaped(weight_ih_l1_reverse=(3, 6), weight_hh_l1_reverse=(3, 3)),
         r"weight_ih_l1 has shape \(3, 3\), expected \(3, 6\)",
     ),
     "narrower direction": (

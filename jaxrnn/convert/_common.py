@@ -82,7 +82,7 @@ def to_jax(array: Any, name: str) -> jax.Array:
         raise TypeError(f"{name} is a {type(array).__name__} that cannot be read: {error}") from error
 
 
-def flatten(source: str, tree: Any, name: str = "") -> dict[str, Any]:
+def flatten(source: str, tree: Any, prefix: str = "") -> dict[str, Any]:
     """The arrays of nested dictionaries, their keys joined by slashes.
 
     Raises:
@@ -92,21 +92,23 @@ def flatten(source: str, tree: Any, name: str = "") -> dict[str, Any]:
     >>> flatten("from_flax", {"cell": {"i": {"kernel": 1, "bias": 2}}})
     {'cell/i/kernel': 1, 'cell/i/bias': 2}
     """
-    _check_mapping(source, tree, name or "the argument")
+    _check_mapping(source, tree)
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        at = f"{name}/{key}" if name else str(key)
-        inner = flatten(source, value, at) if isinstance(value, Mapping) else {at: value}
+        name = f"{prefix}{key}"
+        nested = isinstance(value, Mapping)
+        inner = flatten(source, value, f"{name}/") if nested else {name: value}
         if twice := sorted(flat.keys() & inner.keys()):
             raise ValueError(f"{source}: {twice[0]} is there twice, once by a key with a slash in it")
         flat |= inner
     return flat
 
 
-def _check_mapping(source: str, given: Any, argument: str) -> None:
+def _check_mapping(source: str, given: Any) -> None:
     if not isinstance(given, Mapping):
         hint = "; pass its .state_dict()" if hasattr(given, "state_dict") else ""
-        raise TypeError(f"{source}: {argument} is a {type(given).__name__}, expected a dictionary of arrays{hint}")
+        kind = type(given).__name__
+        raise TypeError(f"{source}: the argument is a {kind}, expected a dictionary of arrays{hint}")
 
 
 def listed(names: Iterable[str]) -> str:
@@ -132,7 +134,7 @@ class Weights:
     """
 
     def __init__(self, arrays: Any, source: str, prefix: str = "") -> None:
-        _check_mapping(source, arrays, "the argument")
+        _check_mapping(source, arrays)
         for key in arrays:
             if not isinstance(key, str):
                 raise TypeError(f"{source}: the key {key!r} is a {type(key).__name__}, expected a string")
@@ -155,7 +157,7 @@ class Weights:
         shape = self.shape(name)
         if len(shape) != len(axes) or 0 in shape:
             wanted = f"expected [{', '.join(axes)}], none of them 0"
-            raise ValueError(f"{self._named(name)} has shape {shape}, {wanted}")
+            raise ValueError(f"{self.named(name)} has shape {shape}, {wanted}")
         return shape
 
     def check(self, shapes: Mapping[str, tuple[int, ...]], *, one_dtype: bool = False) -> None:
@@ -174,10 +176,10 @@ class Weights:
         for name, form in forms.items():
             if form.shape != shapes[name]:
                 wanted = f"has shape {form.shape}, expected {shapes[name]}"
-                raise ValueError(f"{self._named(name)} {wanted}")
+                raise ValueError(f"{self.named(name)} {wanted}")
             if one_dtype and form.dtype != forms[first].dtype:
                 wanted = f"has dtype {form.dtype}, expected {forms[first].dtype}, that of {first}"
-                raise ValueError(f"{self._named(name)} {wanted}; cast one of them")
+                raise ValueError(f"{self.named(name)} {wanted}; cast one of them")
         if left := self._arrays.keys() - forms.keys():
             unexpected = listed(self._prefix + name for name in left)
             raise ValueError(f"{self._source}: unexpected {unexpected}")
@@ -185,14 +187,15 @@ class Weights:
     def take(self, shapes: Mapping[str, tuple[int, ...]], *, one_dtype: bool = False) -> dict[str, jax.Array]:
         """All arrays, once `check` has found them in order."""
         self.check(shapes, one_dtype=one_dtype)
-        return {name: to_jax(self._arrays[name], self._named(name)) for name in shapes}
+        return {name: to_jax(self._arrays[name], self.named(name)) for name in shapes}
 
     def _form(self, name: str) -> jax.ShapeDtypeStruct:
         if name not in self._arrays:
-            raise ValueError(f"{self._named(name)} is missing; there are {listed(self._arrays)}{self._hint(name)}")
-        return form_of(self._arrays[name], self._named(name))
+            raise ValueError(f"{self.named(name)} is missing; there are {listed(self._arrays)}{self._hint(name)}")
+        return form_of(self._arrays[name], self.named(name))
 
-    def _named(self, name: str) -> str:
+    def named(self, name: str) -> str:
+        """What an array is called in messages, by whom."""
         return f"{self._source}: {self._prefix}{name}"
 
     def _hint(self, name: str) -> str:

@@ -69,7 +69,8 @@ def _recurrent_modules(flat: Mapping[str, Any]) -> dict[str, type[Cell]]:
             found[path.removesuffix("/w_h")] = GRU
         elif path.endswith("/linear/w"):
             module = path.removesuffix("/linear/w")
-            found[module] = Elman if f"{module}/linear_1/w" in flat else LSTM
+            two = any(name.startswith(f"{module}/linear_1/") for name in flat)
+            found[module] = Elman if two else LSTM
     return found
 
 
@@ -77,8 +78,8 @@ def _read_lstm(weights: Weights) -> tuple[Cell, Params]:
     rows, columns = weights.sizes("linear/w", "in + hidden", "4 * hidden")
     hidden = columns // 4
     if columns % 4 or rows <= hidden:
-        expected = "expected (in + hidden, 4 * hidden)"
-        refuse("from_haiku", f"linear/w of an LSTM has shape {(rows, columns)}, {expected}")
+        expected = "expected (in + hidden, 4 * hidden); a VanillaRNN has a linear_1, too"
+        raise ValueError(f"{weights.named('linear/w')} of an LSTM has shape {(rows, columns)}, {expected}")
     arrays = weights.take({"linear/w": (rows, columns), "linear/b": (columns,)})
     w, b = (reorder(array, "igfo", "ifgo") for array in arrays.values())
     return LSTM(hidden), LSTMParams(w[:-hidden], w[-hidden:], _add_to_forget(b, 1))

@@ -172,10 +172,9 @@ def _read(graph: Graph, node: Node) -> Layer:
 
 def _constants(graph: Graph, node: Node, source: str) -> dict[str, np.ndarray]:
     """The weights of a node by their name in the operator."""
-    arrays, known = {}, inputs_of(node.op_type)
-    if surplus := [*node.input][len(known) :]:
-        refuse(source, f"inputs {surplus} are too many, expected at most {list(known)}")
-    for key, name in zip(known, node.input, strict=False):
+    arrays = {}
+    graph.check_names(source, node)
+    for key, name in zip(inputs_of(node.op_type), node.input, strict=False):
         array = graph.constant(name) if name else None
         if key.startswith("initial_") and array is not None and np.any(array):
             refuse(
@@ -183,6 +182,9 @@ def _constants(graph: Graph, node: Node, source: str) -> dict[str, np.ndarray]:
                 f"{key} is {name!r}, a constant that is not zero; a cell of jaxrnn starts at zero. Make it an input of the model, "
                 "and pass it as the carry",
             )
+        if key == "sequence_lens" and array is not None:
+            reason = "a constant, so the node is for these lengths alone; make it an input of the model"
+            refuse(source, f"{key} is {name!r}, {reason}")
         if key in "WRBP" and name:
             if array is None:
                 refuse(source, f"{key} is {name!r}, which is computed or an input; expected a constant: fold constants first")
