@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conversions import FEATURES, HIDDEN, random_params
+from flax import nnx
 from helpers import assert_close, assert_equal
 
 import jaxrnn
@@ -61,6 +62,12 @@ def test_under_jit_and_vmap(cell, again):
     wanted = [again(cell, params) for params in several]
     got = jax.jit(jax.vmap(lambda params: again(cell, params)))(stacked)
     assert_close(got, jax.tree.map(lambda *leaves: np.stack(leaves), *wanted), 1e-6)
+
+
+def test_variables_of_nnx_may_be_traced():
+    state = nnx.state(nnx.SimpleCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0)), nnx.Param)
+    read = jax.jit(lambda state: convert.from_flax(state, "nnx.SimpleCell")[1])
+    assert_equal(read(state), convert.from_flax(state, "nnx.SimpleCell")[1])
 
 
 def test_what_needs_numbers_says_so_of_traced_arrays():

@@ -41,7 +41,14 @@ def chain(*between: Any, layout: int = 0) -> Any:
     arrays = {"W2": rng.normal(size=(1, rows, 2 * HIDDEN)), "R2": rng.normal(size=(1, rows, HIDDEN))}
     constants = {name: a.astype(np.float32) for name, a in arrays.items()} | {
         name: np.array(value)
-        for name, value in {"join": [0, 0, -1], "flat": [0, -1], "sizes": [4, 6, -1], "two": [2], "half": 0.5}.items()
+        for name, value in {
+            "floats": [0.0, 0.0, -1.0],
+            "join": [0, 0, -1],
+            "flat": [0, -1],
+            "sizes": [4, 6, -1],
+            "two": [2],
+            "half": 0.5,
+        }.items()
     }
     bottom.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in constants.items())
     last = between[-1].output[0] if between else "Y"
@@ -76,6 +83,7 @@ BROKEN_CHAINS = {
     "reshape": (["Reshape join"], "Reshape node 'step0' does more than put directions side by side"),
     "flat": (["Transpose 0213", "Reshape flat"], "Reshape node 'step1' does more than put"),
     "sizes": (["Transpose 0213", "Reshape sizes"], "Reshape node 'step1' does more than put"),
+    "floats": (["Transpose 0213", "Reshape floats"], "Reshape node 'step1' does more than put"),
     "computed": (["Transpose 0213", "Reshape lengths"], "Reshape node 'step1' does more than put"),
     "squeeze": (["Squeeze two"], "Squeeze node 'step0' does more than put"),
     "function": (["Transpose 0213", "Relu", "Reshape join"], "Relu node 'step1' does more than put"),
@@ -233,6 +241,26 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
         lambda: node_model("RNN", replaced={"W": np.ones((1, HIDDEN, 3), ml_dtypes.float8_e5m2)}),
         None,
         "RNN node 'node': W has dtype float8_e5m2, expected floating numbers: bfloat16, float16",
+    ),
+    "twice": (
+        lambda: mutated(node_model("RNN"), lambda node: node.output.__setitem__(0, "W")),
+        None,
+        "RNN node 'node': W is 'W', and 2 arrays are named so",
+    ),
+    "from nowhere": (
+        lambda: mutated(node_model("RNN"), lambda node: node.input.__setitem__(5, "start")),
+        None,
+        "initial_h is 'start', which no input, constant or node of the model is",
+    ),
+    "attribute twice": (
+        lambda: mutated(node_model("RNN"), lambda node: node.attribute.append(node.attribute[0])),
+        None,
+        "RNN node 'node': attribute hidden_size is there 2 times",
+    ),
+    "lengths": (
+        lambda: node_model("RNN", replaced={"lengths": np.ones(2, np.int32)}),
+        None,
+        "sequence_lens is 'lengths', a constant, so the node is for these lengths alone; make it an",
     ),
     "no path": (lambda: {"W": 1}, None, "expected str, bytes or os.PathLike object, not dict"),
 }

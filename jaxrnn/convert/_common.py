@@ -20,7 +20,6 @@ Layer = list[tuple[Cell, Params]]
 _HOW_TO_START = {"forget_bias", "update_bias", "w_x_init", "w_h_init", "b_init", "p_init"}
 """Options that say how parameters are drawn, not what the cell computes: conversions don't carry them."""
 
-
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 _SHOWN = 20  # names in a message: a large model has thousands
 
@@ -74,7 +73,9 @@ def to_jax(array: Any, name: str) -> jax.Array:
         TypeError: as `form_of`; or the numbers cannot be had.
     """
     form = form_of(array, name)
-    if isinstance(array, jax.Array):  # which may lie on several devices
+    if not isinstance(array, jax.Array) and hasattr(array, "__jax_array__"):
+        array = array.__jax_array__()  # what a variable of Flax or Keras holds
+    if isinstance(array, jax.Array):  # which may be traced, or lie on several devices
         return array
     try:
         return jnp.asarray(np.asarray(to_numpy(array), form.dtype))
