@@ -5,7 +5,7 @@ GRU with `reset_after` has a bias of two rows: the input's and the state's.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -21,6 +21,7 @@ from jaxrnn.convert._common import (
     Weights,
     check_options,
     gru_biases,
+    listed,
     own_params,
     recurrent_bias,
     refuse,
@@ -54,14 +55,20 @@ _NEEDED |= {
 }
 _DEFAULTS = {"dropout": 0.0, "recurrent_dropout": 0.0, "go_backwards": False, "backward_layer": None}
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("use_bias", "reset_after", "go_backwards"), (bool,)),
-    **dict.fromkeys(("dropout", "recurrent_dropout"), (float, int)),
-    "units": (int,),
-    "cells": (list, tuple),
-    "merge_mode": (str, type(None)),
+_Check = tuple[Callable[[Any], bool], str]
+_FLAG: _Check = (lambda value: isinstance(value, bool), "True or False")
+_RATE: _Check = (
+    lambda value: isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < 1,
+    "a rate in [0, 1)",
+)
+_VALUES: dict[str, _Check] = {
+    "units": (lambda value: type(value) is int and value > 0, "a positive integer"),
+    **dict.fromkeys(("use_bias", "reset_after", "go_backwards"), _FLAG),
+    **dict.fromkeys(("dropout", "recurrent_dropout"), _RATE),
+    "merge_mode": (lambda value: value in [*_MERGES], f"one of {[*_MERGES]}"),
+    "cells": (lambda value: isinstance(value, list | tuple) and len(value) > 0, "cells, bottom first"),
 }
-"""Of the values of a configuration; the others are looked at where they are read."""
+"""What a value of a configuration must be; the others are looked at where they are read."""
 
 # What says how parameters start and are trained, what the layer returns, and how it is computed: not which function it is.
 _IGNORED = {
@@ -118,8 +125,10 @@ def from_keras(
     named = {f"weights[{k}]": array for k, array in enumerate(weights)}
     arrays = Weights(named, "from_keras")
     with said_by("from_keras"):
+        if not config:
+            refuse("from_keras", f"config is {config!r}, expected a layer or a list of them")
         several = isinstance(config, list | tuple)
-        cell = _stacked(config, version) if several else _read_config(config, version)
+        cell = Stack([_read_config(layer, version) for layer in config]) if several else _read_config(config, version)
         in_features, _ = arrays.sizes("weights[0]", "in", "columns")
         made = jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
     forms, structure = jax.tree.flatten(made, is_leaf=_is_layer)
@@ -155,8 +164,6 @@ def _read_config(layer: Any, version: _Version, backwards: bool = False) -> Cell
             "outputs in the order of processing: read it with go_backwards=False, wrap the cell in jaxrnn.Reversed, and flip them",
         )
     if name == "Bidirectional":
-        if config["merge_mode"] not in _MERGES:
-            refuse("from_keras", f"Bidirectional has merge_mode={config['merge_mode']!r}, expected one of {list(_MERGES)}")
         forward = _read_config(config["layer"], version)
         like_forward = {**config["layer"], "config": {**config["layer"]["config"], "go_backwards": True}}  # Keras 2 leaves it out
         backward = _read_config(config["backward_layer"] or like_forward, version, backwards=True)
@@ -164,19 +171,13 @@ def _read_config(layer: Any, version: _Version, backwards: bool = False) -> Cell
     if name == "RNN":
         return _read_config(config["cell"], version)
     if name == "StackedRNNCells":
-        return _stacked(config["cells"], version)
+        return Stack([_read_config(cell, version) for cell in config["cells"]])
     if name.startswith("CuDNN"):
         return _CELLS[name.removeprefix("CuDNN")](config["units"])
     # Keras 2 wrote a "module" too, in its last versions, and "zero_output_for_mask" beside "time_major".
     version = 2 if config.keys() & _KERAS_2 else 3 if config.keys() & _KERAS_3 else version
     name = name.removesuffix("Cell")
     return _with_dropout(name, _read_cell(name, config, version), config, version)
-
-
-def _stacked(layers: Sequence[Any], version: _Version) -> Stack:
-    if not layers:
-        refuse("from_keras", "config has no layers, expected some, bottom first")
-    return Stack([_read_config(layer, version) for layer in layers])
 
 
 def _open(layer: Any) -> tuple[str, dict[str, Any]]:
@@ -190,12 +191,12 @@ def _open(layer: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(name, str) or name not in _NEEDED or module != "keras.layers":
         refuse("from_keras", f"class_name is {name!r} of {module}, expected one of {sorted(_NEEDED)} of keras.layers")
     if missing := _NEEDED[name] - config.keys():
-        refuse("from_keras", f"{name} has no {sorted(missing)} in its config; there are {sorted(layer['config'])}")
+        refuse("from_keras", f"{name} has no {sorted(missing)} in its config; there are {listed(map(str, layer['config']))}")
     if unknown := config.keys() - _NEEDED[name] - _DEFAULTS.keys() - _IGNORED:
-        refuse("from_keras", f"{name} has unknown keys {sorted(unknown)} in its config, expected {sorted(_NEEDED[name])}")
+        refuse("from_keras", f"{name} has unknown keys {listed(map(str, unknown))} in its config, expected {sorted(_NEEDED[name])}")
     for key, value in config.items():
-        if key in _TYPES and not isinstance(value, _TYPES[key]):
-            expected = " or ".join(kind.__name__ for kind in _TYPES[key])
+        holds, expected = _VALUES.get(key, (None, ""))
+        if holds and not holds(value):
             refuse("from_keras", f"{name} has {key}={str(value)[:80]!r}, expected {expected}")
     return name, config
 

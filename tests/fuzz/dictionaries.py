@@ -156,8 +156,8 @@ def case(random: random.Random) -> str:
     read = unless_refused(lambda: form.read(cell, damaged), form.source, names, what)
     if read is None:
         return "refused"
-    if form.source == "from_keras" and any(a.shape == (8 * HIDDEN,) for a in damaged):
-        return "read as a CuDNNLSTM's"
+    if form.source == "from_keras" and any(a.shape in ((6 * HIDDEN,), (8 * HIDDEN,)) for a in damaged):
+        return "read as a CuDNN layer's"
     again = to_numpy(form.write(*read))
     wanted, got = (flat(with_sums(form, tree)) for tree in (damaged, again))
     if form.source == "from_haiku":  # which looks at one module, whatever it is called

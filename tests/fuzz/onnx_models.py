@@ -1,5 +1,6 @@
 """ONNX models with a damage: `from_onnx` refuses them by name, or reads what ONNX Runtime runs."""
 
+import importlib.util
 import random
 import tempfile
 from pathlib import Path
@@ -14,11 +15,13 @@ from fuzz._refusals import unless_refused
 from jaxrnn import GRU, LSTM, Bidirectional, Cell, Elman, Reversed, Stack
 from jaxrnn.convert import from_onnx, to_onnx
 
-try:
-    import onnx
-    import onnxruntime
-except ImportError:
-    onnx = onnxruntime = None
+
+def module(name: str) -> Any:
+    """None if it is not installed."""
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+onnx, onnxruntime = module("onnx"), module("onnxruntime")
 
 HIDDEN = 4
 CELLS: tuple[Cell, ...] = (
@@ -36,7 +39,7 @@ WORDS = ("", "forward", "reverse", "bidirectional", "up", "Tanh", "Relu", "xs", 
 
 
 def case(random: random.Random) -> str:
-    if onnx is None:
+    if onnx is None or onnxruntime is None:
         return "no onnx"
     cell = random.choice(CELLS)
     rng = np.random.default_rng(random.randrange(2**32))
