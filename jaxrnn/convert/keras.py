@@ -109,7 +109,8 @@ def from_keras(
     Raises:
         ValueError: a class, a key or its value is unknown or has no counterpart, a key is missing, or an array has another shape; the
             message names it.
-        TypeError: an array is not floating, or is float64 where JAX has no float64.
+        TypeError: `weights` is no list, or an array is not floating, or is float64 where JAX has no
+            float64.
 
     >>> import numpy as np, jaxrnn
     >>> config = {"units": 4, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": False}

@@ -105,8 +105,9 @@ def from_onnx(path_or_model: "str | os.PathLike[str] | ModelProto", node: str | 
         and its parameters, in the dtype of the weights. The cell is time-major whatever `layout` says.
 
     Raises:
-        ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a node has an attribute, activation,
-            weight or initial state that cannot be read. The message names it.
+        ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a
+            node has an attribute, activation, input, weight or initial state that cannot be read, or
+            constant lengths. The message names it.
         TypeError: the weights are float64 where JAX has no float64.
         OSError: the file cannot be read.
         ImportError: the package `onnx` is not installed.
