@@ -368,6 +368,7 @@ MISTAKES: dict[str, tuple[str, Change, str]] = {
     "cudnn relu": ("gru", gru_of_cudnn(recurrent_activation="relu"), r"weights\[2\] has shape \(30,\), expected \(2, 15\): no Cu"),
     "cudnn before": ("gru", gru_of_cudnn(reset_after=False), r"weights\[2\] has shape \(30,\), expected \(15,\): no CuDNNGRU is"),
     "merge": ("both", put(merge_mode="max"), "Bidirectional has merge_mode='max', expected one of"),
+    "no backward layer": ("both", put(backward_layer={}), "config is '{}', expected what keras"),
     "no layer": ("both", drop("layer"), r"Bidirectional has no \['layer'\]"),
     "forwards": ("both", lambda layer, _: put(backward_layer=layer["config"]["layer"])(layer, _), "LSTM has go_backwards=False"),
     "no weights": ("cells", lambda layer, weights: weights.clear(), r"weights\[0\] is missing; there are \[\]"),

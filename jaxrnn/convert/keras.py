@@ -167,7 +167,8 @@ def _read_config(layer: Any, version: _Version, backwards: bool = False) -> Cell
     if name == "Bidirectional":
         forward = _read_config(config["layer"], version)
         like_forward = {**config["layer"], "config": {**config["layer"]["config"], "go_backwards": True}}  # Keras 2 leaves it out
-        backward = _read_config(config["backward_layer"] or like_forward, version, backwards=True)
+        given = like_forward if config["backward_layer"] is None else config["backward_layer"]
+        backward = _read_config(given, version, backwards=True)
         return Bidirectional(forward, backward, merge=_MERGES[config["merge_mode"]])  # type: ignore[arg-type]
     if name == "RNN":
         return _read_config(config["cell"], version)
