@@ -196,6 +196,25 @@ NO_ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: convert.from_torch(None),  # type: ignore[arg-type]
         "from_torch: the argument is a NoneType, expected a dictionary of arrays",
     ),
+    "a kernel without rows": (
+        lambda: convert.from_keras(KERAS, [of(0, ROWS), of(HIDDEN, ROWS), of(ROWS)]),
+        r"from_keras: weights\[0\] has shape \(0, 20\), expected \[in, columns\], none of them 0",
+    ),
+    "a bias that is None": (
+        lambda: convert.from_keras(KERAS, [of(3, ROWS), of(HIDDEN, ROWS), None]),
+        r"from_keras: weights\[2\] is None, expected an array",
+    ),
+    **{
+        f"config {config!r}": (
+            lambda config=config: convert.from_keras(config, []),  # type: ignore[arg-type]
+            "from_keras: config is .*, expected (what keras|a layer or a list)",
+        )
+        for config in ([], None, {}, "GRU", [None], {"class_name": "GRU", "config": None})
+    },
+    "version": (
+        lambda: convert.from_keras(KERAS, [], version=4),  # type: ignore[arg-type]
+        r"from_keras: version is 4, expected one of \[2, 3, None\]",
+    ),
     "a list of weights": (
         lambda: convert.from_keras(KERAS, None),  # type: ignore[arg-type]
         r"from_keras: weights is a NoneType, expected a list of arrays as layer\.get_weights",

@@ -367,7 +367,7 @@ MISTAKES: dict[str, tuple[str, Change, str]] = {
     "old dropout": ("gru", put(implementation=2, dropout=0.2), r"GRU has dropout=0\.2 and .*, which Keras 2 drew"),
     "cudnn relu": ("gru", gru_of_cudnn(recurrent_activation="relu"), r"weights\[2\] has shape \(30,\), expected \(2, 15\): no Cu"),
     "cudnn before": ("gru", gru_of_cudnn(reset_after=False), r"weights\[2\] has shape \(30,\), expected \(15,\): no CuDNNGRU is"),
-    "merge": ("both", put(merge_mode="max"), "Bidirectional has merge_mode='max', expected one of"),
+    "merge": ("both", put(merge_mode=["max"]), r"Bidirectional has merge_mode=.*max.*, expected one of"),
     "no backward layer": ("both", put(backward_layer={}), "config is '{}', expected what keras"),
     "no layer": ("both", drop("layer"), r"Bidirectional has no \['layer'\]"),
     "forwards": ("both", lambda layer, _: put(backward_layer=layer["config"]["layer"])(layer, _), "LSTM has go_backwards=False"),
@@ -378,15 +378,10 @@ MISTAKES: dict[str, tuple[str, Change, str]] = {
     "transposed": ("cells", put_array(0, np.transpose), r"weights\[0\] has shape \(20, 3\), expected \(20, 20\)"),
     "narrow": ("cells", put_array(3, lambda array: array[:4]), r"weights\[3\] has shape \(4, 6\), expected \(5, 6\)"),
     "one bias": ("cells", put_array(5, lambda array: array[0]), r"weights\[5\] has shape \(6,\), expected \(2, 6\)"),
-    "no rows": ("gru", put_array(0, lambda array: array[:0]), r"weights\[0\] has shape \(0, 15\), expected \[in"),
-    "None": ("gru", put_array(2, lambda array: None), r"weights\[2\] is None, expected an array"),
-    "no config": ("gru", said(config=None), "config is .*, expected what keras.layers.serialize"),
     "classes": ("gru", said(class_name=["GRU"]), r"class_name is \['GRU'\] of keras\.layers"),
     "words": ("gru", put(use_bias="False"), "GRU has use_bias='False', expected True or False"),
     "no number": ("gru", put(units=None), "GRU has units='None', expected a positive integer"),
-    "no units at all": ("gru", put(units=0), "GRU has units='0', expected a positive integer"),
     "rate": ("gru", put(dropout=1.5), r"GRU has dropout='1\.5', expected a rate"),
-    "merges": ("both", put(merge_mode=[]), r"Bidirectional has merge_mode='\[\]', expected one of"),
     "integers": ("cells", put_array(0, lambda array: array.astype(int)), r"weights\[0\] has dtype int64, expected floating"),
     "float64": ("cells", put_array(0, lambda array: array.astype(float)), r"weights\[0\] has dtype float64, which JAX would round"),
 }
@@ -402,14 +397,3 @@ def test_mistakes(kind, change, message):
     change(config, weights)
     with pytest.raises((ValueError, TypeError), match=f"^from_keras: {message}"):
         from_keras(config, weights)
-
-
-@pytest.mark.parametrize("config", [[], None, {}, "GRU"], ids=str)
-def test_no_configuration(config):
-    with pytest.raises(ValueError, match=r"^from_keras: config is .*, expected (what|a layer or a list)"):
-        from_keras(config, [])
-
-
-def test_version():
-    with pytest.raises(ValueError, match=r"from_keras: version is 4, expected one of \[2, 3, None\]"):
-        from_keras({}, [], version=4)  # type: ignore[arg-type]

@@ -250,7 +250,7 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
     "from nowhere": (
         lambda: mutated(node_model("RNN"), lambda node: node.input.__setitem__(5, "start")),
         None,
-        "initial_h is 'start', which no input, constant or node of the model is",
+        "initial_h is 'start', a name of no array in the model",
     ),
     "attribute twice": (
         lambda: mutated(node_model("RNN"), lambda node: node.attribute.append(node.attribute[0])),
@@ -260,7 +260,7 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
     "lengths": (
         lambda: node_model("RNN", replaced={"lengths": np.ones(2, np.int32)}),
         None,
-        "sequence_lens is 'lengths', a constant, so the node is for these lengths alone; make it an",
+        "sequence_lens is 'lengths', a constant, so the node is for these lengths alone; make",
     ),
     "no path": (lambda: {"W": 1}, None, "expected str, bytes or os.PathLike object, not dict"),
 }

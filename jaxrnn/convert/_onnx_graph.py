@@ -66,7 +66,7 @@ def attributes_of(node: Node) -> dict[str, Any]:
 
 
 def check_attributes(source: str, node: Node) -> None:
-    """Refuse attributes that ONNX's schema does not know, or has of another type, or that are there twice."""
+    """Refuse attributes that are there twice, or that ONNX's schema does not know so."""
     onnx = import_onnx()
     known = onnx.defs.get_schema(node.op_type, OPSET, "").attributes
     times = collections.Counter(attribute.name for attribute in node.attribute)
@@ -117,13 +117,13 @@ class Graph:
                 self._tensors |= {name: a.t for name in node.output for a in node.attribute if a.name == "value"}
 
     def check_names(self, source: str, node: Node) -> None:
-        """Refuse inputs that ONNX's schema does not know, or that nothing gives, or more than one."""
+        """Refuse inputs that ONNX's schema does not know, and names of no array or of several."""
         known = inputs_of(node.op_type)
         if surplus := [*node.input][len(known) :]:
             refuse(source, f"inputs {surplus} are too many, expected at most {list(known)}")
         for key, name in zip(known, node.input, strict=False):
             if name and not self._made[name] and name not in self._given:
-                refuse(source, f"{key} is {name!r}, which no input, constant or node of the model is")
+                refuse(source, f"{key} is {name!r}, a name of no array in the model")
             if self._made[name] > 1:
                 refuse(source, f"{key} is {name!r}, and {self._made[name]} arrays are named so")
 

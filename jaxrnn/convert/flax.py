@@ -177,8 +177,8 @@ def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict
         biases, so those of a cell without are zero.
 
     Raises:
-        ValueError: the class cannot hold the cell, or an option of it; the message says which. nnx's
-            GRU refuses a `b_hn` that is not zero, or not known to be, because it is traced.
+        ValueError: the class cannot hold the cell, or an option of it; the message says which.
+            nnx's GRU refuses a `b_hn` that is not zero, or not known to be, because it is traced.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.GRU(4)

@@ -106,8 +106,8 @@ def from_onnx(path_or_model: "str | os.PathLike[str] | ModelProto", node: str | 
 
     Raises:
         ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a
-            node has an attribute, activation, input, weight or initial state that cannot be read, or
-            constant lengths. The message names it.
+            node has an attribute, activation, input, weight or initial state that cannot be read,
+            or constant lengths. The message names it.
         TypeError: the weights are float64 where JAX has no float64.
         OSError: the file cannot be read.
         ImportError: the package `onnx` is not installed.
@@ -184,7 +184,7 @@ def _constants(graph: Graph, node: Node, source: str) -> dict[str, np.ndarray]:
                 "and pass it as the carry",
             )
         if key == "sequence_lens" and array is not None:
-            reason = "a constant, so the node is for these lengths alone; make it an input of the model"
+            reason = "a constant, so the node is for these lengths alone; make it an input"
             refuse(source, f"{key} is {name!r}, {reason}")
         if key in "WRBP" and name:
             if array is None:

@@ -50,8 +50,8 @@ def from_torch(
     Raises:
         ValueError: a name is missing or unknown, or a shape or a dtype is another than the first
             layer's; the message names it, and the prefix with which a missing one is there.
-        TypeError: `state_dict` is no dictionary, or a tensor is not floating, or is float64 where JAX
-            has no float64.
+        TypeError: `state_dict` is no dictionary, or a tensor is not floating, or is float64 where
+            JAX has no float64.
 
     >>> import numpy as np, jaxrnn
     >>> state_dict = {"weight_ih_l0": np.ones((16, 3), np.float32), "weight_hh_l0": np.ones((16, 4), np.float32)}
@@ -150,8 +150,8 @@ def to_torch(cell: Cell, params: Params, *, cell_module: bool = False) -> dict[s
         cell_module: names for `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell`.
 
     Returns:
-        Arrays in the dtype of the parameters, which stay of JAX where they are traced. jaxrnn's bias is
-        torch's `bias_ih`; `bias_hh` is zero, but for a GRU's candidate.
+        Arrays in the dtype of the parameters, which stay of JAX where they are traced. jaxrnn's bias
+        is torch's `bias_ih`; `bias_hh` is zero, but for a GRU's candidate.
 
     Raises:
         ValueError: the module cannot hold the cell, or an option of it; the message says which.
