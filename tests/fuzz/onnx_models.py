@@ -64,7 +64,8 @@ def compared(model: Any, read: tuple[Cell, Any], what: str) -> str:
     cell, params = read
     recurrent = [k for k, node in enumerate(model.graph.node) if node.op_type in OPERATORS]
     made = model.graph.node[recurrent[-1]].output[0]
-    if not made or model.graph.node[recurrent[0]].input[0] != model.graph.input[0].name:
+    readable = made and isinstance(made, str)  # bytes, where they are no UTF-8
+    if not readable or model.graph.node[recurrent[0]].input[0] != model.graph.input[0].name:
         return "read, of other inputs or outputs"
     del model.graph.node[recurrent[-1] + 1 :], model.graph.output[:]
     model.graph.output.append(onnx.ValueInfoProto(name=made))
