@@ -89,7 +89,7 @@ MISTAKES: dict[str, Any] = {
     "no GRU": ({**LSTM, "bias": np.ones(16, "f"), "bias_n": np.ones(4, "f")}, r"unexpected \['bias_n'\]"),
     "rows": ({**LSTM, "weight_ih": np.ones((8, 3), "f")}, "weight_ih has 8 rows for 4 units, expected 3 or 4 times as many"),
     "shape": ({**LSTM, "weight_hh": np.ones((12, 4), "f")}, r"weight_hh has shape \(12, 4\), expected \(16, 4\)"),
-    "axes": ({**LSTM, "weight_hh": np.ones(16, "f")}, r"weight_hh has shape \(16,\), expected two axes"),
+    "axes": ({**LSTM, "weight_hh": np.ones(16, "f")}, r"weight_hh has shape \(16,\), expected \[gates"),
     "module": (object(), r"weight_ih is missing; there are \[\]"),
 }
 

@@ -172,7 +172,7 @@ MISTAKES: dict[str, Any] = {
     "unknown": ({"params": {**SIMPLE, "j": SIMPLE["h"]}}, "linen.SimpleCell", {}, r"unexpected \['params/j/kernel'\]"),
     "streams": ({"cell": LSTM, "rngs": {"key": 0}}, "nnx.OptimizedLSTMCell", {}, r"unexpected \['rngs/key'\]"),
     "shape": ({**SIMPLE, "i": dense(3, 5, True)}, "linen.SimpleCell", {}, r"i/kernel has shape \(3, 5\), expected \(3, 4\)"),
-    "axes": ({**SIMPLE, "h": {"kernel": np.ones(4)}}, "linen.SimpleCell", {}, r"h/kernel has shape \(4,\), expected two axes"),
+    "axes": ({**SIMPLE, "h": {"kernel": np.ones(4, "f")}}, "linen.SimpleCell", {}, r"h/kernel has shape \(4,\), expected \[hidden"),
     "directions": (
         {"forward_rnn": {"cell": SIMPLE}, "backward_rnn": {"cell": {**SIMPLE, "i": dense(2, 4, True)}}},
         "linen.SimpleCell",

@@ -367,16 +367,21 @@ MISTAKES: dict[str, tuple[str, Change, str]] = {
     "old dropout": ("gru", put(implementation=2, dropout=0.2), r"GRU has dropout=0\.2 and .*, which Keras 2 drew"),
     "cudnn relu": ("gru", gru_of_cudnn(recurrent_activation="relu"), r"weights\[2\] has shape \(30,\), expected \(2, 15\): no Cu"),
     "cudnn before": ("gru", gru_of_cudnn(reset_after=False), r"weights\[2\] has shape \(30,\), expected \(15,\): no CuDNNGRU is"),
-    "merge": ("both", put(merge_mode="max"), "Bidirectional has merge_mode='max', expected one of"),
+    "merge": ("both", put(merge_mode=["max"]), r"Bidirectional has merge_mode=.*max.*, expected one of"),
+    "no backward layer": ("both", put(backward_layer={}), "config is '{}', expected what keras"),
     "no layer": ("both", drop("layer"), r"Bidirectional has no \['layer'\]"),
     "forwards": ("both", lambda layer, _: put(backward_layer=layer["config"]["layer"])(layer, _), "LSTM has go_backwards=False"),
     "no weights": ("cells", lambda layer, weights: weights.clear(), r"weights\[0\] is missing; there are \[\]"),
     "too few": ("cells", lambda layer, weights: weights.pop(), r"weights\[8\] is missing; there are \['weights\[0\]'"),
     "too many": ("cells", lambda layer, weights: weights.append(weights[0]), r"unexpected \['weights\[9\]'\]"),
-    "scalar": ("cells", put_array(0, np.sum), r"weights\[0\] has shape \(\), expected two axes"),
+    "scalar": ("cells", put_array(0, np.sum), r"weights\[0\] has shape \(\), expected \[in, columns\]"),
     "transposed": ("cells", put_array(0, np.transpose), r"weights\[0\] has shape \(20, 3\), expected \(20, 20\)"),
     "narrow": ("cells", put_array(3, lambda array: array[:4]), r"weights\[3\] has shape \(4, 6\), expected \(5, 6\)"),
     "one bias": ("cells", put_array(5, lambda array: array[0]), r"weights\[5\] has shape \(6,\), expected \(2, 6\)"),
+    "classes": ("gru", said(class_name=["GRU"]), r"class_name is \['GRU'\] of keras\.layers"),
+    "words": ("gru", put(use_bias="False"), "GRU has use_bias='False', expected True or False"),
+    "no number": ("gru", put(units=None), "GRU has units='None', expected a positive integer"),
+    "rate": ("gru", put(dropout=1.5), r"GRU has dropout='1\.5', expected a rate"),
     "integers": ("cells", put_array(0, lambda array: array.astype(int)), r"weights\[0\] has dtype int64, expected floating"),
     "float64": ("cells", put_array(0, lambda array: array.astype(float)), r"weights\[0\] has dtype float64, which JAX would round"),
 }
@@ -392,8 +397,3 @@ def test_mistakes(kind, change, message):
     change(config, weights)
     with pytest.raises((ValueError, TypeError), match=f"^from_keras: {message}"):
         from_keras(config, weights)
-
-
-def test_version():
-    with pytest.raises(ValueError, match=r"from_keras: version is 4, expected one of \[2, 3, None\]"):
-        from_keras({}, [], version=4)  # type: ignore[arg-type]

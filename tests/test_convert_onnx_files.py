@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import ml_dtypes
 import numpy as np
 import pytest
 from conversions import FEATURES, HIDDEN, random_params
@@ -40,7 +41,14 @@ def chain(*between: Any, layout: int = 0) -> Any:
     arrays = {"W2": rng.normal(size=(1, rows, 2 * HIDDEN)), "R2": rng.normal(size=(1, rows, HIDDEN))}
     constants = {name: a.astype(np.float32) for name, a in arrays.items()} | {
         name: np.array(value)
-        for name, value in {"join": [0, 0, -1], "flat": [0, -1], "sizes": [4, 6, -1], "two": [2], "half": 0.5}.items()
+        for name, value in {
+            "floats": [0.0, 0.0, -1.0],
+            "join": [0, 0, -1],
+            "flat": [0, -1],
+            "sizes": [4, 6, -1],
+            "two": [2],
+            "half": 0.5,
+        }.items()
     }
     bottom.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in constants.items())
     last = between[-1].output[0] if between else "Y"
@@ -75,6 +83,7 @@ BROKEN_CHAINS = {
     "reshape": (["Reshape join"], "Reshape node 'step0' does more than put directions side by side"),
     "flat": (["Transpose 0213", "Reshape flat"], "Reshape node 'step1' does more than put"),
     "sizes": (["Transpose 0213", "Reshape sizes"], "Reshape node 'step1' does more than put"),
+    "floats": (["Transpose 0213", "Reshape floats"], "Reshape node 'step1' does more than put"),
     "computed": (["Transpose 0213", "Reshape lengths"], "Reshape node 'step1' does more than put"),
     "squeeze": (["Squeeze two"], "Squeeze node 'step0' does more than put"),
     "function": (["Transpose 0213", "Relu", "Reshape join"], "Relu node 'step1' does more than put"),
@@ -124,6 +133,14 @@ def test_final_states_and_other_arrays_are_no_input_of_a_stack():
 def mutated(model: Any, change: Any) -> Any:
     """The model, after a change in its node."""
     change(model.graph.node[0])
+    return model
+
+
+def resized(name: str, sizes: list[int]) -> Any:
+    """A model whose tensor of that name says that it has other sizes."""
+    model = node_model("RNN")
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    tensor.dims[:] = sizes
     return model
 
 
@@ -205,6 +222,46 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
         "W has dtype int64, expected floating",
     ),
     "float64": (lambda: node_model("RNN", dtype=np.float64), None, "W has dtype float64, which JAX would round"),
+    "surplus": (
+        lambda: mutated(node_model("RNN"), lambda node: node.input.extend(["initial_c", "P"])),
+        None,
+        r"RNN node 'node': inputs \['initial_c', 'P'\] are too many, expected at most \['X', 'W', ",
+    ),
+    "dtypes": (
+        lambda: node_model("RNN", replaced={"R": np.ones((1, HIDDEN, HIDDEN), np.float16)}),
+        None,
+        "RNN node 'node': R has dtype float16, expected float32, that of W; cast one of them",
+    ),
+    "negative": (
+        lambda: resized("W", [-1, HIDDEN, FEATURES]),
+        None,
+        r"tensor 'W' has the sizes \[-1, 5, 3\], expected none below 0",
+    ),
+    "eight bits": (
+        lambda: node_model("RNN", replaced={"W": np.ones((1, HIDDEN, 3), ml_dtypes.float8_e5m2)}),
+        None,
+        "RNN node 'node': W has dtype float8_e5m2, expected floating numbers: bfloat16, float16",
+    ),
+    "twice": (
+        lambda: mutated(node_model("RNN"), lambda node: node.output.__setitem__(0, "W")),
+        None,
+        "RNN node 'node': W is 'W', and 2 arrays are named so",
+    ),
+    "from nowhere": (
+        lambda: mutated(node_model("RNN"), lambda node: node.input.__setitem__(5, "start")),
+        None,
+        "initial_h is 'start', a name of no array in the model",
+    ),
+    "attribute twice": (
+        lambda: mutated(node_model("RNN"), lambda node: node.attribute.append(node.attribute[0])),
+        None,
+        "RNN node 'node': attribute hidden_size is there 2 times",
+    ),
+    "lengths": (
+        lambda: node_model("RNN", replaced={"lengths": np.ones(2, np.int32)}),
+        None,
+        "sequence_lens is 'lengths', a constant, so the node is for these lengths alone; make",
+    ),
     "no path": (lambda: {"W": 1}, None, "expected str, bytes or os.PathLike object, not dict"),
 }
 

@@ -91,3 +91,78 @@ def test_bfloat16_tensors_keep_their_bits():
     again, read = from_torch(module.state_dict())
     assert again == cell
     assert jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and bool(jnp.all(a == b)), read, params))
+
+
+def shaped(**shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    return {name: np.ones(shape, "f") for name, shape in shapes.items()}
+
+
+RNN = shaped(weight_ih_l0=(3, 2), weight_hh_l0=(3, 3))
+LSTM = shaped(weight_ih_l0=(12, 2), weight_hh_l0=(12, 3), bias_ih_l0=(12,), bias_hh_l0=(12,))
+MISTAKES: dict[str, Any] = {
+    "upper layer": (
+        RNN | shaped(weight_ih_l1=(9, 99), weight_hh_l1=(9, 3)),
+        r"weight_ih_l1 has shape \(9, 99\), expected \(3, 3\)",
+    ),
+    "other kind above": (
+        RNN | shaped(weight_ih_l1=(9, 3), weight_hh_l1=(9, 3)),
+        r"weight_ih_l1 has shape \(9, 3\), expected \(3, 3\)",
+    ),
+    "above two directions": (
+        RNN
+        | shaped(weight_ih_l0_reverse=(3, 2), weight_hh_l0_reverse=(3, 3))
+        | shaped(weight_ih_l1=(3, 3), weight_hh_l1=(3, 3))
+        | shaped(weight_ih_l1_reverse=(3, 6), weight_hh_l1_reverse=(3, 3)),
+        r"weight_ih_l1 has shape \(3, 3\), expected \(3, 6\)",
+    ),
+    "narrower direction": (
+        RNN | shaped(weight_ih_l0_reverse=(2, 2), weight_hh_l0_reverse=(2, 2)),
+        r"weight_ih_l0_reverse has shape \(2, 2\), expected \(3, 2\)",
+    ),
+    "no direction above": (
+        RNN | shaped(weight_ih_l0_reverse=(3, 2), weight_hh_l0_reverse=(3, 3)) | shaped(weight_ih_l1=(3, 6), weight_hh_l1=(3, 3)),
+        "weight_ih_l1_reverse is missing",
+    ),
+    "no state": (
+        shaped(weight_ih_l0=(12, 2), weight_hh_l0=(12, 0)),
+        r"weight_hh_l0 has shape \(12, 0\), expected \[gates \* hidden, state\], none of them 0",
+    ),
+    "one axis": (
+        shaped(weight_ih_l0=(12,), weight_hh_l0=(12, 3)),
+        r"weight_ih_l0 has shape \(12,\), expected \[gates \* hidden, in\]",
+    ),
+    "None": (LSTM | {"weight_hh_l0": None}, "weight_hh_l0 is None, expected an array"),
+    "rows": (
+        shaped(weight_ih_l0=(6, 2), weight_hh_l0=(6, 3)),
+        "weight_hh_l0 has a state of 3 for 6 rows, expected 1, 3 or 4 times as many",
+    ),
+    "one bias": (
+        {name: array for name, array in LSTM.items() if name != "bias_ih_l0"},
+        r"bias_ih_l0 is missing; there are \['bias_hh_l0', 'weight_hh_l0', 'weight_ih_l0'\]",
+    ),
+    "projection": (
+        LSTM | shaped(weight_hr_l0=(2, 3)),
+        r"weight_hr_l0 has shape \(2, 3\), expected \(3, 3\)",
+    ),
+    "dtypes": (
+        LSTM | {"bias_hh_l0": np.ones(12, np.float16)},
+        "bias_hh_l0 has dtype float16, expected float32, that of weight_ih_l0; cast one of them",
+    ),
+    "gap": (RNN | shaped(weight_ih_l2=(3, 3), weight_hh_l2=(3, 3)), r"unexpected \['weight_hh_l2', "),
+    "prefix": (
+        {f"{part}.{name}": array for part in ("encoder.rnn", "decoder") for name, array in RNN.items()},
+        r"weight_ih_l0 is missing; .*; it is there with prefix='encoder\.rnn\.' or 'decoder\.'$",
+    ),
+    "module": (torch.nn.RNN(2, 3), r"the argument is a RNN, expected a dictionary .*\.state_dict\(\)"),
+}
+
+
+@pytest.mark.parametrize(("state_dict", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(state_dict, message):
+    with pytest.raises((ValueError, TypeError), match=f"^from_torch: {message}"):
+        from_torch(state_dict)
+
+
+def test_only_an_rnn_has_a_nonlinearity():
+    with pytest.raises(ValueError, match="nonlinearity is 'relu', which only an"):
+        from_torch(LSTM, nonlinearity="relu")

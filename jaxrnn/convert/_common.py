@@ -1,12 +1,14 @@
 """What all conversions share: reading arrays by name, walking layers, permuting gates, and refusing by name and reason."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxrnn._cell import Cell, Params
 from jaxrnn._check import check_params
@@ -18,96 +20,201 @@ Layer = list[tuple[Cell, Params]]
 _HOW_TO_START = {"forget_bias", "update_bias", "w_x_init", "w_h_init", "b_init", "p_init"}
 """Options that say how parameters are drawn, not what the cell computes: conversions don't carry them."""
 
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+_SHOWN = 20  # names in a message: a large model has thousands
 
-def to_numpy(array: Any) -> np.ndarray:
-    """Any framework's array as one of NumPy's, bit for bit; bfloat16 included."""
+
+def is_traced(array: Any) -> bool:
+    """Whether an array has a shape and a dtype, but no numbers yet."""
+    return isinstance(array, Tracer)
+
+
+def to_numpy(array: Any, own: bool = False) -> Any:
+    """Any framework's array as one of NumPy's, bit for bit, bfloat16 included.
+
+    A traced one stays of JAX: it has no numbers, and to be moved it needs none.
+
+    Args:
+        array: what to convert.
+        own: whether it must be a copy that can be written to, laid out row by row.
+    """
+    if is_traced(array):
+        return array
     if hasattr(array, "detach"):  # a tensor of torch, whose NumPy bridge knows no bfloat16
-        array = jnp.from_dlpack(array.detach().cpu().contiguous()) if "bfloat16" in str(array.dtype) else array.detach().cpu()
-    return np.asarray(array)
+        array = array.detach().cpu()
+        if "bfloat16" in str(array.dtype):
+            array = jnp.from_dlpack(array.contiguous())
+    return np.array(array, order="C") if own else np.asarray(array)
+
+
+def form_of(array: Any, name: str) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of any framework's array, whose numbers are not looked at.
+
+    Raises:
+        TypeError: it is no array, holds something else than floats, or is float64 where JAX has no
+            float64, as it is set up.
+    """
+    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+    if shape is None or dtype is None:
+        given = "None" if array is None else f"a {type(array).__name__}"
+        raise TypeError(f"{name} is {given}, expected an array such as numpy.asarray makes")
+    kind = str(getattr(dtype, "name", dtype)).removeprefix("torch.")  # whatever its byte order
+    if kind not in _FLOATS:
+        raise TypeError(f"{name} has dtype {kind}, expected floating numbers: {', '.join(_FLOATS)}")
+    if jax.dtypes.canonicalize_dtype(kind) != jnp.dtype(kind):
+        raise TypeError(f"{name} has dtype {kind}, which JAX would round; cast it, or enable jax_enable_x64")
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(kind))
 
 
 def to_jax(array: Any, name: str) -> jax.Array:
     """An array of JAX, bit for bit; refused where JAX would round it.
 
     Raises:
-        TypeError: the array is float64 and JAX does not hold float64 as it is set up, or holds something else than floats.
+        TypeError: as `form_of`; or the numbers cannot be had.
     """
-    if not isinstance(array, jax.Array):  # which may be a tracer, or lie on several devices
-        array = to_numpy(array)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} has dtype {array.dtype}, expected floating numbers")
-    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}, which JAX would round; cast it, or enable jax_enable_x64")
-    return jnp.asarray(array)
+    form = form_of(array, name)
+    if not isinstance(array, jax.Array) and hasattr(array, "__jax_array__"):
+        array = array.__jax_array__()  # what a variable of Flax or Keras holds
+    if isinstance(array, jax.Array):  # which may be traced, or lie on several devices
+        return array
+    try:
+        return jnp.asarray(np.asarray(to_numpy(array), form.dtype))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise TypeError(f"{name} is a {type(array).__name__} that cannot be read: {error}") from error
 
 
-def flatten(source: str, tree: Any, name: str = "") -> dict[str, Any]:
+def flatten(source: str, tree: Any, prefix: str = "") -> dict[str, Any]:
     """The arrays of nested dictionaries, their keys joined by slashes.
 
     Raises:
         TypeError: `tree` is no dictionary.
+        ValueError: two arrays come to have one name.
 
     >>> flatten("from_flax", {"cell": {"i": {"kernel": 1, "bias": 2}}})
     {'cell/i/kernel': 1, 'cell/i/bias': 2}
     """
-    if not isinstance(tree, Mapping):
-        raise TypeError(f"{source}: {name or 'the argument'} is a {type(tree).__name__}, expected a dictionary of arrays")
-    flat = {}
+    _check_mapping(source, tree)
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        inner = f"{name}/{key}" if name else str(key)
-        flat |= flatten(source, value, inner) if isinstance(value, Mapping) else {inner: value}
+        name = f"{prefix}{key}"
+        nested = isinstance(value, Mapping)
+        inner = flatten(source, value, f"{name}/") if nested else {name: value}
+        if twice := sorted(flat.keys() & inner.keys()):
+            raise ValueError(f"{source}: {twice[0]} is there twice, once by a key with a slash in it")
+        flat |= inner
     return flat
 
 
+def _check_mapping(source: str, given: Any) -> None:
+    if not isinstance(given, Mapping):
+        hint = "; pass its .state_dict()" if hasattr(given, "state_dict") else ""
+        kind = type(given).__name__
+        raise TypeError(f"{source}: the argument is a {kind}, expected a dictionary of arrays{hint}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """The names in a message, or the first of many.
+
+    >>> listed("ba"), listed(map(str, range(100, 123)))[-15:]
+    ("['a', 'b']", "'119'] (3 more)")
+    """
+    first, rest = (ordered := sorted(names))[:_SHOWN], len(ordered) - _SHOWN
+    return f"{first} ({rest} more)" if rest > 0 else str(first)
+
+
 class Weights:
-    """The arrays of a dictionary, each taken once, so that what is left over can be named.
+    """The arrays of a dictionary: all are looked at, and fit, before the first is copied.
 
     Args:
         arrays: by name.
-        prefix: of the names that are looked at; others are ignored.
         source: who is reading, for messages.
+        prefix: of the names that are looked at; others are ignored.
+
+    Raises:
+        TypeError: `arrays` is no dictionary, or a key is no string.
     """
 
-    def __init__(self, arrays: Mapping[str, Any], prefix: str, source: str) -> None:
-        self._arrays = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
-        self._prefix, self._source = prefix, source
-        self._left = set(self._arrays)
+    def __init__(self, arrays: Any, source: str, prefix: str = "") -> None:
+        _check_mapping(source, arrays)
+        for key in arrays:
+            if not isinstance(key, str):
+                raise TypeError(f"{source}: the key {key!r} is a {type(key).__name__}, expected a string")
+        self._all, self._prefix, self._source = arrays, prefix, source
+        self._arrays = {k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)}
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
 
+    def has(self, start: str) -> bool:
+        """Whether some name starts so."""
+        return any(name.startswith(start) for name in self._arrays)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array that must be there."""
-        return to_numpy(self._found(name)).shape
+        return self._form(name).shape
 
-    def matrix(self, name: str) -> tuple[int, int]:
-        """The shape of a matrix that must be there."""
+    def sizes(self, name: str, *axes: str) -> tuple[int, ...]:
+        """The shape of an array that must be there, have these axes, and hold something."""
         shape = self.shape(name)
-        if len(shape) != 2:
-            raise ValueError(f"{self._source}: {self._prefix}{name} has shape {shape}, expected two axes")
+        if len(shape) != len(axes) or 0 in shape:
+            wanted = f"expected [{', '.join(axes)}], none of them 0"
+            raise ValueError(f"{self.named(name)} has shape {shape}, {wanted}")
         return shape
 
-    def take(self, name: str, shape: Sequence[int]) -> jax.Array:
-        """The array of that name.
+    def check(self, shapes: Mapping[str, tuple[int, ...]], *, one_dtype: bool = False) -> None:
+        """Refuse unless the dictionary holds arrays of these names and shapes, and nothing else.
+
+        Args:
+            shapes: by name.
+            one_dtype: whether their dtypes must be equal.
 
         Raises:
-            ValueError: there is none, or it has another shape.
+            ValueError: one is missing, has another shape or dtype, or is too much.
+            TypeError: one is no array of floats.
         """
-        array = to_jax(self._found(name), f"{self._source}: {self._prefix}{name}")
-        if array.shape != tuple(shape):
-            raise ValueError(f"{self._source}: {self._prefix}{name} has shape {array.shape}, expected {tuple(shape)}")
-        self._left.discard(name)
-        return array
+        forms = {name: self._form(name) for name in shapes}
+        first = next(iter(forms))
+        for name, form in forms.items():
+            if form.shape != shapes[name]:
+                wanted = f"has shape {form.shape}, expected {shapes[name]}"
+                raise ValueError(f"{self.named(name)} {wanted}")
+            if one_dtype and form.dtype != forms[first].dtype:
+                wanted = f"has dtype {form.dtype}, expected {forms[first].dtype}, that of {first}"
+                raise ValueError(f"{self.named(name)} {wanted}; cast one of them")
+        if left := self._arrays.keys() - forms.keys():
+            unexpected = listed(self._prefix + name for name in left)
+            raise ValueError(f"{self._source}: unexpected {unexpected}")
 
-    def finish(self) -> None:
-        """Refuse if something was not taken."""
-        if self._left:
-            raise ValueError(f"{self._source}: unexpected {sorted(self._prefix + name for name in self._left)}")
+    def take(self, shapes: Mapping[str, tuple[int, ...]], *, one_dtype: bool = False) -> dict[str, jax.Array]:
+        """All arrays, once `check` has found them in order."""
+        self.check(shapes, one_dtype=one_dtype)
+        return {name: to_jax(self._arrays[name], self.named(name)) for name in shapes}
 
-    def _found(self, name: str) -> Any:
+    def _form(self, name: str) -> jax.ShapeDtypeStruct:
         if name not in self._arrays:
-            raise ValueError(f"{self._source}: {self._prefix}{name} is missing; there are {sorted(self._arrays)}")
-        return self._arrays[name]
+            raise ValueError(f"{self.named(name)} is missing; there are {listed(self._arrays)}{self._hint(name)}")
+        return form_of(self._arrays[name], self.named(name))
+
+    def named(self, name: str) -> str:
+        """What an array is called in messages, by whom."""
+        return f"{self._source}: {self._prefix}{name}"
+
+    def _hint(self, name: str) -> str:
+        """The prefixes with which the name would be found."""
+        fitting = [key.removesuffix(name) for key in self._all if key.endswith(f".{name}")]
+        fitting = [prefix for prefix in fitting if prefix != self._prefix]
+        return f"; it is there with prefix={' or '.join(map(repr, fitting))}" if fitting else ""
+
+
+@contextlib.contextmanager
+def said_by(source: str) -> Iterator[None]:
+    """What a cell refuses within, with the name of who made it in front."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith(f"{source}: "):
+            raise
+        raise ValueError(f"{source}: {error}") from error
 
 
 def refuse(target: str, reason: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """The graphs of ONNX models. Read: their constants, their recurrent nodes, and whether these stand on each other. Written: one
 recurrent node for each layer, its directions put side by side for the next."""
 
+import collections
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -65,10 +66,13 @@ def attributes_of(node: Node) -> dict[str, Any]:
 
 
 def check_attributes(source: str, node: Node) -> None:
-    """Refuse attributes that ONNX's schema of the operator does not know, or has of another type."""
+    """Refuse attributes that are there twice, or that ONNX's schema does not know so."""
     onnx = import_onnx()
     known = onnx.defs.get_schema(node.op_type, OPSET, "").attributes
+    times = collections.Counter(attribute.name for attribute in node.attribute)
     for attribute in node.attribute:
+        if times[attribute.name] > 1:
+            refuse(source, f"attribute {attribute.name} is there {times[attribute.name]} times")
         if attribute.name not in known:
             refuse(source, f"attribute {attribute.name} is unknown, expected some of {sorted(known)}")
         if attribute.type != (wanted := known[attribute.name].type).value:
@@ -104,16 +108,33 @@ class Graph:
 
     def __init__(self, model: Any) -> None:
         self._nodes = model.graph.node
+        made = [name for node in self._nodes for name in node.output if name]
+        self._made = collections.Counter([*made, *(t.name for t in model.graph.initializer)])
+        self._given = {each.name for each in model.graph.input}
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in self._nodes:
             if node.op_type == "Constant":
                 self._tensors |= {name: a.t for name in node.output for a in node.attribute if a.name == "value"}
+
+    def check_names(self, source: str, node: Node) -> None:
+        """Refuse inputs that ONNX's schema does not know, and names of no array or of several."""
+        known = inputs_of(node.op_type)
+        if surplus := [*node.input][len(known) :]:
+            refuse(source, f"inputs {surplus} are too many, expected at most {list(known)}")
+        for key, name in zip(known, node.input, strict=False):
+            if name and not self._made[name] and name not in self._given:
+                refuse(source, f"{key} is {name!r}, a name of no array in the model")
+            if self._made[name] > 1:
+                refuse(source, f"{key} is {name!r}, and {self._made[name]} arrays are named so")
 
     def constant(self, name: str) -> np.ndarray | None:
         """The array of that name; None if it is computed, or an input of the model."""
         tensor, onnx = self._tensors.get(name), import_onnx()
         if tensor is None:
             return None
+        if any(size < 0 for size in tensor.dims):
+            given = f"tensor {name!r} has the sizes {[*tensor.dims]}"
+            refuse("from_onnx", f"{given}, expected none below 0")
         try:
             array = onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError, KeyError, OSError, onnx.checker.ValidationError) as error:
@@ -174,14 +195,19 @@ class Graph:
         if node.op_type == "Transpose":
             return tuple(axes[k] for k in attributes.get("perm", range(len(axes))[::-1]))
         if node.op_type == "Squeeze":  # its axes were an attribute before opset 13
-            squeezed = attributes["axes"] if "axes" in attributes else self.constant(node.input[1])
+            squeezed = attributes["axes"] if "axes" in attributes else self._integers(node.input[1])
             if squeezed is not None and [axes[k] for k in squeezed] == ["directions"]:
                 return tuple(axis for axis in axes if axis != "directions")
         if node.op_type == "Reshape" and axes[2:] == ("directions", "features") and not attributes.get("allowzero", 0):
-            shape = self.constant(node.input[1])
+            shape = self._integers(node.input[1])
             if shape is not None and len(shape) == 3 and not shape[:2].any():  # 0 keeps an axis
                 return (*axes[:2], "features")
         return None
+
+    def _integers(self, name: str) -> np.ndarray | None:
+        """A constant that is a list of axes or sizes."""
+        array = self.constant(name)
+        return array if array is not None and array.dtype == np.int64 and array.ndim == 1 else None
 
 
 def _is_recurrent(node: Node) -> bool:

@@ -8,10 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._cell import Cell, Params
-from jaxrnn._check import check_size
+from jaxrnn._check import check_choice, check_size
 from jaxrnn.cells import LSTM
-from jaxrnn.convert._common import check_options, join_layers, layers_of, own_params, refuse, to_jax, with_bias
-from jaxrnn.convert.torch import from_torch, to_torch
+from jaxrnn.convert._common import (
+    check_options,
+    form_of,
+    join_layers,
+    layers_of,
+    own_params,
+    refuse,
+    to_jax,
+    with_bias,
+)
+from jaxrnn.convert.torch import Module, from_torch, to_torch
 
 
 def from_cudnn(flat: Any, in_features: int, hidden: int, layers: int = 1, bidirectional: bool = False) -> tuple[Cell, Params]:
@@ -39,17 +48,18 @@ def from_cudnn(flat: Any, in_features: int, hidden: int, layers: int = 1, bidire
     """
     for argument, size in (("in_features", in_features), ("hidden", hidden), ("layers", layers)):
         check_size(from_cudnn, argument, size)
-    flat = to_jax(flat, "from_cudnn: flat")
-    forms = _forms(in_features, hidden, layers, bidirectional)
-    sizes = [math.prod(shape) for shape in forms.values()]
-    if flat.shape != (sum(sizes),):
+    check_choice(from_cudnn, "bidirectional", bidirectional, (False, True))
+    shapes = _shapes(in_features, hidden, layers, bidirectional)
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if (given := form_of(flat, "from_cudnn: flat").shape) != (sum(sizes),):
         refuse(
             "from_cudnn",
-            f"flat has shape {flat.shape}, expected {(sum(sizes),)} for in_features={in_features}, hidden={hidden}, "
+            f"flat has shape {given}, expected {(sum(sizes),)} for in_features={in_features}, hidden={hidden}, "
             f"layers={layers}, bidirectional={bidirectional}",
         )
-    parts = jnp.split(flat, np.cumsum(sizes[:-1]))
-    return from_torch({name: part.reshape(shape) for (name, shape), part in zip(forms.items(), parts, strict=True)})
+    parts = jnp.split(to_jax(flat, "from_cudnn: flat"), np.cumsum(sizes[:-1]))
+    named = zip(shapes.items(), parts, strict=True)
+    return from_torch({name: part.reshape(shape) for (name, shape), part in named})
 
 
 def to_cudnn(cell: Cell, params: Params) -> jax.Array:
@@ -85,16 +95,11 @@ def to_cudnn(cell: Cell, params: Params) -> jax.Array:
     if len(dtypes := {str(leaf.dtype) for leaf in jax.tree.leaves([p for layer in layers for _, p in layer])}) > 1:
         refuse("to_cudnn", f"the parameters have dtypes {sorted(dtypes)}, expected one, for they make one vector")
     state_dict = to_torch(*join_layers(layers))
-    forms = _forms(state_dict["weight_ih_l0"].shape[1], first.hidden, len(layers), len(layers[0]) == 2)
-    return jnp.concatenate([jnp.asarray(state_dict[name]).ravel() for name in forms])
+    in_features, both = state_dict["weight_ih_l0"].shape[1], len(layers[0]) == 2
+    order = _shapes(in_features, first.hidden, len(layers), both)
+    return jnp.concatenate([jnp.asarray(state_dict[name]).ravel() for name in order])
 
 
-def _forms(in_features: int, hidden: int, layers: int, bidirectional: bool) -> dict[str, tuple[int, ...]]:
-    """The names that torch gives to the arrays, in the order of the vector, and their shapes: all matrices come before all biases."""
-    ways = ("", "_reverse") if bidirectional else ("",)
-    suffixes = {f"_l{k}{way}": len(ways) * hidden if k else in_features for k in range(layers) for way in ways}
-    rows = 4 * hidden
-    matrices = {
-        f"{name}{at}": (rows, size) for at, below in suffixes.items() for name, size in (("weight_ih", below), ("weight_hh", hidden))
-    }
-    return matrices | {f"{name}{at}": (rows,) for at in suffixes for name in ("bias_ih", "bias_hh")}
+def _shapes(in_features: int, hidden: int, layers: int, bidirectional: bool) -> dict[str, tuple[int, ...]]:
+    """The arrays of torch's module, which the vector holds in this order."""
+    return Module(4, in_features, hidden, layers=layers, bidirectional=bidirectional).shapes()

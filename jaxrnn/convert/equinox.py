@@ -34,19 +34,22 @@ def from_equinox(module: Any) -> tuple[Cell, Params]:
     (True, (3, 16))
     """
     arrays = module if isinstance(module, Mapping) else {name: getattr(module, name, None) for name in _NAMES}
-    weights = Weights({name: array for name, array in arrays.items() if array is not None}, "", "from_equinox")
-    (rows, in_features), (_, hidden) = weights.matrix("weight_ih"), weights.matrix("weight_hh")
+    given = {name: array for name, array in arrays.items() if array is not None}
+    weights = Weights(given, "from_equinox")
+    rows, in_features = weights.sizes("weight_ih", "gates * hidden", "in")
+    _, hidden = weights.sizes("weight_hh", "gates * hidden", "hidden")
     if rows not in (3 * hidden, 4 * hidden):
-        refuse("from_equinox", f"weight_ih has {rows} rows for {hidden} units, expected 3 or 4 times as many (GRU, LSTM)")
-    w_x, w_h = weights.take("weight_ih", (rows, in_features)).T, weights.take("weight_hh", (rows, hidden)).T
-    b = weights.take("bias", (rows,)) if "bias" in weights else None
-    if rows == 4 * hidden:
-        cell, params = LSTM(hidden, bias=b is not None), LSTMParams(w_x, w_h, b)
-    else:
-        b_hn = None if b is None else weights.take("bias_n", (hidden,))
-        cell, params = GRU(hidden, bias=b is not None), GRUParams(w_x, w_h, b, b_hn)
-    weights.finish()
-    return cell, params
+        reason = f"weight_ih has {rows} rows for {hidden} units, expected 3 or 4 times as many (GRU, LSTM)"
+        refuse("from_equinox", reason)
+    gru, bias = rows == 3 * hidden, "bias" in weights
+    shapes = {"weight_ih": (rows, in_features), "weight_hh": (rows, hidden)}
+    if bias:
+        shapes |= {"bias": (rows,), "bias_n": (hidden,)} if gru else {"bias": (rows,)}
+    arrays = weights.take(shapes)
+    w_x, w_h, b = arrays["weight_ih"].T, arrays["weight_hh"].T, arrays.get("bias")
+    if gru:
+        return GRU(hidden, bias=bias), GRUParams(w_x, w_h, b, arrays.get("bias_n"))
+    return LSTM(hidden, bias=bias), LSTMParams(w_x, w_h, b)
 
 
 def to_equinox(cell: Cell, params: Params) -> dict[str, jax.Array]:

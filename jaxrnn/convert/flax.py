@@ -7,6 +7,7 @@ input's or the state's layers have the bias; the candidate of a GRU and of an MG
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,7 +15,16 @@ from jaxrnn._cell import Cell, Params
 from jaxrnn.activations import Activation
 from jaxrnn.cells import GRU, LSTM, MGU, Elman, ElmanParams, GRUParams, LSTMParams, MGUParams
 from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
-from jaxrnn.convert._common import Weights, check_options, flatten, own_params, refuse, with_bias
+from jaxrnn.convert._common import (
+    Weights,
+    check_options,
+    flatten,
+    is_traced,
+    own_params,
+    refuse,
+    said_by,
+    with_bias,
+)
 
 Merge = Literal["concat", "sum", "mean", "product"] | None
 
@@ -93,50 +103,60 @@ def from_flax(
     if unknown := set(activations) - _ACTIVATIONS[layout.cell]:
         refuse("from_flax", f"{layout.cell.__name__} has no {sorted(unknown)}, expected some of {sorted(_ACTIVATIONS[layout.cell])}")
     flat = flatten("from_flax", variables)
-    weights, top = Weights(flat, "", "from_flax"), "params/" if "params" in variables else ""
-    if any(name.startswith(f"{top}forward_rnn/") for name in flat):
+    weights, top = Weights(flat, "from_flax"), "params/" if "params" in variables else ""
+    if weights.has(f"{top}forward_rnn/") or weights.has(f"{top}backward_rnn/"):
         paths = [f"{top}forward_rnn/cell/", f"{top}backward_rnn/cell/"]
     else:
-        paths = [f"{top}cell/" if any(name.startswith(f"{top}cell/") for name in flat) else top]
+        paths = [f"{top}cell/" if weights.has(f"{top}cell/") else top]
         if merge != "concat":
             refuse("from_flax", f"merge is {merge!r}, but there is no forward_rnn, so this is no Bidirectional")
-    in_features, _ = weights.matrix(f"{paths[0]}{layout.x[0]}/kernel")
+    in_features, _ = weights.sizes(f"{paths[0]}{layout.x[0]}/kernel", "in", "columns")
+    sizes = [weights.sizes(f"{path}{layout.h[0]}/kernel", "hidden", "columns")[0] for path in paths]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path, hidden in zip(paths, sizes, strict=True):
+        shapes |= _shapes(layout, path, in_features, hidden)
+        if layout.cell is MGU and (name := f"{path}{layout.b_hn}/bias") not in weights:
+            reason = "this is an MGUCell with reset_gate=False, which jaxrnn.MGU cannot hold"
+            refuse("from_flax", f"{name} is missing, so {reason}")
+    arrays = weights.take(shapes)
     options: dict[str, Any] = {"form": "flax"} if layout.cell is MGU else dict(activations)
-    cells, params = [], []
-    for path in paths:
-        hidden, p = _read(weights, path, layout, in_features, residual)
-        cells.append(layout.cell(hidden, **options))
-        params.append(p)
-    weights.finish()
-    _check_cell("from_flax", cells[0], kind)
-    if len(cells) == 1:
-        return cells[0], params[0]
-    return Bidirectional(cells[0], cells[1], merge), BidirectionalParams(*params)
+    with said_by("from_flax"):
+        cells = [layout.cell(hidden, **options) for hidden in sizes]
+        params = [_read(arrays, path, layout, residual) for path in paths]
+        _check_cell("from_flax", cells[0], kind)
+        if len(cells) == 1:
+            return cells[0], params[0]
+        return Bidirectional(cells[0], cells[1], merge), BidirectionalParams(*params)
 
 
-def _read(weights: Weights, path: str, layout: _Layout, in_features: int, residual: bool) -> tuple[int, Params]:
-    """The hidden size of the cell at a path, and its parameters."""
-    hidden, _ = weights.matrix(f"{path}{layout.h[0]}/kernel")
-
-    def joined(layers: tuple[str, ...], leaf: str, *rows: int) -> Any:
+def _shapes(layout: _Layout, path: str, in_features: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """The arrays of the cell at a path."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layers, leaf, rows in (
+        (layout.x, "kernel", (in_features,)),
+        (layout.h, "kernel", (hidden,)),
+        (layout.biased, "bias", ()),
+    ):
         width = hidden * _GATES[layout.cell] // len(layers)
-        return jnp.concatenate([weights.take(f"{path}{layer}/{leaf}", (*rows, width)) for layer in layers], axis=-1)
+        shapes |= {f"{path}{layer}/{leaf}": (*rows, width) for layer in layers}
+    return shapes | ({f"{path}{layout.b_hn}/bias": (hidden,)} if layout.b_hn else {})
 
-    params = {
-        "w_x": joined(layout.x, "kernel", in_features),
-        "w_h": joined(layout.h, "kernel", hidden),
-        "b": joined(layout.biased, "bias"),
-    }
+
+def _read(arrays: Mapping[str, jax.Array], path: str, layout: _Layout, residual: bool) -> Params:
+    """The parameters of the cell at a path."""
+
+    def joined(layers: tuple[str, ...], leaf: str) -> jax.Array:
+        return jnp.concatenate([arrays[f"{path}{layer}/{leaf}"] for layer in layers], axis=-1)
+
+    w_x, w_h = joined(layout.x, "kernel"), joined(layout.h, "kernel")
     if residual:
-        params["w_h"] += jnp.eye(hidden, dtype=params["w_h"].dtype)
+        w_h += jnp.eye(len(w_h), dtype=w_h.dtype)
+    params = {"w_x": w_x, "w_h": w_h, "b": joined(layout.biased, "bias")}
     if layout.b_hn:
-        name = f"{path}{layout.b_hn}/bias"
-        if layout.cell is MGU and name not in weights:
-            refuse("from_flax", f"{name} is missing, so this is an MGUCell with reset_gate=False, which jaxrnn.MGU cannot hold")
-        params["b_hn"] = weights.take(name, (hidden,))
+        params["b_hn"] = arrays[f"{path}{layout.b_hn}/bias"]
     elif layout.cell is GRU:
-        params["b_hn"] = jnp.zeros(hidden, params["b"].dtype)
-    return hidden, _PARAMS[layout.cell](**params)
+        params["b_hn"] = jnp.zeros(len(w_h), params["b"].dtype)
+    return _PARAMS[layout.cell](**params)
 
 
 def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict[str, Any]:
@@ -157,8 +177,8 @@ def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict
         biases, so those of a cell without are zero.
 
     Raises:
-        ValueError: the class cannot hold the cell, or an option of it; the message says which. nnx's GRU refuses a `b_hn` that is
-            not zero.
+        ValueError: the class cannot hold the cell, or an option of it; the message says which.
+            nnx's GRU refuses a `b_hn` that is not zero, or not known to be, because it is traced.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.GRU(4)
@@ -190,9 +210,18 @@ def _write(cell: Cell, params: Params, kind: str) -> dict[str, dict[str, Any]]:
             layers[layer][leaf] = part
     if layout.b_hn:
         layers[layout.b_hn]["bias"] = p.b_hn
-    elif layout.cell is GRU and np.any(p.b_hn):
-        refuse("to_flax", f"{kind} has no recurrent bias of the candidate, and params.b_hn is not zero")
+    elif layout.cell is GRU and getattr(params, "b_hn", None) is not None:
+        _check_zero(kind, params.b_hn)
     return layers
+
+
+def _check_zero(kind: str, b_hn: jax.Array) -> None:
+    """Refuse a bias that a class has no place for."""
+    reason = f"{kind} has no recurrent bias of the candidate, and params.b_hn is"
+    if is_traced(b_hn):
+        refuse("to_flax", f"{reason} traced, so not known to be zero; convert outside of jit and vmap")
+    if np.any(b_hn):
+        refuse("to_flax", f"{reason} not zero")
 
 
 def _layout(target: str, kind: str) -> _Layout:

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 
 from jaxrnn._cell import Cell, Params
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
-from jaxrnn.convert._common import Weights, check_options, flatten, own_params, refuse, reorder, with_bias
+from jaxrnn.convert._common import (
+    Weights,
+    check_options,
+    flatten,
+    listed,
+    own_params,
+    refuse,
+    reorder,
+    with_bias,
+)
 
 _MODULES = {Elman: "vanilla_rnn", GRU: "gru", LSTM: "lstm"}
 _OPTIONS = {Elman: {"bias", "activation"}, GRU: {"bias", "reset"}, LSTM: {"bias"}}
@@ -43,14 +52,13 @@ def from_haiku(params: Mapping[str, Mapping[str, Any]], name: str | None = None)
     kinds = _recurrent_modules(flat)
     if name is None:
         if len(kinds) != 1:
-            refuse("from_haiku", f"name is left out, and there are {len(kinds)} modules that may be meant: {sorted(kinds)}")
+            found = f"{len(kinds)} modules that may be meant: {listed(kinds)}"
+            hint = "" if kinds else f", among the arrays {listed(flat)}"
+            refuse("from_haiku", f"name is left out, and there are {found}{hint}")
         (name,) = kinds
-    elif name not in kinds:
-        refuse("from_haiku", f"{name!r} is no LSTM, GRU or VanillaRNN; there are {sorted(kinds)}")
-    weights = Weights(flat, f"{name}/", "from_haiku")
-    cell, read = _READERS[kinds[name]](weights)
-    weights.finish()
-    return cell, read
+    elif not isinstance(name, str) or name not in kinds:
+        refuse("from_haiku", f"{name!r} is no LSTM, GRU or VanillaRNN; there are {listed(kinds)}")
+    return _READERS[kinds[name]](Weights(flat, "from_haiku", f"{name}/"))
 
 
 def _recurrent_modules(flat: Mapping[str, Any]) -> dict[str, type[Cell]]:
@@ -61,33 +69,41 @@ def _recurrent_modules(flat: Mapping[str, Any]) -> dict[str, type[Cell]]:
             found[path.removesuffix("/w_h")] = GRU
         elif path.endswith("/linear/w"):
             module = path.removesuffix("/linear/w")
-            found[module] = Elman if f"{module}/linear_1/w" in flat else LSTM
+            two = any(name.startswith(f"{module}/linear_1/") for name in flat)
+            found[module] = Elman if two else LSTM
     return found
 
 
 def _read_lstm(weights: Weights) -> tuple[Cell, Params]:
-    rows, columns = weights.matrix("linear/w")
+    rows, columns = weights.sizes("linear/w", "in + hidden", "4 * hidden")
     hidden = columns // 4
     if columns % 4 or rows <= hidden:
-        refuse("from_haiku", f"linear/w of an LSTM has shape {(rows, columns)}, expected (in + hidden, 4 * hidden)")
-    w = reorder(weights.take("linear/w", (rows, columns)), "igfo", "ifgo")
-    b = reorder(weights.take("linear/b", (columns,)), "igfo", "ifgo")
+        expected = "expected (in + hidden, 4 * hidden); a VanillaRNN has a linear_1, too"
+        raise ValueError(f"{weights.named('linear/w')} of an LSTM has shape {(rows, columns)}, {expected}")
+    arrays = weights.take({"linear/w": (rows, columns), "linear/b": (columns,)})
+    w, b = (reorder(array, "igfo", "ifgo") for array in arrays.values())
     return LSTM(hidden), LSTMParams(w[:-hidden], w[-hidden:], _add_to_forget(b, 1))
 
 
 def _read_gru(weights: Weights) -> tuple[Cell, Params]:
-    (in_features, _), (hidden, _) = weights.matrix("w_i"), weights.matrix("w_h")
-    shapes = {"w_i": (in_features, 3 * hidden), "w_h": (hidden, 3 * hidden), "b": (3 * hidden,)}
-    w_x, w_h, b = (_turn_update(reorder(weights.take(name, shape), "zrn", "rzn")) for name, shape in shapes.items())
+    in_features, _ = weights.sizes("w_i", "in", "3 * hidden")
+    hidden, _ = weights.sizes("w_h", "hidden", "3 * hidden")
+    columns = 3 * hidden
+    arrays = weights.take({"w_i": (in_features, columns), "w_h": (hidden, columns), "b": (columns,)})
+    w_x, w_h, b = (_turn_update(reorder(array, "zrn", "rzn")) for array in arrays.values())
     return GRU(hidden, reset="before"), GRUParams(w_x, w_h, b, b_hn=None)
 
 
 def _read_vanilla(weights: Weights) -> tuple[Cell, Params]:
-    (in_features, _), (hidden, _) = weights.matrix("linear/w"), weights.matrix("linear_1/w")
-    w_x, w_h = weights.take("linear/w", (in_features, hidden)), weights.take("linear_1/w", (hidden, hidden))
-    b = weights.take("linear/b", (hidden,))
-    if "linear_1/b" in weights:
-        b += weights.take("linear_1/b", (hidden,))
+    in_features, _ = weights.sizes("linear/w", "in", "hidden")
+    hidden, _ = weights.sizes("linear_1/w", "hidden", "hidden")
+    shapes = {"linear/w": (in_features, hidden), "linear_1/w": (hidden, hidden)}
+    biases = [name for name in ("linear/b", "linear_1/b") if name in weights or name == "linear/b"]
+    arrays = weights.take(shapes | dict.fromkeys(biases, (hidden,)))
+    w_x, w_h, b, *second = arrays.values()
+    if second:
+        dtype = jnp.promote_types(b.dtype, second[0].dtype)
+        b = b.astype(dtype) + second[0].astype(dtype)
     return Elman(hidden, activation="relu"), ElmanParams(w_x, w_h, b)
 
 

@@ -6,7 +6,7 @@ GRU with `reset_after` has a bias of two rows: the input's and the state's.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,52 +14,23 @@ import numpy as np
 
 from jaxrnn._cell import Cell, Params
 from jaxrnn._check import check_choice
-from jaxrnn.activations import NAMED, Activation, HardSigmoid, LeakyReLU, activation
-from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
+from jaxrnn.cells import GRU, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
-from jaxrnn.convert._common import Weights, check_options, gru_biases, own_params, recurrent_bias, refuse, reorder, to_numpy
-
-_CELLS = {"SimpleRNN": Elman, "LSTM": LSTM, "GRU": GRU}
-_GATES = {Elman: 1, LSTM: 4, GRU: 3}
-_OPTIONS = {
-    Elman: {"bias", "activation"},
-    LSTM: {"bias", "gate_activation", "candidate_activation", "output_activation"},
-    GRU: {"bias", "reset", "gate_activation", "candidate_activation"},
-}
-_MERGES = {"concat": "concat", "sum": "sum", "mul": "product", "ave": "mean", None: None}
-_ACTIVATIONS: dict[str, Activation] = {**{name: name for name in NAMED}, "leaky_relu": LeakyReLU(0.2)}  # jaxrnn's slope is 0.01
-
-_DROPOUTS = {"dropout": Dropout, "recurrent_dropout": RecurrentDropout}  # outermost first
-
-_PLAIN = {"units", "activation", "use_bias"}
-_GATED = _PLAIN | {"recurrent_activation"}
-_NEEDED = {"SimpleRNN": _PLAIN, "LSTM": _GATED, "GRU": _GATED | {"reset_after"}}
-_NEEDED |= {f"{name}Cell": keys for name, keys in _NEEDED.items()}
-_NEEDED |= {
-    "CuDNNLSTM": {"units"},
-    "CuDNNGRU": {"units"},
-    "RNN": {"cell"},
-    "StackedRNNCells": {"cells"},
-    "Bidirectional": {"layer", "merge_mode"},
-}
-_DEFAULTS = {"dropout": 0.0, "recurrent_dropout": 0.0, "go_backwards": False, "backward_layer": None}
-
-# What says how parameters start and are trained, what the layer returns, and how it is computed: not which function it is.
-_IGNORED = {
-    *("name", "trainable", "dtype", "seed", "batch_input_shape", "input_dim", "input_length", "time_major", "implementation"),
-    *("return_sequences", "return_state", "zero_output_for_mask", "stateful", "unroll", "unit_forget_bias", "activity_regularizer"),
-    *("kernel_initializer", "kernel_regularizer", "kernel_constraint", "bias_initializer", "bias_regularizer", "bias_constraint"),
-    *("recurrent_initializer", "recurrent_regularizer", "recurrent_constraint"),
-}
-
-_KERAS_2 = {"implementation", "time_major"}
-_KERAS_3 = {"seed", "zero_output_for_mask"}
-
-_Version = Literal[2, 3] | None
+from jaxrnn.convert._common import (
+    Weights,
+    gru_biases,
+    own_params,
+    recurrent_bias,
+    refuse,
+    reorder,
+    said_by,
+    to_numpy,
+)
+from jaxrnn.convert._keras_config import Version, read_config, write_layer
 
 
 def from_keras(
-    config: Mapping[str, Any] | Sequence[Mapping[str, Any]], weights: Sequence[Any], *, version: _Version = None
+    config: Mapping[str, Any] | Sequence[Mapping[str, Any]], weights: Sequence[Any], *, version: Version = None
 ) -> tuple[Cell, Params]:
     """Read a recurrent layer or cell of Keras, or layers that stand on each other.
 
@@ -83,7 +54,8 @@ def from_keras(
     Raises:
         ValueError: a class, a key or its value is unknown or has no counterpart, a key is missing, or an array has another shape; the
             message names it.
-        TypeError: an array is not floating, or is float64 where JAX has no float64.
+        TypeError: `weights` is no list, or an array is not floating, or is float64 where JAX has no
+            float64.
 
     >>> import numpy as np, jaxrnn
     >>> config = {"units": 4, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": False}
@@ -93,14 +65,24 @@ def from_keras(
     (True, (3, 16))
     """
     check_choice(from_keras, "version", version, (2, 3, None))
-    several = isinstance(config, list | tuple)
-    cell = Stack([_read_config(layer, version) for layer in config]) if several else _read_config(config, version)
-    arrays = Weights({f"weights[{k}]": array for k, array in enumerate(weights)}, "", "from_keras")
+    if not isinstance(weights, list | tuple):
+        given = type(weights).__name__
+        raise TypeError(f"from_keras: weights is a {given}, expected a list of arrays as layer.get_weights() gives")
+    named = {f"weights[{k}]": array for k, array in enumerate(weights)}
+    arrays = Weights(named, "from_keras")
+    with said_by("from_keras"):
+        if not config:
+            refuse("from_keras", f"config is {config!r}, expected a layer or a list of them")
+        several = isinstance(config, list | tuple)
+        cell = Stack([read_config(layer, version) for layer in config]) if several else read_config(config, version)
+        in_features, _ = arrays.sizes("weights[0]", "in", "columns")
+        made = jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
+    forms, structure = jax.tree.flatten(made, is_leaf=_is_layer)
+    layers = [*zip(_layers(cell), forms, strict=True)]
     names = (f"weights[{k}]" for k in itertools.count())
-    in_features, _ = arrays.matrix("weights[0]")
-    forms, structure = jax.tree.flatten(jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features)), is_leaf=_is_layer)
-    params = [_read_arrays(layer, form, arrays, names) for layer, form in zip(_layers(cell), forms, strict=True)]
-    arrays.finish()
+    shapes = [_shapes(layer, form, arrays, names) for layer, form in layers]
+    taken = arrays.take({name: shape for each in shapes for name, shape in each.items()})
+    params = [_read_arrays(layer, form, *(taken[name] for name in each)) for (layer, form), each in zip(layers, shapes, strict=True)]
     return cell, jax.tree.unflatten(structure, params)
 
 
@@ -118,116 +100,34 @@ def _layers(cell: Any) -> list[Any]:
     return [cell]
 
 
-def _read_config(layer: Any, version: _Version, backwards: bool = False) -> Cell:
-    """The cell that a configuration describes."""
-    name, config = _open(layer)
-    if config["go_backwards"] != backwards:
-        refuse(
-            "from_keras",
-            f"{name} has go_backwards={config['go_backwards']}, expected {backwards}; a layer that goes backwards by itself gives its "
-            "outputs in the order of processing: read it with go_backwards=False, wrap the cell in jaxrnn.Reversed, and flip them",
-        )
-    if name == "Bidirectional":
-        if config["merge_mode"] not in _MERGES:
-            refuse("from_keras", f"Bidirectional has merge_mode={config['merge_mode']!r}, expected one of {list(_MERGES)}")
-        forward = _read_config(config["layer"], version)
-        like_forward = {**config["layer"], "config": {**config["layer"]["config"], "go_backwards": True}}  # Keras 2 leaves it out
-        backward = _read_config(config["backward_layer"] or like_forward, version, backwards=True)
-        return Bidirectional(forward, backward, merge=_MERGES[config["merge_mode"]])  # type: ignore[arg-type]
-    if name == "RNN":
-        return _read_config(config["cell"], version)
-    if name == "StackedRNNCells":
-        return Stack([_read_config(cell, version) for cell in config["cells"]])
-    if name.startswith("CuDNN"):
-        return _CELLS[name.removeprefix("CuDNN")](config["units"])
-    # Keras 2 wrote a "module" too, in its last versions, and "zero_output_for_mask" beside "time_major".
-    version = 2 if config.keys() & _KERAS_2 else 3 if config.keys() & _KERAS_3 else version
-    name = name.removesuffix("Cell")
-    return _with_dropout(name, _read_cell(name, config, version), config, version)
+def _shapes(cell: Any, form: Any, weights: Weights, names: Iterator[str]) -> dict[str, tuple[int, ...]]:
+    """Kernel, recurrent kernel and bias of an `Elman`, `LSTM` or `GRU`."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes |= {next(names): form.w_x.shape, next(names): form.w_h.shape}
+    if not cell.bias:
+        return shapes
+    name, columns = next(names), form.w_h.shape[1]
+    wanted: tuple[int, ...] = (columns,) if getattr(form, "b_hn", None) is None else (2, columns)
+    stored_by_cudnn = not isinstance(cell, Elman) and weights.shape(name) == (2 * columns,)
+    if stored_by_cudnn and cell != type(cell)(cell.hidden):
+        given = f"{name} has shape {(2 * columns,)}, expected {wanted}"
+        refuse("from_keras", f"{given}: no CuDNN{type(cell).__name__} is {cell}")
+    shapes[name] = (2 * columns,) if stored_by_cudnn else wanted
+    return shapes
 
 
-def _open(layer: Any) -> tuple[str, dict[str, Any]]:
-    """The class and the configuration of something serialised, complete and without unknown keys."""
-    if not isinstance(layer, Mapping) or not {"class_name", "config"} <= layer.keys():
-        refuse(
-            "from_keras", f"config is {str(layer)[:80]!r}, expected what keras.layers.serialize(layer) gives: class_name and config"
-        )
-    name, config = layer["class_name"], {**_DEFAULTS, **layer["config"]}
-    module = layer.get("module", "keras.layers")  # older files do not say; None is the user's own
-    if name not in _NEEDED or module != "keras.layers":
-        refuse("from_keras", f"class_name is {name!r} of {module}, expected one of {sorted(_NEEDED)} of keras.layers")
-    if missing := _NEEDED[name] - config.keys():
-        refuse("from_keras", f"{name} has no {sorted(missing)} in its config; there are {sorted(layer['config'])}")
-    if unknown := config.keys() - _NEEDED[name] - _DEFAULTS.keys() - _IGNORED:
-        refuse("from_keras", f"{name} has unknown keys {sorted(unknown)} in its config, expected {sorted(_NEEDED[name])}")
-    return name, config
-
-
-def _read_cell(name: str, config: dict[str, Any], version: _Version) -> Cell:
-    """The cell of a `SimpleRNN`, `LSTM` or `GRU`."""
-    hidden, bias = config["units"], config["use_bias"]
-    function = _read_activation(name, "activation", config, version)
-    if name == "SimpleRNN":
-        return Elman(hidden, activation=function, bias=bias)
-    gate = _read_activation(name, "recurrent_activation", config, version)
-    if name == "LSTM":
-        return LSTM(hidden, bias=bias, gate_activation=gate, candidate_activation=function, output_activation=function)
-    reset = "after" if config["reset_after"] else "before"
-    return GRU(hidden, reset=reset, bias=bias, gate_activation=gate, candidate_activation=function)
-
-
-def _read_activation(name: str, key: str, config: dict[str, Any], version: _Version) -> Activation:
-    given = config[key]
-    if not isinstance(given, str) or given not in _ACTIVATIONS:
-        refuse("from_keras", f"{name} has {key}={str(given)[:80]!r}, expected one of {sorted(_ACTIVATIONS)}")
-    if given == "hard_sigmoid" and version is None:
-        refuse("from_keras", f"{name} has {key}='hard_sigmoid', of slope 0.2 in Keras 2 and 1/6 in Keras 3; say which: version=2 or 3")
-    return HardSigmoid(0.2) if given == "hard_sigmoid" and version == 2 else _ACTIVATIONS[given]
-
-
-def _with_dropout(name: str, cell: Cell, config: dict[str, Any], version: _Version) -> Cell:
-    """The cell in the combinators that draw as Keras 3 does: once for each sequence."""
-    rate, recurrent, gates = config["dropout"], config["recurrent_dropout"], _GATES[type(cell)]
-    if (rate or recurrent) and version != 3:
-        refuse(
-            "from_keras",
-            f"{name} has dropout={rate} and recurrent_dropout={recurrent}, which Keras 2 drew in several ways: set both to 0 to read "
-            "the cell alone, or pass version=3 if that wrote it",
-        )
-    _check_rates("from_keras", name, rate, recurrent, gates)
-    if recurrent:
-        cell = RecurrentDropout(cell, recurrent, draws=gates)
-    return Dropout(cell, rate, locked=True) if rate else cell
-
-
-def _check_rates(target: str, name: str, dropout: float, recurrent_dropout: float, gates: int) -> None:
-    if dropout and recurrent_dropout and gates > 1:
-        refuse(
-            target,
-            f"{name} has dropout={dropout} and recurrent_dropout={recurrent_dropout}: with both, Keras drops other inputs for each "
-            "gate, which Dropout does not; set one of them to 0",
-        )
-
-
-def _read_arrays(cell: Any, form: Any, weights: Weights, names: Iterator[str]) -> Params:
-    """The parameters of an `Elman`, `LSTM` or `GRU`, from kernel, recurrent kernel and bias."""
-    w_x, w_h = weights.take(next(names), form.w_x.shape), weights.take(next(names), form.w_h.shape)
-    columns, b = w_h.shape[1], None
-    if cell.bias:
-        name, shape = next(names), (2, columns) if getattr(form, "b_hn", None) is not None else (columns,)
-        if not isinstance(cell, Elman) and weights.shape(name) == (2 * columns,):
-            if cell != type(cell)(cell.hidden):
-                refuse("from_keras", f"{name} has shape {(2 * columns,)}, expected {shape}: no CuDNN{type(cell).__name__} is {cell}")
-            shape = (2 * columns,)
-            w_x, w_h = _from_cudnn(w_x, cell.hidden), _from_cudnn(w_h, cell.hidden)
-        b = weights.take(name, shape).reshape(-1, columns)  # one row, or the input's and the state's
+def _read_arrays(cell: Any, form: Any, w_x: jax.Array, w_h: jax.Array, b: jax.Array | None = None) -> Params:
+    """The parameters of an `Elman`, `LSTM` or `GRU`."""
+    columns = w_h.shape[1]
+    if b is not None and b.shape == (2 * columns,):  # as cuDNN has them
+        w_x, w_h = _from_cudnn(w_x, cell.hidden), _from_cudnn(w_h, cell.hidden)
+    rows = () if b is None else (*b.reshape(-1, columns),)  # none, one, or the input's and the state's
     if not isinstance(cell, GRU):
-        return form._replace(w_x=w_x, w_h=w_h, b=None if b is None else b[0] if len(b) == 1 else b[0] + b[1])
-    w_x, w_h = reorder(w_x, "zrn", "rzn"), reorder(w_h, "zrn", "rzn")
-    if b is None:
-        return GRUParams(w_x, w_h, None, None)
-    b = reorder(b, "zrn", "rzn")
-    return GRUParams(w_x, w_h, *(gru_biases(*b) if len(b) == 2 else (b[0], None)))
+        return form._replace(w_x=w_x, w_h=w_h, b=sum(rows[1:], rows[0]) if rows else None)
+    w_x, w_h, *rows = (reorder(array, "zrn", "rzn") for array in (w_x, w_h, *rows))
+    if len(rows) == 2:
+        return GRUParams(w_x, w_h, *gru_biases(*rows))
+    return GRUParams(w_x, w_h, rows[0] if rows else None, None)
 
 
 def _from_cudnn(kernel: jax.Array, hidden: int) -> jax.Array:
@@ -253,7 +153,7 @@ def to_keras(cell: Cell, params: Params, *, return_state: bool = False) -> tuple
         return_state: whether the layer returns the final states, too.
 
     Returns:
-        The serialised layer, and its arrays.
+        The serialised layer, and its arrays, which stay of JAX where they are traced.
 
     Raises:
         ValueError: Keras cannot hold the cell, or an option of it; the message says which, and why.
@@ -265,96 +165,9 @@ def to_keras(cell: Cell, params: Params, *, return_state: bool = False) -> tuple
     ('GRU', True, [(3, 12), (4, 12), (2, 12)])
     """
     dtype = str(jnp.result_type(*(jax.tree.leaves(params) or ["float32"])))
-    config = _write_layer(cell, dtype, return_state)
+    config = write_layer(cell, dtype, return_state)
     layers = jax.tree.leaves(own_params("to_keras", cell, params), is_leaf=_is_layer)
     return config, [array for layer in layers for array in _write_arrays(layer)]
-
-
-def _write_layer(cell: Cell, dtype: str, return_state: bool) -> dict[str, Any]:
-    """A layer of one or two directions."""
-    returned = {"return_sequences": True, "return_state": return_state, "zero_output_for_mask": True}
-    cell = _unstacked(cell)
-    if not isinstance(cell, Bidirectional):
-        return _write_one_way(cell, dtype, returned)
-    if (sizes := (cell.forward.out_features, cell.backward.out_features)) != sizes[:1] * 2:
-        refuse("to_keras", f"Bidirectional has outputs of sizes {sizes}, but Keras takes both to be of one size")
-    forward = _write_one_way(cell.forward, dtype, returned)
-    backward = _write_one_way(cell.backward, dtype, {**returned, "go_backwards": True})
-    merge = next(name for name, own in _MERGES.items() if own == cell.merge)
-    return _serialized("Bidirectional", {"layer": forward, "backward_layer": backward, "merge_mode": merge, "dtype": dtype})
-
-
-def _write_one_way(cell: Cell, dtype: str, returned: dict[str, bool]) -> dict[str, Any]:
-    inner = _write_cell(cell, dtype)
-    if inner["class_name"] == "StackedRNNCells":
-        return _serialized("RNN", {"cell": inner, "dtype": dtype, **returned})
-    return _serialized(inner["class_name"].removesuffix("Cell"), {**inner["config"], **returned})
-
-
-def _write_cell(cell: Any, dtype: str) -> dict[str, Any]:
-    """What an `RNN` runs."""
-    cell = _unstacked(cell)
-    if isinstance(cell, Stack):
-        if cell.dense or cell.dropout:
-            refuse(
-                "to_keras",
-                f"Stack has dense={cell.dense} and dropout={cell.dropout}, expected False and 0: StackedRNNCells has neither; its "
-                "cells can have Dropout(cell, rate, locked=True)",
-            )
-        return _serialized("StackedRNNCells", {"cells": [_write_cell(inner, dtype) for inner in cell.cells], "dtype": dtype})
-    rates, draws = dict.fromkeys(_DROPOUTS, 0.0), None
-    for key, kind in _DROPOUTS.items():
-        if isinstance(cell, kind):
-            if not cell.locked:
-                refuse("to_keras", f"{kind.__name__} has locked=False, expected True: Keras draws once for each sequence")
-            rates[key], draws, cell = cell.rate, getattr(cell, "draws", None), cell.cell
-    if type(cell) not in _OPTIONS:
-        refuse(
-            "to_keras",
-            f"no cell of Keras holds a {type(cell).__name__}; expected Elman, LSTM or GRU, in RecurrentDropout, Dropout, Stack and "
-            "Bidirectional, in this order; a Stack of other layers can be converted one by one",
-        )
-    name, gates = next(name for name, kind in _CELLS.items() if kind is type(cell)), _GATES[type(cell)]
-    check_options("to_keras", cell, _OPTIONS[type(cell)], f"Keras' {name}")
-    if draws not in (None, gates):
-        refuse("to_keras", f"RecurrentDropout has draws={draws}, expected {gates}: Keras draws for each gate of {name}")
-    _check_rates("to_keras", name, gates=gates, **rates)
-    # The weights are set anyway, Keras has no orthogonal ones in bfloat16, and only Keras 3 writes a seed.
-    start = {"recurrent_initializer": "zeros", "seed": None}
-    return _serialized(f"{name}Cell", {**_write_options(cell), **rates, **start, "dtype": dtype})
-
-
-def _unstacked(cell: Cell) -> Cell:
-    """A stack of one cell is that cell: Keras cannot run a `StackedRNNCells` of one."""
-    return _unstacked(cell.cells[0]) if isinstance(cell, Stack) and len(cell.cells) == 1 else cell
-
-
-def _write_options(cell: Any) -> dict[str, Any]:
-    """The options of an `Elman`, `LSTM` or `GRU`."""
-    config: dict[str, Any] = {"units": cell.hidden, "use_bias": cell.bias}
-    if isinstance(cell, Elman):
-        return {**config, "activation": _write_activation(cell, "activation")}
-    config |= {
-        "activation": _write_activation(cell, "candidate_activation"),
-        "recurrent_activation": _write_activation(cell, "gate_activation"),
-    }
-    if isinstance(cell, GRU):
-        return {**config, "reset_after": cell.reset == "after"}
-    if _write_activation(cell, "output_activation") != config["activation"]:
-        refuse(
-            "to_keras",
-            f"LSTM has candidate_activation={cell.candidate_activation!r} and output_activation={cell.output_activation!r}, but "
-            "Keras' LSTM has one activation for both",
-        )
-    return config
-
-
-def _write_activation(cell: Cell, field: str) -> str:
-    own = getattr(cell, field)
-    for name, known in _ACTIVATIONS.items():
-        if activation(known) == activation(own):
-            return name
-    refuse("to_keras", f"{type(cell).__name__} has {field}={own!r}, expected one of {list(_ACTIVATIONS.values())}")
 
 
 def _write_arrays(params: Any) -> list[np.ndarray]:
@@ -364,7 +177,3 @@ def _write_arrays(params: Any) -> list[np.ndarray]:
         b_hn = getattr(params, "b_hn", None)
         arrays.append(params.b if b_hn is None else jnp.stack([params.b, recurrent_bias(params.b, b_hn)]))
     return [to_numpy(reorder(a, "rzn", "zrn") if isinstance(params, GRUParams) else a) for a in arrays]
-
-
-def _serialized(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {"module": "keras.layers", "class_name": name, "config": config, "registered_name": None}

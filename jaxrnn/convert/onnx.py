@@ -18,7 +18,19 @@ import numpy as np
 from jaxrnn._cell import Cell, Params
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.combinators import Reversed
-from jaxrnn.convert._common import Layer, Weights, check_options, join_layers, layers_of, own_params, refuse, reorder, to_numpy
+from jaxrnn.convert._common import (
+    Layer,
+    Weights,
+    check_options,
+    is_traced,
+    join_layers,
+    layers_of,
+    own_params,
+    refuse,
+    reorder,
+    said_by,
+    to_numpy,
+)
 from jaxrnn.convert._onnx_activations import (
     Precision,
     mirrors,
@@ -93,8 +105,9 @@ def from_onnx(path_or_model: "str | os.PathLike[str] | ModelProto", node: str | 
         and its parameters, in the dtype of the weights. The cell is time-major whatever `layout` says.
 
     Raises:
-        ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a node has an attribute, activation,
-            weight or initial state that cannot be read. The message names it.
+        ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a
+            node has an attribute, activation, input, weight or initial state that cannot be read,
+            or constant lengths. The message names it.
         TypeError: the weights are float64 where JAX has no float64.
         OSError: the file cannot be read.
         ImportError: the package `onnx` is not installed.
@@ -118,14 +131,19 @@ def _read(graph: Graph, node: Node) -> Layer:
     for name, choices in _CHOICES.items():
         if attributes.get(name, choices[0]) not in choices:
             refuse(source, f"attribute {name} is {attributes[name]!r}, expected one of {list(choices)}")
-    weights = Weights(_constants(graph, node, source), "", source)
-    shape = weights.shape("W")
-    if len(shape) != 3:
-        refuse(source, f"W has shape {shape}, expected [directions, gates * hidden, in]")
+    arrays = _constants(graph, node, source)
+    weights = Weights(arrays, source)
+    _, rows, in_features = weights.sizes("W", "directions", "gates * hidden", "in")
     direction, gates = attributes.get("direction", "forward"), len(operator.theirs)
-    ways, hidden = 1 + (direction == "bidirectional"), attributes.get("hidden_size", shape[1] // gates)
-    shapes = {"W": (gates * hidden, shape[2]), "R": (gates * hidden, hidden), "B": (2 * gates * hidden,), "P": (3 * hidden,)}
-    arrays = {key: np.asarray(weights.take(key, (ways, *form))) for key, form in shapes.items() if key in "WR" or key in weights}
+    ways, hidden = 1 + (direction == "bidirectional"), attributes.get("hidden_size", rows // gates)
+    shapes = {
+        "W": (ways, gates * hidden, in_features),
+        "R": (ways, gates * hidden, hidden),
+        "B": (ways, 2 * gates * hidden),
+        "P": (ways, 3 * hidden),
+    }
+    present = {key: form for key, form in shapes.items() if key in "WR" or key in weights}
+    weights.check(present, one_dtype=True)
 
     precision = precision_of(arrays["W"].dtype)
     options: dict[str, Any] = {"bias": "B" in arrays}
@@ -146,10 +164,8 @@ def _read(graph: Graph, node: Node) -> Layer:
     layer: Layer = []
     for k in range(ways):
         chosen: dict[str, Any] = {option: next(functions) for option in operator.activations}
-        try:
+        with said_by(source):
             cell = operator.cell(hidden, **options, **chosen)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
         _check_coupling(source, cell)
         layer.append((cell, _read_params(operator, cell, {key: array[k] for key, array in arrays.items()})))
     return [(Reversed(cell), params) for cell, params in layer] if direction == "reverse" else layer
@@ -158,6 +174,7 @@ def _read(graph: Graph, node: Node) -> Layer:
 def _constants(graph: Graph, node: Node, source: str) -> dict[str, np.ndarray]:
     """The weights of a node by their name in the operator."""
     arrays = {}
+    graph.check_names(source, node)
     for key, name in zip(inputs_of(node.op_type), node.input, strict=False):
         array = graph.constant(name) if name else None
         if key.startswith("initial_") and array is not None and np.any(array):
@@ -166,6 +183,9 @@ def _constants(graph: Graph, node: Node, source: str) -> dict[str, np.ndarray]:
                 f"{key} is {name!r}, a constant that is not zero; a cell of jaxrnn starts at zero. Make it an input of the model, "
                 "and pass it as the carry",
             )
+        if key == "sequence_lens" and array is not None:
+            reason = "a constant, so the node is for these lengths alone; make it an input"
+            refuse(source, f"{key} is {name!r}, {reason}")
         if key in "WRBP" and name:
             if array is None:
                 refuse(source, f"{key} is {name!r}, which is computed or an input; expected a constant: fold constants first")
@@ -236,7 +256,7 @@ def to_onnx(
     Raises:
         ValueError: no operator holds the cell or an option or an activation of it, or the parameters are not the cell's; the message
             says which.
-        TypeError: a parameter is not floating.
+        TypeError: a parameter is not floating, or traced.
         ImportError: the package `onnx` is not installed.
 
     >>> import jax, jaxrnn
@@ -248,6 +268,9 @@ def to_onnx(
     for layer in layers_of("to_onnx", cell, params):
         _form(layer)
     params = own_params("to_onnx", cell, params)
+    if any(map(is_traced, jax.tree.leaves(params))):
+        reason = "a model holds their numbers; call it outside of jit, grad and vmap"
+        raise TypeError(f"to_onnx: params are traced, but {reason}")
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(params)}
     if len(dtypes) > 1:
         refuse("to_onnx", f"params have the dtypes {sorted(map(str, dtypes))}, but a node of ONNX has one; cast them")
