@@ -67,8 +67,8 @@ def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
     }
 
 
-def _step_of(problem: Problem, gradient: str, seed: int | None = None) -> Program:
-    return compiled(training_step(scan_apply(problem.cell, gradient, seed)), problem.params, problem.xs, problem.dys)
+def _step_of(problem: Problem, method: str, seed: int | None = None) -> Program:
+    return compiled(training_step(scan_apply(problem.cell, method, seed)), problem.params, problem.xs, problem.dys)
 
 
 def _records(programs: dict[str, Program], seconds: float, side: str, **where: Any) -> list[Record]:
@@ -82,8 +82,8 @@ def variants(plan: Plan) -> list[Record]:
     for name in VARIANTS:
         say(f"{name} {plan.base.label}")
         problem = make_variant(name, plan.base)
-        programs = {gradient: _step_of(problem, gradient, seed=0) for gradient in ("bptt", "autodiff")}
-        records += _records(programs, plan.point_seconds, "gradient", cell=name, shape=plan.base._asdict())
+        programs = {method: _step_of(problem, method, seed=0) for method in ("bptt", "autodiff")}
+        records += _records(programs, plan.point_seconds, "method", cell=name, shape=plan.base._asdict())
     return records
 
 
@@ -117,8 +117,8 @@ def sweeps(plan: Plan) -> list[Record]:
             for size in sizes:
                 shape = plan.base._replace(**({"hidden": size, "in_features": size} if axis == "hidden" else {axis: size}))
                 problem = make_problem(kind, shape)
-                programs = {gradient: _step_of(problem, gradient) for gradient in ("bptt", "autodiff")}
-                records += _records(programs, plan.point_seconds, "gradient", cell=kind, axis=axis, shape=shape._asdict())
+                programs = {method: _step_of(problem, method) for method in ("bptt", "autodiff")}
+                records += _records(programs, plan.point_seconds, "method", cell=kind, axis=axis, shape=shape._asdict())
     return records
 
 
@@ -159,7 +159,7 @@ def long_sequence(plan: Plan) -> list[Record]:
         "bptt": _step_of(problem, "bptt"),
         "checkpointed": _step_of(problem, "checkpointed"),
     }
-    return _records(programs, plan.step_seconds, "gradient", cell="LSTM", shape=plan.long._asdict())
+    return _records(programs, plan.step_seconds, "method", cell="LSTM", shape=plan.long._asdict())
 
 
 def growth(plan: Plan) -> list[Record]:
@@ -168,8 +168,8 @@ def growth(plan: Plan) -> list[Record]:
     for time in plan.growth:
         say(f"LSTM, small, T = {time}")
         problem = make_problem("LSTM", plan.growth_base._replace(time=time))
-        programs = {gradient: _step_of(problem, gradient) for gradient in ("bptt", "checkpointed", "autodiff")}
-        records += _records(programs, plan.point_seconds, "gradient", cell="LSTM", shape=problem.shape._asdict())
+        programs = {method: _step_of(problem, method) for method in ("bptt", "checkpointed", "autodiff")}
+        records += _records(programs, plan.point_seconds, "method", cell="LSTM", shape=problem.shape._asdict())
     return records
 
 

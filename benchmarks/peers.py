@@ -203,7 +203,7 @@ class TorchSide:
         """What the training step gave, in jaxrnn's layout."""
         ys, (dweights, dxs) = step_output
         _, pull = jax.vjp(_torch_weights, problem.params)
-        (dparams,) = pull({name: jnp.asarray(gradient.numpy()) for name, gradient in dweights.items()})
+        (dparams,) = pull({name: jnp.asarray(method.numpy()) for name, method in dweights.items()})
         return Results(ys.detach().numpy(), dparams, dxs.numpy())
 
 
@@ -236,7 +236,7 @@ SIDES: dict[str, Callable[[Problem], JaxSide | TorchSide]] = {
     "keras": keras,
     "torch": torch,
 }
-"""Every side. `lax.scan` is written by hand, `autodiff` is `jaxrnn.scan(..., gradient="autodiff")`."""
+"""Every side. `lax.scan` is written by hand, `autodiff` is `jaxrnn.scan(..., method="autodiff")`."""
 
 JAX_PEERS = ("lax.scan", "autodiff", "linen", "linen-LSTMCell", "nnx", "haiku", "equinox", "keras")
 OPPONENTS = (*JAX_PEERS, "torch")

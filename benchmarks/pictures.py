@@ -40,8 +40,8 @@ def draw_sweeps(rows: list[Record]) -> Any:
         chosen = [row for row in rows if row["axis"] == axis]
         fixed = chosen[0]["shape"]
         rest = ", ".join(f"{_SHORT[name]} {fixed[name]}" for name in ("batch", "time", "hidden") if name != axis)
-        _lines(grid[0][column], chosen, "gradient", ("bptt", "autodiff"), axis, _step_ms)
-        _lines(grid[1][column], chosen, "gradient", ("bptt", "autodiff"), axis, _mebibytes)
+        _lines(grid[0][column], chosen, "method", ("bptt", "autodiff"), axis, _step_ms)
+        _lines(grid[1][column], chosen, "method", ("bptt", "autodiff"), axis, _mebibytes)
         grid[0][column].set_title(f"against {titles[axis]} ({rest})")
         grid[1][column].set_xlabel(titles[axis])
     grid[0][0].set_ylabel("training step, ms")
@@ -82,8 +82,8 @@ def draw_growth(rows: list[Record]) -> Any:
     ]
     gradients = ("bptt", "checkpointed", "autodiff")
     for axes, (title, value) in zip(grid[0], measures, strict=True):
-        for k, gradient in enumerate(gradients):
-            chosen = [row for row in rows if row["gradient"] == gradient]
+        for k, method in enumerate(gradients):
+            chosen = [row for row in rows if row["method"] == method]
             axes.plot([row["shape"]["time"] for row in chosen], [value(row) for row in chosen], "o-", color=COLOURS[k], ms=4)
         axes.set_title(title)
         axes.set_xlabel(f"time steps ({rows[0]['cell']}, batch {size['batch']}, hidden {size['hidden']})")
@@ -98,7 +98,7 @@ def draw_growth(rows: list[Record]) -> Any:
 
 
 _SHORT = {"batch": "batch", "time": "T", "hidden": "hidden"}
-_GRADIENT_NAMES = {"bptt": 'gradient="bptt"', "checkpointed": 'gradient="checkpointed"', "autodiff": 'gradient="autodiff"'}
+_GRADIENT_NAMES = {"bptt": 'method="bptt"', "checkpointed": 'method="checkpointed"', "autodiff": 'method="autodiff"'}
 
 
 def _step_ms(row: Record) -> float:

@@ -74,10 +74,10 @@ def sides_table(rows: list[Record]) -> str:
 
 def long_table(rows: list[Record]) -> str:
     """Time and temporaries of a long sequence beside plain `lax.scan`."""
-    plain = next(row for row in rows if row["gradient"] == "lax.scan")
+    plain = next(row for row in rows if row["method"] == "lax.scan")
     body = [
         [
-            row["gradient"],
+            row["method"],
             milliseconds(row["step_ms"]["min"]),
             f"{row['step_ms']['min'] / plain['step_ms']['min']:.2f}",
             mebibytes(row["temp_bytes"]),
@@ -92,7 +92,7 @@ def variants_table(rows: list[Record]) -> str:
     """Every option and combinator, beside its own autodiff."""
     body = []
     for name in cells_of(rows):
-        own, other = (next(row for row in rows if row["cell"] == name and row["gradient"] == kind) for kind in ("bptt", "autodiff"))
+        own, other = (next(row for row in rows if row["cell"] == name and row["method"] == kind) for kind in ("bptt", "autodiff"))
         speed, share = other["step_ms"]["min"] / own["step_ms"]["min"], own["temp_bytes"] / other["temp_bytes"]
         body.append([name, milliseconds(own["step_ms"]["min"]), f"{speed:.2f}", mebibytes(own["temp_bytes"]), f"{share:.2f}"])
     return table([size_label(rows[0]["shape"]), "step ms", "times as fast as autodiff", "MiB", "share of autodiff's"], body)

@@ -110,10 +110,10 @@ def reference_params(side: Any, problem: Problem) -> Any:
     return problem.params
 
 
-def scan_apply(cell: jaxrnn.Cell, gradient: Any = "bptt", seed: int | None = None) -> Apply:
+def scan_apply(cell: jaxrnn.Cell, method: Any = "bptt", seed: int | None = None) -> Apply:
     """`jaxrnn.scan` as a function of parameters and inputs; with a seed, cells that draw do."""
     key = None if seed is None else jax.random.key(seed)
-    return lambda params, xs: jaxrnn.scan(cell, params, xs, key=key, gradient=gradient)[1]
+    return lambda params, xs: jaxrnn.scan(cell, params, xs, key=key, method=method)[1]
 
 
 def own(problem: Problem) -> JaxSide:

@@ -1,10 +1,9 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
-from jaxrnn import activations, convert, generation, initializers, sequences, streaming
+from jaxrnn import activations, convert, generation, initializers, methods, sequences, streaming
 from jaxrnn._cell import Cell
 from jaxrnn._labels import labels
 from jaxrnn._numerics import affine
-from jaxrnn._scan import scan, step, trajectory, unroll
 from jaxrnn.cells import GRU, LSTM, MGU, Elman, ElmanParams, GRUParams, LSTMCarry, LSTMParams, MGUParams
 from jaxrnn.combinators import (
     Bidirectional,
@@ -28,6 +27,7 @@ from jaxrnn.combinators import (
     StateNoise,
     Zoneout,
 )
+from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.generation import Generated, generate
 from jaxrnn.serialization import load, save
 
@@ -73,6 +73,7 @@ __all__ = [
     "initializers",
     "labels",
     "load",
+    "methods",
     "save",
     "scan",
     "sequences",

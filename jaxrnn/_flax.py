@@ -15,7 +15,8 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._check import check_cell, check_flag
 from jaxrnn._numerics import wide
-from jaxrnn._scan import Gradient, scan
+from jaxrnn.drivers import scan
+from jaxrnn.methods import MethodLike
 
 Array = jax.Array
 Path = tuple[str, ...]
@@ -31,7 +32,7 @@ class Home(Protocol):
     @property
     def dtype(self) -> Any: ...
     @property
-    def gradient(self) -> Gradient: ...
+    def method(self) -> MethodLike: ...
 
 
 def check_rnn(cell: Any, home: str, time_major: Any) -> None:
@@ -147,7 +148,7 @@ def run(
     params, xs = cast((params, xs), home.dtype)
     flags = {"lengths": lengths, "mask": mask, "reset": reset, "reverse": reverse, "key": key}
     try:
-        carry, ys = scan(home.cell, params, xs, carry, **flags, gradient=home.gradient)
+        carry, ys = scan(home.cell, params, xs, carry, **flags, method=home.method)
     except (TypeError, ValueError) as error:
         if axis:
             error.add_note(f"{owner} was given xs of shape {shape}; it moves time to the front for jaxrnn.scan, which speaks above")

@@ -36,7 +36,7 @@ class FunctionCell(Cell):
         size: of the last axis of y.
 
     An effect in the function, such as `jax.debug.print`, happens at every step, and again where a step
-    is computed again for its derivative; `gradient="autodiff"` computes none twice.
+    is computed again for its derivative; `method="autodiff"` computes none twice.
 
     Raises:
         TypeError: one of the functions cannot be called, or `function` closes over a value that is being traced.

@@ -11,8 +11,9 @@ from flax import traverse_util
 from jaxrnn import _flax
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._check import check_flag
-from jaxrnn._scan import Gradient, step
+from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
+from jaxrnn.methods import MethodLike
 
 Array = jax.Array
 
@@ -31,7 +32,7 @@ class RNN(nn.Module):
         dtype: what inputs and parameters are cast to before computing, and so the dtype of the output; not cast if None. The
             carry has at least float32.
         param_dtype: what parameters are initialised in.
-        gradient: how derivatives are computed, as in `jaxrnn.scan`: `"bptt"`, `"checkpointed"` or `"autodiff"`.
+        method: how the steps are run and differentiated, as in `jaxrnn.scan`.
 
     Raises:
         TypeError: `cell` is not a `jaxrnn.Cell`.
@@ -51,7 +52,7 @@ class RNN(nn.Module):
     time_major: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
-    gradient: Gradient = "bptt"
+    method: MethodLike = "bptt"
 
     def __post_init__(self) -> None:
         _flax.check_rnn(self.cell, "linen", self.time_major)

@@ -13,8 +13,9 @@ from flax import nnx
 from jaxrnn import _flax
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._check import check_in_features
-from jaxrnn._scan import Gradient, step
+from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
+from jaxrnn.methods import MethodLike
 
 Array = jax.Array
 
@@ -73,7 +74,7 @@ class RNN(_Home):
         dtype: what inputs and parameters are cast to before computing, and so the dtype of the output; not cast if None. The
             carry has at least float32.
         param_dtype: what parameters are initialised in.
-        gradient: how derivatives are computed, as in `jaxrnn.scan`: `"bptt"`, `"checkpointed"` or `"autodiff"`.
+        method: how the steps are run and differentiated, as in `jaxrnn.scan`.
         rngs: its `params` stream draws the parameters.
 
     Raises:
@@ -99,12 +100,12 @@ class RNN(_Home):
         time_major: bool = False,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
-        gradient: Gradient = "bptt",
+        method: MethodLike = "bptt",
         rngs: nnx.Rngs,
     ) -> None:
         _flax.check_rnn(cell, "nnx", time_major)
         self.time_major = time_major
-        self.gradient: Gradient = gradient
+        self.method: MethodLike = method
         self.deterministic = False
         super().__init__(cell, in_features, dtype, param_dtype, rngs)
 

@@ -12,8 +12,8 @@ from jax import lax
 
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._check import check_causal, check_cell, check_inputs, check_params, check_size
-from jaxrnn._scan import scan
 from jaxrnn._trees import form
+from jaxrnn.drivers import scan
 
 Array = jax.Array
 

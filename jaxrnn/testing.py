@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn._cell import Cell
-from jaxrnn._scan import scan, step, unroll
+from jaxrnn.drivers import scan, step, unroll
 
 Array = jax.Array
 TIME, BATCH = 5, 3
@@ -158,23 +158,23 @@ def _gradients(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
     leaves, form = jax.tree.flatten((params, xs))
     places = [k for k, leaf in enumerate(leaves) if _floating(leaf)]
 
-    def loss(floating: list[Array], gradient: Any) -> Array:
+    def loss(floating: list[Array], method: Any) -> Array:
         full = list(leaves)
         for k, leaf in zip(places, floating, strict=True):
             full[k] = leaf
-        carry, ys = scan(cell, *jax.tree.unflatten(form, full), gradient=gradient)
+        carry, ys = scan(cell, *jax.tree.unflatten(form, full), method=method)
         return jnp.asarray(sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)) if _floating(leaf)))
 
     floating = [leaves[k] for k in places]
     wanted = jax.grad(loss)(floating, "autodiff")
-    for gradient in ("bptt", "checkpointed"):
+    for method in ("bptt", "checkpointed"):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            got = jax.grad(loss)(floating, gradient)
+            got = jax.grad(loss)(floating, method)
         for message in {str(warning.message) for warning in caught if "own derivative" in str(warning.message)}:
             yield f"the engine cannot run it, only JAX's derivative can: {message}"
         if not _same(got, wanted):
-            yield f'the gradient of gradient="{gradient}" differs from that of "autodiff"'
+            yield f'the gradient of method="{method}" differs from that of "autodiff"'
 
 
 def _flags(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:

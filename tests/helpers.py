@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from specs import Spec
 from user_cells import wide
 
 import jaxrnn
-from jaxrnn import _plan, _scan
+from jaxrnn.methods import BPTT, Checkpointed
 
 Driver = Callable[..., tuple[Any, Any]]
 
@@ -24,38 +23,12 @@ BLOCK = 2
 """Steps in a block of the drivers below that are "in blocks": two whole ones in `STEPS`, and a shorter one at the end."""
 
 
-def in_blocks(gradient: str, kept: str = "nothing") -> Driver:
-    """`jaxrnn.scan` with blocks of time that are short enough for these tests to see their borders, and a choice of what is kept."""
-
-    def loop(*args: Any) -> Any:
-        with (
-            mock.patch.object(_plan, "_near_divisor", side_effect=lambda time, _: min(BLOCK, time)),
-            mock.patch.object(_plan, "_worth_keeping", return_value=kept),
-        ):
-            return _scan._GRADIENTS[gradient](*args)
-
-    def driver(
-        cell: Any,
-        params: Any,
-        xs: Any,
-        carry: Any = None,
-        lengths: Any = None,
-        mask: Any = None,
-        reset: Any = None,
-        reverse=False,
-        key=None,
-    ) -> Any:
-        return _scan._drive("scan", loop, cell, params, xs, carry, lengths, mask, reset, reverse, key)
-
-    return driver
-
-
 DRIVERS: dict[str, Driver] = {
     "bptt": jaxrnn.scan,
-    "carries_in_blocks": in_blocks("bptt", "carries"),
-    "sums_in_blocks": in_blocks("bptt", "sums"),
-    "checkpointed_in_blocks": in_blocks("checkpointed"),
-    "autodiff": partial(jaxrnn.scan, gradient="autodiff"),
+    "carries_in_blocks": partial(jaxrnn.scan, method=BPTT(BLOCK, keep="carries")),
+    "sums_in_blocks": partial(jaxrnn.scan, method=BPTT(BLOCK, keep="sums")),
+    "checkpointed_in_blocks": partial(jaxrnn.scan, method=Checkpointed(BLOCK)),
+    "autodiff": partial(jaxrnn.scan, method="autodiff"),
 }
 """The drivers whose gradients must agree."""
 

@@ -160,9 +160,9 @@ def test_pictures_of_every_part(tmp_path):
 
     times = (8, 16)
     drawn = {
-        "sweeps": [point(cell="GRU", axis="time", shape=shape(t), gradient=g) for t in times for g in ("bptt", "autodiff")],
+        "sweeps": [point(cell="GRU", axis="time", shape=shape(t), method=g) for t in times for g in ("bptt", "autodiff")],
         "unrolled": [point(cell="GRU", what="forward", shape=shape(t), driver=d) for t in times for d in ("scan", "unroll")],
-        "growth": [point(cell="LSTM", shape=shape(t), gradient=g) for t in times for g in ("bptt", "checkpointed", "autodiff")],
+        "growth": [point(cell="LSTM", shape=shape(t), method=g) for t in times for g in ("bptt", "checkpointed", "autodiff")],
     }
     paths = pictures.draw(drawn, tmp_path, "cpu")
     assert [path.name for path in paths] == ["cpu-sweeps.png", "cpu-unrolled.png", "cpu-growth.png"]

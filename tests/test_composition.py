@@ -19,13 +19,13 @@ import jaxrnn
 
 TIME, BATCH = 3, 2
 GRADIENTS = ("bptt", "checkpointed", "autodiff")
-each_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
+each_gradient = pytest.mark.parametrize("method", GRADIENTS)
 
 Scan = Callable[..., tuple[Any, Any]]
 
 
-def scan_by(gradient: Any) -> Scan:
-    return jaxrnn.unroll if gradient == "unroll" else partial(jaxrnn.scan, gradient=gradient)
+def scan_by(method: Any) -> Scan:
+    return jaxrnn.unroll if method == "unroll" else partial(jaxrnn.scan, method=method)
 
 
 def total(*trees: Any) -> jax.Array:
@@ -184,9 +184,9 @@ def test_programs(program, arguments):
 
 
 @each_gradient
-def test_gradients_taken_in_turn_eagerly(gradient, arguments):
+def test_gradients_taken_in_turn_eagerly(method, arguments):
     """Inputs, then parameters, then inputs again: what was traced for one question does not answer another."""
     want = [jax.grad(partial(towers, jaxrnn.unroll), k)(*arguments) for k in range(3)]
     for k in (1, 0, 1, 2, 0):
-        assert_close(jax.grad(partial(towers, scan_by(gradient)), k)(*arguments), want[k], 1e-11)
+        assert_close(jax.grad(partial(towers, scan_by(method)), k)(*arguments), want[k], 1e-11)
     assert np.any(want[2])

@@ -210,16 +210,16 @@ def test_vmap_over_params(spec):
 
 
 @some("lstm", "gru_after", "gru_before", "stack_with_both", "user_decaying", "user_ring")
-@pytest.mark.parametrize("gradient", ["bptt", "checkpointed", "autodiff"])
+@pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
 @pytest.mark.usefixtures("x64")
-def test_vmap_over_params_in_gradients(spec, gradient):
+def test_vmap_over_params_in_gradients(spec, method):
     several = [perturb(make_params(spec), 0.1, seed) for seed in (7, 8)]
     xs, flags = make_xs(spec), make_flags()
 
     @jax.jit
     @jax.grad
     def gradients(params):
-        _, ys = jaxrnn.scan(spec.cell, params, xs, gradient=gradient, **flags)
+        _, ys = jaxrnn.scan(spec.cell, params, xs, method=method, **flags)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(ys))
 
     together = jax.jit(jax.vmap(gradients))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *several))

@@ -58,14 +58,14 @@ def test_narrow_weights(spec, dtype, tolerance):
 
 
 @some(*FEW)
-@pytest.mark.parametrize("gradient", ["bptt", "checkpointed", "autodiff"])
-def test_gradients_of_narrow_weights(spec, gradient):
+@pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
+def test_gradients_of_narrow_weights(spec, method):
     """Within the rounding of bfloat16 of the gradients at the same point in float32."""
     arguments = narrow(spec, jnp.bfloat16)
     wide = jax.tree.map(lambda a: a.astype(jnp.float32) if is_floating(a) else a, arguments)
 
     def driver(*args, **flags):
-        return jaxrnn.scan(*args, gradient=gradient, **flags)
+        return jaxrnn.scan(*args, method=method, **flags)
 
     _, got = value_and_grads(driver, spec.cell, *arguments)
     _, expected = value_and_grads(jaxrnn.scan, spec.cell, *wide)

@@ -229,8 +229,8 @@ def _mixed_step(params, h, x):
     return jnp.tanh(h @ params["v"]), h
 
 
-@pytest.mark.parametrize("gradient", ["bptt", "checkpointed", "autodiff"])
-def test_a_product_keeps_its_precision(gradient):
+@pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
+def test_a_product_keeps_its_precision(method):
     """In every product of the program, forward and backward; one that asks for none gets none."""
     steps = (_exact_step, _mixed_step)
     exact, mixed = (FunctionCell(step, _make_params, _make_carry, H) for step in steps)
@@ -238,7 +238,7 @@ def test_a_product_keeps_its_precision(gradient):
 
     def asked(cell: jaxrnn.Cell) -> set[Any]:
         def loss(params: Any, xs: Any) -> Any:
-            return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, gradient=gradient)[1]))
+            return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, method=method)[1]))
 
         return precisions(jax.value_and_grad(loss, (0, 1)), cell.init(jax.random.key(0), IN), XS)
 
@@ -288,8 +288,8 @@ def test_any_product_is_right(step):
         return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, XS)
 
     wanted = value_and_gradient(looped)
-    for gradient in ("bptt", "checkpointed", "autodiff"):
-        got = value_and_gradient(partial(jaxrnn.scan, cell, gradient=gradient))
+    for method in ("bptt", "checkpointed", "autodiff"):
+        got = value_and_gradient(partial(jaxrnn.scan, cell, method=method))
         assert_close(got, wanted, 1e-4)  # one of the products is of bfloat16
 
 
@@ -320,8 +320,8 @@ def test_debug_prints_print(ordered, capfd):
 
     cell = FunctionCell(step, _make_params, _make_carry, H)
     params, xs = cell.init(jax.random.key(0), IN), jnp.full((2, B, IN), 7.0)
-    for gradient in ("bptt", "checkpointed", "autodiff"):
-        jax.block_until_ready(jaxrnn.scan(cell, params, xs, gradient=gradient))
+    for method in ("bptt", "checkpointed", "autodiff"):
+        jax.block_until_ready(jaxrnn.scan(cell, params, xs, method=method))
         jax.effects_barrier()
         lines = capfd.readouterr().out.splitlines()
         wanted = ["h 0.0", "x 7.0", "tick", "h 1.0", "x 7.0", "tick"]

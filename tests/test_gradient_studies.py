@@ -126,7 +126,7 @@ def test_all_lags_together_are_the_full_gradient(x64, name):
 
     def loss(cell_params: Any) -> jax.Array:
         xs = jnp.swapaxes(sequences.pairs, 0, 1)
-        _, ys = jaxrnn.scan(model.cell, cell_params, xs, lengths=sequences.steps, gradient="autodiff")
+        _, ys = jaxrnn.scan(model.cell, cell_params, xs, lengths=sequences.steps, method="autodiff")
         last = ys[sequences.steps - 1, jnp.arange(5)]
         return jnp.mean((last @ params["w"] + params["b"] - sequences.target) ** 2)
 

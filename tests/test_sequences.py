@@ -199,7 +199,7 @@ def separately(border, cell, params, xs, carry, reverse=False, **flags):
     del flags
     starts = (None, carry) if reverse else (carry, None)
     first, second = (
-        jaxrnn.scan(cell, params, piece, start, reverse=reverse, gradient="autodiff")
+        jaxrnn.scan(cell, params, piece, start, reverse=reverse, method="autodiff")
         for piece, start in zip((cut(xs, 0, border), cut(xs, border, None)), starts, strict=True)
     )
     return (first if reverse else second)[0], concatenate(first[1], second[1])

@@ -12,6 +12,7 @@ import pytest
 COMMON = """
     import re, sys
     import jax, jax.numpy as jnp, jaxrnn
+    from jaxrnn import methods
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
     jax.config.update("jax_enable_x64", True)
@@ -38,9 +39,9 @@ COMMON = """
         agree(name, compiled(*arguments), want)
         assert not collectives_in_loops(compiled.as_text()), name
 
-    def gradients(gradient):
+    def gradients(method):
         def loss(params, xs, lengths):
-            carry, ys = jaxrnn.scan(cell, params, xs, lengths=lengths, gradient=gradient)
+            carry, ys = jaxrnn.scan(cell, params, xs, lengths=lengths, method=method)
             return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(leaf ** 2) for leaf in jax.tree.leaves(carry))
         return jax.grad(loss, (0, 1))
 
@@ -57,8 +58,8 @@ COMMON = """
 AUTO = """
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     specs = (P(), P(None, "data"), P("data"))
-    for gradient in ("bptt", "checkpointed"):
-        grads = gradients(gradient)
+    for method in (methods.BPTT(batch_axes="data"), methods.Checkpointed(batch_axes="data")):
+        grads = gradients(method)
         want = jax.jit(grads)(params, xs, lengths)
         run(mesh, specs, grads, want)
 
@@ -76,8 +77,8 @@ AUTO = """
 EXPLICIT = """
     mesh = jax.make_mesh((8,), ("data",))
     specs = (P(), P(None, "data"), P("data"))
-    for gradient in ("bptt", "checkpointed", "autodiff"):
-        grads = gradients(gradient)
+    for method in ("bptt", "checkpointed", "autodiff"):
+        grads = gradients(method)
         run(mesh, specs, grads, jax.jit(grads)(params, xs, lengths))
 
     placed = jax.device_put((params, xs), tuple(NamedSharding(mesh, spec) for spec in specs[:2]))
@@ -104,6 +105,20 @@ TWO_AXES = """
     alone = jax.device_put((params, xs, lengths), tuple(NamedSharding(smaller, spec) for spec in specs))
     sizes = [jax.jit(grads).lower(*given).compile().memory_analysis().temp_size_in_bytes for given in (placed, alone)]
     assert sizes[0] <= 1.05 * sizes[1], sizes
+
+    # the compiler's axes: without a name, the numbers of one device; with one, of a mesh without the other axis
+    auto = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    placed = jax.device_put((params, xs, lengths), tuple(NamedSharding(auto, spec) for spec in specs))
+    agree("unnamed", jax.jit(grads)(*placed), want)
+    named = jax.jit(gradients(methods.BPTT(batch_axes="data"))).lower(*placed).compile()
+    check("named", named, placed, want)
+    assert named.memory_analysis().temp_size_in_bytes <= 1.05 * sizes[1], sizes
+    try:
+        jax.jit(gradients(methods.BPTT(batch_axes="rows")))(*placed)
+    except ValueError as error:
+        assert "batch_axes names ['rows'], but the axes of the mesh in use are ['data', 'model']" in str(error)
+    else:
+        raise AssertionError("no axis has that name")
 
     xs, lengths = xs.reshape(300, 4, 4, 4), lengths.reshape(4, 4)
     run(mesh, (P(), P(None, "model", "data"), P("model", "data")), grads, jax.jit(grads)(params, xs, lengths))

@@ -32,7 +32,7 @@ Run = Callable[..., tuple[Any, Any]]
 class Call:
     """One call of a driver in a program."""
 
-    gradient: str
+    method: str
     params: int  # which of two parameter sets
     inputs: str  # "fresh", "scaled", or "outputs" of the call before
     carry: str  # "none", "given", or "before": that of the call before
@@ -64,7 +64,7 @@ def _draw_call(random: Random, first: bool) -> Call:
         return frozenset(name for name in names if random.random() < chance)
 
     return Call(
-        gradient=random.choice(GRADIENTS),
+        method=random.choice(GRADIENTS),
         params=random.choice((0, 0, 1)),
         inputs=random.choice(("fresh", "scaled") if first else ("fresh", "scaled", "outputs")),
         carry=random.choice(("none", "given") if first else ("none", "given", "before")),
@@ -141,7 +141,7 @@ def _call(
     own = params[call.params]
     parts = {"params": own, "inputs": inputs, "carry": carry}
     parts |= {name: lax.stop_gradient(parts[name]) for name in call.frozen}
-    driver = jaxrnn.unroll if reference else partial(jaxrnn.scan, gradient=call.gradient)
+    driver = jaxrnn.unroll if reference else partial(jaxrnn.scan, method=call.method)
     run = partial(driver, spec.cell, **_flags(call))
     return _SURROUND[call.surrounding](run, parts["params"], parts["inputs"], parts["carry"])
 

@@ -29,19 +29,25 @@ class Split(NamedTuple):
     groups: tuple[int, ...]  # for each batch axis: how many devices share it
 
 
-def split_of(inputs: Any, others: Any, batch_axes: int, timed: bool) -> Split:
-    """As far as the arrays' types or the mesh in use tell; of an axis that is the compiler's (`AxisType.Auto`) they tell the size."""
+def split_of(inputs: Any, others: Any, batch_axes: int, timed: bool, named: str | tuple[str, ...] | None) -> Split:
+    """As the arrays' types tell, and, of mesh axes that are the compiler's (`AxisType.Auto`), the user, who names them.
+
+    Raises:
+        ValueError: the mesh has no axis of that name.
+    """
     first = jax.tree.leaves(inputs)[0]
     meshes = [jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves((inputs, others))]
     mesh = next((mesh for mesh in meshes if not mesh.empty), jax.sharding.get_abstract_mesh())
     sizes = dict(zip(mesh.axis_names, mesh.axis_sizes, strict=True))
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if sizes and (unknown := [name for name in _names(named) if name not in sizes]):
+        raise ValueError(f"batch_axes names {unknown}, but the axes of the mesh in use are {list(sizes)}")
     steps = batch_axes + timed
     spec = (*jax.typeof(first).sharding.spec, *[None] * steps)[:steps]
     groups = [math.prod(sizes[name] for name in _names(entry)) for entry in spec[timed:]]
-    if groups and AxisType.Explicit not in kinds.values() and not export.is_symbolic_dim(first.shape[timed]):
-        auto = math.prod(size for name, size in sizes.items() if kinds[name] == AxisType.Auto)
-        groups[0] = math.gcd(auto, first.shape[timed])
+    unseen = math.prod(sizes[name] for name in _names(named) if kinds.get(name) == AxisType.Auto)
+    if groups and groups[0] == 1 and not export.is_symbolic_dim(first.shape[timed]):
+        groups[0] = math.gcd(unseen, first.shape[timed])
     return Split(mesh if AxisType.Explicit in kinds.values() else None, spec, tuple(groups))
 
 

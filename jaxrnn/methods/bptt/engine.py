@@ -2,35 +2,33 @@
 
 `lax.scan`'s own derivative carries every weight gradient through the loop, adds one small product to it per step, and keeps all
 that a step computed. Here time is cut into blocks, and the forward pass keeps either the carries alone, or the sums in which the
-recurrent products end (`_plan.py` chooses). The backward pass of a block
+recurrent products end (`plan.py` chooses). The backward pass of a block
 
 1. rebuilds what is missing: products from carries, with one large product each, for the step can run under `vmap` once the carries are
    known; or carries from sums, in a loop without products;
 2. walks the derivative of the step backwards with those products given, one product with the transposed weight per step;
 3. forms every weight gradient as one large product of operand and cotangent.
 
-The seam is the `affine` that a step is handed (`_seam.py`). Autodiff provides every derivative; no cell has one of its own.
+The seam is the `affine` that a step is handed (`seam.py`). Autodiff provides every derivative; no cell has one of its own.
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import export
 
-from jaxrnn import _seam
-from jaxrnn._blocks import loop, over_blocks, shift, steps_in
-from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn._cell import Carry, Params
 from jaxrnn._numerics import cast, cut_like, varying_as, wide
-from jaxrnn._plan import Kept, Plan, make_plan
-from jaxrnn._products import forward_product, over_steps, transposed_product, weight_gradient
-from jaxrnn._seam import Call
-from jaxrnn._sequence import Flags, Walk
+from jaxrnn._sequence import Flags
 from jaxrnn._trees import float_positions, floats, only, pick, put
+from jaxrnn.methods.bptt import seam as _seam
+from jaxrnn.methods.bptt.blocks import loop, over_blocks, shift, steps_in
+from jaxrnn.methods.bptt.plan import Kept, Plan
+from jaxrnn.methods.bptt.products import forward_product, over_steps, transposed_product, weight_gradient
+from jaxrnn.methods.bptt.seam import Call
 
 Array = jax.Array
 
@@ -42,30 +40,9 @@ class Trace(NamedTuple):
     sums: list[tuple[Array, ...]] | None  # of each call of `affine`, as `_seam.keeper` collects them
 
 
-def bptt(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk, checkpointed: bool) -> tuple[Carry, Any] | None:
-    """Run a cell over time with the engine's derivative.
-
-    None where `lax.scan` has to do it: there is no step, time is a symbol (`jax.export`) and cannot be cut into blocks, or the cell's
-    step breaks the law of `affine`, of which a warning tells.
-    """
-    time = jax.tree.leaves(xs)[0].shape[0]
-    if export.is_symbolic_dim(time) or time == 0:
-        return None
-    flags = walk.flags()
-    try:
-        plan = make_plan(cell, params, xs, carry, flags, walk.reverse, checkpointed)
-    except _seam.LawBrokenError as broken:
-        warnings.warn(
-            f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is slower and needs more memory. "
-            'jaxrnn.Cell states the law; gradient="autodiff" asks for this without a warning',
-            stacklevel=2,
-        )
-        return None
-    return _run(plan, params, xs, carry, flags)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+def run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+    """Run a cell over time with the engine's derivative."""
     plan = dataclasses.replace(plan, block=plan.block_forward)
     carry, ys, _, _ = _forward(plan, params, xs, carry, flags, "nothing")
     return carry, ys
@@ -308,7 +285,7 @@ class _BackwardBlock:
         return pull(((dafter, dys), doperands))[0]
 
 
-_run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
+run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
 
 
 def _project(plan: Plan, params: Params, xs: Any) -> Any:

@@ -5,37 +5,35 @@ Each verb checks its arguments, then hands the cell a `Drive`. The cell's `run` 
 """
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxrnn import _check
-from jaxrnn._bptt import bptt
 from jaxrnn._cell import Carry, Cell, Driver, OneStep, Params
 from jaxrnn._noise import Draws, number, threefry
 from jaxrnn._numerics import affine, equally_varying, varying_as
-from jaxrnn._sequence import Walk, guarded_step, valid_steps, without_masked
-from jaxrnn._shards import in_groups, left_to_the_compiler, split_of
+from jaxrnn._sequence import Walk, valid_steps, without_masked
+from jaxrnn.methods import Method, MethodLike, Unrolled, named, steps
+from jaxrnn.methods.autodiff import length
+from jaxrnn.methods.mesh import in_groups, left_to_the_compiler, split_of
 
 Array = jax.Array
-Loop = Callable[[Cell, Params, Any, Carry, Walk], tuple[Carry, Any]]
-Gradient = Literal["bptt", "checkpointed", "autodiff"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Drive(Driver):
-    """Runs a cell over time: a loop, and the walk that it takes."""
+    """Runs a cell over time: a method, and the walk that it takes."""
 
-    loop: Loop
+    method: Method
     walk: Walk
 
     def walk_through(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
-        """Run the loop."""
-        return self.loop(cell, params, xs, carry, self.walk)
+        """Run the cell by the method."""
+        return self.method.run(cell, params, xs, carry, self.walk)
 
     def reversed(self) -> "Drive":
         """The same driver, walking the other way."""
@@ -53,7 +51,7 @@ def scan(
     reset: Any = None,
     reverse: bool = False,
     key: Array | None = None,
-    gradient: Gradient = "bptt",
+    method: MethodLike = "bptt",
 ) -> tuple[Carry, Any]:
     """Run a cell over a sequence: `carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))`.
 
@@ -73,16 +71,15 @@ def scan(
             it starts from `cell.initial_carry`. At a masked step it stays pending until the next valid one.
         reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to `xs[t]`.
         key: what cells that draw (`Dropout`, `Zoneout`, ...) draw from, in training. Without it nothing is random: inference.
-        gradient: how reverse-mode derivatives are computed; all agree to rounding. `"bptt"`: back-propagation through time in
-            blocks, which keeps the carries and nothing else. `"checkpointed"`, for long sequences: keeps the carries at block
-            borders and rebuilds the others. `"autodiff"`: JAX's own derivative of `lax.scan`, the only one with a forward mode
-            (`jax.jvp`, `jax.jacfwd`).
+        method: how the steps are run and differentiated, a name or an instance of `jaxrnn.methods`; all agree to rounding. `"bptt"`:
+            back-propagation through time in blocks. `"checkpointed"`, for long sequences: keeps the carries between blocks alone.
+            `"autodiff"`: JAX's own derivative of `lax.scan`, the only one with a forward mode (`jax.jvp`, `jax.jacfwd`).
 
     Returns:
         The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of `xs`.
 
     Raises:
-        ValueError: a shape, a length or a structure does not fit, or `gradient` is another word;
+        ValueError: a shape, a length or a structure does not fit, or `method` is another word;
             the message says what was expected.
         TypeError: a dtype does not fit, or `cell` is not a cell.
 
@@ -93,9 +90,7 @@ def scan(
     >>> ys.shape, bool(jnp.all(carry.h[1] == ys[4, 1])), bool(jnp.all(ys[5:, 1] == 0))
     ((7, 2, 4), True, True)
     """
-    if gradient not in _GRADIENTS:
-        raise ValueError(f"scan: gradient is {gradient!r}, expected one of {list(_GRADIENTS)}")
-    return _drive("scan", _GRADIENTS[gradient], cell, params, xs, carry, lengths, mask, reset, reverse, key)
+    return _drive("scan", named("scan", method), cell, params, xs, carry, lengths, mask, reset, reverse, key)
 
 
 def unroll(
@@ -120,7 +115,7 @@ def unroll(
     >>> bool(jnp.allclose(jaxrnn.unroll(cell, params, xs)[1], jaxrnn.scan(cell, params, xs)[1], atol=1e-6))
     True
     """
-    return _drive("unroll", _unroll_loop, cell, params, xs, carry, lengths, mask, reset, reverse, key)
+    return _drive("unroll", Unrolled(), cell, params, xs, carry, lengths, mask, reset, reverse, key)
 
 
 def trajectory(
@@ -147,7 +142,7 @@ def trajectory(
     >>> states.c.shape, bool(jnp.all(states.h[1:] == ys))
     ((8, 2, 4), True)
     """
-    return _drive("trajectory", _trajectory_loop, cell, params, xs, carry, lengths, mask, reset, reverse, key)
+    return _drive("trajectory", _Trajectory(), cell, params, xs, carry, lengths, mask, reset, reverse, key)
 
 
 def step(cell: Cell, params: Params, carry: Carry, x: Any, *, key: Array | None = None) -> tuple[Carry, Any]:
@@ -189,7 +184,7 @@ def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -
     if key is not None:
         key = threefry(_check.check_key(cell, key))
     batch = _input_shape(x)[: len(_input_shape(x)) - cell.feature_axes]
-    split = split_of(x, (params, carry), len(batch), timed=False)
+    split = split_of(x, (params, carry), len(batch), False, None)
 
     def run(params: Params, carry: Carry, x: Any, key: Any) -> tuple[Carry, Any]:
         draws = None if key is None else Draws(key, jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None)))
@@ -200,7 +195,7 @@ def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -
 
 def _drive(
     verb: str,
-    loop: Loop,
+    method: Method,
     cell: Cell,
     params: Params,
     xs: Any,
@@ -215,14 +210,14 @@ def _drive(
     reverse = _check.check_flag(verb, "reverse", reverse)
     _check.check_lengths(cell, xs, lengths)
     lengths, mask, reset = (None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset))
-    return _run(loop, cell, params, xs, carry, lengths, mask, reset, key, reverse)
+    return _run(method, cell, params, xs, carry, lengths, mask, reset, key, reverse)
 
 
 # Compiled here, so that a call outside jit is traced once. Not inlined: then JAX would trace and compile anew whenever such a call is
 # differentiated; XLA inlines it anyway.
-@partial(jax.jit, static_argnames=("loop", "reverse"))
+@partial(jax.jit, static_argnames=("method", "reverse"))
 def _run(
-    loop: Loop,
+    method: Method,
     cell: Cell,
     params: Params,
     xs: Any,
@@ -245,88 +240,50 @@ def _run(
     if key is not None:
         key = threefry(_check.check_key(cell, key))
     batch_axes = len(input_shape) - cell.feature_axes
-    split = split_of(xs, (params, carry, lengths, mask, reset), batch_axes, timed=True)
+    split = split_of(xs, (params, carry, lengths, mask, reset), batch_axes, True, method.batch_axes)
     batch = split.spec[1:]
 
     def run(params: Params, xs: Any, carry: Carry, lengths: Any, mask: Any, reset: Any, key: Any) -> tuple[Carry, Any]:
         numbers = None if key is None else number((time, *input_shape[:batch_axes]), reset)
         in_time, at_start = (xs, valid_steps(time, lengths, mask), reset, numbers), carry
-        if loop is _trajectory_loop:
-            return _run_group(loop, cell, reverse, key, params, in_time, at_start)
-        return in_groups(split.groups, partial(_run_group, loop, cell, reverse, key), params, in_time, at_start)
+        if isinstance(method, _Trajectory):
+            return _run_group(method, cell, reverse, key, params, in_time, at_start)
+        return in_groups(split.groups, partial(_run_group, method, cell, reverse, key), params, in_time, at_start)
 
-    out_specs = ((None, *batch) if loop is _trajectory_loop else batch, split.spec)
+    out_specs = ((None, *batch) if isinstance(method, _Trajectory) else batch, split.spec)
     return left_to_the_compiler(run, split, out_specs, params, xs, carry, lengths, mask, reset, key)
 
 
 def _run_group(
-    loop: Loop, cell: Cell, reverse: bool, key: Array | None, params: Params, in_time: Any, carry: Carry
+    method: Method, cell: Cell, reverse: bool, key: Array | None, params: Params, in_time: Any, carry: Carry
 ) -> tuple[Carry, Any]:
     xs, valid, reset, numbers = in_time
     if carry is None:
         carry = varying_as(xs, cell.initial_carry(params, _input_shape(xs)[1:]))
     draws = None if key is None else Draws(key, numbers)
-    return cell.run(params, without_masked(xs, valid), carry, Drive(loop, Walk(valid, reset, reverse), draws=draws))
+    return cell.run(params, without_masked(xs, valid), carry, Drive(method, Walk(valid, reset, reverse), draws=draws))
 
 
-def _scan_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
-    take_step = _guarded(cell, xs)
+@dataclasses.dataclass(frozen=True)
+class _Trajectory(Method):
+    """A loop that returns every carry in place of the last one."""
 
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-        return take_step(params, carry, *inputs, affine)
+    def run(self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+        step, inputs = steps(cell, params, xs, walk)
 
-    inputs = (cell.project(params, xs), walk.flags())
-    return lax.scan(body, carry, inputs, length=_length(inputs, xs), reverse=walk.reverse)
+        def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+            carry, y = step(params, carry, *inputs, affine)
+            return carry, (carry, y)
 
-
-def _bptt_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
-    return bptt(cell, params, xs, carry, walk, checkpointed=False) or _scan_loop(cell, params, xs, carry, walk)
-
-
-def _checkpointed_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
-    return bptt(cell, params, xs, carry, walk, checkpointed=True) or _scan_loop(cell, params, xs, carry, walk)
-
-
-_GRADIENTS: dict[str, Loop] = {"bptt": _bptt_loop, "checkpointed": _checkpointed_loop, "autodiff": _scan_loop}
-
-
-def _unroll_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
-    take_step, flags, time = _guarded(cell, xs), walk.flags(), _input_shape(xs)[0]
-    if time == 0:
-        return _scan_loop(cell, params, xs, carry, walk)
-    ys: list[Any] = [None] * time
-    for t in reversed(range(time)) if walk.reverse else range(time):
-        x, flags_t = jax.tree.map(lambda leaf, t=t: leaf[t], (xs, flags))
-        carry, ys[t] = take_step(params, carry, cell.project(params, x), flags_t, affine)
-    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
-
-
-def _trajectory_loop(cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
-    take_step = _guarded(cell, xs)
-
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-        carry, y = take_step(params, carry, *inputs, affine)
-        return carry, (carry, y)
-
-    inputs = (cell.project(params, xs), walk.flags())
-    _, (states, ys) = lax.scan(body, carry, inputs, length=_length(inputs, xs), reverse=walk.reverse)
-    if walk.reverse:
-        states = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), states)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), carry, states), ys
-
-
-def _length(inputs: Any, xs: Any) -> Any:
-    """What `lax.scan` needs to be told: nothing where its inputs tell, for it takes no symbolic length (`jax.export`)."""
-    return None if jax.tree.leaves(inputs) else _input_shape(xs)[0]
+        _, (states, ys) = lax.scan(body, carry, inputs, length=length(inputs, xs), reverse=walk.reverse)
+        if walk.reverse:
+            states = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), states)
+        return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), carry, states), ys
 
 
 def _arrays(tree: Any) -> Any:
     """Leaves as JAX's arrays, which they are already, but for NumPy's under `jax.disable_jit`."""
     return jax.tree.map(jnp.asarray, tree)
-
-
-def _guarded(cell: Cell, xs: Any) -> Callable[..., tuple[Carry, Any]]:
-    return guarded_step(cell, _input_shape(xs)[1:], jax.tree.leaves(xs)[0].dtype)
 
 
 def _input_shape(xs: Any) -> tuple[int, ...]:

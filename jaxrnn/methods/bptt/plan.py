@@ -8,10 +8,10 @@ from typing import Any, Literal
 import jax
 from jax import export
 
-from jaxrnn import _seam
 from jaxrnn._cell import Carry, Cell, Params
 from jaxrnn._sequence import Flags, guarded_step
 from jaxrnn._trees import floats
+from jaxrnn.methods.bptt import seam as _seam
 
 Array = jax.Array
 
@@ -50,8 +50,10 @@ class Plan:
         return guarded_step(self.cell, self.input_shape, self.dtype)(*args)
 
 
-def make_plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, reverse: bool, checkpointed: bool) -> Plan:
-    """Trace one step and decide.
+def make_plan(
+    cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, reverse: bool, block: int | None = None, keep: Kept | None = None
+) -> Plan:
+    """Trace one step and decide what is not decided yet: the steps in a block, and what the forward pass keeps.
 
     Raises:
         LawBrokenError: the step breaks the law of `affine`.
@@ -70,9 +72,9 @@ def make_plan(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags, r
         input_shape=tuple(input_shape),
         dtype=first.dtype,
         reverse=reverse,
-        block=block_size(time, rows, sum(seam.widths), checkpointed),
-        block_forward=_near_divisor(time, MOST_NUMBERS_FORWARD // max(sum(seam.widths) * rows, 1)),
-        kept="nothing" if checkpointed else _worth_keeping(seam, params, carry, len(input_shape) - cell.feature_axes),
+        block=min(block, time) if block else block_size(time, rows, sum(seam.widths), checkpointed=keep == "nothing"),
+        block_forward=min(block, time) if block else _near_divisor(time, MOST_NUMBERS_FORWARD // max(sum(seam.widths) * rows, 1)),
+        kept=keep or _worth_keeping(seam, params, carry, len(input_shape) - cell.feature_axes),
     )
 
 

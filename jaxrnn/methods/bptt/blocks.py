@@ -78,4 +78,5 @@ def shift(start: Array, after: Array, reverse: bool) -> Array:
 
 
 def steps_in(steps: Any) -> int:
+    """How many steps arrays that start with time have."""
     return jax.tree.leaves(steps)[0].shape[0]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxrnn._numerics import matmul, wide
-from jaxrnn._plan import count
-from jaxrnn._seam import Call
+from jaxrnn.methods.bptt.plan import count
+from jaxrnn.methods.bptt.seam import Call
 
 Array = jax.Array
 

@@ -1,0 +1,27 @@
+"""How T steps are run and differentiated: one class each, chosen by `jaxrnn.scan(..., method=)`."""
+
+from typing import Any, Literal
+
+from jaxrnn.methods.autodiff import Autodiff
+from jaxrnn.methods.bptt import BPTT, Checkpointed
+from jaxrnn.methods.method import Method, Step, step_of, steps
+from jaxrnn.methods.unrolled import Unrolled
+
+__all__ = ["BPTT", "Autodiff", "Checkpointed", "Method", "Step", "Unrolled", "named", "step_of", "steps"]
+
+MethodLike = Literal["bptt", "checkpointed", "autodiff"] | Method
+"""What `method=` takes."""
+
+NAMED: dict[Any, Method] = {"bptt": BPTT(), "checkpointed": Checkpointed(), "autodiff": Autodiff()}
+
+
+def named(owner: str, method: Any) -> Method:
+    """The method of a name, or the method itself; refused if it is neither."""
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str) and method in NAMED:
+        return NAMED[method]
+    hint = ", constructed" if isinstance(method, type) and issubclass(method, Method) else ""
+    raise ValueError(
+        f"{owner}: method is {method!r}, expected one of {list(NAMED)}, or one of jaxrnn.methods such as BPTT(block=32){hint}"
+    )
