@@ -47,7 +47,8 @@ def case(random: random.Random) -> str:
     if change == "rename":
         holder.append(old) if isinstance(holder, list) else holder.update({name: old})
     what = f"{type(cell).__name__}: {key} of {str(holder)[:200]}, after {change}"
-    names = (str(key), str(name), "config", "class_name", "weights[", "cells")
+    names = [str(key), "config", "class_name", "weights[", "cells", "outputs of one size"]
+    names += [str(name)] if change == "rename" else []
     read = unless_refused(lambda: from_keras(damaged, weights), "from_keras", names, what)
     if read is None:
         return "refused"
