@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test bench lint doctest oracle-test examples clean
+.PHONY: help demo test fuzz bench lint doctest oracle-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
 	@echo "make test      run the tests"
+	@echo "make fuzz      draw programs, files, weights and models for a minute (SECONDS=, SEED=)"
 	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
 	@echo "make lint      ruff and pyright"
 	@echo "make doctest   run the examples in the docstrings"
@@ -32,6 +33,10 @@ demo: .venv/.installed-examples
 
 test: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
 	$(BIN)/python -m pytest -n auto
+
+SECONDS ?= 60
+fuzz: .venv/.installed-examples .venv/.installed-test
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

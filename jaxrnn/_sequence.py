@@ -68,8 +68,8 @@ def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array |
     """The steps `[time, *batch]` that both `lengths` and `mask` leave in; None if neither is given."""
     if lengths is None:
         return mask
-    # Lengths keep their dtype if that can hold `time`, for a cast of large ones could wrap.
-    dtype = lengths.dtype if jnp.iinfo(lengths.dtype).max >= time else jnp.int32
+    # A narrow dtype may not hold `time`; in a wide one, a cast of large lengths could wrap.
+    dtype = lengths.dtype if jnp.iinfo(lengths.dtype).bits >= 32 else jnp.int32
     steps = jnp.arange(time, dtype=dtype).reshape(time, *[1] * lengths.ndim)
     within = steps < lengths.astype(dtype)
     return within if mask is None else within & mask

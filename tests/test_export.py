@@ -47,3 +47,21 @@ def test_export(spec, batch):
     assert jax.tree.structure(got) == jax.tree.structure((last, ys[-1]))
     assert_close(got, (last, ys[-1]), 1e-6)
     assert np.all(np.isfinite(ys))
+
+
+@pytest.mark.parametrize("sizes", ["5, batch", "time, batch", "time, 3"])
+def test_a_sequence_of_symbolic_sizes(sizes):
+    """Value and gradient: blocks are planned as long as time is a number; otherwise `lax.scan` runs."""
+    cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.Bidirectional(jaxrnn.GRU(3))])
+    params = cell.init(jax.random.key(0), 3)
+    xs = jax.random.normal(jax.random.key(1), (5, 3, 3))
+    lengths = np.array([5, 2, 0])
+
+    def loss(params: Any, xs: Any, lengths: Any, driver: Any = jaxrnn.scan) -> Any:
+        return jax.numpy.sum(jax.numpy.sin(driver(cell, params, xs, lengths=lengths)[1]))
+
+    time, batch = export.symbolic_shape(sizes)
+    forms = (jax.ShapeDtypeStruct((time, batch, 3), xs.dtype), jax.ShapeDtypeStruct((batch,), lengths.dtype))
+    program = export.export(jax.jit(jax.value_and_grad(loss)))(params, *forms)
+    got = export.deserialize(program.serialize()).call(params, xs, lengths)
+    assert_close(got, jax.value_and_grad(loss)(params, xs, lengths, jaxrnn.unroll), 1e-5)
