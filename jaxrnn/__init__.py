@@ -1,9 +1,7 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
 from jaxrnn import activations, convert, generation, initializers, methods, sequences, streaming
-from jaxrnn._cell import Cell
 from jaxrnn._labels import labels
-from jaxrnn._numerics import affine
 from jaxrnn.cells import GRU, LSTM, MGU, Elman, ElmanParams, GRUParams, LSTMCarry, LSTMParams, MGUParams
 from jaxrnn.combinators import (
     Bidirectional,
@@ -27,6 +25,8 @@ from jaxrnn.combinators import (
     StateNoise,
     Zoneout,
 )
+from jaxrnn.core.affine import affine
+from jaxrnn.core.cell import Cell
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.generation import Generated, generate
 from jaxrnn.serialization import load, save

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._check import check_cell, check_flag
-from jaxrnn._numerics import wide
+from jaxrnn.core.affine import wide
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import check_cell, check_flag
 from jaxrnn.drivers import scan
 from jaxrnn.methods import MethodLike
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Params
+from jaxrnn.core.cell import Params
 
 LABELS = {
     "w_x": "input",

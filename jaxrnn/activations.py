@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._check import check_fields, check_function, check_number
+from jaxrnn.core.check import check_fields, check_function, check_number
 
 Array = jax.Array
 Activation = str | Callable[[Array], Array]

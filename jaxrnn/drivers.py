@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn import _check
-from jaxrnn._cell import Carry, Cell, Driver, OneStep, Params
-from jaxrnn._noise import Draws, number, threefry
-from jaxrnn._numerics import affine, equally_varying, varying_as
-from jaxrnn._sequence import Walk, valid_steps, without_masked
+from jaxrnn.core import check as _check
+from jaxrnn.core.affine import affine, equally_varying, varying_as
+from jaxrnn.core.cell import Carry, Cell, Driver, OneStep, Params
+from jaxrnn.core.noise import Draws, number, threefry
+from jaxrnn.core.walk import Walk, valid_steps, without_masked
 from jaxrnn.methods import Method, MethodLike, Unrolled, named, steps
 from jaxrnn.methods.autodiff import length
 from jaxrnn.methods.mesh import in_groups, left_to_the_compiler, split_of

@@ -17,9 +17,9 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
-from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._numerics import Linear, matmul
-from jaxrnn._numerics import affine as default_affine
+from jaxrnn.core.affine import Linear, matmul
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Affine, Carry, Cell, Params
 
 Array = jax.Array
 Name = tuple[int, Any]  # a call and a variable of its jaxpr, which may be called more than once

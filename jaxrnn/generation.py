@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from jaxrnn._check import check_size
-from jaxrnn._numerics import varying_as, wide
-from jaxrnn._sequence import select, valid_steps
-from jaxrnn._trees import form
+from jaxrnn.core.affine import varying_as, wide
+from jaxrnn.core.check import check_size
+from jaxrnn.core.trees import form
+from jaxrnn.core.walk import select, valid_steps
 
 Array = jax.Array
 Model = Callable[[Any, Any, Any], tuple[Any, Any]]

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._check import check_fields, check_function, check_number, check_size
-from jaxrnn._numerics import wide
+from jaxrnn.core.affine import wide
+from jaxrnn.core.check import check_fields, check_function, check_number, check_size
 
 Array = jax.Array
 Initializer = str | Callable[..., Array]

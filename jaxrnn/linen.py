@@ -9,8 +9,8 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxrnn import _flax
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._check import check_flag
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import check_flag
 from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
 from jaxrnn.methods import MethodLike

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrnn import _flax
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._check import check_in_features
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import check_in_features
 from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
 from jaxrnn.methods import MethodLike

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Cell
-from jaxrnn._numerics import wide
-from jaxrnn._sequence import select, valid_steps
+from jaxrnn.core.affine import wide
+from jaxrnn.core.cell import Cell
+from jaxrnn.core.walk import select, valid_steps
 
 Array = jax.Array
 Pool = Callable[[Array, Array], Array]

@@ -18,9 +18,9 @@ import numpy as np
 from jax import export
 
 from jaxrnn import activations, cells, combinators, initializers
-from jaxrnn._cell import Cell, Params
-from jaxrnn._check import check_cell, check_in_features, check_kinds, kind
-from jaxrnn._trees import form
+from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.check import check_cell, check_in_features, check_kinds, kind
+from jaxrnn.core.trees import form
 
 _KEY = "jaxrnn"
 """The only one in the metadata: safetensors writes several in random order, and equal cells should give equal files."""

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._check import check_causal, check_cell, check_inputs, check_params, check_size
-from jaxrnn._trees import form
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import check_causal, check_cell, check_inputs, check_params, check_size
+from jaxrnn.core.trees import form
 from jaxrnn.drivers import scan
 
 Array = jax.Array

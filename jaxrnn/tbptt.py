@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxrnn._check import check_size
+from jaxrnn.core.check import check_size
 
 Array = jax.Array
 Loss = Callable[[Any, Any, Any, Array | None], tuple[Array, Any]]

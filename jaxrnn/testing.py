@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Cell
+from jaxrnn.core.cell import Cell
 from jaxrnn.drivers import scan, step, unroll
 
 Array = jax.Array

@@ -24,7 +24,7 @@ from jaxrnn import (
     StateNoise,
     Zoneout,
 )
-from jaxrnn._noise import Draws, number
+from jaxrnn.core.noise import Draws, number
 from jaxrnn.foreign import FunctionCell
 
 KEY = jax.random.key(7)

@@ -11,7 +11,7 @@ from helpers import assert_close
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import jaxrnn
-from jaxrnn._sequence import Walk
+from jaxrnn.core.walk import Walk
 from jaxrnn.methods import BPTT, Checkpointed
 from jaxrnn.methods.bptt import plan
 from jaxrnn.methods.bptt import products as engine_products

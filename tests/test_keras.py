@@ -11,7 +11,7 @@ import pytest
 from helpers import assert_close
 
 import jaxrnn
-from jaxrnn._noise import Draws, number
+from jaxrnn.core.noise import Draws, number
 
 keras = pytest.importorskip("keras", reason="needs keras: `make oracle-test` installs it")
 

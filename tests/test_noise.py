@@ -27,7 +27,7 @@ from jaxrnn import (
     StateNoise,
     Zoneout,
 )
-from jaxrnn._noise import Draws, number
+from jaxrnn.core.noise import Draws, number
 
 KEY = jax.random.key(7)
 T, B, IN, H = 6, 4, 3, 5

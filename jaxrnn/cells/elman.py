@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _numerics
-from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import check_fields, check_flag, check_in_features, check_limit, check_size
 from jaxrnn.activations import Activation, activation, check_activation
+from jaxrnn.core import affine as _numerics
+from jaxrnn.core.cell import Affine, Cell
+from jaxrnn.core.check import check_fields, check_flag, check_in_features, check_limit, check_size
 from jaxrnn.initializers import Initializer, check_initializer, draw_gates
 
 Array = jax.Array

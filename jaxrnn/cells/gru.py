@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _numerics
-from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import (
+from jaxrnn.activations import Activation, activation, check_activation
+from jaxrnn.core import affine as _numerics
+from jaxrnn.core.cell import Affine, Cell
+from jaxrnn.core.check import (
     check_choice,
     check_fields,
     check_flag,
@@ -16,7 +17,6 @@ from jaxrnn._check import (
     check_limit,
     check_size,
 )
-from jaxrnn.activations import Activation, activation, check_activation
 from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initializer, draw_gates
 
 Array = jax.Array

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 from jax.numpy import tanh
 
-from jaxrnn import _numerics
-from jaxrnn._cell import Affine, Cell
-from jaxrnn._check import (
+from jaxrnn.core import affine as _numerics
+from jaxrnn.core.cell import Affine, Cell
+from jaxrnn.core.check import (
     check_choice,
     check_fields,
     check_flag,

@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Carry, Cell, Composite, Driver, Params
-from jaxrnn._check import check_choice, check_inner
+from jaxrnn.core.cell import Carry, Cell, Composite, Driver, Params
+from jaxrnn.core.check import check_choice, check_inner
 
 Array = jax.Array
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._check import check_fields, check_flag, check_rate
-from jaxrnn._noise import Keys, drop, keep
-from jaxrnn._numerics import affine as default_affine
 from jaxrnn.activations import activation
 from jaxrnn.combinators.wrapper import Row, Wrapper
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.check import check_fields, check_flag, check_rate
+from jaxrnn.core.noise import Keys, drop, keep
 
 Array = jax.Array
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_fields, check_positive, check_rate, check_seed, check_size, takes
 from jaxrnn._labels import is_recurrent
-from jaxrnn._numerics import wide
 from jaxrnn.combinators.wrapper import AroundWeights
+from jaxrnn.core.affine import wide
+from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.check import check_fields, check_positive, check_rate, check_seed, check_size, takes
 
 Array = jax.Array
 

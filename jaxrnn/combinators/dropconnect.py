@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_fields, check_rate
 from jaxrnn._labels import is_recurrent
-from jaxrnn._noise import drop
 from jaxrnn.combinators.wrapper import AroundWeights
+from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.check import check_fields, check_rate
+from jaxrnn.core.noise import drop
 
 Array = jax.Array
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_fields, check_flag, check_rate
-from jaxrnn._noise import Keys, drop, keep
 from jaxrnn.combinators.wrapper import Around
+from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.check import check_fields, check_flag, check_rate
+from jaxrnn.core.noise import Keys, drop, keep
 
 Array = jax.Array
 

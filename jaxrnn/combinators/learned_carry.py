@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._numerics import affine as default_affine
 from jaxrnn.combinators.wrapper import Wrapper
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Affine, Carry, Cell, Params
 
 Array = jax.Array
 

@@ -7,13 +7,13 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._check import check_fields, check_flag, check_rate, check_size
-from jaxrnn._noise import Keys, drop, keep
-from jaxrnn._numerics import Linear, cut_like, matmul
-from jaxrnn._numerics import affine as default_affine
-from jaxrnn._trees import is_float
 from jaxrnn.combinators.wrapper import Row, Wrapper
+from jaxrnn.core.affine import Linear, cut_like, matmul
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.check import check_fields, check_flag, check_rate, check_size
+from jaxrnn.core.noise import Keys, drop, keep
+from jaxrnn.core.trees import is_float
 
 Array = jax.Array
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn import _numerics
-from jaxrnn._cell import Carry, Cell, Driver, Params
-from jaxrnn._check import check_fields, check_number, check_same_size
 from jaxrnn.combinators.wrapper import Around
+from jaxrnn.core import affine as _numerics
+from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.check import check_fields, check_number, check_same_size
 from jaxrnn.initializers import draw_gates
 
 Array = jax.Array

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jaxrnn._cell import Carry, Driver, Params
 from jaxrnn.combinators.wrapper import Around
+from jaxrnn.core.cell import Carry, Driver, Params
 
 
 @dataclasses.dataclass(frozen=True)

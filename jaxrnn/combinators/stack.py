@@ -7,8 +7,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Carry, Cell, Composite, Driver, Params
-from jaxrnn._check import (
+from jaxrnn.combinators.bidirectional import Bidirectional
+from jaxrnn.combinators.dropout import dropped
+from jaxrnn.combinators.residual import Highway, Residual
+from jaxrnn.core.cell import Carry, Cell, Composite, Driver, Params
+from jaxrnn.core.check import (
     check_choice,
     check_fields,
     check_flag,
@@ -17,9 +20,6 @@ from jaxrnn._check import (
     check_rate,
     check_size,
 )
-from jaxrnn.combinators.bidirectional import Bidirectional
-from jaxrnn.combinators.dropout import dropped
-from jaxrnn.combinators.residual import Highway, Residual
 
 Array = jax.Array
 

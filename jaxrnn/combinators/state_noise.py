@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Affine, Carry, Cell, Params
-from jaxrnn._check import check_fields, check_positive
-from jaxrnn._noise import Keys
-from jaxrnn._numerics import affine as default_affine
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.check import check_fields, check_positive
+from jaxrnn.core.noise import Keys
 
 Array = jax.Array
 

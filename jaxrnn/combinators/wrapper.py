@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Affine, Carry, Cell, Composite, Delegate, Params
-from jaxrnn._check import check_inner
 from jaxrnn._labels import is_recurrent, names
-from jaxrnn._noise import Keys
-from jaxrnn._numerics import affine as default_affine
-from jaxrnn._trees import is_float
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Affine, Carry, Cell, Composite, Delegate, Params
+from jaxrnn.core.check import check_inner
+from jaxrnn.core.noise import Keys
+from jaxrnn.core.trees import is_float
 
 Array = jax.Array
 

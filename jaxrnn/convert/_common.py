@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrnn._cell import Cell, Params
-from jaxrnn._check import check_params
 from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
+from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.check import check_params
 
 Layer = list[tuple[Cell, Params]]
 """The directions of one layer, forwards first."""

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from jaxrnn._cell import Cell
 from jaxrnn.activations import NAMED, Activation, HardSigmoid, LeakyReLU, activation
 from jaxrnn.cells import GRU, LSTM, Elman
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
 from jaxrnn.convert._common import check_options, listed, refuse
+from jaxrnn.core.cell import Cell
 
 _CELLS = {"SimpleRNN": Elman, "LSTM": LSTM, "GRU": GRU}
 _GATES = {Elman: 1, LSTM: 4, GRU: 3}

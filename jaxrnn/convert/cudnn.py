@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Cell, Params
-from jaxrnn._check import check_choice, check_size
 from jaxrnn.cells import LSTM
 from jaxrnn.convert._common import (
     check_options,
@@ -21,6 +19,8 @@ from jaxrnn.convert._common import (
     with_bias,
 )
 from jaxrnn.convert.torch import Module, from_torch, to_torch
+from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.check import check_choice, check_size
 
 
 def from_cudnn(flat: Any, in_features: int, hidden: int, layers: int = 1, bidirectional: bool = False) -> tuple[Cell, Params]:

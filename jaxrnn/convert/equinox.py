@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Cell, Params
 from jaxrnn.cells import GRU, LSTM, GRUParams, LSTMParams
 from jaxrnn.convert._common import Weights, check_options, own_params, refuse
+from jaxrnn.core.cell import Cell, Params
 
 _NAMES = {"weight_ih": "w_x", "weight_hh": "w_h", "bias": "b", "bias_n": "b_hn"}
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Cell, Params
 from jaxrnn.activations import Activation
 from jaxrnn.cells import GRU, LSTM, MGU, Elman, ElmanParams, GRUParams, LSTMParams, MGUParams
 from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
@@ -25,6 +24,7 @@ from jaxrnn.convert._common import (
     said_by,
     with_bias,
 )
+from jaxrnn.core.cell import Cell, Params
 
 Merge = Literal["concat", "sum", "mean", "product"] | None
 

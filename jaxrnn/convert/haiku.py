@@ -9,7 +9,6 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxrnn._cell import Cell, Params
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.convert._common import (
     Weights,
@@ -21,6 +20,7 @@ from jaxrnn.convert._common import (
     reorder,
     with_bias,
 )
+from jaxrnn.core.cell import Cell, Params
 
 _MODULES = {Elman: "vanilla_rnn", GRU: "gru", LSTM: "lstm"}
 _OPTIONS = {Elman: {"bias", "activation"}, GRU: {"bias", "reset"}, LSTM: {"bias"}}

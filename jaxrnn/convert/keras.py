@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Cell, Params
-from jaxrnn._check import check_choice
 from jaxrnn.cells import GRU, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
 from jaxrnn.convert._common import (
@@ -27,6 +25,8 @@ from jaxrnn.convert._common import (
     to_numpy,
 )
 from jaxrnn.convert._keras_config import Version, read_config, write_layer
+from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.check import check_choice
 
 
 def from_keras(

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn._cell import Cell, Params
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.combinators import Reversed
 from jaxrnn.convert._common import (
@@ -51,6 +50,7 @@ from jaxrnn.convert._onnx_graph import (
     load_model,
     name_of,
 )
+from jaxrnn.core.cell import Cell, Params
 from jaxrnn.serialization import write_whole
 
 if TYPE_CHECKING:

@@ -11,8 +11,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from jaxrnn._cell import Cell, Params
-from jaxrnn._check import check_choice
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
 from jaxrnn.convert._common import (
     Weights,
@@ -26,6 +24,8 @@ from jaxrnn.convert._common import (
     said_by,
     to_numpy,
 )
+from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.check import check_choice
 
 _OPTIONS = {Elman: {"bias", "activation"}, GRU: {"bias"}, LSTM: {"bias", "projection"}}
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._numerics import affine
-from jaxrnn._sequence import Walk
+from jaxrnn.core.affine import affine
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.walk import Walk
 from jaxrnn.methods.method import Method, steps
 
 

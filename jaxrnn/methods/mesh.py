@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxrnn._cell import Carry, Params
+from jaxrnn.core.cell import Carry, Params
 
 Array = jax.Array
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._sequence import Flags, Walk, guarded_step
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.walk import Flags, Walk, guarded_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

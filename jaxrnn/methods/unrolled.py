@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._numerics import affine
-from jaxrnn._sequence import Walk
+from jaxrnn.core.affine import affine
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.walk import Walk
 from jaxrnn.methods.autodiff import Autodiff
 from jaxrnn.methods.method import Method, step_of
 

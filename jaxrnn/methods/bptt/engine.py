@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrnn._cell import Carry, Params
-from jaxrnn._numerics import cast, cut_like, varying_as, wide
-from jaxrnn._sequence import Flags
-from jaxrnn._trees import float_positions, floats, only, pick, put
+from jaxrnn.core.affine import cast, cut_like, varying_as, wide
+from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.trees import float_positions, floats, only, pick, put
+from jaxrnn.core.walk import Flags
 from jaxrnn.methods.bptt import seam as _seam
 from jaxrnn.methods.bptt.blocks import loop, over_blocks, shift, steps_in
 from jaxrnn.methods.bptt.plan import Kept, Plan

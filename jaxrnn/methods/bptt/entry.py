@@ -7,9 +7,9 @@ from typing import Any, Literal
 import jax
 from jax import export
 
-from jaxrnn import _check
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._sequence import Walk
+from jaxrnn.core import check as _check
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.walk import Walk
 from jaxrnn.methods.autodiff import Autodiff
 from jaxrnn.methods.bptt import engine
 from jaxrnn.methods.bptt.plan import Kept, make_plan

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import jax
 from jax import export
 
-from jaxrnn._cell import Carry, Cell, Params
-from jaxrnn._sequence import Flags, guarded_step
-from jaxrnn._trees import floats
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import floats
+from jaxrnn.core.walk import Flags, guarded_step
 from jaxrnn.methods.bptt import seam as _seam
 
 Array = jax.Array

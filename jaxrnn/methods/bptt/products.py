@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._numerics import matmul, wide
+from jaxrnn.core.affine import matmul, wide
 from jaxrnn.methods.bptt.plan import count
 from jaxrnn.methods.bptt.seam import Call
 

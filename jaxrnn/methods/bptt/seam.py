@@ -14,7 +14,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from jaxrnn._numerics import Linear, add_parts, cut_like, matmul, wide
+from jaxrnn.core.affine import Linear, add_parts, cut_like, matmul, wide
 
 Array = jax.Array
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._cell import Affine, Carry, Cell, Delegate, Params
+from jaxrnn.core.cell import Affine, Carry, Cell, Delegate, Params
 
 Array = jax.Array
 

@@ -16,23 +16,28 @@ def form(tree: Any) -> Any:
 
 
 def is_float(leaf: Any) -> bool:
+    """Whether it is differentiated: real or complex numbers."""
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def float_positions(tree: Any) -> list[int]:
+    """Where among the flat leaves the floating ones stand."""
     return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if is_float(leaf)]
 
 
 def floats(tree: Any) -> list[Any]:
+    """The floating leaves."""
     return [leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)]
 
 
 def pick(tree: Any, positions: Iterable[int]) -> list[Any]:
+    """The leaves at these positions."""
     leaves = jax.tree.leaves(tree)
     return [leaves[i] for i in positions]
 
 
 def put(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
+    """The tree with other leaves at these positions."""
     leaves, form = jax.tree.flatten(tree)
     for i, leaf in zip(positions, new, strict=True):
         leaves[i] = leaf

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxrnn._cell import Carry, Cell, Params
+from jaxrnn.core.cell import Carry, Cell, Params
 
 Array = jax.Array
 Check = Callable[[Any, str, Any], Any]

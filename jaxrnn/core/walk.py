@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxrnn._cell import Affine, Carry, Cell, Params, emit
-from jaxrnn._check import check_step_result
+from jaxrnn.core.cell import Affine, Carry, Cell, Params, emit
+from jaxrnn.core.check import check_step_result
 
 Array = jax.Array
 

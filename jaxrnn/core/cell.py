@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import jax
 
-from jaxrnn._numerics import affine as default_affine
+from jaxrnn.core.affine import affine as default_affine
 
 Array = jax.Array
 Params = Any
@@ -201,7 +201,7 @@ class Driver(ABC):
     """What a cell's `run` is handed: it runs a cell, and gives each part of one a driver with a key of its own."""
 
     draws: Any = None
-    """What noisy cells draw from, a `jaxrnn._noise.Draws`; None for inference."""
+    """What noisy cells draw from, a `jaxrnn.core.noise.Draws`; None for inference."""
 
     changes: tuple[Callable[[Cell, Params], Params], ...] = ()
     """What the parameters of every cell go through before it runs, first to last."""

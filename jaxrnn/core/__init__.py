@@ -1,0 +1,1 @@
+"""What everything stands on: the contract of cells, their products, walks, draws and checks."""
