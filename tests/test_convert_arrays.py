@@ -85,11 +85,11 @@ def test_a_model_is_read_under_jit():
 
 
 def of(*shape: int, dtype: str = "float32") -> Any:
-    """An array that takes four bytes; to copy an `ENDLESS` one, of 16 TiB, ends the process."""
+    """An array that takes four bytes; to copy an `ENDLESS` one, of 80 GiB and more, ends the process."""
     return np.broadcast_to(np.ones((), dtype), shape)
 
 
-ENDLESS, ROWS = 2**42, 4 * HIDDEN
+ENDLESS, ROWS = 2**30, 4 * HIDDEN
 KERAS = convert.to_keras(LSTM(HIDDEN), random_params(LSTM(HIDDEN)))[0]
 MISFITS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "torch": (

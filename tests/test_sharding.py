@@ -3,6 +3,7 @@
 In processes of their own, for they need eight CPU devices.
 """
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -127,7 +128,8 @@ TWO_AXES = """
 
 @pytest.mark.parametrize("program", [AUTO, EXPLICIT, TWO_AXES], ids=["auto", "explicit", "two_axes"])
 def test_sharded_batches_agree_and_sum_over_devices_once(program):
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(program)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
