@@ -32,7 +32,7 @@ Run = Callable[..., tuple[Any, Any]]
 class Call:
     """One call of a driver in a program."""
 
-    method: str
+    method: Any
     params: int  # which of two parameter sets
     inputs: str  # "fresh", "scaled", or "outputs" of the call before
     carry: str  # "none", "given", or "before": that of the call before
