@@ -96,8 +96,12 @@ def _arguments(spec: Spec, seed: int) -> tuple[Any, Any, Any, Any]:
     params = [spec.cell.init(jax.random.key(seed + k), spec.in_features, jnp.float64) for k in range(2)]
     xs = jax.tree.map(jnp.asarray, spec.inputs(rng, (TIME, BATCH), spec.in_features))
     carry = spec.cell.initial_carry(params[0], jax.tree.leaves(xs)[0].shape[1:])
-    carry = jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), carry)
-    return params, xs, carry, jnp.asarray(1.25)
+
+    def other(leaf: Any) -> Any:
+        moved = leaf + 0.3 * jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
+        return moved if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+    return params, xs, jax.tree.map(other, carry), jnp.asarray(1.25)
 
 
 def _answer(program: Program, reference: bool) -> Callable[..., Any]:
@@ -116,19 +120,29 @@ def _answer(program: Program, reference: bool) -> Callable[..., Any]:
 
     every = (0, 1, 2, 3)
     answers: dict[str, Callable[..., Any]] = {
-        "grad": jax.grad(scalar, every),
-        "one_of_them": jax.grad(scalar, len(program.calls)),
-        "in_turn": lambda *arguments: [jax.grad(scalar, k)(*arguments) for k in (1, 0, 3, 1, 2)],
-        "aux": jax.value_and_grad(loss, every, has_aux=True),
-        "grad_of_grad": lambda *arguments: jax.grad(
-            lambda *arguments: sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(jax.grad(scalar, (0, 3))(*arguments))), every
-        )(*arguments),
-        "vmapped": lambda params, xs, carry, scale: jax.vmap(jax.grad(scalar, every), (None, None, None, 0))(
+        "grad": _gradient(scalar, every),
+        "one_of_them": _gradient(scalar, len(program.calls)),
+        "in_turn": lambda *arguments: [_gradient(scalar, k)(*arguments) for k in (1, 0, 3, 1, 2)],
+        "aux": _gradient(loss, every, has_aux=True),
+        "grad_of_grad": _gradient(
+            lambda *arguments: sum(jnp.sum(jnp.cos(leaf)) for leaf in _gradient(scalar, (0, 3))(*arguments)), every
+        ),
+        "vmapped": lambda params, xs, carry, scale: jax.vmap(_gradient(scalar, every), (None, None, None, 0))(
             params, xs, carry, scale * jnp.arange(1.0, 3.0)
         ),
     }
     answer = answers[program.question]
     return answer if program.eager else jax.jit(answer)
+
+
+def _gradient(function: Callable[..., Any], argnums: Any, has_aux: bool = False) -> Callable[..., list[Any]]:
+    """The leaves of value and gradient; an integer has none."""
+
+    def leaves(*arguments: Any) -> list[Any]:
+        answer = jax.value_and_grad(function, argnums, has_aux=has_aux, allow_int=True)(*arguments)
+        return [leaf for leaf in jax.tree.leaves(answer) if leaf.dtype != jax.dtypes.float0]
+
+    return leaves
 
 
 def _call(
