@@ -253,11 +253,11 @@ def test_gradients_are_those_of_scan(home):
 
 
 @each_home
-def test_gradient_is_an_option(home):
+def test_method_is_an_option(home):
     cell, xs = CELLS["elman"], inputs(B, T, IN)
     rnn = home(cell, random_params(cell), method="autodiff")
-    jax.jvp(lambda xs: rnn(xs)[1], (xs,), (xs,))  # which no other gradient allows
-    with pytest.raises(ValueError, match="gradient is 'rtrl', expected one of"):
+    jax.jvp(lambda xs: rnn(xs)[1], (xs,), (xs,))  # which no other method allows
+    with pytest.raises(ValueError, match="method is 'rtrl', expected one of"):
         home(cell, random_params(cell), method="rtrl")(xs)
 
 
