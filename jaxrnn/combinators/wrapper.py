@@ -12,7 +12,7 @@ from jaxrnn._labels import is_recurrent, names
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Affine, Carry, Cell, Composite, Delegate, Params
 from jaxrnn.core.check import check_inner
-from jaxrnn.core.noise import Keys
+from jaxrnn.core.noise import Keys, for_each
 from jaxrnn.core.trees import is_float
 
 Array = jax.Array
@@ -55,7 +55,7 @@ class Wrapper(Delegate):
         us = project(params, xs, inner) if self.cell.noisy else project(params, xs)
         if keys is None:
             return us, None
-        return us, _for_each(partial(self.draw_own, row=self._row(params, xs, us)), keys)
+        return us, for_each(partial(self.draw_own, row=self._row(params, xs, us)), keys)
 
     def _row(self, params: Params, xs: Any, us: Any) -> Row:
         shape = jax.tree.leaves(xs)[0].shape
@@ -81,12 +81,6 @@ class Wrapper(Delegate):
     def noisy(self) -> bool:
         """Whether the cell is."""
         return self.cell.noisy
-
-
-def _for_each(function: Callable[[Keys], Any], keys: Keys) -> Any:
-    shape = keys.step.shape
-    drawn = jax.vmap(function)(jax.tree.map(lambda leaf: leaf.reshape(-1), keys))
-    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
 
 
 @dataclasses.dataclass(frozen=True)

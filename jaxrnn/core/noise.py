@@ -61,6 +61,13 @@ def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
     return Numbers(t * stride + rows, before * stride + rows)
 
 
+def for_each(function: Callable[[Any], Any], given: Any) -> Any:
+    """`function` of each entry of equally shaped arrays: every array it returns gets their axes in front."""
+    shape = jax.tree.leaves(given)[0].shape
+    drawn = jax.vmap(function)(jax.tree.map(lambda leaf: leaf.reshape(-1), given))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
+
+
 class Draws(NamedTuple):
     """What is drawn from: a key, and the numbers of all steps and sequences."""
 
@@ -71,12 +78,10 @@ class Draws(NamedTuple):
         """`function(keys)` for each number: every array it returns gets their leading axes."""
         k_step, k_sequence = jax.random.split(self.key)
 
-        def one(step: Array, sequence: Array) -> Any:
-            return function(Keys(jax.random.fold_in(k_step, step), jax.random.fold_in(k_sequence, sequence)))
+        def one(at: Numbers) -> Any:
+            return function(Keys(jax.random.fold_in(k_step, at.step), jax.random.fold_in(k_sequence, at.sequence)))
 
-        shape = self.numbers.step.shape
-        drawn = jax.vmap(one)(*(leaf.reshape(-1) for leaf in self.numbers))
-        return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
+        return for_each(one, self.numbers)
 
     def part(self, k: int) -> "Draws":
         """Draws that are independent of these, and of those of other parts."""
