@@ -49,7 +49,7 @@ doctest: .venv/.installed-test
 # A pinned version: an open one would bring gigabytes.
 oracle-test: .venv/.installed-test .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pytest -n auto tests/test_torch.py tests/test_keras.py tests/test_readme.py tests/test_convert_*.py
+	$(BIN)/python -m pytest -n auto tests/oracles tests/convert tests/benchmarks/test_readme.py
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -17,7 +17,16 @@ import numpy as np
 
 import jaxrnn
 from benchmarks.measure import Program
-from benchmarks.sides import JaxSide, Missing, Problem, Results, autodiff, own, own_on_two_devices, plain
+from benchmarks.sides import (
+    JaxSide,
+    Missing,
+    Problem,
+    Results,
+    autodiff,
+    own,
+    own_on_two_devices,
+    plain,
+)
 
 
 def linen(problem: Problem) -> JaxSide:

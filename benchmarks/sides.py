@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.nn import sigmoid
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -20,7 +21,6 @@ import jaxrnn
 from benchmarks.measure import Traced, traced, training_step
 from benchmarks.plan import CELLS, PEER_CELLS, VARIANTS, Shape
 
-Array = jax.Array
 Apply = Callable[[Any, Any], Any]
 
 

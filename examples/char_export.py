@@ -20,7 +20,7 @@ from command_line import check_at_least, fail, parse
 from jax import export
 
 import jaxrnn
-from jaxrnn.serialization import write_whole
+from jaxrnn.storage import write_whole
 
 
 @dataclasses.dataclass(frozen=True)

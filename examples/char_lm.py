@@ -33,8 +33,8 @@ from char_plot import plot
 from command_line import check_at_least, check_positive, check_seed, fail, parse
 from tqdm import tqdm
 
-from jaxrnn import tbptt
-from jaxrnn.serialization import write_whole
+from jaxrnn.storage import write_whole
+from jaxrnn.streams import tbptt
 
 WEIGHTS, CURVES, SAMPLES = "weights.safetensors", "curves.png", "samples.txt"
 VALIDATION_CHUNKS = 4  # how much of every held-out stream is scored during training; at the end, all of it is

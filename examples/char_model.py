@@ -13,8 +13,8 @@ import safetensors.numpy
 from char_data import UNKNOWN, encode
 
 import jaxrnn
-from jaxrnn.generation import Categorical
-from jaxrnn.serialization import write_whole
+from jaxrnn.storage import write_whole
+from jaxrnn.streams.generation import Categorical
 
 CELLS = {"Elman": jaxrnn.Elman, "LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU}
 METADATA = "jaxrnn_char_lm"  # one key: safetensors writes several in random order, and equal runs should give equal files

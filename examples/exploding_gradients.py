@@ -32,15 +32,14 @@ import matplotlib
 import numpy as np
 import optax
 from command_line import check_at_least, fail, parse
+from jax import Array
 
 import jaxrnn
-from jaxrnn import tbptt
+from jaxrnn.streams import tbptt
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
-
-Array = jax.Array
 
 SYMBOLS, ORDERS = 6, 4  # A, B and four that mean nothing; AA, BA, AB, BB
 GUESSING = math.log(ORDERS)

@@ -11,12 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from g2p_data import LETTERS, PAD, PHONEMES, START, STOP, Phonemes, decode_phonemes, encode_words, package_file
+from g2p_data import (
+    LETTERS,
+    PAD,
+    PHONEMES,
+    START,
+    STOP,
+    Phonemes,
+    decode_phonemes,
+    encode_words,
+    package_file,
+)
 from jax import lax
 
 import jaxrnn
 from jaxrnn.convert import from_torch, to_torch
-from jaxrnn.serialization import write_whole
+from jaxrnn.storage import write_whole
 
 LONGEST = 20  # phonemes of a word at most, as in g2p-en
 BATCH = 1000  # words in one call: bounds the memory that a long list needs

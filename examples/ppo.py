@@ -15,11 +15,9 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
+from jax import Array, lax
 from ppo_agent import Decision
 from rl_environments import Environment, Outcome
-
-Array = jax.Array
 
 
 class ActorCritic(Protocol):

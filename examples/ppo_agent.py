@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 import jaxrnn
-
-Array = jax.Array
 
 
 class Linear(NamedTuple):

@@ -7,11 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
 from ppo_agent import Agent, AgentParams, Decision, Linear
 
 import jaxrnn
-
-Array = jax.Array
 
 
 class ScannedRNN(nn.Module):

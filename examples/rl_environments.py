@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-Array = jax.Array
 State = Any
 
 

@@ -25,7 +25,7 @@ import optax
 from command_line import check_at_least, check_positive, check_seed, fail, parse
 
 import jaxrnn
-from jaxrnn.generation import Categorical
+from jaxrnn.streams.generation import Categorical
 
 PACKAGE = "textgenrnn"
 WEIGHTS, VOCABULARY = "textgenrnn_weights.hdf5", "textgenrnn_vocab.json"

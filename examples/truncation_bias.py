@@ -6,7 +6,7 @@ The adding problem (Hochreiter & Schmidhuber 1997, experiment 4) as an endless s
 [-1, 1] and a marker. Two pairs in the first half are marked; at the last pair, the sum of their numbers is asked, and nowhere else.
 An answer is right within 0.04 of the target 0.5 + sum / 4; who always says 0.5 is right in 15% of the cases.
 
-`jaxrnn.tbptt` reads chunks of k1 steps, and its gradients reach k2 steps back from the end of a chunk. The borders of chunks fall
+`jaxrnn.streams.tbptt` reads chunks of k1 steps, and its gradients reach k2 steps back from the end of a chunk. The borders of chunks fall
 anywhere in a sequence, so the gradient in expectation weights what lies `lag` steps before the question by
 
     P(lag is reached) = clip((k2 - lag) / k1, 0, 1)
@@ -34,16 +34,16 @@ import matplotlib
 import numpy as np
 import optax
 from command_line import check_at_least, check_positive, check_seed, fail, parse
+from jax import Array
 from tqdm import tqdm
 
 import jaxrnn
-from jaxrnn import tbptt
+from jaxrnn.streams import tbptt
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-Array = jax.Array
 Params = dict[str, Any]
 
 RIGHT = 0.04  # how near an answer must be to the target

@@ -1,15 +1,23 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
-from jaxrnn import activations, convert, generation, initializers, methods, sequences, streaming
-from jaxrnn._labels import labels
-from jaxrnn.cells import GRU, LSTM, MGU, Elman, ElmanParams, GRUParams, LSTMCarry, LSTMParams, MGUParams
+from jaxrnn import activations, convert, initializers, methods, sequences, streams
+from jaxrnn.cells import (
+    GRU,
+    LSTM,
+    MGU,
+    Elman,
+    ElmanParams,
+    GRUParams,
+    LSTMCarry,
+    LSTMParams,
+    MGUParams,
+)
 from jaxrnn.combinators import (
     Bidirectional,
     BidirectionalCarry,
     BidirectionalParams,
     CandidateDropout,
     Constrained,
-    Dale,
     DropConnect,
     Dropout,
     Highway,
@@ -19,17 +27,17 @@ from jaxrnn.combinators import (
     RecurrentDropout,
     Residual,
     Reversed,
-    Sparse,
-    SpectralNorm,
     Stack,
     StateNoise,
     Zoneout,
 )
+from jaxrnn.constraints import Dale, Sparse, SpectralNorm
 from jaxrnn.core.affine import affine
 from jaxrnn.core.cell import Cell
 from jaxrnn.drivers import scan, step, trajectory, unroll
-from jaxrnn.generation import Generated, generate
-from jaxrnn.serialization import load, save
+from jaxrnn.labels import labels
+from jaxrnn.storage import load, save
+from jaxrnn.streams import Generated, generate
 
 __version__ = "0.1.0"
 
@@ -69,7 +77,6 @@ __all__ = [
     "affine",
     "convert",
     "generate",
-    "generation",
     "initializers",
     "labels",
     "load",
@@ -78,7 +85,7 @@ __all__ = [
     "scan",
     "sequences",
     "step",
-    "streaming",
+    "streams",
     "trajectory",
     "unroll",
 ]

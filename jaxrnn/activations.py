@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.core.check import check_fields, check_function, check_number
 
-Array = jax.Array
 Activation = str | Callable[[Array], Array]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxrnn.core import check as _check
 from jaxrnn.core.affine import affine, equally_varying, varying_as
@@ -20,8 +20,6 @@ from jaxrnn.core.walk import Walk, valid_steps, without_masked
 from jaxrnn.methods import Method, MethodLike, Unrolled, named, steps
 from jaxrnn.methods.autodiff import length
 from jaxrnn.methods.mesh import in_groups, left_to_the_compiler, split_of
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
@@ -21,7 +21,6 @@ from jaxrnn.core.affine import Linear, matmul
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Affine, Carry, Cell, Params
 
-Array = jax.Array
 Name = tuple[int, Any]  # a call and a variable of its jaxpr, which may be called more than once
 
 

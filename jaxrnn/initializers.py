@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.core.affine import wide
 from jaxrnn.core.check import check_fields, check_function, check_number, check_size
 
-Array = jax.Array
 Initializer = str | Callable[..., Array]
 
 

@@ -7,15 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
+from jax import Array
 
-from jaxrnn import _flax
+from jaxrnn._flax import home, names, recipes
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_flag
 from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
 from jaxrnn.methods import MethodLike
-
-Array = jax.Array
 
 __all__ = ["RNN", "RNNCell", "as_cell"]
 
@@ -55,7 +54,7 @@ class RNN(nn.Module):
     method: MethodLike = "bptt"
 
     def __post_init__(self) -> None:
-        _flax.check_rnn(self.cell, "linen", self.time_major)
+        home.check_rnn(self.cell, "linen", self.time_major)
         super().__post_init__()
 
     @nn.compact
@@ -90,10 +89,10 @@ class RNN(nn.Module):
             TypeError: a dtype does not fit.
         """
         owner = "jaxrnn.linen.RNN"
-        params = _params(self, _flax.sequence_feature_size(owner, self, xs))
+        params = _params(self, home.sequence_feature_size(owner, self, xs))
         deterministic = check_flag(owner, "deterministic", deterministic)
         key = self.make_rng("dropout") if self.cell.noisy and not deterministic else None
-        return _flax.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
+        return home.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
 
 
 class RNNCell(nn.RNNCellBase):
@@ -122,14 +121,14 @@ class RNNCell(nn.RNNCellBase):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        _flax.check_rnn_cell(self.cell, "linen")
+        home.check_rnn_cell(self.cell, "linen")
         super().__post_init__()
 
     @nn.compact
     def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
         """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`, output `[*batch, out_features]`."""
-        params = _params(self, _flax.feature_size("jaxrnn.linen.RNNCell", self.cell, inputs))
-        params, inputs = _flax.cast((params, inputs), self.dtype)
+        params = _params(self, home.feature_size("jaxrnn.linen.RNNCell", self.cell, inputs))
+        params, inputs = home.cast((params, inputs), self.dtype)
         return step(self.cell, params, carry, inputs)
 
     @nn.nowrap
@@ -148,14 +147,14 @@ class RNNCell(nn.RNNCellBase):
             params = _find(self, in_features, self.variables["params"])
         else:  # within init: Flax's RNN asks for a carry before its first step makes the parameters
             params = self.cell.init(rng, in_features, self.param_dtype)
-        return self.cell.initial_carry(_flax.cast(params, self.dtype), input_shape)
+        return self.cell.initial_carry(home.cast(params, self.dtype), input_shape)
 
     @nn.nowrap
     def _unbound_carry(self, input_shape: tuple[int, ...]) -> Carry:
         """The initial carry of a cell that looks at no more than the shapes and dtypes of its parameters, as most do."""
-        params = _flax.abstract_params(self.cell, input_shape[-1], self.param_dtype)
+        params = names.abstract_params(self.cell, input_shape[-1], self.param_dtype)
         try:
-            return self.cell.initial_carry(jax.eval_shape(lambda p: _flax.cast(p, self.dtype), params), input_shape)
+            return self.cell.initial_carry(jax.eval_shape(lambda p: home.cast(p, self.dtype), params), input_shape)
         except (AttributeError, TypeError) as error:
             raise ValueError(
                 f"jaxrnn.linen.RNNCell: {type(self.cell).__name__} learns its initial carry, and this module has no parameters; "
@@ -170,9 +169,9 @@ class RNNCell(nn.RNNCellBase):
 
 def _params(module: RNN | RNNCell, in_features: int) -> Params:
     """The module's parameters in the cell's own structure; drawn, all from one key, if they do not exist yet."""
-    shapes = _flax.nested(_flax.abstract_params(module.cell, in_features, module.param_dtype))
+    shapes = names.nested(names.abstract_params(module.cell, in_features, module.param_dtype))
     new = module.is_mutable_collection("params") and not all(module.has_variable("params", name) for name in shapes)
-    drawn = _flax.nested(module.cell.init(module.make_rng("params"), in_features, module.param_dtype)) if new else {}
+    drawn = names.nested(module.cell.init(module.make_rng("params"), in_features, module.param_dtype)) if new else {}
 
     def init(_: Array, name: str) -> Any:  # of a parameter that exists, Flax asks for the shapes alone
         return drawn[name] if new else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[name])
@@ -192,7 +191,7 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
             )
         return flat[name]
 
-    return _flax.gathered(_flax.abstract_params(module.cell, in_features, module.param_dtype), find)
+    return names.gathered(names.abstract_params(module.cell, in_features, module.param_dtype), find)
 
 
 def as_cell(module: nn.RNNCellBase) -> FunctionCell:
@@ -223,39 +222,39 @@ def as_cell(module: nn.RNNCellBase) -> FunctionCell:
     return FunctionCell(_Apply(recipe), make_params, make_carry, y.shape[-1])
 
 
-def _recipe(module: nn.RNNCellBase) -> _flax.Recipe:
+def _recipe(module: nn.RNNCellBase) -> recipes.Recipe:
     """The class of a module, and those of its fields that are not the defaults."""
     fields = [f for f in dataclasses.fields(module) if f.init and f.name not in ("parent", "name")]
     values = [(f.name, getattr(module, f.name), f.default) for f in fields]
     own = [(name, value) for name, value, usual in values if value is not usual and value != usual]
-    return _flax.Recipe(type(module), tuple(sorted(own)))
+    return recipes.Recipe(type(module), tuple(sorted(own)))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    recipe: _flax.Recipe
+    recipe: recipes.Recipe
 
     def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
         after, y = self.recipe(parent=None).apply({"params": params}, carry, x)
-        return _flax.as_carried(after, carry), y
+        return recipes.as_carried(after, carry), y
 
 
 @dataclasses.dataclass(frozen=True)
 class _Init:
-    recipe: _flax.Recipe
+    recipe: recipes.Recipe
 
     def __call__(self, key: Array, in_features: int, dtype: Any) -> Params:
         module = self.recipe(parent=None)
         variables = module.init(key, _carry(module, (in_features,)), jnp.ones(in_features))
-        return _flax.cast(variables["params"], dtype)
+        return home.cast(variables["params"], dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Carry:
-    recipe: _flax.Recipe
+    recipe: recipes.Recipe
 
     def __call__(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
-        return _flax.widened(_carry(self.recipe(parent=None), input_shape), params)
+        return recipes.widened(_carry(self.recipe(parent=None), input_shape), params)
 
 
 def _carry(module: nn.RNNCellBase, input_shape: tuple[int, ...]) -> Carry:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
 
-from jaxrnn import _flax
+from jaxrnn._flax import home, names, recipes
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_in_features
 from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
 from jaxrnn.methods import MethodLike
-
-Array = jax.Array
 
 __all__ = ["RNN", "RNNCell", "as_cell"]
 
@@ -38,7 +37,7 @@ class _Home(nnx.Module):
         self.in_features = in_features
         self.dtype = dtype
         self.param_dtype = param_dtype
-        for name, value in _flax.nested(cell.init(rngs.params(), in_features, param_dtype)).items():
+        for name, value in names.nested(cell.init(rngs.params(), in_features, param_dtype)).items():
             if hasattr(self, name):
                 raise ValueError(f"{owner}: parameter {name!r} has the name of an attribute of the module; rename it in the cell")
             setattr(self, name, _variables(value))
@@ -52,7 +51,7 @@ class _Home(nnx.Module):
                 node = getattr(node, name)
             return node[...]
 
-        return _flax.gathered(_flax.abstract_params(self.cell, self.in_features, self.param_dtype), find)
+        return names.gathered(names.abstract_params(self.cell, self.in_features, self.param_dtype), find)
 
 
 def _variables(tree: Any) -> Any:
@@ -103,7 +102,7 @@ class RNN(_Home):
         method: MethodLike = "bptt",
         rngs: nnx.Rngs,
     ) -> None:
-        _flax.check_rnn(cell, "nnx", time_major)
+        home.check_rnn(cell, "nnx", time_major)
         self.time_major = time_major
         self.method: MethodLike = method
         self.deterministic = False
@@ -140,10 +139,10 @@ class RNN(_Home):
             TypeError: a dtype does not fit.
         """
         owner = "jaxrnn.nnx.RNN"
-        _flax.sequence_feature_size(owner, self, xs)
+        home.sequence_feature_size(owner, self, xs)
         draws = self.cell.noisy and not self.deterministic
         key = rngs.dropout() if draws and rngs is not None else None
-        return _flax.run(owner, self, self._params(), xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
+        return home.run(owner, self, self._params(), xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
 
 
 class RNNCell(_Home, nnx.RNNCellBase):
@@ -171,13 +170,13 @@ class RNNCell(_Home, nnx.RNNCellBase):
     """
 
     def __init__(self, cell: Cell, in_features: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
-        _flax.check_rnn_cell(cell, "nnx")
+        home.check_rnn_cell(cell, "nnx")
         super().__init__(cell, in_features, dtype, param_dtype, rngs)
 
     def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
         """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`, output `[*batch, out_features]`."""
-        _flax.feature_size("jaxrnn.nnx.RNNCell", self.cell, inputs)
-        params, inputs = _flax.cast((self._params(), inputs), self.dtype)
+        home.feature_size("jaxrnn.nnx.RNNCell", self.cell, inputs)
+        params, inputs = home.cast((self._params(), inputs), self.dtype)
         return step(self.cell, params, carry, inputs)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Carry:
@@ -192,7 +191,7 @@ class RNNCell(_Home, nnx.RNNCellBase):
                 f"jaxrnn.nnx.RNNCell: {type(self.cell).__name__} has an initial carry of its own, so carry_init must be None; "
                 "pass another start as initial_carry to flax.nnx.RNN"
             )
-        return self.cell.initial_carry(_flax.cast(self._params(), self.dtype), input_shape)
+        return self.cell.initial_carry(home.cast(self._params(), self.dtype), input_shape)
 
     @property
     def num_feature_axes(self) -> int:
@@ -241,51 +240,51 @@ def as_cell(module: nnx.RNNCellBase | Callable[..., nnx.RNNCellBase]) -> Functio
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    recipe: _flax.Recipe
+    recipe: recipes.Recipe
 
     def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
         module = nnx.merge(_graph(self.recipe, x.shape[-1]), params)
         after, y = module(carry, x)
-        return _flax.as_carried(after, carry), y
+        return recipes.as_carried(after, carry), y
 
 
 @dataclasses.dataclass(frozen=True)
 class _Init:
-    recipe: _flax.Recipe
+    recipe: recipes.Recipe
 
     def __call__(self, key: Array, in_features: int, dtype: Any) -> Params:
         module = self.recipe(in_features=in_features, rngs=nnx.Rngs(key))
-        return _flax.cast(nnx.state(module, nnx.Param), dtype)
+        return home.cast(nnx.state(module, nnx.Param), dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Carry:
-    recipe: _flax.Recipe
+    recipe: recipes.Recipe
 
     def __call__(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
         module = nnx.merge(_graph(self.recipe, input_shape[-1]), params)
         # zeros, unless its carry_init draws
-        return _flax.widened(module.initialize_carry(input_shape, nnx.Rngs(0)), params)
+        return recipes.widened(module.initialize_carry(input_shape, nnx.Rngs(0)), params)
 
 
-def _abstract(recipe: _flax.Recipe, in_features: int) -> Any:
+def _abstract(recipe: recipes.Recipe, in_features: int) -> Any:
     """The module, with shapes in place of arrays."""
     return nnx.eval_shape(lambda: recipe(in_features=in_features, rngs=nnx.Rngs(0)))
 
 
 @lru_cache(maxsize=256)  # a step is traced often, and building a module takes milliseconds
-def _graph(recipe: _flax.Recipe, in_features: int) -> Any:
+def _graph(recipe: recipes.Recipe, in_features: int) -> Any:
     return nnx.graphdef(_abstract(recipe, in_features))
 
 
-def _as_recipe(make: Callable[..., Any]) -> _flax.Recipe:
+def _as_recipe(make: Callable[..., Any]) -> recipes.Recipe:
     """A function that builds a module; a partial one, which compares by identity, by its parts."""
     if isinstance(make, partial) and not make.args:
-        return _flax.Recipe(make.func, tuple(sorted(make.keywords.items())))
-    return _flax.Recipe(make)
+        return recipes.Recipe(make.func, tuple(sorted(make.keywords.items())))
+    return recipes.Recipe(make)
 
 
-def _recipe_of(module: nnx.RNNCellBase) -> tuple[_flax.Recipe, int]:
+def _recipe_of(module: nnx.RNNCellBase) -> tuple[recipes.Recipe, int]:
     """A module's class with its arguments that are not the defaults, and its `in_features`.
 
     Raises:
@@ -299,7 +298,7 @@ def _recipe_of(module: nnx.RNNCellBase) -> tuple[_flax.Recipe, int]:
         if name not in ("in_features", "rngs") and value is not default and value != default:
             arguments.append((name, value))
     try:
-        recipe = _flax.Recipe(type(module), tuple(sorted(arguments)))
+        recipe = recipes.Recipe(type(module), tuple(sorted(arguments)))
         in_features = kept["in_features"]
         same = _form(_abstract(recipe, in_features)) == _form(module)
     except Exception as error:  # whatever a constructor raises that is called with too little

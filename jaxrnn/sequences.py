@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxrnn.core.affine import wide
 from jaxrnn.core.cell import Cell
 from jaxrnn.core.walk import select, valid_steps
 
-Array = jax.Array
 Pool = Callable[[Array, Array], Array]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxrnn.core.cell import Cell
 from jaxrnn.drivers import scan, step, unroll
 
-Array = jax.Array
 TIME, BATCH = 5, 3
 
 

@@ -57,4 +57,4 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def _group(item: pytest.Item) -> str:
     """The spec of a test, or the file of one that has none."""
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return getattr(parameters.get("spec"), "id", item.path.name)
+    return getattr(parameters.get("spec"), "id", str(item.path))

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.activations import Activation, activation, check_activation
 from jaxrnn.core import affine as _numerics
 from jaxrnn.core.cell import Affine, Cell
 from jaxrnn.core.check import check_fields, check_flag, check_in_features, check_limit, check_size
 from jaxrnn.initializers import Initializer, check_initializer, draw_gates
-
-Array = jax.Array
 
 
 class ElmanParams(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.activations import Activation, activation, check_activation
 from jaxrnn.core import affine as _numerics
@@ -18,8 +19,6 @@ from jaxrnn.core.check import (
     check_size,
 )
 from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initializer, draw_gates
-
-Array = jax.Array
 
 
 class LSTMParams(NamedTuple):

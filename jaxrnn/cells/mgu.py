@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.nn import sigmoid
 from jax.numpy import tanh
 
@@ -19,8 +20,6 @@ from jaxrnn.core.check import (
     check_size,
 )
 from jaxrnn.initializers import Initializer, check_initializer, draw_gates
-
-Array = jax.Array
 
 
 class MGUParams(NamedTuple):

@@ -2,7 +2,7 @@
 
 from jaxrnn.combinators.bidirectional import Bidirectional, BidirectionalCarry, BidirectionalParams
 from jaxrnn.combinators.candidate_dropout import CandidateDropout
-from jaxrnn.combinators.constrained import Constrained, Dale, Sparse, SpectralNorm
+from jaxrnn.combinators.constrained import Constrained
 from jaxrnn.combinators.dropconnect import DropConnect
 from jaxrnn.combinators.dropout import Dropout
 from jaxrnn.combinators.learned_carry import LearnedCarry, LearnedCarryParams
@@ -19,7 +19,6 @@ __all__ = [
     "BidirectionalParams",
     "CandidateDropout",
     "Constrained",
-    "Dale",
     "DropConnect",
     "Dropout",
     "Highway",
@@ -29,8 +28,6 @@ __all__ = [
     "RecurrentDropout",
     "Residual",
     "Reversed",
-    "Sparse",
-    "SpectralNorm",
     "Stack",
     "StateNoise",
     "Zoneout",

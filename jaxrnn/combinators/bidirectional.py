@@ -6,11 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.core.cell import Carry, Cell, Composite, Driver, Params
 from jaxrnn.core.check import check_choice, check_inner
-
-Array = jax.Array
 
 
 class BidirectionalParams(NamedTuple):

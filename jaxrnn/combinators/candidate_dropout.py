@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-import jax
+from jax import Array
 
 from jaxrnn.activations import activation
 from jaxrnn.combinators.wrapper import Row, Wrapper
@@ -11,8 +11,6 @@ from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Affine, Carry, Cell, Params
 from jaxrnn.core.check import check_fields, check_flag, check_rate
 from jaxrnn.core.noise import Keys, drop, keep
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

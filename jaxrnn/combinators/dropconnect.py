@@ -4,14 +4,13 @@ import dataclasses
 from typing import Any
 
 import jax
+from jax import Array
 
-from jaxrnn._labels import is_recurrent
 from jaxrnn.combinators.wrapper import AroundWeights
 from jaxrnn.core.cell import Carry, Cell, Driver, Params
 from jaxrnn.core.check import check_fields, check_rate
 from jaxrnn.core.noise import drop
-
-Array = jax.Array
+from jaxrnn.labels import is_recurrent
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,13 +4,12 @@ import dataclasses
 from typing import Any
 
 import jax
+from jax import Array
 
 from jaxrnn.combinators.wrapper import Around
 from jaxrnn.core.cell import Carry, Cell, Driver, Params
 from jaxrnn.core.check import check_fields, check_flag, check_rate
 from jaxrnn.core.noise import Keys, drop, keep
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.combinators.wrapper import Wrapper
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Affine, Carry, Cell, Params
-
-Array = jax.Array
 
 
 class LearnedCarryParams(NamedTuple):

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
-from jax import lax
+from jax import Array, lax
 from jax.extend import core
 
 from jaxrnn.combinators.wrapper import Row, Wrapper
@@ -14,8 +14,6 @@ from jaxrnn.core.cell import Affine, Carry, Cell, Params
 from jaxrnn.core.check import check_fields, check_flag, check_rate, check_size
 from jaxrnn.core.noise import Keys, drop, keep
 from jaxrnn.core.trees import is_float
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.combinators.wrapper import Around
 from jaxrnn.core import affine as _numerics
 from jaxrnn.core.cell import Carry, Cell, Driver, Params
 from jaxrnn.core.check import check_fields, check_number, check_same_size
 from jaxrnn.initializers import draw_gates
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

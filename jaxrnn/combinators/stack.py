@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.combinators.bidirectional import Bidirectional
 from jaxrnn.combinators.dropout import dropped
@@ -20,8 +21,6 @@ from jaxrnn.core.check import (
     check_rate,
     check_size,
 )
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from jaxrnn._labels import is_recurrent, names
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Affine, Carry, Cell, Composite, Delegate, Params
 from jaxrnn.core.check import check_inner
 from jaxrnn.core.noise import Keys, for_each
 from jaxrnn.core.trees import is_float
-
-Array = jax.Array
+from jaxrnn.labels import is_recurrent, names
 
 
 class Row(NamedTuple):

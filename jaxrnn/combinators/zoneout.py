@@ -5,14 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Affine, Carry, Cell, Params
 from jaxrnn.core.check import check_fields, check_rate
 from jaxrnn.core.noise import Keys
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

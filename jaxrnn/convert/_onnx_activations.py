@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxrnn.activations import ELU, Activation, Affine, HardSigmoid, LeakyReLU, ScaledTanh, ThresholdedReLU
+from jaxrnn.activations import (
+    ELU,
+    Activation,
+    Affine,
+    HardSigmoid,
+    LeakyReLU,
+    ScaledTanh,
+    ThresholdedReLU,
+)
 from jaxrnn.convert._common import refuse
 
 Precision = type[np.float32] | type[np.float64]

@@ -51,7 +51,7 @@ from jaxrnn.convert._onnx_graph import (
     name_of,
 )
 from jaxrnn.core.cell import Cell, Params
-from jaxrnn.serialization import write_whole
+from jaxrnn.storage import write_whole
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -9,9 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-Array = jax.Array
 Linear = Callable[[Array, Array], Array]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import jax
+from jax import Array
 
 from jaxrnn.core.affine import affine as default_affine
 
-Array = jax.Array
 Params = Any
 Carry = Any
 Affine = Callable[..., Any]

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.core import Tracer
 
 from jaxrnn.core.cell import Carry, Cell, Params
 
-Array = jax.Array
 Check = Callable[[Any, str, Any], Any]
 """`check(owner, argument, value) -> value`, or an error that names all three."""
 

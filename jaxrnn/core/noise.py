@@ -11,12 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxrnn.core.cell import Affine, Carry, Cell, Delegate, Params
-
-Array = jax.Array
-
 
 _IMPLEMENTATION = "threefry2x32"
 """Under `vmap`, each key draws for itself; of other kinds ("rbg"), the first draws for all."""

@@ -6,12 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxrnn.core.cell import Affine, Carry, Cell, Params, emit
 from jaxrnn.core.check import check_step_result
-
-Array = jax.Array
 
 
 class Flags(NamedTuple):

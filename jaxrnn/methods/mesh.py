@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import export
+from jax import Array, export
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxrnn.core.cell import Carry, Params
-
-Array = jax.Array
 
 
 class Split(NamedTuple):

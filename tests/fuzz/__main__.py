@@ -9,12 +9,12 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does, so that `specs` and `reference` are found
-import conftest  # noqa: F401  # sets what the tests set, before JAX starts
 import jax
 import tyro
 
-KINDS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py")))
+from tests import conftest  # noqa: F401  # sets what the tests set
+
+KINDS = tuple(sorted({path.stem for path in Path(__file__).parent.glob("[a-z]*.py")} - {"test_fuzz"}))
 CLEAR_EVERY = 25  # cases: a process can hold only so many compiled programs
 
 
@@ -39,7 +39,7 @@ def main(options: Options) -> int:
         return 2
     first = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
     print(f"seed {first}")
-    kinds = {kind: importlib.import_module(f"fuzz.{kind}").case for kind in options.kinds}
+    kinds = {kind: importlib.import_module(f"tests.fuzz.{kind}").case for kind in options.kinds}
     outcomes = {kind: collections.Counter[str]() for kind in kinds}
     finds, until, number = 0, time.monotonic() + options.seconds, 0
     while time.monotonic() < until and (options.cases is None or number < options.cases):

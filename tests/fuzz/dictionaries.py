@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from conversions import FEATURES, params_like
 
-from fuzz._refusals import unless_refused
 from jaxrnn import GRU, LSTM, MGU, Bidirectional, Cell, Elman, Stack, convert
+from tests.fuzz._refusals import unless_refused
+from tests.support.conversions import FEATURES, params_like
 
 HIDDEN = 5  # no linear layer of a VanillaRNN is as wide as that of an LSTM
 

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 import jaxrnn
-from jaxrnn import GRU, LSTM, MGU, Elman, serialization
+from jaxrnn import GRU, LSTM, MGU, Elman, storage
 from jaxrnn.activations import HardSigmoid
 from jaxrnn.initializers import Chrono, Identity
 
@@ -39,7 +39,7 @@ CELLS: tuple[Callable[[], jaxrnn.Cell], ...] = (
     lambda: jaxrnn.Constrained(jaxrnn.Constrained(Elman(3), jaxrnn.Dale()), jaxrnn.SpectralNorm()),
     lambda: jaxrnn.Constrained(Elman(3), jaxrnn.Sparse(0.5, seed=1)),
 )
-CLASSES = tuple(serialization._classes(()))
+CLASSES = tuple(storage._classes(()))
 WORDS = ("", "tanh", "relu", "zeros", "orthogonal", "identity", "concat", "sum", "before", "flax")
 NUMBERS = (
     0,
@@ -156,7 +156,7 @@ def _saved(number: int) -> tuple[bytes, dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    metadata, arrays = serialization._content(path)
+    metadata, arrays = storage._content(path)
     return json.loads(metadata["jaxrnn"]), arrays
 
 
@@ -164,7 +164,7 @@ def _written(content: Any, arrays: dict[str, np.ndarray]) -> bytes:
     """A file whose checksum fits."""
     if isinstance(content, dict):
         content = {name: value for name, value in content.items() if name != "sha256"}
-        content["sha256"] = serialization._checksum(content, arrays)
+        content["sha256"] = storage._checksum(content, arrays)
     return safetensors.numpy.save(arrays, {"jaxrnn": json.dumps(content)})
 
 

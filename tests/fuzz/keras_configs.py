@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from conversions import params_like
 
-from fuzz._refusals import unless_refused
 from jaxrnn import GRU, LSTM, Bidirectional, Cell, Dropout, Elman, RecurrentDropout, Stack
 from jaxrnn.convert import from_keras, to_keras
+from tests.fuzz._refusals import unless_refused
+from tests.support.conversions import params_like
 
 HIDDEN = 4
 CELLS: tuple[Cell, ...] = (

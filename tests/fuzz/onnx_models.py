@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from conversions import BATCH, TIME, params_like
 
 import jaxrnn
-from fuzz._refusals import unless_refused
 from jaxrnn import GRU, LSTM, Bidirectional, Cell, Elman, Reversed, Stack
 from jaxrnn.convert import from_onnx, to_onnx
+from tests.fuzz._refusals import unless_refused
+from tests.support.conversions import BATCH, TIME, params_like
 
 
 def module(name: str) -> Any:

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from specs import SPECS, Spec
 
 import jaxrnn
+from tests.support.specs import SPECS, Spec
 
 TIME, BATCH = 4, 2
 GRADIENTS = ("bptt", "checkpointed", "autodiff")

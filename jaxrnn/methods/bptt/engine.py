@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxrnn.core.affine import cast, cut_like, varying_as, wide
 from jaxrnn.core.cell import Carry, Params
@@ -27,10 +28,13 @@ from jaxrnn.core.walk import Flags
 from jaxrnn.methods.bptt import seam as _seam
 from jaxrnn.methods.bptt.blocks import loop, over_blocks, shift, steps_in
 from jaxrnn.methods.bptt.plan import Kept, Plan
-from jaxrnn.methods.bptt.products import forward_product, over_steps, transposed_product, weight_gradient
+from jaxrnn.methods.bptt.products import (
+    forward_product,
+    over_steps,
+    transposed_product,
+    weight_gradient,
+)
 from jaxrnn.methods.bptt.seam import Call
-
-Array = jax.Array
 
 
 class Trace(NamedTuple):

@@ -13,8 +13,6 @@ from jaxrnn.core.trees import floats
 from jaxrnn.core.walk import Flags, guarded_step
 from jaxrnn.methods.bptt import seam as _seam
 
-Array = jax.Array
-
 Kept = Literal["carries", "sums", "all", "nothing"]
 """What is written down at each step: the carry after it, the sums of its products as `_seam.keeper` collects them, or both. The
 carries before each block are always kept."""

@@ -8,13 +8,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxrnn.core.affine import matmul, wide
 from jaxrnn.methods.bptt.plan import count
 from jaxrnn.methods.bptt.seam import Call
-
-Array = jax.Array
 
 FEW_ROWS = 32
 LARGE_WEIGHT = 2**19

@@ -10,14 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.core import Tracer
 from jax.extend.core import Literal
 
 from jaxrnn.core.affine import Linear, add_parts, cut_like, matmul, wide
-
-Array = jax.Array
-
 
 NESTED = "it calls affine inside control flow, a checkpoint or a transformation, or closes over a traced value"
 

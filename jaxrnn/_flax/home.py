@@ -1,0 +1,117 @@
+"""What both Flax homes share: names for parameters, Flax's dtypes, batch-major data."""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import check_cell, check_flag
+from jaxrnn.drivers import scan
+from jaxrnn.methods import MethodLike
+
+
+class Home(Protocol):
+    """The attributes of a module that runs a cell over sequences."""
+
+    @property
+    def cell(self) -> Cell: ...
+    @property
+    def time_major(self) -> bool: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def method(self) -> MethodLike: ...
+
+
+def check_rnn(cell: Any, home: str, time_major: Any) -> None:
+    """Refuse to build `RNN` around anything that is not a cell."""
+    check_cell(cell, f"{home}.RNN")
+    check_flag(f"jaxrnn.{home}.RNN", "time_major", time_major)
+
+
+def check_rnn_cell(cell: Any, home: str) -> None:
+    """Refuse to build `RNNCell` around anything that cannot take a single step."""
+    check_cell(cell, f"{home}.RNNCell")
+    if not cell.causal:
+        raise TypeError(
+            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} needs the whole sequence, so Flax cannot run it step by step; "
+            f"run it with jaxrnn.{home}.RNN, or give Flax's Bidirectional one causal cell for each direction"
+        )
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """Every floating leaf in `dtype`; the tree as it is if that is None."""
+    if dtype is None:
+        return tree
+
+    def leaf(value: Any) -> Any:
+        value = jnp.asarray(value)
+        return value.astype(dtype) if jnp.issubdtype(value.dtype, jnp.floating) else value
+
+    return jax.tree.map(leaf, tree)
+
+
+def feature_size(owner: str, cell: Cell, x: Any) -> int:
+    """The size of the last axis of one step's input; refused where there are too few axes."""
+    return _feature_size(f"{owner}({type(cell).__name__})", "x", x, ["*batch", *["features"] * cell.feature_axes])
+
+
+def sequence_feature_size(owner: str, home: Home, xs: Any) -> int:
+    """The size of the last axis of a sequence; refused where there are too few axes."""
+    steps = ["time", "*batch"] if home.time_major else ["*batch", "time"]
+    name, form = f"{owner}({type(home.cell).__name__})", [*steps, *["features"] * home.cell.feature_axes]
+    return _feature_size(name, "xs", xs, form, "; for a single step use jaxrnn.step")
+
+
+def _feature_size(name: str, argument: str, tree: Any, form: list[str], hint: str = "") -> int:
+    leaves = jax.tree.leaves(tree)
+    if not leaves or jnp.ndim(leaves[0]) < len(form) - 1:
+        given = f"has shape {jnp.shape(leaves[0])}" if leaves else "holds no array"
+        raise ValueError(f"{name}: {argument} {given}, expected [{', '.join(form)}]{hint}")
+    return jnp.shape(leaves[0])[-1]
+
+
+def run(
+    owner: str,
+    home: Home,
+    params: Params,
+    xs: Any,
+    carry: Carry,
+    *,
+    lengths: Any,
+    mask: Any,
+    reset: Any,
+    reverse: bool,
+    key: Array | None,
+) -> tuple[Carry, Any]:
+    """`jaxrnn.scan` in Flax's dtypes, over sequences whose time axis comes after the batch axes unless `home.time_major`."""
+    shape = jnp.shape(jax.tree.leaves(xs)[0])
+    axis = 0 if home.time_major else len(shape) - home.cell.feature_axes - 1
+    lengths, mask, reset = (None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset))
+    if not home.time_major:
+        _check_batch_major(f"{owner}({type(home.cell).__name__})", shape[: axis + 1], xs, lengths, mask, reset)
+    xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), (xs, mask, reset))
+    params, xs = cast((params, xs), home.dtype)
+    flags = {"lengths": lengths, "mask": mask, "reset": reset, "reverse": reverse, "key": key}
+    try:
+        carry, ys = scan(home.cell, params, xs, carry, **flags, method=home.method)
+    except (TypeError, ValueError) as error:
+        if axis:
+            error.add_note(f"{owner} was given xs of shape {shape}; it moves time to the front for jaxrnn.scan, which speaks above")
+        raise
+    return carry, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), ys)
+
+
+def _check_batch_major(name: str, steps: tuple[int, ...], xs: Any, lengths: Any, mask: Any, reset: Any) -> None:
+    hint = "pass time_major=True to the constructor if time is the first axis"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(xs):
+        if (given := jnp.shape(leaf))[: len(steps)] != steps:
+            where = f"xs{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{name}: {where} has shape {given}, expected it to start [*batch, time] = {steps}; {hint}")
+    forms = [("lengths", lengths, "[*batch]", steps[:-1]), ("mask", mask, "[*batch, time]", steps)]
+    forms.append(("reset", reset, "[*batch, time]", steps))
+    for argument, flag, form, want in forms:
+        if flag is not None and (given := jnp.shape(flag)) != want:
+            raise ValueError(f"{name}: {argument} has shape {given}, expected {form} = {want}; {hint}")

@@ -1,0 +1,56 @@
+"""Readable names for the parameters of any cell."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from flax import traverse_util
+from jax import Array
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+
+from jaxrnn.core.cell import Cell, Params
+
+Path = tuple[str, ...]
+
+
+def nested(params: Params) -> dict[str, Any]:
+    """A cell's parameters as nested dicts under readable names, without those that an option leaves out.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.Stack([jaxrnn.Elman(4), jaxrnn.LSTM(4, bias=False)])
+    >>> jax.tree.map(jax.numpy.shape, nested(cell.init(jax.random.key(0), in_features=3)))
+    {'layer_0': {'b': (4,), 'w_h': (4, 4), 'w_x': (3, 4)}, 'layer_1': {'w_h': (4, 16), 'w_x': (4, 16)}}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return traverse_util.unflatten_dict({_names(path): leaf for path, leaf in leaves})
+
+
+def abstract_params(cell: Cell, in_features: int, dtype: Any) -> Params:
+    """The shapes and dtypes of `cell.init(key, in_features, dtype)`."""
+    return _init.eval_shape(cell, in_features, dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))  # never run: jit remembers the shapes, and tracing `init` takes milliseconds
+def _init(cell: Cell, in_features: int, dtype: Any) -> Params:
+    return cell.init(jax.random.key(0), in_features, dtype)
+
+
+def gathered(like: Params, find: Callable[[Path], Array]) -> Params:
+    """The cell's own structure again, from the leaves found under their readable names."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: find(_names(path)), like)
+
+
+def _names(path: tuple[Any, ...]) -> Path:
+    return tuple(map(_name, path)) or ("w",)  # a cell whose parameters are one bare array
+
+
+def _name(entry: Any) -> str:
+    match entry:
+        case GetAttrKey(name=name):
+            return name
+        case DictKey(key=key):
+            return str(key)
+        case SequenceKey(idx=index) | FlattenedIndexKey(key=index):
+            return f"layer_{index}"
+    raise TypeError(f"parameters live in a container whose entries have no name, {entry!r}; use a NamedTuple, dict or tuple")

@@ -1,0 +1,179 @@
+"""The benchmarks' own arithmetic: ratios, the check that sides agree, skipped peers, the README's section."""
+
+import dataclasses
+import json
+
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tyro")
+
+from benchmarks import (
+    agreement,
+    command_line,
+    experiments,
+    peers,
+    pictures,
+    readme,
+    record,
+    report,
+    summary,
+)
+from benchmarks.measure import spread, take_turns
+from benchmarks.plan import Shape
+from benchmarks.sides import make_problem
+
+SMALL = Shape(batch=2, time=3, in_features=4, hidden=5)
+
+
+def side(step, forward, temp):
+    times = {"median": 1.1 * step, "max": 2 * step, "rounds": 3}
+    return {
+        "step_ms": {"min": step, **times},
+        "forward_ms": {"min": forward, **times},
+        "step": {"temp_bytes": temp, "compile_s": None, "program_bytes": 1},
+        "forward": {"temp_bytes": temp, "compile_s": None, "program_bytes": 1},
+    }
+
+
+def row(cell, sides):
+    return {"cell": cell, "shape": SMALL._asdict(), "missing": {}, "sides": sides}
+
+
+@pytest.fixture
+def rows():
+    own = {"jaxrnn": side(10.0, 4.0, 2**20), "jaxrnn on 2 devices": side(8.0, 3.0, 2**19)}
+    lstm = {**own, "linen": side(12.0, 2.0, 4 * 2**20), "lax.scan": side(20.0, 5.0, 2 * 2**20), "torch": side(16.0, 9.0, None)}
+    gru = {**own, "linen": side(40.0, 8.0, 2**20)}
+    return [row("LSTM", lstm), row("GRU", gru)]
+
+
+@pytest.fixture
+def result(rows):
+    device = {"name": "a machine", "cores": 2, "platform": "cpu"}
+    return {"date": "2026-01-31", "device": device, "versions": {"jax": "1.2.3"}, "skipped": {"keras": "not installed"}, "peers": rows}
+
+
+def test_ratios_meet_the_best_opponent_of_each_shape(rows):
+    found = summary.ratios(rows[0])
+    assert found["step"] == summary.Ratio(1.2, 10.0, 12.0, "linen")  # on one device, as the peer
+    assert found["forward"] == summary.Ratio(0.5, 4.0, 2.0, "linen")
+    assert found["torch"] == summary.Ratio(2.0, 8.0, 16.0, "torch")  # on two devices, as torch has two threads
+    assert found["memory"] == summary.Ratio(0.5, 2**20, 2 * 2**20, "lax.scan")
+    assert "torch" not in summary.ratios(rows[1])
+
+
+def test_summary_is_a_geometric_mean_and_the_worst_shape(rows):
+    step, memory = summary.summarise(rows, "step"), summary.summarise(rows, "memory")
+    assert step is not None
+    assert memory is not None
+    assert step.mean == pytest.approx((1.2 * 4.0) ** 0.5)
+    assert (step.worst, step.where) == (1.2, "LSTM 2x3x4x5")
+    assert (memory.worst, memory.where) == (1.0, "GRU 2x3x4x5")  # of memory, more is worse
+    assert summary.summarise([], "step") is None
+
+
+def test_spread_and_turns():
+    assert spread([0.002, 0.001, 0.004]) == {"min": 1.0, "median": 2.0, "max": 4.0, "rounds": 3}
+    calls = []
+    times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0.0)
+    assert times["a"]["rounds"] == 3
+    assert set(calls) == {"a", "b"}
+
+
+def test_table_has_a_row_for_each_cell_and_shape(result):
+    text = report.full_report(result)
+    assert "| LSTM 2x3x4x5" in text
+    assert "12.0 linen |  1.20" in text
+    assert "skipped keras: not installed" in text
+    assert all(len(line) < 200 for line in report.peers_table(result["peers"]).splitlines())
+
+
+def test_readme_section_is_made_from_the_results(result, tmp_path):
+    page, results = tmp_path / "README.md", tmp_path / "cpu.json"
+    record.write(results, result)
+    assert record.read(results) == json.loads(json.dumps(result))
+    page.write_text(f"# Title\n\n{readme.START}\n{readme.END}\n\nafter\n", encoding="utf-8")
+    assert readme.main(["--check"], page, results) == 1
+    assert readme.main([], page, results) == 0
+    assert readme.main(["--check"], page, results) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Title\n")
+    assert text.endswith("\n\nafter\n")
+    assert "1.20× (1.20)" in text
+    assert "2.19× (1.20)" in text
+    result["peers"][0]["sides"]["jaxrnn"]["step_ms"]["min"] = 11.0
+    record.write(results, result)
+    assert readme.main(["--check"], page, results) == 1
+
+
+def test_readme_without_markers_is_an_error(result, tmp_path, capsys):
+    page, results = tmp_path / "README.md", tmp_path / "cpu.json"
+    record.write(results, result)
+    page.write_text("# Title\n", encoding="utf-8")
+    assert readme.main([], page, results) == 2
+    assert readme.START in capsys.readouterr().err
+
+
+def test_absent_peers_are_skipped_by_name(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda module: None if module in ("haiku", "torch") else object())
+    names, skipped = experiments.chosen_sides(None)
+    assert skipped == {"haiku": "not installed: pip install dm-haiku", "torch": "not installed: pip install torch"}
+    assert "linen" in names
+    assert not {"haiku", "torch"} & set(names)
+    assert experiments.chosen_sides(["linen"])[0] == ["jaxrnn", "jaxrnn on 2 devices", "linen"]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "Elman"])
+def test_a_side_that_computes_something_else_is_named(kind):
+    problem = make_problem(kind, SMALL)
+    good = peers.SIDES["lax.scan"](problem)
+    assert not isinstance(good, peers.TorchSide)
+    wrong = dataclasses.replace(good, convert=lambda params: params._replace(w_h=1.001 * params.w_h))
+    sides = {"good": good, "planted": wrong}
+    results = {name: side.results(problem, side.programs(problem)[0].compile().call()) for name, side in sides.items()}
+    agreement.check(problem, {"good": good}, results)
+    with pytest.raises(agreement.Disagreement, match="planted in") as raised:
+        agreement.check(problem, sides, results)
+    assert "good in" not in str(raised.value)
+
+
+def test_results_that_are_not_numbers_disagree():
+    assert not agreement.distance([float("nan")], [1.0]) <= 1e-4
+    assert agreement.distance([1.0], [1.0, 1.0]) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [(["--cells", "LSTN"], "LSTN"), (["--shapes", "3x4"], "BATCHxTIMExINxHIDDEN"), (["--against", "tf"], "no opponent is called")],
+)
+def test_a_wrong_option_is_one_line_and_status_2(argv, said, capsys):
+    assert command_line.run(argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_a_restricted_run_does_not_pass_for_a_complete_one():
+    assert not command_line.Options().partial
+    assert command_line.Options(quick=True).partial
+    assert command_line.Options(cells=("LSTM",)).partial
+    assert Shape.parse("32x128x64x16") == Shape(32, 128, 64, 16)
+
+
+def test_pictures_of_every_part(tmp_path):
+    def point(**where):
+        return {**where, "step_ms": {"min": 1.0}, "temp_bytes": 2**20, "compile_s": 1.0, "program_bytes": 2**10}
+
+    def shape(time):
+        return SMALL._replace(time=time)._asdict()
+
+    times = (8, 16)
+    drawn = {
+        "sweeps": [point(cell="GRU", axis="time", shape=shape(t), method=g) for t in times for g in ("bptt", "autodiff")],
+        "unrolled": [point(cell="GRU", what="forward", shape=shape(t), driver=d) for t in times for d in ("scan", "unroll")],
+        "growth": [point(cell="LSTM", shape=shape(t), method=g) for t in times for g in ("bptt", "checkpointed", "autodiff")],
+    }
+    paths = pictures.draw(drawn, tmp_path, "cpu")
+    assert [path.name for path in paths] == ["cpu-sweeps.png", "cpu-unrolled.png", "cpu-growth.png"]
+    assert all(path.stat().st_size > 1000 for path in paths)

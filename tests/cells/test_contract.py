@@ -1,0 +1,298 @@
+"""What a cell promises to its drivers: a value that hashes and pickles, traced once; a carry that keeps its form; causality; vmap."""
+
+import copy
+import dataclasses
+import pickle
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from tests.support.helpers import (
+    STEPS,
+    assert_close,
+    assert_equal,
+    both_directions,
+    forms,
+    make_carry,
+    make_flags,
+    make_params,
+    make_xs,
+    one_step_shape,
+    perturb,
+)
+from tests.support.specs import every, every_causal, every_other, some
+
+
+@every
+def test_a_cell_is_a_value(spec):
+    twin = pickle.loads(pickle.dumps(spec.cell))
+    rebuilt = dataclasses.replace(spec.cell)
+    for other in (twin, rebuilt, copy.deepcopy(spec.cell)):
+        assert other == spec.cell
+        assert hash(other) == hash(spec.cell)
+        assert repr(other) == repr(spec.cell)
+    first = dataclasses.fields(spec.cell)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(spec.cell, first, None)
+
+
+@every
+def test_a_cell_is_a_pytree_without_leaves(spec):
+    assert jax.tree.leaves(spec.cell) == []
+    assert jax.tree.unflatten(jax.tree.structure(spec.cell), []) == spec.cell
+
+
+def test_cells_differ_where_a_hyperparameter_does():
+    cells = [
+        jaxrnn.LSTM(4),
+        jaxrnn.LSTM(5),
+        jaxrnn.LSTM(4, bias=False),
+        jaxrnn.LSTM(4, forget_bias=0.0),
+        jaxrnn.GRU(4),
+        jaxrnn.GRU(4, reset="before"),
+        jaxrnn.Elman(4),
+        jaxrnn.Elman(4, activation="relu"),
+        jaxrnn.Stack([jaxrnn.Elman(4)]),
+        jaxrnn.Bidirectional(jaxrnn.Elman(4)),
+        jaxrnn.Bidirectional(jaxrnn.Elman(4), merge="sum"),
+    ]
+    assert len(set(cells)) == len(cells)
+
+
+def test_a_stack_of_a_list_is_a_stack_of_a_tuple():
+    assert jaxrnn.Stack([jaxrnn.LSTM(4)]) == jaxrnn.Stack((jaxrnn.LSTM(4),))  # type: ignore[arg-type]
+
+
+@every
+def test_a_cell_is_an_argument_of_jit_and_traced_once(spec):
+    traces = []
+
+    @jax.jit
+    def run(cell, params, xs):
+        traces.append(cell)
+        return jaxrnn.scan(cell, params, xs)
+
+    params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
+    first = run(spec.cell, params, xs)
+    second = run(pickle.loads(pickle.dumps(spec.cell)), params, xs)
+    assert len(traces) == 1
+    assert_equal(second, first)
+    assert_close(jaxrnn.scan(spec.cell, params, xs), first, 1e-6)
+
+
+TRACES = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """An activation that counts how often it is traced; equal to every other of its kind and label."""
+
+    label: str
+
+    def __call__(self, z):
+        TRACES.append(self.label)
+        return jnp.tanh(z)
+
+
+@pytest.mark.parametrize("verb", ["scan", "unroll", "trajectory", "step"])
+def test_a_call_outside_jit_is_traced_once(verb):
+    """For equal cells and shapes, whichever values and flags are passed."""
+
+    def call(seed):
+        cell = jaxrnn.Stack([jaxrnn.Elman(4, activation=Counted(verb)), jaxrnn.Elman(4)])
+        params = cell.init(jax.random.key(seed), 3)
+        xs = jnp.full((5, 2, 3), float(seed))
+        if verb == "step":
+            return jaxrnn.step(cell, params, cell.initial_carry(params, (2, 3)), xs[0])
+        return getattr(jaxrnn, verb)(cell, params, xs, lengths=[seed, 2])
+
+    call(1)
+    traced = TRACES.count(verb)
+    assert traced > 0
+    call(2)
+    call(3)
+    assert TRACES.count(verb) == traced
+
+
+def test_a_gradient_is_traced_once():
+    cell = jaxrnn.Elman(4, activation=Counted("grad"))
+    params, xs = cell.init(jax.random.key(0), 3), jnp.ones((5, 2, 3))
+    grad = jax.jit(jax.grad(lambda params, xs, cell: jnp.sum(jaxrnn.scan(cell, params, xs)[1])))
+    grad(params, xs, cell)
+    traced = TRACES.count("grad")
+    grad(params, xs + 1, jaxrnn.Elman(4, activation=Counted("grad")))
+    assert TRACES.count("grad") == traced
+
+
+@pytest.mark.usefixtures("x64")
+@every
+def test_the_carry_keeps_its_form(spec):
+    params, xs = make_params(spec), make_xs(spec)
+    carry = spec.cell.initial_carry(params, one_step_shape(xs))
+    for verb in (jaxrnn.scan, jaxrnn.unroll):
+        last, ys = jax.eval_shape(lambda p, x, verb=verb: verb(spec.cell, p, x), params, xs)
+        assert forms(last) == forms(carry)
+        lead = jax.tree.leaves(xs)[0].shape[: -spec.cell.feature_axes]
+        sizes = {leaf.shape[: len(lead)] for leaf in jax.tree.leaves(ys)}
+        assert sizes == {lead}
+        if len(jax.tree.leaves(ys)) == 1:
+            assert ys.shape[-1] == spec.cell.out_features
+        assert {leaf.dtype for leaf in jax.tree.leaves(ys)} == {jax.tree.leaves(xs)[0].dtype}
+    states, _ = jax.eval_shape(lambda p, x: jaxrnn.trajectory(spec.cell, p, x), params, xs)
+    assert forms(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), states)) == forms(carry)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(states)} == {STEPS[0] + 1}
+
+
+@every_causal
+def test_a_step_keeps_the_form_of_the_carry(spec):
+    params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
+    x = jax.tree.map(lambda leaf: leaf[0], xs)
+    carry = spec.cell.initial_carry(params, one_step_shape(xs))
+    after, y = jax.eval_shape(partial(jaxrnn.step, spec.cell), params, carry, x)
+    assert forms(after) == forms(carry)
+    assert (y.shape[-1], y.dtype) == (spec.cell.out_features, jnp.float32)
+
+
+def reach(spec, reverse):
+    """The size of the gradient of one output in the middle with respect to each input in time."""
+    params, xs = make_params(spec), make_xs(spec)
+    of_middle = jax.grad(
+        lambda xs: sum(jnp.sum(jnp.sin(leaf[2])) for leaf in jax.tree.leaves(jaxrnn.scan(spec.cell, params, xs, reverse=reverse)[1]))
+    )
+    gradients = jax.tree.leaves(jax.jit(of_middle)(xs))
+    return np.sum([np.abs(np.asarray(leaf)).reshape(leaf.shape[0], -1).sum(axis=1) for leaf in gradients], axis=0)
+
+
+@pytest.mark.usefixtures("x64")
+@every_causal
+@both_directions
+def test_outputs_do_not_depend_on_the_future(spec, reverse):
+    size = reach(spec, reverse)
+    past, future = (size[2:], size[:2]) if reverse else (size[:3], size[3:])
+    assert np.all(past > 0)
+    assert np.all(future == 0)
+
+
+@pytest.mark.usefixtures("x64")
+@every_other
+def test_a_cell_that_is_not_causal_sees_everything(spec):
+    assert np.all(reach(spec, reverse=False) > 0)
+
+
+@every_other
+def test_a_cell_that_is_not_causal_has_no_step(spec):
+    params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
+    carry = spec.cell.initial_carry(params, one_step_shape(xs))
+    with pytest.raises(TypeError, match=r"needs the whole sequence, so it has no single step; run it with jaxrnn\.scan"):
+        jaxrnn.step(spec.cell, params, carry, jax.tree.map(lambda leaf: leaf[0], xs))
+
+
+@pytest.mark.usefixtures("x64")
+@every
+def test_vmap_over_params(spec):
+    several = [perturb(make_params(spec), 0.1, seed) for seed in (7, 8)]
+    xs, flags = make_xs(spec), make_flags()
+    carry = make_carry(spec, several[0], xs)
+
+    def run(params):
+        return jaxrnn.scan(spec.cell, params, xs, carry, **flags)
+
+    together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *several))
+    for k, params in enumerate(several):
+        assert_close(jax.tree.map(lambda leaf, k=k: leaf[k], together), run(params), 1e-12)
+
+
+@some("lstm", "gru_after", "gru_before", "stack_with_both", "user_decaying", "user_ring")
+@pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
+@pytest.mark.usefixtures("x64")
+def test_vmap_over_params_in_gradients(spec, method):
+    several = [perturb(make_params(spec), 0.1, seed) for seed in (7, 8)]
+    xs, flags = make_xs(spec), make_flags()
+
+    @jax.jit
+    @jax.grad
+    def gradients(params):
+        _, ys = jaxrnn.scan(spec.cell, params, xs, method=method, **flags)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(ys))
+
+    together = jax.jit(jax.vmap(gradients))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *several))
+    for k, params in enumerate(several):
+        assert_close(jax.tree.map(lambda leaf, k=k: leaf[k], together), gradients(params), 1e-11)
+
+
+@pytest.mark.usefixtures("x64")
+@every
+def test_two_batch_axes_equal_one(spec):
+    params, xs, flags = make_params(spec), make_xs(spec, (5, 2, 2)), make_flags((5, 2, 2))
+    carry = make_carry(spec, params, xs)
+    last, ys = jaxrnn.scan(spec.cell, params, xs, carry, **flags)
+
+    def merge(leaf, axis):
+        return leaf.reshape(*leaf.shape[:axis], 4, *leaf.shape[axis + 2 :])
+
+    one = {name: merge(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
+    flat_xs, flat_carry = jax.tree.map(lambda a: merge(a, 1), xs), jax.tree.map(lambda a: merge(a, 0), carry)
+    flat = jaxrnn.scan(spec.cell, params, flat_xs, flat_carry, **one)
+    assert_close((jax.tree.map(lambda a: merge(a, 0), last), jax.tree.map(lambda a: merge(a, 1), ys)), flat, 1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@every
+def test_no_batch_axis_equals_a_batch_of_one(spec):
+    params, xs, flags = make_params(spec), make_xs(spec, (5,)), make_flags((5,))
+    carry = make_carry(spec, params, xs)
+    last, ys = jaxrnn.scan(spec.cell, params, xs, carry, **flags)
+    batched: dict[str, Any] = {name: np.expand_dims(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
+    one = jaxrnn.scan(spec.cell, params, jax.tree.map(lambda a: a[:, None], xs), jax.tree.map(lambda a: a[None], carry), **batched)
+    assert_close((jax.tree.map(lambda a: a[None], last), jax.tree.map(lambda a: a[:, None], ys)), one, 1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@some("elman_tanh", "lstm", "gru_after", "gru_before", "stack")
+def test_vmap_over_the_batch(spec):
+    params, xs, flags = make_params(spec), make_xs(spec), make_flags()
+    carry = make_carry(spec, params, xs)
+
+    def run(xs, carry, flags):
+        return jaxrnn.scan(spec.cell, params, xs, carry, **flags)
+
+    axes = {"lengths": 0, "mask": 1, "reset": 1}
+    mapped = jax.vmap(run, in_axes=(1, 0, axes), out_axes=(0, 1))(xs, carry, {k: jnp.asarray(v) for k, v in flags.items()})
+    assert_close(mapped, run(xs, carry, flags), 1e-12)
+
+
+def test_init_depends_on_its_key_alone():
+    cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, reset="before")])
+    first, second, other = (cell.init(jax.random.key(seed), 3) for seed in (0, 0, 1))
+    assert_equal(first, second)
+    assert all(np.any(a != b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True) if a.ndim > 1)
+    lower, upper = jaxrnn.Stack([jaxrnn.Elman(4), jaxrnn.Elman(4)]).init(jax.random.key(0), 4)
+    assert np.any(lower.w_h != upper.w_h)
+    forward, backward = jaxrnn.Bidirectional(jaxrnn.Elman(4)).init(jax.random.key(0), 4)
+    assert np.any(forward.w_h != backward.w_h)
+
+
+def test_parameters_and_carries_have_names():
+    """Never bare tuples of arrays; what an option leaves out is None."""
+    params = jaxrnn.LSTM(4).init(jax.random.key(0), 3)
+    assert params._fields[:3] == ("w_x", "w_h", "b")
+    assert jaxrnn.GRU(4).init(jax.random.key(0), 3)._fields[:4] == ("w_x", "w_h", "b", "b_hn")
+    assert jaxrnn.LSTM(4).initial_carry(params, (2, 3))._fields == ("h", "c")
+    assert jaxrnn.LSTM(4, bias=False).init(jax.random.key(0), 3).b is None
+    assert jaxrnn.GRU(4, reset="before").init(jax.random.key(0), 3).b_hn is None
+
+
+def test_import_is_light():
+    code = (
+        "import sys, jaxrnn; "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'flax', 'optax', 'torch', 'keras', 'onnx', 'orbax', 'safetensors'}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,191 @@
+"""Lists of sequences into arrays and back, and one output for each sequence."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxrnn
+from jaxrnn import sequences as seq
+from tests.support.helpers import assert_close
+
+CELL = jaxrnn.GRU(4)
+PARAMS = CELL.init(jax.random.key(0), 3)
+TWICE_REVERSED = jaxrnn.Reversed(jaxrnn.Reversed(jaxrnn.Elman(3)))
+
+
+def ragged(lengths: list[int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(n, 3)).astype(np.float32) for n in lengths]
+
+
+def alone(sequence: np.ndarray) -> np.ndarray:
+    return np.asarray(jaxrnn.scan(CELL, PARAMS, jnp.asarray(sequence))[1])
+
+
+def test_padded_packed_and_bucketed_sequences_give_what_each_gives_alone():
+    arrays = ragged([3, 7, 1, 4, 2, 6])
+    wanted = [alone(array) for array in arrays]
+    padded = seq.pad(arrays)
+    _, ys = jaxrnn.scan(CELL, PARAMS, padded.xs, lengths=padded.lengths)
+    assert_close([ys[:n, k] for k, n in enumerate(padded.lengths)], wanted, 1e-6)
+    packed = seq.pack(arrays, time=8)
+    assert packed.xs.shape[1] == 3
+    _, ys = jaxrnn.scan(CELL, PARAMS, packed.xs, mask=packed.mask, reset=packed.reset)
+    assert_close(seq.unpack(ys, packed), wanted, 1e-6)
+    for part in seq.bucket(arrays, [4, 8]):
+        _, ys = jaxrnn.scan(CELL, PARAMS, part.xs, lengths=part.lengths)
+        got = [ys[:n, k] for k, n in enumerate(part.lengths)]
+        assert_close(got, [wanted[place] for place in part.places], 1e-6)
+
+
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=20))
+def test_packing_loses_nothing(lengths):
+    arrays = [np.arange(n) + 100 * k for k, n in enumerate(lengths)]
+    packed = seq.pack(arrays, time=9)
+    for got, want in zip(seq.unpack(packed.xs, packed), arrays, strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert packed.mask.sum() == sum(lengths)
+    assert packed.reset.sum() == sum(n > 0 for n in lengths)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        jaxrnn.LSTM(4),
+        jaxrnn.Stack((jaxrnn.Bidirectional(jaxrnn.GRU(4)), jaxrnn.Bidirectional(jaxrnn.LSTM(3)))),
+        jaxrnn.Bidirectional(jaxrnn.Bidirectional(jaxrnn.Elman(2)), jaxrnn.Dropout(jaxrnn.GRU(3), 0.1)),
+        jaxrnn.Bidirectional(jaxrnn.Elman(2), merge=None),
+        jaxrnn.Reversed(jaxrnn.GRU(4)),
+        jaxrnn.Stack((jaxrnn.Elman(3), jaxrnn.Dropout(jaxrnn.Reversed(TWICE_REVERSED), 0.1))),
+        jaxrnn.Bidirectional(jaxrnn.Reversed(jaxrnn.LSTM(3)), jaxrnn.Elman(2)),
+    ],
+)
+def test_the_last_output_is_that_of_the_final_states(cell):
+    """Without padding: forwards the last step, backwards the first."""
+    params, lengths = cell.init(jax.random.key(1), 3), np.array([6, 2, 1])
+    xs = jax.random.normal(jax.random.key(2), (6, 3, 3))
+    carry, ys = jaxrnn.scan(cell, params, xs, lengths=lengths)
+    got = jax.tree.leaves(seq.last_output(cell, ys, lengths=lengths))
+    top = carry[-1] if isinstance(cell, jaxrnn.Stack) else carry
+    states = [
+        c.h if isinstance(c, jaxrnn.LSTMCarry) else c for c in jax.tree.leaves(top, is_leaf=lambda c: isinstance(c, jaxrnn.LSTMCarry))
+    ]
+    assert_close(jnp.concatenate(got, axis=-1), jnp.concatenate(states, axis=-1), 1e-6)
+    masked = seq.last_output(cell, ys, mask=np.arange(6)[:, None] < lengths)
+    assert_close(jax.tree.leaves(masked), got, 0)
+
+
+@pytest.mark.parametrize("around", [jaxrnn.Residual, jaxrnn.Highway])
+def test_the_last_output_of_what_stands_around_a_cell_is_at_its_end(around):
+    """Read backwards, the end is the first step; `Residual` and `Highway` add something there."""
+    lengths, xs = np.array([5, 2]), jax.random.normal(jax.random.key(2), (5, 2, 3))
+    cell = around(jaxrnn.Reversed(jaxrnn.Elman(3)))
+    _, ys = jaxrnn.scan(cell, cell.init(jax.random.key(1), 3), xs, lengths=lengths)
+    assert_close(seq.last_output(cell, ys, lengths=lengths), ys[0], 0)
+
+
+def test_a_users_cell_says_where_its_end_is():
+    class Sandwich(jaxrnn.Stack):
+        """Outputs in the middle of the walk."""
+
+        def ends(self, ys, take, backwards=False):
+            return take(jax.tree.map(lambda leaf: leaf[:2], ys), backwards)
+
+    ys = jnp.arange(4.0)[:, None]
+    assert seq.last_output(Sandwich([CELL]), ys) == 1.0
+
+
+PAIR = np.arange(6.0).reshape(3, 2, 1) * np.array([1.0, -1.0, 2.0, 0.5])  # [time, batch, features]
+LENGTHS = np.array([2, 3])
+MASK = np.arange(3)[:, None] < LENGTHS
+TO_ONE = (partial(seq.last_output, CELL), seq.mean_output, seq.max_output)
+
+
+def test_outputs_may_have_any_axes_and_be_any_tree():
+    """Of a tree what is given of each leaf, and of several feature axes what is given of one."""
+    square = PAIR.reshape(3, 2, 2, 2)
+    for function in TO_ONE:
+        for flags in ({"lengths": LENGTHS}, {"mask": MASK}, {}):
+            flat = function(PAIR, **flags)
+            assert flat.shape == (2, 4)
+            tree = function((square, {"flat": PAIR}), **flags)
+            assert_close(tree, (flat.reshape(2, 2, 2), flat), 0)
+        one = function(square[:, 0], lengths=2)  # no batch axis
+        assert_close(one, function(square, lengths=LENGTHS)[0], 0)
+    both = jaxrnn.Bidirectional(CELL, merge=None)
+    last = seq.last_output(both, (square, square), lengths=LENGTHS)
+    assert_close(last, (np.stack([square[1, 0], square[2, 1]]), square[0]), 0)
+    packed = seq.pack([np.ones(2), np.ones(3)], time=3)
+    first, second = (seq.unpack(tree, packed) for tree in (square, (square, PAIR)))
+    assert_close([pair[0] for pair in second], first, 0)
+
+
+@pytest.mark.parametrize("function", TO_ONE)
+def test_no_steps_give_zero(function):
+    for flags in ({}, {"lengths": np.zeros(2, int)}, {"mask": np.zeros((0, 2), bool)}):
+        assert_close(function(jnp.ones((0, 2, 3)), **flags), np.zeros((2, 3)), 0)
+
+
+def test_the_mean_of_many_narrow_numbers():
+    """Neither their sum nor their number fits float16."""
+    mean = seq.mean_output(jnp.ones((70_000, 1), jnp.float16))
+    assert mean.dtype == jnp.float16
+    assert mean.tolist() == [1.0]
+
+
+def test_pooling_ignores_what_is_padding():
+    ys = jnp.array([[1.0, 5.0, 9.0], [-3.0, 7.0, 9.0], [jnp.nan, -1.0, 9.0]])[..., None]
+    lengths = jnp.array([2, 3, 0])
+    assert_close(seq.mean_output(ys, lengths=lengths)[:, 0], np.array([-1.0, 11 / 3, 0.0]), 1e-6)
+    assert_close(seq.max_output(ys, lengths=lengths)[:, 0], np.array([1.0, 7.0, 0.0]), 1e-6)
+    slopes = jax.grad(lambda y: jnp.sum(seq.mean_output(y, lengths=lengths) + seq.max_output(y, lengths=lengths)))(ys)
+    assert jnp.all(jnp.isfinite(slopes))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: seq.pad([]), "there is no sequence"),
+        (lambda: seq.pad([np.ones((2, 3)), np.ones((2, 4))]), r"shapes \[\(2, 3\), \(2, 4\)\]"),
+        (lambda: seq.pack([np.ones(5)], time=4), "5 steps, expected at most time = 4"),
+        (lambda: seq.bucket([np.ones(5)], [2, 4]), r"5 steps, the limits are \[2, 4\]"),
+        (lambda: seq.last_output(jaxrnn.Bidirectional(CELL, merge="sum"), jnp.ones((2, 1, 4))), "has mixed both directions"),
+        (
+            lambda: seq.last_output(jaxrnn.Bidirectional(CELL), jnp.ones((2, 1, 4))),
+            r"Bidirectional: ys has shape \(2, 1, 4\), expected one array with 8 features",
+        ),
+        (
+            lambda: seq.last_output(jaxrnn.Bidirectional(CELL, merge=None), jnp.ones((2, 1, 4))),
+            r"Bidirectional: ys has shape \(2, 1, 4\), expected a pair of outputs",
+        ),
+        (
+            lambda: seq.mean_output(PAIR, lengths=[1, 2, 3]),
+            r"mean_output: ys has shape \(3, 2, 4\), lengths \(3,\) and mask None; expected",
+        ),
+        (lambda: seq.max_output((PAIR, PAIR[0]), mask=MASK), "max_output: ys has shape"),
+        (lambda: seq.mean_output(PAIR, lengths=[1, 2], mask=MASK[:, 0]), r"\(2,\) and mask \(3,\)"),
+        (lambda: seq.last_output(CELL, jnp.float32(1)), r"last_output: ys has shape \(\), lengths"),
+        (lambda: seq.mean_output({}), r"mean_output: ys has shape \{\}"),
+        (
+            lambda: seq.unpack(PAIR, seq.pack([np.ones(2)], time=2)),
+            r"unpack: ys has shape \(3, 2, 4\), expected \[2, 1, \.\.\.\]",
+        ),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_flags_of_another_dtype_are_refused():
+    with pytest.raises(TypeError, match="mean_output: lengths has dtype float32, expected int"):
+        seq.mean_output(PAIR, lengths=np.ones(2, np.float32))
+    with pytest.raises(TypeError, match="last_output: mask has dtype int32, expected bool"):
+        seq.last_output(CELL, PAIR, mask=MASK.astype(np.int32))
+    with pytest.raises(TypeError, match=r"mean_output: ys\[0\] has dtype int32, expected floating"):
+        seq.mean_output([np.ones((3, 2), np.int32)])

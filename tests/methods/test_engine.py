@@ -1,0 +1,219 @@
+"""The engine keeps its promises: products, temporaries and program sizes are counted, never timed."""
+
+import re
+from collections import Counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+import jaxrnn
+from jaxrnn.core.walk import Walk
+from jaxrnn.methods import BPTT, Checkpointed
+from jaxrnn.methods.bptt import plan
+from jaxrnn.methods.bptt import products as engine_products
+from tests.support.helpers import assert_close
+
+CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset="before")]
+each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_after", "gru_before"])
+each_engine = pytest.mark.parametrize("method", ["bptt", "checkpointed"])
+
+
+def setup(cell: jaxrnn.Cell, time: int, batch: int = 4, features: int = 6, dtype: Any = jnp.float32) -> tuple[Any, jax.Array]:
+    params = cell.init(jax.random.key(0), features, dtype)
+    return params, jax.random.normal(jax.random.key(1), (time, batch, features), dtype)
+
+
+def loss(cell: jaxrnn.Cell, params: Any, xs: jax.Array, method: Any = "bptt") -> jax.Array:
+    carry, ys = jaxrnn.scan(cell, params, xs, method=method)
+    return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(carry))
+
+
+def inner(equation: Any) -> list[Jaxpr]:
+    """The jaxprs inside an equation."""
+    found = []
+    for value in jax.tree.leaves(equation.params, is_leaf=lambda v: isinstance(v, Jaxpr | ClosedJaxpr)):
+        if isinstance(value, Jaxpr | ClosedJaxpr):
+            found.append(value.jaxpr if isinstance(value, ClosedJaxpr) else value)
+    return found
+
+
+def products(jaxpr: Jaxpr, depth: int = 0) -> Counter[int]:
+    """How many matrix products stand in how many nested loops."""
+    counts: Counter[int] = Counter()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            counts[depth] += 1
+        for sub in inner(equation):
+            counts += products(sub, depth + (equation.primitive.name == "scan"))
+    return counts
+
+
+def size(jaxpr: Jaxpr) -> int:
+    """How many equations a program has, those inside loops included."""
+    return sum(1 + sum(size(sub) for sub in inner(equation)) for equation in jaxpr.eqns)
+
+
+@each_cell
+@pytest.mark.parametrize("kept", ["carries", "sums", "nothing"])
+def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
+    """Per step: the recurrent product, and one with the transposed weight; all others are of whole blocks."""
+    params, xs = setup(cell, time=1024)
+    method = Checkpointed() if kept == "nothing" else BPTT(keep=kept)
+    traced = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1))).trace(params, xs)
+    recurrent = 2 if getattr(cell, "reset", None) == "before" else 1
+    in_loop = recurrent * (3 if kept == "nothing" else 2)
+    assert products(traced.jaxpr.jaxpr)[2] == in_loop
+    # in a block: the projection, its two gradients, each weight's gradient; rebuilt: the projection, and with carries each product
+    pointwise = getattr(cell, "reset", None) == "after"  # the candidate of this GRU uses its input outside affine, too
+    projection_again = kept != "sums" or pointwise
+    in_block = 3 + recurrent + projection_again + recurrent * (kept == "carries")
+    compiled = traced.lower().compile().as_text()
+    assert compiled is not None
+    assert len(re.findall(r" = \S+ dot\(", compiled)) == in_loop + in_block
+
+
+def test_what_is_kept():
+    """Sums where they take no more memory than carries or save much work."""
+
+    def kept(cell: Any) -> str:
+        params, xs = setup(cell, time=64)
+        carry = cell.initial_carry(params, xs.shape[1:])
+        return plan.make_plan(cell, params, xs, carry, Walk().flags(), False).kept
+
+    assert kept(jaxrnn.Elman(8)) == "sums"
+    assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "sums")
+    assert (kept(jaxrnn.GRU(8)), kept(jaxrnn.GRU(256))) == ("carries", "sums")
+
+
+def test_blocks():
+    """Tall enough, small enough for a cache, a small part of all time; about √T where carries are kept at borders alone."""
+    assert plan.block_size(time=128, rows=32, width=512, checkpointed=False) == 8
+    assert plan.block_size(time=512, rows=1, width=1024, checkpointed=False) == 64
+    assert plan.block_size(time=100_000, rows=32, width=4096, checkpointed=False) == 4
+    assert plan.block_size(time=16_384, rows=8, width=512, checkpointed=True) == 128
+    assert plan.block_size(time=3, rows=1, width=4, checkpointed=False) == 3
+    assert plan.block_size(time=1009, rows=0, width=0, checkpointed=False) > 0
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
+def test_a_large_weight_comes_first(batch):
+    """With few rows, `(wᵀ hᵀ)ᵀ` instead of `h w`; a batch of one has neither a copy of the weight."""
+    cell = jaxrnn.LSTM(384)
+    params = cell.init(jax.random.key(0), 5)
+    assert params.w_h.size >= engine_products.LARGE_WEIGHT
+    xs = jax.random.normal(jax.random.key(1), (6, *batch, 5))
+    got, wanted = (
+        jax.value_and_grad(lambda p, x, method=method: loss(cell, p, x, method), (0, 1))(params, xs) for method in ("bptt", "autodiff")
+    )
+    assert_close(got, wanted, 1e-5)
+
+
+def compiled_products(differentiated: Any, *arguments: Any) -> int:
+    """How many matrix products the compiler leaves."""
+    compiled = jax.jit(differentiated).lower(*arguments).compile().as_text()
+    assert compiled is not None
+    return len(re.findall(r" = \S+ dot\(", compiled))
+
+
+@each_cell
+@each_engine
+def test_what_nobody_asks_for_costs_no_product(cell, method):
+    """The engine computes every gradient, and what nobody uses of it is removed by JAX and XLA."""
+    params, xs = setup(cell, time=1024)
+
+    def count(differentiated: Any) -> int:
+        return compiled_products(differentiated, params, xs)
+
+    everything = count(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1)))
+    recurrent = 2 if getattr(cell, "reset", None) == "before" else 1
+    assert count(jax.grad(lambda p, x: loss(cell, p, x, method))) == everything - 1
+    assert count(jax.grad(lambda p, x: loss(cell, p, x, method), 1)) == everything - 1 - recurrent
+    frozen_w_h = count(lambda p, x: jax.grad(lambda b: loss(cell, p._replace(b=b), x, method))(p.b))
+    assert frozen_w_h == everything - 2 - recurrent
+
+
+@each_engine
+def test_an_eager_gradient_is_traced_once(method):
+    """Later calls, and those of an equal cell, find the program, and trace and compile nothing."""
+
+    class Counting(jaxrnn.Elman):
+        traced = 0
+
+        def step(self, *args: Any, **kwargs: Any) -> Any:
+            Counting.traced += 1
+            return super().step(*args, **kwargs)
+
+    params, xs = setup(Counting(3), time=4)
+    for argument in (0, 1):
+        differentiated = [jax.grad(lambda p, x: loss(Counting(3), p, x, method), argument) for _ in range(2)]
+        differentiated[0](params, xs)
+        before = Counting.traced
+        assert before
+        differentiated[1](params, xs)
+        assert Counting.traced == before
+
+
+@each_cell
+@each_engine
+def test_temporaries_are_a_fraction_of_those_of_autodiff(cell, method):
+    params, xs = setup(cell, time=1024)
+
+    def temporaries(method: str) -> int:
+        compiled = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1))).lower(params, xs).compile()
+        analysis = compiled.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    limit = {"bptt": 0.6 if isinstance(cell, jaxrnn.Elman) else 0.45, "checkpointed": 0.35}[method]
+    assert temporaries(method) <= limit * temporaries("autodiff")
+
+
+@each_engine
+def test_the_program_does_not_grow_with_time(method):
+    cell = jaxrnn.LSTM(8)
+
+    def program(time: int) -> int:
+        params, xs = setup(cell, time)
+        return size(jax.make_jaxpr(jax.grad(lambda p, x: loss(cell, p, x, method)))(params, xs).jaxpr)
+
+    assert program(2**11) == program(2**16)
+
+
+@each_cell
+@each_engine
+def test_second_derivatives(x64, cell, method):
+    params, xs = setup(cell, time=9, batch=2, features=3, dtype=jnp.float64)
+    tangent = jax.tree.map(jnp.cos, params)
+
+    def over(method: str) -> Any:
+        grads = jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1))
+
+        def reverse_over_reverse(p: Any, x: Any) -> Any:
+            return jax.grad(lambda p, x: sum(jnp.sum(jnp.cos(g)) for g in jax.tree.leaves(grads(p, x))), (0, 1))(p, x)
+
+        def forward_over_reverse(p: Any, x: Any) -> Any:
+            return jax.jvp(lambda p: grads(p, x), (p,), (tangent,))[1]
+
+        return jax.jit(lambda p, x: (reverse_over_reverse(p, x), forward_over_reverse(p, x)))(params, xs)
+
+    assert_close(over(method), over("autodiff"), 1e-12)
+
+
+def test_forward_mode_is_autodiffs():
+    cell = jaxrnn.GRU(8)
+    params, xs = setup(cell, time=5)
+    value, slope = jax.jvp(lambda x: loss(cell, params, x, "autodiff"), (xs,), (xs,))
+    assert jnp.isfinite(value)
+    assert jnp.isfinite(slope)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: loss(cell, params, x), (xs,), (xs,))
+
+
+def test_an_unknown_method_is_refused():
+    cell = jaxrnn.GRU(8)
+    params, xs = setup(cell, time=5)
+    with pytest.raises(ValueError, match=r"scan: method is 'rtrl', expected one of \['bptt', 'checkpointed', 'autodiff'\]"):
+        loss(cell, params, xs, "rtrl")

@@ -1,0 +1,261 @@
+"""`generate` equals stepping by hand: prompts of different lengths, stop symbols, every way to draw."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from jaxrnn.streams.generation import Categorical, greedy
+from tests.support.helpers import assert_close, assert_equal
+from tests.support.specs import some
+
+SYMBOLS, STEPS, LENGTHS = 11, 6, [3, 1, 4]
+SAMPLERS = {
+    "greedy": greedy,
+    "temperature": Categorical(0.8),
+    "top_k": Categorical(1.3, top_k=3),
+    "own": lambda key, logits: jnp.argmin(logits + jax.random.normal(key, logits.shape), axis=-1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Speller:
+    """A cell between an embedding and a softmax."""
+
+    cell: jaxrnn.Cell
+
+    def step(self, params: Any, carry: Any, token: Any) -> Any:
+        """Read one symbol."""
+        carry, y = jaxrnn.step(self.cell, params["rnn"], carry, params["embedding"][token])
+        return carry, y @ params["w"]
+
+
+def build(cell: jaxrnn.Cell, in_features: int = 3) -> tuple[Any, Any, Any]:
+    """A model, random parameters, and the carry of three sequences."""
+    k_embedding, k_rnn, k_w = jax.random.split(jax.random.key(0), 3)
+    params = {
+        "embedding": jax.random.normal(k_embedding, (SYMBOLS, in_features)),
+        "rnn": cell.init(k_rnn, in_features),
+        "w": 3 * jax.random.normal(k_w, (cell.out_features, SYMBOLS)),
+    }
+    return Speller(cell), params, cell.initial_carry(params["rnn"], (3, in_features))
+
+
+def prompts() -> Any:
+    return np.random.default_rng(0).integers(0, SYMBOLS, (max(LENGTHS), 3))
+
+
+def by_hand(model: Any, params: Any, carry: Any, prompt: Any, sample: Any, stop: Any, key: Any) -> Any:
+    """One sequence at a time reads and writes; only the draws are made for all together, as `generate` makes them."""
+    rows, tokens = [], [[] for _ in LENGTHS]
+    for row, length in enumerate(LENGTHS):
+        own = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
+        for token in prompt[: length - 1, row]:
+            own, _ = model.step(params, own, token)
+        rows.append((own, prompt[length - 1, row]))
+    stopped = [False] * len(rows)
+    for t in range(STEPS):
+        after = [model.step(params, own, token) for own, token in rows]
+        drawn = sample(jax.random.fold_in(key, t), jnp.stack([logits for _, logits in after]))
+        for row, token in enumerate(np.asarray(drawn)):
+            if not stopped[row]:
+                rows[row] = (after[row][0], token)
+                tokens[row].append(int(token))
+                stopped[row] = int(token) in stop
+    return tokens, [own for own, _ in rows]
+
+
+@pytest.mark.parametrize("stop", [(), (2, 7)], ids=["no stop", "stop"])
+@pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
+def test_equals_stepping_by_hand(sample, stop):
+    model, params, carry = build(jaxrnn.Stack([jaxrnn.LSTM(8), jaxrnn.GRU(8)]))
+    key = jax.random.key(1)
+    out = jaxrnn.generate(
+        model.step, params, carry, prompts(), steps=STEPS, lengths=np.array(LENGTHS), sample=sample, stop=stop, key=key
+    )
+    tokens, carries = by_hand(model, params, carry, prompts(), sample, stop, key)
+    assert out.lengths.tolist() == [len(row) for row in tokens]
+    for row, written in enumerate(tokens):
+        rest = [written[-1]] * (STEPS - len(written))
+        assert out.tokens[:, row].tolist() == written + rest
+        assert_close(jax.tree.map(lambda leaf, row=row: leaf[row], out.carry), carries[row], 1e-6)
+
+
+def test_some_stop_and_some_do_not():
+    """So the test above with stop symbols sees both."""
+    model, params, carry = build(jaxrnn.Stack([jaxrnn.LSTM(8), jaxrnn.GRU(8)]))
+    arguments = {"steps": STEPS, "lengths": np.array(LENGTHS), "stop": (2, 7), "key": jax.random.key(1)}
+    lengths = [jaxrnn.generate(model.step, params, carry, prompts(), sample=s, **arguments).lengths for s in SAMPLERS.values()]
+    assert jnp.min(jnp.array(lengths)) < STEPS == jnp.max(jnp.array(lengths))
+
+
+@some("elman_tanh", "lstm_chrono", "stack_connected", "user_deep_transition")
+def test_in_two_goes_and_alone(spec):
+    model, params, carry = build(spec.cell, spec.in_features)
+    prompt = prompts()
+    out = jaxrnn.generate(model.step, params, carry, prompt, steps=STEPS)
+    half = jaxrnn.generate(model.step, params, carry, prompt, steps=STEPS // 2)
+    rest = jaxrnn.generate(model.step, params, half.carry, half.tokens[-1:], steps=STEPS - STEPS // 2)
+    assert_equal(jnp.concatenate([half.tokens, rest.tokens]), out.tokens)
+    assert_close(rest.carry, out.carry, 1e-6)
+    alone = jaxrnn.generate(model.step, params, jax.tree.map(lambda leaf: leaf[1], carry), prompt[:, 1], steps=STEPS)
+    assert_equal(alone.tokens, out.tokens[:, 1])
+
+
+def test_signals_are_fed_back():
+    """A forecaster reads its own outputs."""
+    cell = jaxrnn.GRU(3)
+    params, xs = cell.init(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (5, 2, 3))
+    step = partial(jaxrnn.step, cell)
+    out = jaxrnn.generate(step, params, cell.initial_carry(params, (2, 3)), xs, steps=4, sample=lambda key, y: y)
+    carry, ys = jaxrnn.scan(cell, params, xs)
+    y, wanted = ys[-1], []
+    for _ in range(4):
+        wanted.append(y)
+        carry, y = jaxrnn.step(cell, params, carry, y)
+    assert_close(out.tokens, jnp.stack(wanted), 1e-6)
+
+
+def test_one_program():
+    """For every temperature, key, stop symbol and length of a prompt."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    program: Any = jaxrnn.streams.generation._generate
+    before = program._cache_size()
+    for k in range(4):
+        lengths, sample = np.array([1, 2, 1 + k]), Categorical(0.5 + k, top_k=4)
+        jaxrnn.generate(model.step, params, carry, prompts(), steps=3, lengths=lengths, sample=sample, stop=[k], key=jax.random.key(k))
+    assert program._cache_size() == before + 1
+
+
+def test_top_k_leaves_only_so_many():
+    logits = jnp.arange(6.0)
+    keys = jax.random.split(jax.random.key(0), 200)
+    drawn = jax.vmap(lambda key: Categorical(5.0, top_k=2)(key, logits))(keys)
+    assert set(np.asarray(drawn).tolist()) == {4, 5}
+    assert set(np.asarray(jax.vmap(lambda key: Categorical(5.0)(key, logits))(keys)).tolist()) == set(range(6))
+
+
+def test_draws_have_their_probabilities():
+    logits, temperature = jnp.array([0.0, 1.0, 2.0]), 0.7
+    drawn = jax.vmap(lambda key: Categorical(temperature)(key, logits))(jax.random.split(jax.random.key(0), 20_000))
+    share = jnp.bincount(drawn, length=3) / drawn.size
+    assert_close(share, jax.nn.softmax(logits / temperature), 0.02)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_logits_are_drawn_from_as_wide_ones(dtype):
+    """Noise of 8 bits has ties, of which the first wins; logits over a temperature may overflow."""
+    keys = jax.random.split(jax.random.key(0), 2000)
+    drawn = jax.vmap(lambda key: Categorical()(key, jnp.zeros(256, dtype)))(keys)
+    assert abs(jnp.mean(drawn < 128) - 0.5) < 0.05
+    logits = jnp.array([30.0, 60.0, 50.0], dtype)
+    assert set(jax.vmap(lambda key: Categorical(1e-4)(key, logits))(keys[:9]).tolist()) == {1}
+    assert int(Categorical(1e-40)(keys[0], 1e9 * jnp.arange(3.0))) == 2
+
+
+def test_a_temperature_is_positive():
+    """Of any real type."""
+    temperature: Any
+    for temperature in (0, -1.0, np.float32(0), np.float64(-1), jnp.bfloat16(-1), np.nan, True):
+        with pytest.raises(ValueError, match=r"temperature is .*, expected a positive number"):
+            Categorical(temperature)
+    for temperature in (1, np.float32(1), jnp.ones(()), np.int64(1)):
+        assert Categorical(temperature)(jax.random.key(0), jnp.array([0.0, 99.0])) == 1
+
+
+def test_a_carry_of_another_width_is_widened():
+    """As `jaxrnn.step` widens it."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    narrow = carry.astype(jnp.bfloat16)
+    out = jaxrnn.generate(model.step, params, narrow, prompts(), steps=STEPS)
+    wide = narrow.astype(jnp.float32)
+    assert_equal(out, jaxrnn.generate(model.step, params, wide, prompts(), steps=STEPS))
+
+    def narrowing(params: Any, carry: Any, token: Any) -> Any:
+        carry, logits = model.step(params, carry, token)
+        return carry.astype(jnp.bfloat16), logits
+
+    with pytest.raises(TypeError, match=r"returns is .*bfloat16.*, expected the dtypes of float32"):
+        jaxrnn.generate(narrowing, params, wide, prompts(), steps=STEPS)
+    jaxrnn.generate(narrowing, params, narrow, prompts(), steps=STEPS)
+    with jax.disable_jit():
+        got = jaxrnn.generate(model.step, params, np.zeros((3, 8)), prompts()[:2], steps=1)
+    assert got.carry.dtype == jnp.float32
+
+
+def test_over_devices():
+    """Under `jax.shard_map` each device writes its own sequences."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    split, whole = jax.P(None, "d"), jax.P()
+
+    def write(params: Any, carry: Any, prompt: Any, lengths: Any, key: Any) -> tuple[Any, ...]:
+        options: Any = {"steps": STEPS, "stop": (2, 7), "sample": Categorical(0.8)}
+        options |= {"lengths": lengths, "key": key}
+        return tuple(jaxrnn.generate(model.step, params, carry, prompt, **options))
+
+    arguments = (params, carry, jnp.asarray(prompts()), jnp.array(LENGTHS), jax.random.key(1))
+    mapped = jax.shard_map(
+        write,
+        mesh=mesh,
+        in_specs=(whole, jax.P("d"), split, jax.P("d"), whole),
+        out_specs=(split, jax.P("d"), jax.P("d")),
+    )
+    assert_equal(jax.jit(mapped)(*arguments), write(*arguments))
+
+
+def test_strict_promotion():
+    """With lengths and tokens of any integer dtype."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    temperature: Any = np.float32(0.8)
+    options: Any = {"steps": STEPS, "stop": (2, 7), "sample": Categorical(temperature)}
+    options |= {"key": jax.random.key(1), "lengths": np.array(LENGTHS)}
+    wanted = jaxrnn.generate(model.step, params, carry, prompts(), **options)
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in (np.uint8, np.int16):
+            prompt, options["lengths"] = prompts().astype(dtype), np.array(LENGTHS, dtype)
+            out = jaxrnn.generate(model.step, params, carry, prompt, **options)
+            assert out.tokens.dtype == dtype
+            assert_equal((out.tokens.astype(jnp.int32), *out[1:]), tuple(wanted))
+
+
+def test_mistakes():
+    model, params, carry = build(jaxrnn.GRU(8))
+    prompt = prompts()
+
+    def wider(params: Any, carry: Any, token: Any) -> Any:
+        carry, logits = model.step(params, carry, token)
+        return jnp.concatenate([carry, carry], axis=-1), logits
+
+    def call(model: Any = model.step, prompt: Any = prompt, **options: Any) -> Any:
+        return jaxrnn.generate(model, params, carry, prompt, **{"steps": 3, **options})
+
+    for options, message in (
+        ({"steps": 0}, "steps is 0, expected a positive integer"),
+        ({"prompt": prompt[:0]}, r"prompt has shape \(0, 3\), expected \[time, \*batch\] with at least one token"),
+        ({"lengths": np.array([1, 2])}, r"lengths has shape \(2,\), expected \[\*batch\] = \(3,\) for a prompt of shape \(4, 3\)"),
+        ({"lengths": np.array([0, 2, 3])}, "lengths go from 0 to 3, expected 1 to 4; begin prompts with a symbol"),
+        ({"lengths": np.array([1, 2, 5])}, "lengths go from 1 to 5, expected 1 to 4"),
+        ({"prompt": prompt[:, :2]}, r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] with the prompt's batch \(2,\)"),
+        ({"sample": Categorical(1.0)}, r"drawing needs a key; pass key=jax\.random\.key\(0\)"),
+        (
+            {"sample": lambda key, logits: logits},
+            r"the token that sample returns is .*, expected the form of int32\[3\], its input",
+        ),
+        ({"model": wider}, r"the carry that the model returns is .*, expected the form of float32\[3,8\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(**options)
+    with pytest.raises(TypeError, match="lengths has dtype float"):
+        call(lengths=np.ones(3))
+    with pytest.raises(TypeError, match=r"cannot be hashed; pass a function"):
+        call(model=type("Mutable", (), {"__call__": model.step, "__hash__": None})())
+    wrong: Any
+    for wrong, message in (({"temperature": 0.0}, "temperature is 0.0"), ({"top_k": 0}, "top_k is 0, expected a positive integer")):
+        with pytest.raises(ValueError, match=message):
+            Categorical(**wrong)

@@ -1,0 +1,191 @@
+"""What the property tests share: inputs, drivers, gradients, and how results are compared."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from jaxrnn.methods import BPTT, Checkpointed
+from tests.support.specs import Spec
+from tests.support.user_cells import wide
+
+Driver = Callable[..., tuple[Any, Any]]
+
+STEPS = (5, 3)
+"""Time and batch of most tests; those that agree on shapes share a compiled program."""
+
+BLOCK = 2
+"""Steps in a block of the drivers below that are "in blocks": two whole ones in `STEPS`, and a shorter one at the end."""
+
+
+DRIVERS: dict[str, Driver] = {
+    "bptt": jaxrnn.scan,
+    "carries_in_blocks": partial(jaxrnn.scan, method=BPTT(BLOCK, keep="carries")),
+    "sums_in_blocks": partial(jaxrnn.scan, method=BPTT(BLOCK, keep="sums")),
+    "checkpointed_in_blocks": partial(jaxrnn.scan, method=Checkpointed(BLOCK)),
+    "autodiff": partial(jaxrnn.scan, method="autodiff"),
+}
+"""The drivers whose gradients must agree."""
+
+each_driver = pytest.mark.parametrize("driver", list(DRIVERS.values()), ids=list(DRIVERS))
+both_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+_WALKS = [
+    ("carries_in_blocks", False),
+    ("sums_in_blocks", True),
+    ("checkpointed_in_blocks", True),
+    ("autodiff", False),
+]
+each_walk = pytest.mark.parametrize(
+    ("driver", "reverse"),
+    [pytest.param(DRIVERS[name], reverse, id=f"{name}-{'reverse' if reverse else 'forward'}") for name, reverse in _WALKS],
+)
+"""Drivers and directions, where every pair for every spec would take too long."""
+
+
+def one_step_shape(xs: Any) -> tuple[int, ...]:
+    """The `input_shape` that `Cell.initial_carry` takes."""
+    return jax.tree.leaves(xs)[0].shape[1:]
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf has a gradient."""
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def perturb(tree: Any, scale: float, seed: int) -> Any:
+    """Add noise to every floating leaf, so that no zero bias or zero carry hides a mistake."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(a: Any) -> Any:
+        return a + jnp.asarray(scale * rng.normal(size=a.shape), a.dtype) if is_floating(a) else a
+
+    return jax.tree.map(leaf, tree)
+
+
+def make_params(spec: Spec, dtype: Any = jnp.float64, seed: int = 0) -> Any:
+    """Parameters without zeros."""
+    return perturb(spec.cell.init(jax.random.key(seed), spec.in_features, dtype), 0.3, seed)
+
+
+def make_xs(spec: Spec, steps: tuple[int, ...] = STEPS, dtype: Any = jnp.float64, seed: int = 1) -> Any:
+    """Inputs for `steps = (time, *batch)`."""
+    xs = spec.inputs(np.random.default_rng(seed), steps, spec.in_features)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), xs)
+
+
+def make_carry(spec: Spec, params: Any, xs: Any, seed: int = 2) -> Any:
+    """A carry other than the initial one."""
+    return perturb(spec.cell.initial_carry(params, one_step_shape(xs)), 0.5, seed)
+
+
+def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, Any]:
+    """Lengths (one of them 0, if there are several), a mask and resets, all at once."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(steps[0] // 2, steps[0] + 1, size=steps[1:])
+    if lengths.size > 1:
+        lengths.flat[-1] = 0
+        lengths.flat[0] = steps[0]
+    return {"lengths": lengths, "mask": rng.random(steps) < 0.75, "reset": rng.random(steps) < 0.3}
+
+
+def all_flags(steps: tuple[int, ...] = STEPS, **flags: Any) -> dict[str, Any]:
+    """These flags, and those that leave everything as it is: with all of them given, one compiled program serves many tests."""
+    neutral = {"lengths": np.full(steps[1:], steps[0]), "mask": np.ones(steps, bool), "reset": np.zeros(steps, bool)}
+    return {**neutral, **flags}
+
+
+def over_steps(cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any = None) -> tuple[Any, Any]:
+    """The driver that needs no thought: a Python loop over `jaxrnn.step`."""
+    if carry is None:
+        carry = cell.initial_carry(params, one_step_shape(xs))
+    ys = []
+    for t in range(jax.tree.leaves(xs)[0].shape[0]):
+        carry, y = jaxrnn.step(cell, params, carry, jax.tree.map(lambda leaf, t=t: leaf[t], xs))
+        ys.append(y)
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
+
+
+def cotangents(outputs: Any, seed: int = 4) -> Any:
+    """Fixed random weights for every output, the carry's included; None for outputs without a gradient."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), wide(a)) if is_floating(a) else None, outputs)
+
+
+def value_and_grads(
+    driver: Driver, cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any = None, *, reverse: bool = False, **flags: Any
+) -> tuple[Any, Any]:
+    """`(carry, ys)`, and the gradients of its product with random cotangents in `(params, xs, carry)`, None at integers.
+
+    Compiled once for each driver, cell, shape and direction; the flags are traced.
+    """
+    return _value_and_grads(driver, cell, params, xs, carry, flags, reverse)
+
+
+@partial(jax.jit, static_argnames=("driver", "reverse"))
+def _value_and_grads(
+    driver: Driver, cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any, flags: dict[str, Any], reverse: bool
+) -> tuple[Any, Any]:
+    arguments, form = jax.tree.flatten((params, xs, carry))
+    where = [k for k, leaf in enumerate(arguments) if is_floating(leaf)]
+    options = {**flags, **({"reverse": True} if reverse else {})}
+
+    def product(floating: list[Any]) -> tuple[Any, Any]:
+        leaves = list(arguments)
+        for k, leaf in zip(where, floating, strict=True):
+            leaves[k] = leaf
+        p, x, c = jax.tree.unflatten(form, leaves)
+        outputs = driver(cell, p, x, c, **options)
+        pairs = zip(jax.tree.leaves(outputs), jax.tree.leaves(cotangents(outputs), is_leaf=lambda a: a is None), strict=True)
+        return sum(jnp.sum(a.astype(b.dtype) * b) for a, b in pairs if b is not None), outputs
+
+    grads, outputs = jax.grad(product, has_aux=True)([arguments[k] for k in where])
+    leaves: list[Any] = [None] * len(arguments)
+    for k, leaf in zip(where, grads, strict=True):
+        leaves[k] = leaf
+    return outputs, jax.tree.unflatten(form, leaves)
+
+
+def assert_close(actual: Any, expected: Any, tolerance: float, floor: float = 1e-3) -> None:
+    """Leaf by leaf: the same shape, and the norm of the error at most `tolerance` times the norm of what is expected.
+
+    Trees are compared by their leaves, for a reference has no NamedTuples. NaN equals nothing. A leaf whose norm is below `floor`
+    is compared with `floor`, for rounding does not shrink with cancellation.
+    """
+    pairs = jax.tree_util.tree_leaves_with_path(actual)
+    wanted = jax.tree.leaves(expected)
+    assert len(pairs) == len(wanted)
+    for (path, got), want in zip(pairs, wanted, strict=True):
+        got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+        where = jax.tree_util.keystr(path)
+        assert got.shape == want.shape, f"{where}: shape {got.shape}, expected {want.shape}"
+        error, size = np.linalg.norm(got - want), max(np.linalg.norm(want), floor)
+        assert error <= tolerance * size, f"{where}: relative error {error / size:.1e} > {tolerance:.1e}\n{got}\n{want}"
+
+
+def assert_equal(actual: Any, expected: Any) -> None:
+    """Bit by bit, leaf by leaf."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for got, want in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
+
+
+def forms(tree: Any) -> Any:
+    """Shapes and dtypes."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def concatenate(*trees: Any) -> Any:
+    """Join pieces of time."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+
+
+def cut(tree: Any, start: int | None, stop: int | None) -> Any:
+    """A piece of time."""
+    return jax.tree.map(lambda leaf: leaf[start:stop], tree)

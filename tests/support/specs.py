@@ -1,0 +1,178 @@
+"""The one list over which every property runs: a cell, and the equations that it must give."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxrnn
+from jaxrnn import (
+    GRU,
+    LSTM,
+    MGU,
+    Bidirectional,
+    CandidateDropout,
+    DropConnect,
+    Dropout,
+    Elman,
+    Highway,
+    LearnedCarry,
+    RecurrentDropout,
+    Residual,
+    Reversed,
+    Stack,
+    StateNoise,
+    Zoneout,
+)
+from jaxrnn.activations import HardSigmoid
+from jaxrnn.initializers import Chrono, Identity
+from tests.support import reference as ref
+from tests.support import user_cells as user
+
+
+def features(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
+    """Inputs `[time, *batch, features]`."""
+    return rng.normal(size=(*steps, size))
+
+
+def timed(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
+    """Inputs with the time since the last one."""
+    return user.Timed(rng.normal(size=(*steps, size)), rng.uniform(0.1, 2.0, size=steps))
+
+
+def rings(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
+    """Inputs with two feature axes."""
+    return rng.normal(size=(*steps, 5, size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """One entry: a cell, its reference, and how its inputs are drawn."""
+
+    id: str
+    cell: jaxrnn.Cell
+    reference: ref.Reference
+    inputs: Callable[..., Any] = features
+    lawful: bool = True  # whether `step` keeps the law of `affine`
+    in_features: int = 3
+
+    @property
+    def causal(self) -> bool:
+        """As the cell says."""
+        return self.cell.causal
+
+
+def concat(a: Any, b: Any) -> Any:
+    """The usual merge."""
+    return np.concatenate([a, b], axis=-1)
+
+
+def hard_sigmoid(z: np.ndarray) -> np.ndarray:
+    """The steep one of Keras 2 and ONNX."""
+    return np.clip(0.2 * z + 0.5, 0, 1)
+
+
+ELMAN, IRNN, AFTER, BEFORE = ref.elman(np.tanh), ref.elman(ref.relu), ref.gru("after"), ref.gru("before")
+BOTH = ref.BothWays(AFTER, AFTER, concat)
+
+SPECS = [
+    Spec("elman_tanh", Elman(4), ELMAN),
+    Spec("elman_relu", Elman(4, activation="relu"), ref.elman(ref.relu)),
+    Spec("elman_irnn", Elman(4, activation="relu", w_h_init=Identity()), IRNN),
+    Spec("elman_no_bias", Elman(4, bias=False), ELMAN),
+    Spec("lstm", LSTM(4), ref.LSTM),
+    Spec("lstm_no_bias", LSTM(4, bias=False), ref.LSTM),
+    Spec("lstm_chrono", LSTM(5, forget_bias=Chrono(20)), ref.LSTM),
+    Spec("lstm_peepholes", LSTM(4, peepholes=True, cell_clip=0.4), ref.lstm(cell_clip=0.4)),
+    Spec("lstm_projection", LSTM(4, projection=3), ref.LSTM),
+    Spec("lstm_coupled", LSTM(4, coupled=True, clip=0.5), ref.lstm("fgo", clip=0.5)),
+    Spec(
+        "lstm_activations",
+        LSTM(4, gate_activation=HardSigmoid(0.2), candidate_activation="softsign", output_activation="linear"),
+        ref.lstm(gate=hard_sigmoid, candidate=lambda z: z / (1 + abs(z)), output=lambda z: z),
+    ),
+    Spec("lstm_layer_norm", LSTM(4, layer_norm="gates", bias=False), ref.LSTM),
+    Spec(
+        "lstm_all",
+        LSTM(4, peepholes=True, coupled=True, projection=3, clip=1.5, cell_clip=0.9, layer_norm="gates_and_cell"),
+        ref.lstm("fgo", clip=1.5, cell_clip=0.9),
+    ),
+    Spec("elman_layer_norm", Elman(4, layer_norm=True, clip=1.0), ref.elman(np.tanh, clip=1.0)),
+    Spec("gru_after_layer_norm", GRU(4, layer_norm=True), AFTER),
+    Spec("gru_before_layer_norm", GRU(4, layer_norm=True, reset="before", clip=1.0), ref.gru("before", clip=1.0)),
+    Spec(
+        "gru_activations",
+        GRU(4, gate_activation=HardSigmoid(0.2), candidate_activation="relu"),
+        ref.gru("after", gate=hard_sigmoid, candidate=ref.relu),
+    ),
+    Spec("mgu_paper", MGU(4), ref.mgu("paper")),
+    Spec("mgu_flax", MGU(4, form="flax", forget_bias=1.0), ref.mgu("flax")),
+    Spec("gru_after", GRU(4), AFTER),
+    Spec("gru_after_no_bias", GRU(4, bias=False), AFTER),
+    Spec("gru_before", GRU(4, reset="before"), BEFORE),
+    Spec("gru_before_no_bias", GRU(4, reset="before", bias=False), BEFORE),
+    Spec("stack", Stack((LSTM(4), GRU(5))), ref.Layers((ref.LSTM, AFTER))),
+    Spec("stack_of_one", Stack((LSTM(4),)), ref.Layers((ref.LSTM,))),
+    Spec("both_concat", Bidirectional(GRU(4)), BOTH),
+    Spec("both_sum", Bidirectional(Elman(4), merge="sum"), ref.BothWays(ELMAN, ELMAN, lambda a, b: a + b)),
+    Spec("both_mean", Bidirectional(Elman(4), merge="mean"), ref.BothWays(ELMAN, ELMAN, lambda a, b: 0.5 * a + 0.5 * b)),
+    Spec("both_product", Bidirectional(Elman(4), merge="product"), ref.BothWays(ELMAN, ELMAN, lambda a, b: a * b)),
+    Spec("both_pair", Bidirectional(Elman(4), merge=None), ref.BothWays(ELMAN, ELMAN, lambda a, b: (a, b))),
+    Spec("reversed", Stack((LSTM(4), Reversed(GRU(4)))), ref.Layers((ref.LSTM, ref.Backwards(AFTER)))),
+    Spec("both_unlike", Bidirectional(LSTM(4), Elman(5)), ref.BothWays(ref.LSTM, ELMAN, concat)),
+    Spec("stack_with_both", Stack((Bidirectional(GRU(4)), LSTM(4))), ref.Layers((BOTH, ref.LSTM))),
+    Spec(
+        "nested",
+        Stack((Stack((Elman(4),)), Bidirectional(Bidirectional(Elman(3)), Stack((GRU(2),))))),
+        ref.Layers((ref.Layers((ELMAN,)), ref.BothWays(ref.BothWays(ELMAN, ELMAN, concat), ref.Layers((AFTER,)), concat))),
+    ),
+    Spec(
+        "stack_connected",
+        Stack((LSTM(4), Residual(GRU(4)), Highway(Elman(4))), dropout=0.5),
+        ref.Layers((ref.LSTM, ref.residual(AFTER), ref.highway(ELMAN))),
+    ),
+    Spec("stack_dense", Stack((Elman(4), Elman(3), GRU(2)), dense=True), ref.Layers((ELMAN, ELMAN, AFTER), dense=True)),
+    Spec(
+        "stack_repeated",
+        Stack.repeat(LSTM(4, projection=2), 2, bidirectional=True, dropout=0.5),
+        ref.Layers((ref.BothWays(ref.LSTM, ref.LSTM, concat),) * 2),
+    ),
+    Spec("zoneout", Zoneout(LSTM(4), h=0.2, c=0.6), ref.zoneout(ref.LSTM, h=0.2, c=0.6)),
+    Spec(
+        "dropped",
+        Dropout(
+            DropConnect(RecurrentDropout(StateNoise(Zoneout(CandidateDropout(GRU(4), 0.2), h=0.3), scale=0.1), rate=0.3), rate=0.2),
+            rate=0.4,
+        ),
+        ref.zoneout(AFTER, h=0.3),
+    ),
+    Spec("learned_carry", LearnedCarry(LSTM(4)), ref.learned_carry(ref.LSTM)),
+    Spec("user_decaying", user.Decaying(4), user.DECAYING, timed),
+    Spec("user_deep_transition", user.DeepTransition(4), user.DEEP_TRANSITION),
+    Spec("user_highway", user.Highway(4), user.HIGHWAY),
+    Spec("user_clockwork", user.Clockwork(4), user.CLOCKWORK),
+    Spec("user_ring", user.Ring(4), user.RING, rings),
+    Spec("user_in_stack", Stack((user.Decaying(4), user.Clockwork(3))), ref.Layers((user.DECAYING, user.CLOCKWORK)), timed),
+    Spec("user_fast_weights", user.FastWeights(4), user.FAST_WEIGHTS, lawful=False),
+    Spec("user_rematerialised", user.Rematerialised(4), user.REMATERIALISED, lawful=False),
+]
+
+BY_ID = {spec.id: spec for spec in SPECS}
+
+
+def over(specs: list[Spec]) -> pytest.MarkDecorator:
+    """Run a test for each of these."""
+    expected = pytest.mark.filterwarnings("ignore:.*scan uses JAX's own derivative:UserWarning")
+    return pytest.mark.parametrize("spec", [pytest.param(s, id=s.id, marks=[] if s.lawful else [expected]) for s in specs])
+
+
+every = over(SPECS)
+every_causal = over([spec for spec in SPECS if spec.causal])
+every_other = over([spec for spec in SPECS if not spec.causal])
+
+
+def some(*ids: str) -> pytest.MarkDecorator:
+    """Run a test for the entries of these names, where every entry would take too long."""
+    return over([BY_ID[id] for id in ids])

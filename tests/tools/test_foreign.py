@@ -1,0 +1,364 @@
+"""Step functions that know nothing of jaxrnn, and Flax's cells, against Flax's own RNN: values, gradients, products, memory."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.extend.core import jaxprs_in_params
+
+import jaxrnn
+import jaxrnn.linen
+import jaxrnn.nnx
+from jaxrnn.foreign import FunctionCell
+from jaxrnn.testing import check_cell
+from tests.support.helpers import DRIVERS, assert_close
+
+T, B, IN, H = 6, 3, 4, 5
+XS = jax.random.normal(jax.random.key(1), (T, B, IN))
+LINEN = [nn.LSTMCell(H), nn.OptimizedLSTMCell(H), nn.GRUCell(H), nn.MGUCell(H), nn.SimpleCell(H)]
+NNX = [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell]
+
+
+def by_name(value):
+    return type(value).__name__ if isinstance(value, nn.Module) else value.__name__
+
+
+@pytest.mark.parametrize("module", LINEN, ids=by_name)
+@pytest.mark.parametrize("driver", ["bptt", "carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"])
+def test_linen_cells_give_what_flaxs_rnn_gives(module, driver):
+    cell, rnn = jaxrnn.linen.as_cell(module), nn.RNN(module, time_major=True)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), IN))
+    got = jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(DRIVERS[driver](cell, p, x)[1])), (0, 1))(params, XS)
+
+    def flaxs(p: Any, x: Any) -> Any:
+        ys: Any = rnn.apply({"params": {"cell": p}}, x)
+        return jnp.sum(jnp.sin(ys))
+
+    wanted = jax.value_and_grad(flaxs, (0, 1))(params, XS)
+    assert_close(got, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("make", NNX, ids=by_name)
+def test_nnx_cells_give_what_flaxs_rnn_gives(make):
+    module = make(IN, H, rngs=nnx.Rngs(0))
+    cell, params = jaxrnn.nnx.as_cell(module), nnx.state(module, nnx.Param)
+    carry, ys = jaxrnn.scan(cell, params, XS)
+    np.testing.assert_allclose(ys, nnx.RNN(module, time_major=True)(XS), atol=1e-6)
+    lengths = np.array([T, 2, 4])
+    _, ragged = jaxrnn.scan(cell, params, XS, lengths=lengths)
+    np.testing.assert_allclose(ragged[:2], ys[:2], atol=1e-6)
+    assert not np.any(ragged[2:, 1])
+    assert jax.tree.leaves(carry)[0].shape == (B, H)
+
+
+def linen_gru(hidden=H):
+    return jaxrnn.linen.as_cell(nn.GRUCell(hidden, activation_fn=nn.relu))
+
+
+def nnx_gru(hidden=H):
+    return jaxrnn.nnx.as_cell(nnx.GRUCell(IN, hidden, activation_fn=jax.nn.relu, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("make", [linen_gru, nnx_gru])
+def test_equal_modules_make_equal_cells(make):
+    cell = make()
+    for same in (make(), pickle.loads(pickle.dumps(cell)), copy.deepcopy(cell)):
+        assert same == cell
+        assert hash(same) == hash(cell)
+    assert make(H + 1) != cell
+
+
+class Counted(nnx.SimpleCell):
+    """It counts how often it is traced."""
+
+    traced = 0
+
+    def __call__(self, carry, inputs):
+        type(self).traced += 1
+        return super().__call__(carry, inputs)
+
+
+def test_equal_cells_of_nnx_are_traced_once():
+    """Whatever the values of the modules' parameters are."""
+    modules = [Counted(IN, H, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
+    jaxrnn.scan(jaxrnn.nnx.as_cell(modules[0]), nnx.state(modules[0], nnx.Param), XS)
+    cell, before = jaxrnn.nnx.as_cell(modules[1]), Counted.traced
+    _, ys = jaxrnn.scan(cell, nnx.state(modules[1], nnx.Param), XS)
+    assert Counted.traced == before
+    np.testing.assert_allclose(ys, nnx.RNN(modules[1], time_major=True)(XS), atol=1e-6)
+
+
+def test_a_cell_of_nnx_draws_its_parameters():
+    """From its key, for an input of any size, as the module's constructor does."""
+    ones = partial(nnx.SimpleCell, hidden_features=H, recurrent_kernel_init=nnx.initializers.ones)
+    for cell in (nnx_gru(), jaxrnn.nnx.as_cell(ones)):
+        params = jaxrnn.Stack.repeat(cell, 2).init(jax.random.key(0), H)
+        first, second = map(nnx.to_pure_dict, params)
+        assert not np.allclose(first["dense_i"]["kernel"], second["dense_i"]["kernel"])
+    assert np.all(first["dense_h"]["kernel"] == 1)
+    assert first["dense_i"]["kernel"].shape == (H, H)
+    assert jaxrnn.nnx.as_cell(ones) == jaxrnn.nnx.as_cell(partial(ones))
+
+
+class Counting(nn.RNNCellBase):
+    """Its carry is a state and an integer."""
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        h, n = carry
+        h = nn.tanh(nn.Dense(H)(inputs) + nn.Dense(H)(h))
+        return (h, n + 1), h
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        batch = input_shape[:-1]
+        return jnp.zeros((*batch, H), jnp.bfloat16), jnp.zeros(batch, jnp.int32)
+
+    @property
+    def num_feature_axes(self):
+        return 1
+
+
+def test_a_carry_keeps_its_dtypes():
+    cell = jaxrnn.linen.as_cell(Counting())
+    (h, n), _ = jaxrnn.scan(cell, cell.init(jax.random.key(0), IN), XS)
+    assert (h.dtype, n.dtype) == (jnp.float32, jnp.int32)
+    assert np.all(n == T)
+
+
+HALF = [
+    jaxrnn.linen.as_cell(nn.SimpleCell(H, dtype=jnp.bfloat16)),
+    jaxrnn.nnx.as_cell(partial(nnx.SimpleCell, hidden_features=H, dtype=jnp.bfloat16)),
+]
+
+
+@pytest.mark.parametrize("cell", HALF, ids=["linen", "nnx"])
+def test_a_half_cell_carries_in_float32(cell):
+    half = cell.init(jax.random.key(0), IN, jnp.bfloat16)
+    h, ys = jax.eval_shape(lambda: jaxrnn.scan(cell, half, XS.astype(jnp.bfloat16)))
+    assert (h.dtype, ys.dtype) == (jnp.float32, jnp.bfloat16)
+
+
+@pytest.mark.parametrize("wide", ["module", "params"])
+def test_a_double_cell_carries_in_float64(wide):
+    """If the module says so, and if its parameters are."""
+    with jax.enable_x64():
+        kind = jnp.float64 if wide == "module" else jnp.float32
+        modules = [
+            jaxrnn.linen.as_cell(nn.GRUCell(H, param_dtype=kind)),
+            jaxrnn.nnx.as_cell(nnx.GRUCell(IN, H, param_dtype=kind, rngs=nnx.Rngs(0))),
+        ]
+        for cell in modules:
+            params = cell.init(jax.random.key(0), IN, jnp.float64)
+            h, ys = jax.eval_shape(partial(jaxrnn.scan, cell), params, XS.astype(jnp.float64))
+            assert (h.dtype, ys.dtype) == (jnp.float64, jnp.float64)
+
+
+def _step(params, h, x):
+    a = jnp.einsum("...i,ij->...j", x, params["w"]) + jnp.matmul(h, params["v"])
+    b = 0.5 + (h @ params["u"] + x[..., :1])
+    h = jnp.tanh(a) * jax.nn.sigmoid(b @ params["v"]) + 0.1 * x[..., :1]
+    return h, h + x[..., :1]
+
+
+def _make_params(key, in_features, dtype):
+    w, v, u = (0.5 * jax.random.normal(k, (n, H)) for k, n in zip(jax.random.split(key, 3), (in_features, H, H), strict=True))
+    return {"w": w.astype(dtype), "v": v.astype(dtype), "u": u.astype(dtype)}
+
+
+def _make_carry(params, input_shape):
+    del params
+    return jnp.zeros((*input_shape[:-1], H))
+
+
+FUNCTION = FunctionCell(_step, _make_params, _make_carry, H)
+
+
+def test_a_function_keeps_the_contract():
+    """Products inside nested functions, one that depends on another, an input that is used beside the carry."""
+    check_cell(FUNCTION)
+
+
+def test_its_products_are_found():
+    """Two of one operand are one, the one that depends on it is another; that of the input stands outside the loop."""
+    params = FUNCTION.init(jax.random.key(0), IN)
+    carry = FUNCTION.initial_carry(params, (B, IN))
+    made = []
+
+    def affine(u, h, w, *linear):
+        made.append(w.shape)
+        return jaxrnn.affine(u, h, w, *linear)
+
+    FUNCTION.step(params, carry, FUNCTION.project(params, XS[0]), affine)
+    assert made == [(H, 2 * H), (H, H)]
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Every equation of a program, those inside of loops and calls too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+def precisions(program: Any, *args: Any) -> set[Any]:
+    found = equations(jax.make_jaxpr(program)(*args).jaxpr)
+    return {e.params["precision"] for e in found if e.primitive is jax.lax.dot_general_p}
+
+
+EXACT = (jax.lax.Precision.HIGHEST,) * 2
+
+
+def _exact_step(params, h, x):
+    dot = partial(jnp.matmul, precision="highest")
+    a = jnp.tanh(dot(x, params["w"]) + dot(h, params["v"]))
+    h = a * jax.nn.sigmoid(dot(h, params["u"]) + 0.1)
+    return h, h
+
+
+def _mixed_step(params, h, x):
+    h, _ = _exact_step(params, h, x)
+    return jnp.tanh(h @ params["v"]), h
+
+
+@pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
+def test_a_product_keeps_its_precision(method):
+    """In every product of the program, forward and backward; one that asks for none gets none."""
+    steps = (_exact_step, _mixed_step)
+    exact, mixed = (FunctionCell(step, _make_params, _make_carry, H) for step in steps)
+    flaxs = jaxrnn.linen.as_cell(nn.GRUCell(H))
+
+    def asked(cell: jaxrnn.Cell) -> set[Any]:
+        def loss(params: Any, xs: Any) -> Any:
+            return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, method=method)[1]))
+
+        return precisions(jax.value_and_grad(loss, (0, 1)), cell.init(jax.random.key(0), IN), XS)
+
+    assert (asked(exact), asked(mixed), asked(flaxs)) == ({EXACT}, {EXACT, None}, {None})
+
+
+def _odd_step(params, h, x):
+    """Products of every kind but the plain one."""
+    w, v, u = params["w"], params["v"], params["u"]
+    a = x @ w + jnp.einsum("ij,...j->...i", v, h)  # contracts the weight's last axis
+    blocks = u.reshape(1, H, H)[:, :2].repeat(H, 0)
+    b = jnp.einsum("...gi,gio->...go", h[..., None] * jnp.ones(2), blocks)
+    c = (h.astype(jnp.bfloat16) @ v.astype(jnp.bfloat16)).astype(jnp.float32)
+    d = (jnp.round(4 * h).astype(jnp.int32) @ jnp.ones((H, 1), jnp.int32)).astype(jnp.float32)
+    h = jnp.tanh(a + jnp.sum(b, axis=-2) + 0.01 * (c + d))
+    return h, h
+
+
+def _transformed_step(params, h, x):
+    """Products inside of vmap, jit, grad, checkpoint and a loop."""
+
+    def energy(h: Any) -> Any:
+        return jnp.sum(jnp.tanh(h @ params["v"]))
+
+    a = jax.vmap(lambda column: h @ column, in_axes=1, out_axes=-1)(params["v"])
+    b = jax.jit(lambda h: jax.checkpoint(lambda h: jnp.sin(h @ params["u"]))(h))(h)
+    c = jax.grad(energy)(h)
+    d = jax.lax.fori_loop(0, 2, lambda _, h: jnp.tanh(h @ params["u"]), h)
+    h = jnp.tanh(a + b + c + 0.1 * d + x @ params["w"])
+    return h, h
+
+
+@pytest.mark.parametrize("step", [_odd_step, _transformed_step])
+def test_any_product_is_right(step):
+    """Against a loop that calls the function itself: values, and gradients by every method."""
+    cell = FunctionCell(step, _make_params, _make_carry, H)
+    params = cell.init(jax.random.key(0), IN)
+
+    def looped(params: Any, xs: Any) -> Any:
+        return jax.lax.scan(partial(step, params), jnp.zeros((B, H)), xs)
+
+    def value_and_gradient(run: Any) -> Any:
+        def loss(params: Any, xs: Any) -> Any:
+            h, ys = run(params, xs)
+            return jnp.sum(jnp.sin(ys)) + jnp.sum(h), (h, ys)
+
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, XS)
+
+    wanted = value_and_gradient(looped)
+    for method in ("bptt", "checkpointed", "autodiff"):
+        got = value_and_gradient(partial(jaxrnn.scan, cell, method=method))
+        assert_close(got, wanted, 1e-4)  # one of the products is of bfloat16
+
+
+def test_every_recurrent_product_goes_through_affine():
+    cell = FunctionCell(_odd_step, _make_params, _make_carry, H)
+    params = cell.init(jax.random.key(0), IN)
+    h = _make_carry(params, (B, IN)) + 1
+    made = []
+
+    def affine(u, h, w, *linear):
+        made.append((u is None, h.dtype.name, w.shape))
+        return jaxrnn.affine(u, h, w, *linear)
+
+    cell.step(params, h, cell.project(params, XS[0]), affine)
+    kinds = [("float32", (H, H)), ("float32", (H, 2, H)), ("bfloat16", (H, H))]
+    assert made == [(True, *kind) for kind in kinds]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_debug_prints_print(ordered, capfd):
+    """Once per step in its order, of the carry, of the input alone, and of nothing."""
+
+    def step(params: Any, h: Any, x: Any) -> Any:
+        jax.debug.print("h {}", h[0, 0], ordered=ordered)
+        jax.debug.print("x {}", x[0, 0], ordered=ordered)
+        jax.debug.print("tick", ordered=ordered)
+        return h + 1.0, h
+
+    cell = FunctionCell(step, _make_params, _make_carry, H)
+    params, xs = cell.init(jax.random.key(0), IN), jnp.full((2, B, IN), 7.0)
+    for method in ("bptt", "checkpointed", "autodiff"):
+        jax.block_until_ready(jaxrnn.scan(cell, params, xs, method=method))
+        jax.effects_barrier()
+        lines = capfd.readouterr().out.splitlines()
+        wanted = ["h 0.0", "x 7.0", "tick", "h 1.0", "x 7.0", "tick"]
+        if ordered:
+            assert lines[-len(wanted) :] == wanted
+        else:
+            assert not [line for line in wanted if lines.count(line) < wanted.count(line)]
+
+
+def test_what_cannot_be_a_cell_is_refused():
+    with pytest.raises(TypeError, match="expected a function"):
+        FunctionCell(_step, None, _make_carry, H)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected a flax.linen.RNNCellBase"):
+        jaxrnn.linen.as_cell(nn.Dense(3))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected a flax.nnx.RNNCellBase"):
+        jaxrnn.nnx.as_cell(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"expected a flax.nnx.RNNCellBase .* got a Linear from"):
+        jaxrnn.nnx.as_cell(partial(nnx.Linear, out_features=3))  # type: ignore[arg-type]
+    noisy: Any = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0))
+    noisy.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"GRUCell holds \['dropout.rngs.count', .*\], expected"):
+        jaxrnn.nnx.as_cell(noisy)
+    labelled = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0), kernel_metadata={"label": "input"})
+    with pytest.raises(TypeError, match=r"cannot be built .* functools.partial\(GRUCell, ...\)"):
+        jaxrnn.nnx.as_cell(labelled)
+    unhashable: Any = [1]
+    with pytest.raises(TypeError, match=r"as_cell: bias_init of GRUCell is \[1\], expected"):
+        jaxrnn.nnx.as_cell(partial(nnx.GRUCell, hidden_features=4, bias_init=unhashable))
+
+    @jax.jit
+    def closing_over(v):
+        def step(params: Any, h: Any, x: Any) -> Any:
+            h = jnp.tanh(h @ v + x @ params["w"])
+            return h, h
+
+        cell = FunctionCell(step, _make_params, _make_carry, H)
+        return jaxrnn.scan(cell, FUNCTION.init(jax.random.key(0), IN), XS)[1]
+
+    with pytest.raises(TypeError, match="closes over a value that is being traced"):
+        closing_over(jnp.eye(H))
