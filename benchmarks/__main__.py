@@ -5,8 +5,9 @@ import sys
 
 
 def main() -> None:
-    # Two devices, so that jaxrnn can be measured with its batch split over two cores. Both share one pool of threads, as large
-    # as without the flag: a program on one device is neither slower nor faster for it.
+    # Two devices, so that jaxrnn can be measured with its batch split over two cores. Both share
+    # one pool of threads, as large as without the flag: a program on one device is neither slower
+    # nor faster for it.
     os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

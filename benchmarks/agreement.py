@@ -20,7 +20,8 @@ class Disagreement(Exception):
 
 
 def check(problem: Problem, sides: Mapping[str, Any], results: Mapping[str, Results]) -> None:
-    """Compare each side's outputs and gradients with JAX's derivative of the jaxrnn cell that it claims to be.
+    """Compare each side's outputs and gradients with JAX's derivative of the jaxrnn cell that it
+    claims to be.
 
     Raises:
         Disagreement: naming every side that is off, with what and by how much.
@@ -33,11 +34,20 @@ def check(problem: Problem, sides: Mapping[str, Any], results: Mapping[str, Resu
         if cell not in references:
             references[cell] = _reference(cell, reference_params(side, problem), problem)
         expected = _arrays(references[cell])
-        errors = {what: distance(array, expected[what]) for what, array in _arrays(results[name]).items()}
-        wrong += [f"{name} in {what} by {error:.1e}" for what, error in errors.items() if not error <= tolerance]
+        errors = {
+            what: distance(array, expected[what]) for what, array in _arrays(results[name]).items()
+        }
+        wrong += [
+            f"{name} in {what} by {error:.1e}"
+            for what, error in errors.items()
+            if not error <= tolerance
+        ]
     if wrong:
         where = f"{problem.kind} {problem.shape.label}"
-        raise Disagreement(f"{where}: sides disagree, relative to the norm (allowed {tolerance:g}): " + "; ".join(wrong))
+        raise Disagreement(
+            f"{where}: sides disagree, relative to the norm (allowed {tolerance:g}): "
+            + "; ".join(wrong)
+        )
 
 
 def distance(given: Any, expected: Any) -> float:
@@ -49,7 +59,9 @@ def distance(given: Any, expected: Any) -> float:
 
 
 def _reference(cell: jaxrnn.Cell, params: Any, problem: Problem) -> Results:
-    ys, (dparams, dxs) = jax.jit(training_step(scan_apply(cell, "autodiff")))(params, problem.xs, problem.dys)
+    ys, (dparams, dxs) = jax.jit(training_step(scan_apply(cell, "autodiff")))(
+        params, problem.xs, problem.dys
+    )
     return Results(ys, dparams, dxs)
 
 

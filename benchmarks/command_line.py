@@ -1,4 +1,6 @@
-"""`python -m benchmarks`: check that all sides agree, time them, print a table, write JSON and pictures."""
+"""`python -m benchmarks`: check that all sides agree, time them, print a table, write JSON and
+pictures.
+"""
 
 import contextlib
 import dataclasses
@@ -20,9 +22,9 @@ from benchmarks.plan import CELLS, PARTS, SHAPES, Plan, Shape, quick
 class Options:
     """Measure jaxrnn beside the other libraries that are installed, on this machine.
 
-    All sides get the same weights and must agree before they are timed. A complete run writes RESULTS/cpu.json (named after the
-    device) and its pictures; one that is restricted in any way writes cpu-partial.json.
-    """
+    All sides get the same weights and must agree before they are timed. A complete run writes
+    RESULTS/cpu.json (named after the device) and its pictures; one that is restricted in any way
+    writes cpu-partial.json."""
 
     cells: tuple[str, ...] = tuple(CELLS)
     """Which cells."""
@@ -30,16 +32,23 @@ class Options:
     """Sizes of the comparison with peers: BATCHxTIMExINxHIDDEN ..."""
     against: tuple[str, ...] = OPPONENTS
     """Which opponents; those that are not installed are skipped."""
-    parts: tuple[Literal["peers", "variants", "foreign", "steps", "sweeps", "unrolled", "long"], ...] = PARTS
-    """peers: the comparison; variants: options and combinators; foreign: cells of Flax; steps: one step at a time; sweeps: time and
-    memory against each size; unrolled: scan and the Python loop; long: long sequences."""
+    parts: tuple[
+        Literal["peers", "variants", "foreign", "steps", "sweeps", "unrolled", "long"], ...
+    ] = PARTS
+    """peers: the comparison; variants: options and combinators; foreign: cells of Flax; steps: one
+    step at a time; sweeps: time and memory against each size; unrolled: scan and the Python loop;
+    long: long sequences.
+    """
     quick: bool = False
     """Tiny sizes and few rounds: does everything work? Under a minute; its numbers mean little."""
     out: Path = record.RESULTS
     """The folder for JSON and pictures."""
 
     def __post_init__(self) -> None:
-        for word, given, known in (("cell", self.cells, CELLS), ("opponent", self.against, OPPONENTS)):
+        for word, given, known in (
+            ("cell", self.cells, CELLS),
+            ("opponent", self.against, OPPONENTS),
+        ):
             for name in given:
                 if name not in known:
                     raise ValueError(f"no {word} is called {name!r}; there are {', '.join(known)}")
@@ -69,7 +78,11 @@ def run(argv: list[str] | None = None) -> int:
     except agreement.Disagreement as disagreement:
         print(f"error: {disagreement}", file=sys.stderr)
         return 1
-    result: dict[str, Any] = {**record.describe(), "seconds": round(time.perf_counter() - start, 1), **parts}
+    result: dict[str, Any] = {
+        **record.describe(),
+        "seconds": round(time.perf_counter() - start, 1),
+        **parts,
+    }
     name = jax.default_backend() + ("-partial" if options.partial else "")
     record.write(options.out / f"{name}.json", result)
     drawn = pictures.draw(result, options.out, name)
@@ -83,7 +96,12 @@ def _parse(argv: list[str] | None) -> Options | int:
     console = io.StringIO()
     try:
         with contextlib.redirect_stderr(console):
-            return tyro.cli(Options, args=argv, prog="python -m benchmarks", config=(tyro.conf.FlagCreatePairsOff,))
+            return tyro.cli(
+                Options,
+                args=argv,
+                prog="python -m benchmarks",
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
     except SystemExit as stopped:
         if stopped.code in (0, None):
             return 0

@@ -21,7 +21,11 @@ def say(line: str) -> None:
 
 def chosen_sides(against: Iterable[str] | None) -> tuple[list[str], dict[str, str]]:
     """The sides that can take part, jaxrnn first, and why the others are skipped."""
-    wanted = [OWN, TWO_DEVICES, *(name for name in OPPONENTS if against is None or name in set(against))]
+    wanted = [
+        OWN,
+        TWO_DEVICES,
+        *(name for name in OPPONENTS if against is None or name in set(against)),
+    ]
     skipped = absent(wanted)
     return [name for name in wanted if name not in skipped], skipped
 
@@ -29,7 +33,10 @@ def chosen_sides(against: Iterable[str] | None) -> tuple[list[str], dict[str, st
 def versus_peers(plan: Plan, names: list[str]) -> list[Record]:
     """One training step and the forward pass of every side, for each cell and shape."""
     return [
-        _one_comparison(make_problem(kind, shape), names, plan) for kind in plan.cells if kind in PEER_CELLS for shape in plan.shapes
+        _one_comparison(make_problem(kind, shape), names, plan)
+        for kind in plan.cells
+        if kind in PEER_CELLS
+        for shape in plan.shapes
     ]
 
 
@@ -46,11 +53,15 @@ def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
             say(f"  {name}: left out, {reason}")
     ready = compile_together(pending)
     programs = dict(zip(sides, zip(ready[::2], ready[1::2], strict=True), strict=True))
-    results = {name: side.results(problem, programs[name][0].call()) for name, side in sides.items()}
+    results = {
+        name: side.results(problem, programs[name][0].call()) for name, side in sides.items()
+    }
     agreement.check(problem, sides, results)
     del results
     steps = take_turns({name: step.call for name, (step, _) in programs.items()}, plan.step_seconds)
-    forwards = take_turns({name: forward.call for name, (_, forward) in programs.items()}, plan.forward_seconds)
+    forwards = take_turns(
+        {name: forward.call for name, (_, forward) in programs.items()}, plan.forward_seconds
+    )
     return {
         "cell": problem.kind,
         "shape": problem.shape._asdict(),
@@ -68,22 +79,34 @@ def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
 
 
 def _step_of(problem: Problem, method: str, seed: int | None = None) -> Program:
-    return compiled(training_step(scan_apply(problem.cell, method, seed)), problem.params, problem.xs, problem.dys)
+    return compiled(
+        training_step(scan_apply(problem.cell, method, seed)),
+        problem.params,
+        problem.xs,
+        problem.dys,
+    )
 
 
 def _records(programs: dict[str, Program], seconds: float, side: str, **where: Any) -> list[Record]:
     times = take_turns({name: program.call for name, program in programs.items()}, seconds)
-    return [{**where, side: name, "step_ms": times[name], **program.facts()} for name, program in programs.items()]
+    return [
+        {**where, side: name, "step_ms": times[name], **program.facts()}
+        for name, program in programs.items()
+    ]
 
 
 def variants(plan: Plan) -> list[Record]:
-    """A training step of every option and combinator, random draws included, beside JAX's own derivative of the same."""
+    """A training step of every option and combinator, random draws included, beside JAX's own
+    derivative of the same.
+    """
     records = []
     for name in VARIANTS:
         say(f"{name} {plan.base.label}")
         problem = make_variant(name, plan.base)
         programs = {method: _step_of(problem, method, seed=0) for method in ("bptt", "autodiff")}
-        records += _records(programs, plan.point_seconds, "method", cell=name, shape=plan.base._asdict())
+        records += _records(
+            programs, plan.point_seconds, "method", cell=name, shape=plan.base._asdict()
+        )
     return records
 
 
@@ -93,7 +116,13 @@ def foreign_cells(plan: Plan) -> list[Record]:
     for name in foreign.CELLS:
         for shape in plan.foreign:
             say(f"{name} {shape.label}")
-            records += _records(foreign.programs(name, shape), plan.forward_seconds, "side", cell=name, shape=shape._asdict())
+            records += _records(
+                foreign.programs(name, shape),
+                plan.forward_seconds,
+                "side",
+                cell=name,
+                shape=shape._asdict(),
+            )
     return records
 
 
@@ -115,10 +144,19 @@ def sweeps(plan: Plan) -> list[Record]:
         for axis, sizes in plan.sweeps:
             say(f"{kind}: {axis} from {sizes[0]} to {sizes[-1]}")
             for size in sizes:
-                shape = plan.base._replace(**({"hidden": size, "in_features": size} if axis == "hidden" else {axis: size}))
+                shape = plan.base._replace(
+                    **({"hidden": size, "in_features": size} if axis == "hidden" else {axis: size})
+                )
                 problem = make_problem(kind, shape)
                 programs = {method: _step_of(problem, method) for method in ("bptt", "autodiff")}
-                records += _records(programs, plan.point_seconds, "method", cell=kind, axis=axis, shape=shape._asdict())
+                records += _records(
+                    programs,
+                    plan.point_seconds,
+                    "method",
+                    cell=kind,
+                    axis=axis,
+                    shape=shape._asdict(),
+                )
     return records
 
 
@@ -139,12 +177,26 @@ def _one_unrolling(kind: str, what: str, plan: Plan) -> list[Record]:
         problem = make_problem(kind, plan.unrolled_base._replace(time=time))
         applies: dict[str, Any] = {"scan": scan_apply(problem.cell)}
         if going:
-            applies["unroll"] = lambda params, xs, cell=problem.cell: jaxrnn.unroll(cell, params, xs)[1]
-        arguments = (problem.params, problem.xs, problem.dys) if what == "training" else (problem.params, problem.xs)
+            applies["unroll"] = lambda params, xs, cell=problem.cell: jaxrnn.unroll(
+                cell, params, xs
+            )[1]
+        arguments = (
+            (problem.params, problem.xs, problem.dys)
+            if what == "training"
+            else (problem.params, problem.xs)
+        )
         programs = {
-            driver: compiled(training_step(apply) if what == "training" else apply, *arguments) for driver, apply in applies.items()
+            driver: compiled(training_step(apply) if what == "training" else apply, *arguments)
+            for driver, apply in applies.items()
         }
-        records += _records(programs, plan.point_seconds, "driver", cell=kind, what=what, shape=problem.shape._asdict())
+        records += _records(
+            programs,
+            plan.point_seconds,
+            "driver",
+            cell=kind,
+            what=what,
+            shape=problem.shape._asdict(),
+        )
         going = going and (programs["unroll"].compile_seconds or 0.0) < plan.compile_limit
     return records
 
@@ -168,8 +220,12 @@ def growth(plan: Plan) -> list[Record]:
     for time in plan.growth:
         say(f"LSTM, small, T = {time}")
         problem = make_problem("LSTM", plan.growth_base._replace(time=time))
-        programs = {method: _step_of(problem, method) for method in ("bptt", "checkpointed", "autodiff")}
-        records += _records(programs, plan.point_seconds, "method", cell="LSTM", shape=problem.shape._asdict())
+        programs = {
+            method: _step_of(problem, method) for method in ("bptt", "checkpointed", "autodiff")
+        }
+        records += _records(
+            programs, plan.point_seconds, "method", cell="LSTM", shape=problem.shape._asdict()
+        )
     return records
 
 

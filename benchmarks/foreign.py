@@ -26,7 +26,10 @@ class DeepTransition(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        inner = jnp.tanh(nn.Dense(self.features, name="x")(inputs) + nn.Dense(self.features, use_bias=False, name="first")(carry))
+        inner = jnp.tanh(
+            nn.Dense(self.features, name="x")(inputs)
+            + nn.Dense(self.features, use_bias=False, name="first")(carry)
+        )
         h = jnp.tanh(nn.Dense(self.features, name="second")(inner))
         return h, h
 
@@ -59,7 +62,8 @@ def _nnx(make: Callable[..., Any]) -> Callable[[Shape], Sides]:
         graph, weights, rest = nnx.split(nnx.RNN(module, time_major=True), nnx.Param, ...)
 
         def apply(weights: Any, xs: jax.Array) -> Any:
-            return nnx.merge(graph, weights, jax.tree.map(lambda leaf: leaf, rest))(xs)  # a copy: Flax's RNN counts up in it
+            # a copy: Flax's RNN counts up in it
+            return nnx.merge(graph, weights, jax.tree.map(lambda leaf: leaf, rest))(xs)
 
         return {"jaxrnn": (scan_apply(cell), params), "flax": (apply, weights)}
 
@@ -85,7 +89,10 @@ def programs(name: str, shape: Shape) -> dict[str, Program]:
     """
     xs = jax.random.normal(jax.random.key(1), (shape.time, shape.batch, shape.in_features))
     dys = jax.random.normal(jax.random.key(2), (shape.time, shape.batch, shape.hidden))
-    ready = {side: compiled(training_step(apply), weights, xs, dys) for side, (apply, weights) in CELLS[name](shape).items()}
+    ready = {
+        side: compiled(training_step(apply), weights, xs, dys)
+        for side, (apply, weights) in CELLS[name](shape).items()
+    }
     own, flax = (jax.tree.leaves(ready[side].call()) for side in ("jaxrnn", "flax"))
     for got, want in zip(own, flax, strict=True):
         error = np.linalg.norm(got - want) / np.linalg.norm(want)

@@ -31,7 +31,11 @@ class Program:
 
     def facts(self) -> dict[str, Any]:
         """What is known without running it."""
-        return {"compile_s": self.compile_seconds, "temp_bytes": self.temp_bytes, "program_bytes": self.program_bytes}
+        return {
+            "compile_s": self.compile_seconds,
+            "temp_bytes": self.temp_bytes,
+            "program_bytes": self.program_bytes,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Traced:
 
 
 def traced(function: Callable[..., Any], *args: Any) -> Traced:
-    """Trace a function of arrays, which are passed as arguments: none becomes a constant of the program."""
+    """Trace a function of arrays, which are passed as arguments: none becomes a constant of the
+    program.
+    """
     return Traced(jax.jit(function).lower(*args), args)
 
 
@@ -66,10 +72,16 @@ def compiled(function: Callable[..., Any], *args: Any) -> Program:
 
 
 def compile_together(programs: Sequence[Traced | Program]) -> list[Program]:
-    """Compile many at once, on all cores. How long each took is not kept, for they disturb each other."""
+    """Compile many at once, on all cores. How long each took is not kept, for they disturb each
+    other.
+    """
 
     def finish(program: Traced | Program) -> Program:
-        return dataclasses.replace(program.compile(), compile_seconds=None) if isinstance(program, Traced) else program
+        return (
+            dataclasses.replace(program.compile(), compile_seconds=None)
+            if isinstance(program, Traced)
+            else program
+        )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(finish, programs))
@@ -84,7 +96,9 @@ def _program_bytes(executable: Any) -> int | None:
 
 
 def training_step(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
-    """`(weights, xs, dys) -> (ys, (dweights, dxs))`: the forward pass, and the gradients of all that goes in."""
+    """`(weights, xs, dys) -> (ys, (dweights, dxs))`: the forward pass, and the gradients of all
+    that goes in.
+    """
 
     def step(weights: Any, xs: Any, dys: Any) -> Any:
         ys, pull = jax.vjp(apply, weights, xs)
@@ -96,11 +110,13 @@ def training_step(apply: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any],
 def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str, Any]]:
     """Time all sides, one after the other in a new order each round, until the seconds are over.
 
-    A turn is a few calls, of which the fastest counts: the first may have to bring its data back into the cache. What other
-    processes do meanwhile hits all sides alike, and the minimum over rounds is the least disturbed.
+    A turn is a few calls, of which the fastest counts: the first may have to bring its data back
+    into the cache. What other processes do meanwhile hits all sides alike, and the minimum over
+    rounds is the least disturbed.
 
     Returns:
-        For each side the minimum, median and maximum over rounds, in milliseconds, and the number of rounds.
+        For each side the minimum, median and maximum over rounds, in milliseconds, and the number
+        of rounds.
     """
     repeats = {name: _repeats(call) for name, call in calls.items()}
     turns: dict[str, list[float]] = {name: [] for name in calls}
@@ -121,7 +137,9 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
 
 def spread(seconds: list[float]) -> dict[str, Any]:
     """Minimum, median and maximum in milliseconds."""
-    low, middle, high = (round(1e3 * value, 4) for value in (min(seconds), statistics.median(seconds), max(seconds)))
+    low, middle, high = (
+        round(1e3 * value, 4) for value in (min(seconds), statistics.median(seconds), max(seconds))
+    )
     return {"min": low, "median": middle, "max": high, "rounds": len(seconds)}
 
 

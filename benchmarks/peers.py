@@ -1,8 +1,8 @@
 """The other libraries, each imported only when it takes part.
 
-Each is called as its own documentation does, in the variant that suits it best: its own axis order, so that no transposition is
-timed, and its weights as arguments. Where their layouts come from is told beside each conversion.
-"""
+Each is called as its own documentation does, in the variant that suits it best: its own axis order,
+so that no transposition is timed, and its weights as arguments. Where their layouts come from is
+told beside each conversion."""
 
 import dataclasses
 import importlib
@@ -49,15 +49,21 @@ def linen(problem: Problem) -> JaxSide:
 
 
 def linen_lstm_cell(problem: Problem) -> JaxSide:
-    """Flax linen's `LSTMCell`, with a product per gate where `OptimizedLSTMCell` has one for all: now this, now that is faster."""
+    """Flax linen's `LSTMCell`, with a product per gate where `OptimizedLSTMCell` has one for all:
+    now this, now that is faster.
+    """
     if problem.kind != "LSTM":
         raise Missing("only the LSTM has a second variant")
     nn = importlib.import_module("flax.linen")
-    return dataclasses.replace(linen(problem), apply=nn.RNN(nn.LSTMCell(problem.shape.hidden), time_major=True).apply)
+    return dataclasses.replace(
+        linen(problem), apply=nn.RNN(nn.LSTMCell(problem.shape.hidden), time_major=True).apply
+    )
 
 
 def _per_gate(gates: str, params: Any, bias_beside: str) -> dict[str, dict[str, Any]]:
-    x, h, b = (jnp.split(array, len(gates), axis=-1) for array in (params.w_x, params.w_h, params.b))
+    x, h, b = (
+        jnp.split(array, len(gates), axis=-1) for array in (params.w_x, params.w_h, params.b)
+    )
     cell = {f"i{gate}": {"kernel": kernel} for gate, kernel in zip(gates, x, strict=True)}
     cell |= {f"h{gate}": {"kernel": kernel} for gate, kernel in zip(gates, h, strict=True)}
     for gate, bias in zip(gates, b, strict=True):
@@ -79,7 +85,8 @@ def nnx(problem: Problem) -> JaxSide:
         return {"cell": cell}
 
     def apply(weights: Any, xs: Any) -> Any:
-        state, streams = jax.tree.map(lambda leaf: leaf, (template, rest))  # copies: the next lines write into them
+        # copies: the next lines write into them
+        state, streams = jax.tree.map(lambda leaf: leaf, (template, rest))
         nnx.replace_by_pure_dict(state, weights)
         return nnx.merge(graph, state, streams)(xs)
 
@@ -87,7 +94,8 @@ def nnx(problem: Problem) -> JaxSide:
 
 
 def haiku(problem: Problem) -> JaxSide:
-    """Haiku: `[x; h]` in one LSTM kernel, gates i g f o, forget bias + 1; GRU with reset before the product, z the other way round.
+    """Haiku: `[x; h]` in one LSTM kernel, gates i g f o, forget bias + 1; GRU with reset before the
+    product, z the other way round.
 
     Its `VanillaRNN` has a ReLU, so the tanh of Elman is a core of our own, made of Haiku's layers.
     """
@@ -103,18 +111,27 @@ def haiku(problem: Problem) -> JaxSide:
             return jnp.zeros((batch_size, hidden))
 
     def forward(xs: Any) -> Any:
-        core = Elman(name="elman") if problem.kind == "Elman" else {"LSTM": hk.LSTM, "GRU": hk.GRU}[problem.kind](hidden)
+        core = (
+            Elman(name="elman")
+            if problem.kind == "Elman"
+            else {"LSTM": hk.LSTM, "GRU": hk.GRU}[problem.kind](hidden)
+        )
         return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
 
     def convert(params: Any) -> Any:
         if problem.kind == "Elman":
-            return {"elman/linear": {"w": params.w_x, "b": params.b}, "elman/linear_1": {"w": params.w_h}}
+            return {
+                "elman/linear": {"w": params.w_x, "b": params.b},
+                "elman/linear_1": {"w": params.w_h},
+            }
         if problem.kind == "LSTM":
             i, f, g, o = jnp.split(params.b, 4)
             w = _reordered(jnp.concatenate([params.w_x, params.w_h]), 4, (0, 2, 1, 3))
             return {"lstm/linear": {"w": w, "b": jnp.concatenate([i, g, f - 1, o])}}
         signs = jnp.repeat(jnp.array([-1.0, 1.0, 1.0]), hidden)
-        w_i, w_h, b = (signs * _reordered(array, 3, (1, 0, 2)) for array in (params.w_x, params.w_h, params.b))
+        w_i, w_h, b = (
+            signs * _reordered(array, 3, (1, 0, 2)) for array in (params.w_x, params.w_h, params.b)
+        )
         return {"gru": {"w_i": w_i, "w_h": w_h, "b": b}}
 
     cell = jaxrnn.GRU(hidden, reset="before") if problem.kind == "GRU" else None
@@ -122,21 +139,27 @@ def haiku(problem: Problem) -> JaxSide:
 
 
 def equinox(problem: Problem) -> JaxSide:
-    """Equinox: the cell of one example, for the user to vmap over the batch and to scan over time; kernels `[out, in]`."""
+    """Equinox: the cell of one example, for the user to vmap over the batch and to scan over time;
+    kernels `[out, in]`.
+    """
     if problem.kind == "Elman":
         raise Missing("it has no such cell")
     eqx = importlib.import_module("equinox")
     lstm, hidden = problem.kind == "LSTM", problem.shape.hidden
     make = eqx.nn.LSTMCell if lstm else eqx.nn.GRUCell
     skeleton = make(problem.shape.in_features, hidden, key=jax.random.key(0))
-    names = ("weight_ih", "weight_hh", "bias") if lstm else ("weight_ih", "weight_hh", "bias", "bias_n")
+    names = (
+        ("weight_ih", "weight_hh", "bias") if lstm else ("weight_ih", "weight_hh", "bias", "bias_n")
+    )
 
     def convert(params: Any) -> Any:
         weights = (params.w_x.T, params.w_h.T, params.b)
         return weights if lstm else (*weights, params.b_hn)
 
     def apply(weights: Any, xs: Any) -> Any:
-        cell = jax.vmap(eqx.tree_at(lambda cell: [getattr(cell, name) for name in names], skeleton, weights))
+        cell = jax.vmap(
+            eqx.tree_at(lambda cell: [getattr(cell, name) for name in names], skeleton, weights)
+        )
 
         def body(state: Any, x: Any) -> Any:
             state = cell(x, state)
@@ -149,7 +172,9 @@ def equinox(problem: Problem) -> JaxSide:
 
 
 def keras(problem: Problem) -> JaxSide:
-    """Keras on JAX, called without state: fused kernels, GRU gates z r h and two rows of biases; batch-major only."""
+    """Keras on JAX, called without state: fused kernels, GRU gates z r h and two rows of biases;
+    batch-major only.
+    """
     os.environ["KERAS_BACKEND"] = "jax"
     keras = importlib.import_module("keras")
     if keras.config.backend() != "jax":
@@ -162,7 +187,9 @@ def keras(problem: Problem) -> JaxSide:
     def convert(params: Any) -> Any:
         if problem.kind != "GRU":
             return [params.w_x, params.w_h, params.b]
-        w_x, w_h, b = (_reordered(array, 3, (1, 0, 2)) for array in (params.w_x, params.w_h, params.b))
+        w_x, w_h, b = (
+            _reordered(array, 3, (1, 0, 2)) for array in (params.w_x, params.w_h, params.b)
+        )
         b_h = jnp.concatenate([jnp.zeros(2 * problem.shape.hidden), params.b_hn])
         return [w_x, w_h, jnp.stack([b, b_h])]
 
@@ -220,7 +247,12 @@ def _torch_weights(params: Any) -> dict[str, Any]:
     b_hh = jnp.zeros_like(params.b)
     if hasattr(params, "b_hn"):
         b_hh = b_hh.at[-params.b_hn.size :].set(params.b_hn)
-    return {"weight_ih_l0": params.w_x.T, "weight_hh_l0": params.w_h.T, "bias_ih_l0": params.b, "bias_hh_l0": b_hh}
+    return {
+        "weight_ih_l0": params.w_x.T,
+        "weight_hh_l0": params.w_h.T,
+        "bias_ih_l0": params.b,
+        "bias_hh_l0": b_hh,
+    }
 
 
 def torch(problem: Problem) -> TorchSide:
@@ -245,7 +277,8 @@ SIDES: dict[str, Callable[[Problem], JaxSide | TorchSide]] = {
     "keras": keras,
     "torch": torch,
 }
-"""Every side. `lax.scan` is written by hand, `autodiff` is `jaxrnn.scan(..., method="autodiff")`."""
+"""Every side. `lax.scan` is written by hand, `autodiff` is `jaxrnn.scan(..., method="autodiff")`.
+"""
 
 JAX_PEERS = ("lax.scan", "autodiff", "linen", "linen-LSTMCell", "nnx", "haiku", "equinox", "keras")
 OPPONENTS = (*JAX_PEERS, "torch")

@@ -14,7 +14,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from benchmarks.summary import cells_of
 
 Record = dict[str, Any]
-COLOURS = [plt.get_cmap("tab10")(k) for k in range(10)] + [plt.get_cmap("Dark2")(k) for k in range(8)]
+COLOURS = [plt.get_cmap("tab10")(k) for k in range(10)] + [
+    plt.get_cmap("Dark2")(k) for k in range(8)
+]
 DASHES = ("-", "--", ":")
 
 
@@ -39,7 +41,9 @@ def draw_sweeps(rows: list[Record]) -> Any:
     for column, axis in enumerate(axes_names):
         chosen = [row for row in rows if row["axis"] == axis]
         fixed = chosen[0]["shape"]
-        rest = ", ".join(f"{_SHORT[name]} {fixed[name]}" for name in ("batch", "time", "hidden") if name != axis)
+        rest = ", ".join(
+            f"{_SHORT[name]} {fixed[name]}" for name in ("batch", "time", "hidden") if name != axis
+        )
         _lines(grid[0][column], chosen, "method", ("bptt", "autodiff"), axis, _step_ms)
         _lines(grid[1][column], chosen, "method", ("bptt", "autodiff"), axis, _mebibytes)
         grid[0][column].set_title(f"against {titles[axis]} ({rest})")
@@ -60,14 +64,21 @@ def draw_unrolled(rows: list[Record]) -> Any:
         measures: list[tuple[str, Callable[[Record], float]]] = [
             (f"{what}: run time, ms", _step_ms),
             (f"{what}: compile time, s", lambda row: row["compile_s"]),
-            (f"{what}: compiled program, MiB", lambda row: (row["program_bytes"] or float("nan")) / 2**20),
+            (
+                f"{what}: compiled program, MiB",
+                lambda row: (row["program_bytes"] or float("nan")) / 2**20,
+            ),
         ]
         for axes, (title, value) in zip(line, measures, strict=True):
             _lines(axes, chosen, "driver", ("scan", "unroll"), "time", value)
             axes.set_title(title)
     for axes in grid[-1]:
         axes.set_xlabel(f"time steps (batch {size['batch']}, hidden {size['hidden']})")
-    _legend(figure, cells_of(rows), {"scan": "-", "unrolled loop (until compiling takes too long)": "--"})
+    _legend(
+        figure,
+        cells_of(rows),
+        {"scan": "-", "unrolled loop (until compiling takes too long)": "--"},
+    )
     return figure
 
 
@@ -84,21 +95,36 @@ def draw_growth(rows: list[Record]) -> Any:
     for axes, (title, value) in zip(grid[0], measures, strict=True):
         for k, method in enumerate(gradients):
             chosen = [row for row in rows if row["method"] == method]
-            axes.plot([row["shape"]["time"] for row in chosen], [value(row) for row in chosen], "o-", color=COLOURS[k], ms=4)
+            axes.plot(
+                [row["shape"]["time"] for row in chosen],
+                [value(row) for row in chosen],
+                "o-",
+                color=COLOURS[k],
+                ms=4,
+            )
         axes.set_title(title)
-        axes.set_xlabel(f"time steps ({rows[0]['cell']}, batch {size['batch']}, hidden {size['hidden']})")
+        axes.set_xlabel(
+            f"time steps ({rows[0]['cell']}, batch {size['batch']}, hidden {size['hidden']})"
+        )
         _scales(axes, [row["shape"]["time"] for row in rows])
         if title != "temporaries, MiB":
             axes.set_yscale("linear")
             axes.yaxis.set_major_locator(MaxNLocator(6))
             axes.set_ylim(bottom=0)
-    handles = [Line2D([], [], color=COLOURS[k], marker="o", ms=4, label=_GRADIENT_NAMES[name]) for k, name in enumerate(gradients)]
+    handles = [
+        Line2D([], [], color=COLOURS[k], marker="o", ms=4, label=_GRADIENT_NAMES[name])
+        for k, name in enumerate(gradients)
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
 _SHORT = {"batch": "batch", "time": "T", "hidden": "hidden"}
-_GRADIENT_NAMES = {"bptt": 'method="bptt"', "checkpointed": 'method="checkpointed"', "autodiff": 'method="autodiff"'}
+_GRADIENT_NAMES = {
+    "bptt": 'method="bptt"',
+    "checkpointed": 'method="checkpointed"',
+    "autodiff": 'method="autodiff"',
+}
 
 
 def _step_ms(row: Record) -> float:
@@ -110,7 +136,13 @@ def _mebibytes(row: Record) -> float:
 
 
 def _grid(rows: int, columns: int) -> tuple[Any, Any]:
-    figure, grid = plt.subplots(rows, columns, figsize=(3.9 * columns, 0.5 + 2.9 * rows), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.9 * columns, 0.5 + 2.9 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
     for axes in grid.flat:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
@@ -118,7 +150,14 @@ def _grid(rows: int, columns: int) -> tuple[Any, Any]:
     return figure, grid
 
 
-def _lines(axes: Any, rows: list[Record], side: str, names: tuple[str, ...], x: str, value: Callable[[Record], float]) -> None:
+def _lines(
+    axes: Any,
+    rows: list[Record],
+    side: str,
+    names: tuple[str, ...],
+    x: str,
+    value: Callable[[Record], float],
+) -> None:
     """A colour for each cell, a dash for each side."""
     for k, cell in enumerate(cells_of(rows)):
         for name, dash in zip(names, DASHES, strict=False):
@@ -140,6 +179,10 @@ def _scales(axes: Any, sizes: list[int]) -> None:
 
 
 def _legend(figure: Any, cells: list[str], dashes: dict[str, str]) -> None:
-    handles = [Line2D([], [], color=COLOURS[k % len(COLOURS)], label=cell) for k, cell in enumerate(cells)]
+    handles = [
+        Line2D([], [], color=COLOURS[k % len(COLOURS)], label=cell) for k, cell in enumerate(cells)
+    ]
     handles += [Line2D([], [], color="0.3", ls=dash, label=name) for name, dash in dashes.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(handles)), frameon=False)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(8, len(handles)), frameon=False
+    )

@@ -28,12 +28,19 @@ class Shape(NamedTuple):
         except (ValueError, TypeError):
             shape = None
         if shape is None or min(shape) < 1:
-            raise ValueError(f"shape is {label!r}, expected BATCHxTIMExINxHIDDEN, for example 32x128x128x128")
+            raise ValueError(
+                f"shape is {label!r}, expected BATCHxTIMExINxHIDDEN, for example 32x128x128x128"
+            )
         return shape
 
 
-CELLS: dict[str, Callable[[int], Any]] = {"LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU, "Elman": jaxrnn.Elman}
-"""Every cell of the pictures, made from its hidden size. Add a cell here and it is swept and drawn."""
+CELLS: dict[str, Callable[[int], Any]] = {
+    "LSTM": jaxrnn.LSTM,
+    "GRU": jaxrnn.GRU,
+    "Elman": jaxrnn.Elman,
+}
+"""Every cell of the pictures, made from its hidden size. Add a cell here and it is swept and drawn.
+"""
 
 VARIANTS: dict[str, Callable[[int], Any]] = {
     "LSTM": jaxrnn.LSTM,
@@ -41,7 +48,9 @@ VARIANTS: dict[str, Callable[[int], Any]] = {
     "LSTM, coupled": lambda n: jaxrnn.LSTM(n, coupled=True),
     "LSTM, projection": lambda n: jaxrnn.LSTM(n, projection=n // 2),
     "LSTM, layer norm": lambda n: jaxrnn.LSTM(n, layer_norm="gates_and_cell"),
-    "LSTM, all of them": lambda n: jaxrnn.LSTM(n, peepholes=True, coupled=True, projection=n // 2, layer_norm="gates_and_cell"),
+    "LSTM, all of them": lambda n: jaxrnn.LSTM(
+        n, peepholes=True, coupled=True, projection=n // 2, layer_norm="gates_and_cell"
+    ),
     "GRU": jaxrnn.GRU,
     "GRU, reset before": lambda n: jaxrnn.GRU(n, reset="before"),
     "GRU, layer norm": lambda n: jaxrnn.GRU(n, layer_norm=True),
@@ -98,8 +107,9 @@ class Plan:
     unrolled: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
     unrolled_base: Shape = UNROLLED_BASE
     compile_limit: float = 12.0
-    """After a compilation of this many seconds the unrolled loop is not tried for longer T: for LSTM and GRU it takes XLA four
-    times as long to compile the training step for twice the T."""
+    """After a compilation of this many seconds the unrolled loop is not tried for longer T: for
+    LSTM and GRU it takes XLA four times as long to compile the training step for twice the T.
+    """
     long: Shape = LONG
     growth: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000)
     growth_base: Shape = GROWTH_BASE

@@ -1,4 +1,6 @@
-"""Write the README's performance section from the recorded results: `python -m benchmarks.readme [--check]`."""
+"""Write the README's performance section from the recorded results: `python -m benchmarks.readme
+[--check]`.
+"""
 
 import sys
 from pathlib import Path
@@ -22,13 +24,18 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
     rows = result["peers"]
     texts = [
         f"Measured on {report.device_line(result)}.",
-        "One training step (outputs, and the gradients of parameters and inputs of one layer, float32), all sides in one process, "
-        "taking turns, with the same weights, after they were seen to agree; the fastest round counts. The geometric mean over "
+        "One training step (outputs, and the gradients of parameters and inputs of one layer, "
+        "float32), all sides in one process, "
+        "taking turns, with the same weights, after they were seen to agree; the fastest round "
+        "counts. The geometric mean over "
         f"{len({str(row['shape']) for row in rows})} shapes, the worst shape in brackets:",
         _summary(rows),
-        "“Fastest JAX peer” is, for each shape anew, the fastest of Flax linen, Flax nnx, Haiku, Equinox, Keras and plain "
-        "`lax.scan`, on one device, which may use all cores; so is jaxrnn, unless its batch is said to be split over two CPU "
-        "devices (`--xla_force_host_platform_device_count=2`). PyTorch uses all cores, and there jaxrnn may split its batch. "
+        "“Fastest JAX peer” is, for each shape anew, the fastest of Flax linen, Flax nnx, Haiku, "
+        "Equinox, Keras and plain "
+        "`lax.scan`, on one device, which may use all cores; so is jaxrnn, unless its batch is "
+        "said to be split over two CPU "
+        "devices (`--xla_force_host_platform_device_count=2`). PyTorch uses all cores, and there "
+        "jaxrnn may split its batch. "
         "Haiku's GRU resets before the product.",
         _folded("Every shape", report.peers_table(rows)),
     ]
@@ -40,12 +47,17 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
         texts += [_folded(about, report.foreign_table(result["foreign"]))]
     if result.get("steps"):
         texts += [
-            "Streaming, one step at a time, batch one; “awaited”: each output is waited for before the next step, as PyTorch does:",
+            "Streaming, one step at a time, batch one; “awaited”: each output is waited for "
+            "before the next step, as PyTorch does:",
             report.steps_table(result["steps"]),
         ]
     if result.get("long"):
         texts += ["A long sequence:", report.long_table(result["long"])]
-    texts += [f"![{about}]({folder}/{name}-{part}.png)" for part, about in PICTURES.items() if result.get(part)]
+    texts += [
+        f"![{about}]({folder}/{name}-{part}.png)"
+        for part, about in PICTURES.items()
+        if result.get(part)
+    ]
     texts += ["`make bench` measures this on your machine."]
     return "\n\n".join(texts)
 
@@ -55,13 +67,18 @@ def _folded(about: str, text: str) -> str:
 
 
 def _summary(rows: list[Record]) -> str:
-    groups = {cell: [row for row in rows if row["cell"] == cell] for cell in cells_of(rows)} | {"all": rows}
+    groups = {cell: [row for row in rows if row["cell"] == cell] for cell in cells_of(rows)} | {
+        "all": rows
+    }
     body = []
     for metric, meaning in METRICS.items():
         summaries = [summarise(group, metric) for group in groups.values()]
         unit = "" if metric in LEANER else "×"
         if any(summaries):
-            cells = [f"{found.mean:.2f}{unit} ({found.worst:.2f})" if found else report.NONE for found in summaries]
+            cells = [
+                f"{found.mean:.2f}{unit} ({found.worst:.2f})" if found else report.NONE
+                for found in summaries
+            ]
             body.append([meaning, *cells])
     return report.table(["", *groups], body)
 
@@ -79,7 +96,9 @@ def updated(text: str, new: str) -> str:
     return f"{before}{START}\n\n{new}\n\n{END}{after}"
 
 
-def main(argv: list[str], readme: Path = README, results: Path = record.RESULTS / "cpu.json") -> int:
+def main(
+    argv: list[str], readme: Path = README, results: Path = record.RESULTS / "cpu.json"
+) -> int:
     """Write the section, or with `--check` fail if it is not what the results say."""
     if argv not in ([], ["--check"]):
         print("usage: python -m benchmarks.readme [--check]", file=sys.stderr)
@@ -91,7 +110,10 @@ def main(argv: list[str], readme: Path = README, results: Path = record.RESULTS 
         print(f"error: {error}", file=sys.stderr)
         return 2
     if argv and new != old:
-        print(f"{readme.name}: the performance section is not what {results.name} says; run python -m benchmarks.readme")
+        print(
+            f"{readme.name}: the performance section is not what {results.name} says; run python "
+            "-m benchmarks.readme"
+        )
         return 1
     if not argv:
         readme.write_text(new, encoding="utf-8")

@@ -36,7 +36,11 @@ def write(path: Path, result: dict[str, Any]) -> None:
     lines = []
     for key, value in result.items():
         if isinstance(value, list):
-            text = "[\n" + ",\n".join("  " + json.dumps(record) for record in value) + "\n ]" if value else "[]"
+            text = (
+                "[\n" + ",\n".join("  " + json.dumps(record) for record in value) + "\n ]"
+                if value
+                else "[]"
+            )
         else:
             text = json.dumps(value, ensure_ascii=False)
         lines.append(f" {json.dumps(key)}: {text}")
@@ -61,6 +65,8 @@ def _device_name() -> str:
         return jax.devices()[0].device_kind
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -1,9 +1,9 @@
-"""One side of a comparison: jaxrnn itself, or plain `lax.scan`; the other libraries are in `peers.py`.
+"""One side of a comparison: jaxrnn itself, or plain `lax.scan`; the other libraries are in
+`peers.py`.
 
-A side is a function `(weights, xs) -> ys` in its own layout of weights, and `convert`, which makes these weights from jaxrnn's
-parameters. As `convert` is linear up to a constant, its transpose brings the side's gradients back to jaxrnn's layout, where all
-can be compared.
-"""
+A side is a function `(weights, xs) -> ys` in its own layout of weights, and `convert`, which makes
+these weights from jaxrnn's parameters. As `convert` is linear up to a constant, its transpose
+brings the side's gradients back to jaxrnn's layout, where all can be compared."""
 
 import dataclasses
 from collections.abc import Callable
@@ -48,7 +48,8 @@ class Results(NamedTuple):
 
 
 def make_problem(kind: str, shape: Shape) -> Problem:
-    """Random parameters, inputs and cotangents. Biases are random too, or a wrong order of gates would pass in them.
+    """Random parameters, inputs and cotangents. Biases are random too, or a wrong order of gates
+    would pass in them.
 
     `b_hn` of the GRU alone is zero: nnx does not have it.
     """
@@ -95,7 +96,9 @@ class JaxSide:
         return Results(self._swapped(np.asarray(ys)), dparams, self._swapped(np.asarray(dxs)))
 
     def _arguments(self, problem: Problem) -> tuple[Any, Any, Any]:
-        weights = jax.tree.map(lambda leaf: self.place(leaf, False), self.convert(reference_params(self, problem)))
+        weights = jax.tree.map(
+            lambda leaf: self.place(leaf, False), self.convert(reference_params(self, problem))
+        )
         xs, dys = (self.place(self._swapped(array), True) for array in (problem.xs, problem.dys))
         return weights, xs, dys
 
@@ -128,7 +131,9 @@ def own_on_two_devices(problem: Problem) -> JaxSide:
     mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
 
     def place(array: Any, batched: bool) -> Any:
-        return jax.device_put(array, NamedSharding(mesh, PartitionSpec(None, "batch") if batched else PartitionSpec()))
+        return jax.device_put(
+            array, NamedSharding(mesh, PartitionSpec(None, "batch") if batched else PartitionSpec())
+        )
 
     return JaxSide(scan_apply(problem.cell), place=place)
 
@@ -138,7 +143,9 @@ def autodiff(problem: Problem) -> JaxSide:
 
 
 def plain(problem: Problem) -> JaxSide:
-    """What one writes by hand: the input projected at once, `lax.scan` over the rest, JAX's own derivative."""
+    """What one writes by hand: the input projected at once, `lax.scan` over the rest, JAX's own
+    derivative.
+    """
     return JaxSide(partial(_PLAIN[problem.kind], problem.shape.hidden))
 
 

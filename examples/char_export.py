@@ -1,10 +1,11 @@
-"""Take a model that `char_lm.py` trained out of Python: one streaming step, for any batch, in one file that holds its weights.
+"""Take a model that `char_lm.py` trained out of Python: one streaming step, for any batch, in one
+file that holds its weights.
 
 python examples/char_export.py runs/demo/weights.safetensors runs/demo/step.jax
 
-Any process with JAX reads it without the model's code, by `jax.export.deserialize(data).call(carry, ids)`. What is in it is StableHLO,
-which other runtimes read, too. The carry is a list of arrays, so that the reader needs no class of jaxrnn's.
-"""
+Any process with JAX reads it without the model's code, by `jax.export.deserialize(data).call(carry,
+ids)`. What is in it is StableHLO, which other runtimes read, too. The carry is a list of arrays, so
+that the reader needs no class of jaxrnn's."""
 
 import dataclasses
 import sys
@@ -25,7 +26,9 @@ from jaxrnn.storage import write_whole
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Write one streaming step of a model that char_lm.py trained to a file, read it again, and write text with it."""
+    """Write one streaming step of a model that char_lm.py trained to a file, read it again, and
+    write text with it.
+    """
 
     model: tyro.conf.Positional[Path]
     """The safetensors file."""
@@ -40,7 +43,9 @@ class Options:
         check_at_least(self, 1, "length")
 
 
-def export_step(model: char_model.CharModel, params: char_model.CharParams, platforms: tuple[str, ...]) -> bytes:
+def export_step(
+    model: char_model.CharModel, params: char_model.CharParams, platforms: tuple[str, ...]
+) -> bytes:
     """`(carry, ids [batch]) -> (carry, logits [batch, symbols])`, for any batch."""
     (batch,) = export.symbolic_shape("batch")
     form = jax.tree.structure(model.initial_carry(params, (1,)))
@@ -51,11 +56,17 @@ def export_step(model: char_model.CharModel, params: char_model.CharParams, plat
 
     leaves = jax.tree.leaves(jax.eval_shape(lambda: model.initial_carry(params, (1,))))
     carry = [jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
-    return bytes(export.export(jax.jit(step), platforms=platforms)(carry, jax.ShapeDtypeStruct((batch,), jnp.int32)).serialize())
+    return bytes(
+        export.export(jax.jit(step), platforms=platforms)(
+            carry, jax.ShapeDtypeStruct((batch,), jnp.int32)
+        ).serialize()
+    )
 
 
 def write(data: bytes, prompts: Any, length: int) -> Any:
-    """Go on with prompts `[time, batch]` by an exported step alone: its file tells the form of the carry."""
+    """Go on with prompts `[time, batch]` by an exported step alone: its file tells the form of the
+    carry.
+    """
     step = export.deserialize(bytearray(data))
     *carry, _ = step.in_avals
     start = [jnp.zeros((prompts.shape[1], *leaf.shape[1:]), leaf.dtype) for leaf in carry]

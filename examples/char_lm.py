@@ -5,12 +5,12 @@
     python examples/char_lm.py --out runs/mine --text FILE --cell GRU --hidden 128 --layers 2
     python examples/sample.py runs/demo/weights.safetensors    # write text
 
-It needs the extra packages of `pip install "jaxrnn[examples]"`. `--out` gets the weights (weights.safetensors), the curves
-(curves.png), two samples (samples.txt) and the checkpoints.
+It needs the extra packages of `pip install "jaxrnn[examples]"`. `--out` gets the weights
+(weights.safetensors), the curves (curves.png), two samples (samples.txt) and the checkpoints.
 
-The text is a ring on which `--batch` streams stand evenly spaced. Every step reads the next `--chunk` characters of each, from
-the carry in which the step before left off, and differentiates through these alone: that is what truncated means.
-"""
+The text is a ring on which `--batch` streams stand evenly spaced. Every step reads the next
+`--chunk` characters of each, from the carry in which the step before left off, and differentiates
+through these alone: that is what truncated means."""
 
 import dataclasses
 import math
@@ -37,7 +37,8 @@ from jaxrnn.storage import write_whole
 from jaxrnn.streams import tbptt
 
 WEIGHTS, CURVES, SAMPLES = "weights.safetensors", "curves.png", "samples.txt"
-VALIDATION_CHUNKS = 4  # how much of every held-out stream is scored during training; at the end, all of it is
+# how much of every held-out stream is scored during training; at the end, all of it is
+VALIDATION_CHUNKS = 4
 TEMPERATURES = (0.5, 1.0)
 SAMPLE_LENGTH = 500
 
@@ -59,7 +60,9 @@ class Options:
     chunk: int = 64
     """Characters of each stream per step: how far gradients reach back."""
     text: Path | None = None
-    """A UTF-8 text of your own, whose final tenth is held out; otherwise the plays, of which every tenth is."""
+    """A UTF-8 text of your own, whose final tenth is held out; otherwise the plays, of which every
+    tenth is.
+    """
     out: Path = Path("runs/char_lm")
     """Folder for the weights, the curves, the samples and the checkpoints."""
     resume: bool = False
@@ -86,8 +89,12 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     """Clip by the global norm, then AdamW: a short warm-up, and down to zero along a cosine."""
     warm_up = max(1, min(100, options.steps // 10))
     peak = options.learning_rate
-    rate = optax.warmup_cosine_decay_schedule(peak / warm_up, peak, warm_up, max(options.steps, warm_up + 1))
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.99, weight_decay=1e-2))
+    rate = optax.warmup_cosine_decay_schedule(
+        peak / warm_up, peak, warm_up, max(options.steps, warm_up + 1)
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.99, weight_decay=1e-2)
+    )
 
 
 def make_trainer(model: CharModel, options: Options) -> tbptt.Trainer:
@@ -106,7 +113,9 @@ def make_evaluate(model: CharModel) -> Callable[[CharParams, char_data.Chunks], 
     """Bits per character of a text in chunks, the carry going from each to the next."""
 
     @jax.jit
-    def score(params: CharParams, carry: Any, inputs: jax.Array, targets: jax.Array, valid: jax.Array) -> tuple[Any, jax.Array]:
+    def score(
+        params: CharParams, carry: Any, inputs: jax.Array, targets: jax.Array, valid: jax.Array
+    ) -> tuple[Any, jax.Array]:
         carry, logits = model.scan(params, carry, inputs)
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
         return carry, jnp.where(valid, nats, 0).sum()
@@ -127,11 +136,15 @@ class Run:
     def __init__(self, options: Options, text: char_data.Text) -> None:
         self.options, self.text = options, text
         alphabet = char_data.find_alphabet(text.train)
-        self.train_ids, self.held_out_ids = (char_data.encode(alphabet, part) for part in (text.train, text.held_out))
+        self.train_ids, self.held_out_ids = (
+            char_data.encode(alphabet, part) for part in (text.train, text.held_out)
+        )
         self.model = CharModel.build(options.cell, options.hidden, options.layers, alphabet)
         self.trainer = make_trainer(self.model, options)
         self.evaluate = make_evaluate(self.model)
-        self.held_out = char_data.evaluation_chunks(self.held_out_ids, self.model.start, options.batch, options.chunk)
+        self.held_out = char_data.evaluation_chunks(
+            self.held_out_ids, self.model.start, options.batch, options.chunk
+        )
         self.validation = char_data.Chunks(*(array[:VALIDATION_CHUNKS] for array in self.held_out))
 
     def initial_state(self) -> tbptt.State:
@@ -142,8 +155,14 @@ class Run:
     def start(self, checkpoints: Checkpoints) -> Checkpoint:
         """The last checkpoint of this run, or its beginning."""
         run = self.options.identity(self.text)
-        last = checkpoints.restore(jax.eval_shape(self.initial_state), run) if self.options.resume else None
-        return last or Checkpoint(0, jax.jit(self.initial_state)(), {"run": run, "rows": [], "seconds": 0.0})
+        last = (
+            checkpoints.restore(jax.eval_shape(self.initial_state), run)
+            if self.options.resume
+            else None
+        )
+        return last or Checkpoint(
+            0, jax.jit(self.initial_state)(), {"run": run, "rows": [], "seconds": 0.0}
+        )
 
     def train(self, checkpoints: Checkpoints, last: Checkpoint) -> Checkpoint:
         """Train to the end, with a validation and a checkpoint every so many steps."""
@@ -164,13 +183,24 @@ class Run:
             chunk = char_data.training_chunk(self.train_ids, step, options.batch, options.chunk)
             state, report = self.trainer.step(state, chunk)
             if report.skipped:
-                raise FloatingPointError(f"training diverged at step {step}: --learning-rate {options.learning_rate} is too high")
-            step, bits, norms = step + 1, [*bits, float(report.loss) / math.log(2)], [*norms, float(report.gradient_norm)]
+                raise FloatingPointError(
+                    f"training diverged at step {step}: --learning-rate {options.learning_rate} "
+                    "is too high"
+                )
+            step, bits, norms = (
+                step + 1,
+                [*bits, float(report.loss) / math.log(2)],
+                [*norms, float(report.gradient_norm)],
+            )
             speed = len(bits) * options.batch * options.chunk / (time.perf_counter() - began)
             shown = f"{np.mean(bits[-10:]):.3f} bits/char, validation {validation}, gradient {norms[-1]:.2f}, {speed:,.0f} chars/s"
             bar.set_postfix_str(shown, refresh=False)
             bar.update()
-        row = {"step": step, "training": float(np.mean(bits)), "validation": self.evaluate(state.params, self.validation)}
+        row = {
+            "step": step,
+            "training": float(np.mean(bits)),
+            "validation": self.evaluate(state.params, self.validation),
+        }
         row |= {"gradient": float(np.mean(norms)), "chars_per_second": speed}
         seconds = record["seconds"] + time.perf_counter() - began
         return Checkpoint(step, state, {**record, "rows": [*rows, row], "seconds": seconds})
@@ -178,11 +208,16 @@ class Run:
     def finish(self, last: Checkpoint) -> None:
         """Score all held-out text, then write and print the weights, the curves and the samples."""
         options, params = self.options, last.state.params
-        name = f"{options.cell}-{options.hidden}" + (f" × {options.layers}" if options.layers > 1 else "")
+        name = f"{options.cell}-{options.hidden}" + (
+            f" × {options.layers}" if options.layers > 1 else ""
+        )
         bits = self.evaluate(params, self.held_out)
         orders = {"unigram": 1, "trigram": 3}
         counted = (self.train_ids, self.held_out_ids)
-        baselines = {label: char_data.ngram_bits(*counted, n, self.model.symbols) for label, n in orders.items()}
+        baselines = {
+            label: char_data.ngram_bits(*counted, n, self.model.symbols)
+            for label, n in orders.items()
+        }
         baselines |= char_data.compressed_bits(self.text.held_out)
 
         char_model.save(options.out / WEIGHTS, self.model, params)
@@ -194,12 +229,18 @@ class Run:
             samples += f"--- temperature {temperature} ---\n{written}\n\n"
         write_whole(options.out / SAMPLES, samples.encode())
 
-        print(f"\n{samples}Bits per character of {len(self.text.held_out):,} held-out characters ({self.text.held_out_name}):")
+        print(
+            f"\n{samples}Bits per character of {len(self.text.held_out):,} held-out characters "
+            f"({self.text.held_out_name}):"
+        )
         for label, value in sorted({name: bits, **baselines}.items(), key=lambda item: item[1]):
             print(f"  {label:<12}{value:6.3f}")
         seconds = last.record["seconds"]
         speed = options.steps * options.batch * options.chunk / seconds
-        print(f"{options.steps:,} steps in {seconds:,.0f} s, validations and checkpoints included: {speed:,.0f} characters/s.")
+        print(
+            f"{options.steps:,} steps in {seconds:,.0f} s, validations and checkpoints included: "
+            f"{speed:,.0f} characters/s."
+        )
         print(f"{options.out}: {WEIGHTS}, {CURVES}, {SAMPLES}")
 
 
@@ -212,9 +253,14 @@ def prepare(options: Options) -> Checkpoints:
     if not checkpoints.steps():
         for name in (WEIGHTS, CURVES, SAMPLES):
             if (options.out / name).exists():
-                raise ValueError(f"{options.out} has a {name} already, and no checkpoint to resume: choose another --out")
+                raise ValueError(
+                    f"{options.out} has a {name} already, and no checkpoint to resume: choose "
+                    "another --out"
+                )
     elif not options.resume:
-        raise ValueError(f"{options.out} holds a run already: go on with --resume, or choose another --out")
+        raise ValueError(
+            f"{options.out} holds a run already: go on with --resume, or choose another --out"
+        )
     return checkpoints
 
 
@@ -233,11 +279,18 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run.finish(run.train(checkpoints, last))
     except OSError as error:
-        fail(f"cannot write to {options.out}: {error.strerror or error}; --resume goes on from the last checkpoint")
+        fail(
+            f"cannot write to {options.out}: {error.strerror or error}; --resume goes on from the "
+            "last checkpoint"
+        )
     except FloatingPointError as error:
         fail(error)
     except KeyboardInterrupt:
-        print(f"interrupted: the same command with --resume goes on from the last checkpoint in {options.out}", file=sys.stderr)
+        print(
+            "interrupted: the same command with --resume goes on from the last checkpoint in "
+            f"{options.out}",
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
 
 

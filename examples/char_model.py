@@ -1,4 +1,6 @@
-"""The character model of `char_lm.py` and `sample.py`: a stack of jaxrnn cells between an embedding and a softmax."""
+"""The character model of `char_lm.py` and `sample.py`: a stack of jaxrnn cells between an embedding
+and a softmax.
+"""
 
 import dataclasses
 import json
@@ -17,7 +19,8 @@ from jaxrnn.storage import write_whole
 from jaxrnn.streams.generation import Categorical
 
 CELLS = {"Elman": jaxrnn.Elman, "LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU}
-METADATA = "jaxrnn_char_lm"  # one key: safetensors writes several in random order, and equal runs should give equal files
+# one key: safetensors writes several in random order, and equal runs should give equal files
+METADATA = "jaxrnn_char_lm"
 
 
 class CharParams(NamedTuple):
@@ -31,10 +34,13 @@ class CharParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CharModel:
-    """Predicts the next character from all before it; like a cell, it holds hyperparameters and no arrays."""
+    """Predicts the next character from all before it; like a cell, it holds hyperparameters and no
+    arrays.
+    """
 
     rnn: jaxrnn.Stack
-    alphabet: str  # sorted; character k has the number k + 1, and number 0 stands for every other character
+    # sorted; character k has the number k + 1, and number 0 stands for every other character
+    alphabet: str
     embedding: int = 64
 
     @classmethod
@@ -67,7 +73,9 @@ class CharModel:
         return self.rnn.initial_carry(params.rnn, (*batch, self.embedding))
 
     def scan(self, params: CharParams, carry: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
-        """Read characters `[time, *batch]`; give the carry and the logits `[time, *batch, symbols]` of each next one."""
+        """Read characters `[time, *batch]`; give the carry and the logits `[time, *batch, symbols]`
+        of each next one.
+        """
         carry, ys = jaxrnn.scan(self.rnn, params.rnn, params.embedding[ids], carry)
         return carry, ys @ params.w + params.b
 
@@ -76,17 +84,32 @@ class CharModel:
         carry, y = jaxrnn.step(self.rnn, params.rnn, carry, params.embedding[ids])
         return carry, y @ params.w + params.b
 
-    def step_to_known(self, params: CharParams, carry: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
+    def step_to_known(
+        self, params: CharParams, carry: Any, ids: jax.Array
+    ) -> tuple[Any, jax.Array]:
         """Like `step`, but the next character is one of the alphabet."""
         carry, logits = self.step(params, carry, ids)
         return carry, logits.at[..., UNKNOWN].set(-jnp.inf)
 
 
-def write(model: CharModel, params: CharParams, length: int, temperature: float, seed: int = 0, prompt: str = "") -> str:
+def write(
+    model: CharModel,
+    params: CharParams,
+    length: int,
+    temperature: float,
+    seed: int = 0,
+    prompt: str = "",
+) -> str:
     """Read the prompt, then write text: each character that is drawn is read in turn."""
     read = jnp.array([model.start, *encode(model.alphabet, prompt)])
-    sample, key, carry = Categorical(temperature), jax.random.key(seed), model.initial_carry(params, ())
-    written = jaxrnn.generate(model.step_to_known, params, carry, read, steps=length, sample=sample, key=key)
+    sample, key, carry = (
+        Categorical(temperature),
+        jax.random.key(seed),
+        model.initial_carry(params, ()),
+    )
+    written = jaxrnn.generate(
+        model.step_to_known, params, carry, read, steps=length, sample=sample, key=key
+    )
     return "".join(model.alphabet[i - 1] for i in written.tokens)
 
 
@@ -94,7 +117,9 @@ def save(path: Path, model: CharModel, params: CharParams) -> None:
     """Write weights and hyperparameters to one safetensors file, whole or not at all."""
     layers: Any = model.rnn.cells
     cells = [{"cell": type(cell).__name__, **dataclasses.asdict(cell)} for cell in layers]
-    settings = json.dumps({"cells": cells, "embedding": model.embedding, "alphabet": model.alphabet})
+    settings = json.dumps(
+        {"cells": cells, "embedding": model.embedding, "alphabet": model.alphabet}
+    )
     tensors = {name: np.asarray(leaf) for name, leaf in _named(params).items()}
     write_whole(path, safetensors.numpy.save(tensors, metadata={METADATA: settings}))
 
@@ -115,8 +140,12 @@ def load(path: Path) -> tuple[CharModel, CharParams]:
     expected = jax.eval_shape(model.init, jax.random.key(0))
     shapes = {name: leaf.shape for name, leaf in _named(expected).items()}
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
-        raise ValueError(f"cannot read {path}: the weights do not fit the cells that its metadata names")
-    return model, jax.tree.unflatten(jax.tree.structure(expected), [jnp.asarray(tensors[name]) for name in shapes])
+        raise ValueError(
+            f"cannot read {path}: the weights do not fit the cells that its metadata names"
+        )
+    return model, jax.tree.unflatten(
+        jax.tree.structure(expected), [jnp.asarray(tensors[name]) for name in shapes]
+    )
 
 
 def _model(settings: dict[str, Any]) -> CharModel:
@@ -126,4 +155,7 @@ def _model(settings: dict[str, Any]) -> CharModel:
 
 def _named(params: Any) -> dict[str, Any]:
     """The leaves by name: `rnn.0.w_x`, say, in the order of the tree."""
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree.leaves_with_path(params)
+    }

@@ -1,4 +1,6 @@
-"""The picture of a run of `char_lm.py`: training and validation curves beside what the baselines need for the same text."""
+"""The picture of a run of `char_lm.py`: training and validation curves beside what the baselines
+need for the same text.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,13 @@ def plot(path: Path, rows: list[dict[str, Any]], baselines: dict[str, float], ti
     axes.set_yscale("log")
     values = [row[name] for row in rows for name in CURVES] + list(baselines.values())
     low, high = min(values) / 1.08, max(values) * 1.08
-    axes.set(xlim=(0, steps[-1]), ylim=(low, high), xlabel="training step", ylabel="bits per character", title=title)
+    axes.set(
+        xlim=(0, steps[-1]),
+        ylim=(low, high),
+        xlabel="training step",
+        ylabel="bits per character",
+        title=title,
+    )
     axes.yaxis.set_major_locator(FixedLocator(TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -42,7 +50,9 @@ def plot(path: Path, rows: list[dict[str, Any]], baselines: dict[str, float], ti
 
 
 def _name_lines(axes: Any, labels: list[tuple[float, str, str]]) -> None:
-    """Names to the right of the axes, moved apart where lines lie close together, with a thin leader to the line."""
+    """Names to the right of the axes, moved apart where lines lie close together, with a thin
+    leader to the line.
+    """
     least = 0.055  # of the height of the axes
     to_axes = axes.transScale + axes.transLimits
     labels = sorted(labels)
@@ -51,5 +61,14 @@ def _name_lines(axes: Any, labels: list[tuple[float, str, str]]) -> None:
     for height in heights:
         placed.append(max(height, placed[-1] + least) if placed else max(height, 0.0))
     for height, place, (_, text, color) in zip(heights, placed, labels, strict=True):
-        axes.plot([1, 1.02], [height, place], color=color, linewidth=0.8, transform=axes.transAxes, clip_on=False)
-        axes.text(1.025, place, text, color=color, va="center", fontsize=9, transform=axes.transAxes)
+        axes.plot(
+            [1, 1.02],
+            [height, place],
+            color=color,
+            linewidth=0.8,
+            transform=axes.transAxes,
+            clip_on=False,
+        )
+        axes.text(
+            1.025, place, text, color=color, va="center", fontsize=9, transform=axes.transAxes
+        )

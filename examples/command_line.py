@@ -1,4 +1,6 @@
-"""The command line of the examples: tyro reads the flags, and whatever is wrong is one line on stderr with exit status 2."""
+"""The command line of the examples: tyro reads the flags, and whatever is wrong is one line on
+stderr with exit status 2.
+"""
 
 import contextlib
 import io
@@ -18,7 +20,9 @@ def fail(message: object) -> NoReturn:
 
 
 def parse(options: type[Options], argv: list[str] | None = None) -> Options:
-    """Read a dataclass of options from the command line; its `__post_init__` raises ValueError for a value out of range."""
+    """Read a dataclass of options from the command line; its `__post_init__` raises ValueError for
+    a value out of range.
+    """
     console = io.StringIO()
     try:
         with contextlib.redirect_stderr(console):
@@ -39,7 +43,9 @@ def check_at_least(options: object, least: int, *names: str) -> None:
 def check_positive(options: object, name: str) -> None:
     """Refuse a number that is not positive, or not finite."""
     if not 0 < getattr(options, name) < float("inf"):
-        raise ValueError(f"--{name.replace('_', '-')} must be positive, not {getattr(options, name)}")
+        raise ValueError(
+            f"--{name.replace('_', '-')} must be positive, not {getattr(options, name)}"
+        )
 
 
 def check_seed(seed: int) -> None:

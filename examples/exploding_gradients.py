@@ -1,24 +1,28 @@
-"""Exploding gradients, and what clipping by the global norm does about them, on a task that diverges without it.
+"""Exploding gradients, and what clipping by the global norm does about them, on a task that
+diverges without it.
 
     python examples/exploding_gradients.py                       # three learning rates, with and without, ten seeds each
     python examples/exploding_gradients.py --activation tanh --learning-rates 0.1 --updates 2000
 
-The temporal order problem (Hochreiter & Schmidhuber 1997, experiment 6a), one of the pathological tasks of Pascanu, Mikolov & Bengio
-(On the difficulty of training recurrent neural networks, 2013), with their 50 hidden units, batches of 20 and norm of 1: among random
-symbols stand two that count, each an A or a B; which four-way order it was (AA, AB, BA, BB) is asked at the end.
+The temporal order problem (Hochreiter & Schmidhuber 1997, experiment 6a), one of the pathological
+tasks of Pascanu, Mikolov & Bengio (On the difficulty of training recurrent neural networks, 2013),
+with their 50 hidden units, batches of 20 and norm of 1: among random symbols stand two that count,
+each an A or a B; which four-way order it was (AA, AB, BA, BB) is asked at the end.
 
-The network is the IRNN of Le, Jaitly & Hinton (2015): nothing bounds its states, so it shows what tanh hides by saturating. All runs
-are plain gradient descent; with and without clipping, they share initial weights, batches and learning rates. What counts as what:
+The network is the IRNN of Le, Jaitly & Hinton (2015): nothing bounds its states, so it shows what
+tanh hides by saturating. All runs are plain gradient descent; with and without clipping, they share
+initial weights, batches and learning rates. What counts as what:
 
     diverged   at some update the loss was not finite, or over a hundred times that of guessing, 100 ln 4
     solved     in the end at most 1% of 1,000 sequences not seen before are told wrongly, as in Pascanu et al.
 
-With the defaults: at 0.0003, small enough for these gradients, no run diverges either way, and half of those without clipping solve
-the task. At ten times that rate nine of ten diverge without it. With it none does, the rate may be a hundred times as large, and all
-ten solve the task: clipping is not the only cure, but the one that needs no rate found to fit the gradients.
+With the defaults: at 0.0003, small enough for these gradients, no run diverges either way, and half
+of those without clipping solve the task. At ten times that rate nine of ten diverge without it.
+With it none does, the rate may be a hundred times as large, and all ten solve the task: clipping is
+not the only cure, but the one that needs no rate found to fit the gradients.
 
-Needs `pip install "jaxrnn[examples]"`. `--out` gets the picture (curves.png) and the table (table.txt).
-"""
+Needs `pip install "jaxrnn[examples]"`. `--out` gets the picture (curves.png) and the table
+(table.txt)."""
 
 import dataclasses
 import math
@@ -50,7 +54,9 @@ COLORS = {"with": "#3b78b8", "without": "#c8442c"}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Count the runs that diverge and those that solve the temporal order problem, with clipping and without."""
+    """Count the runs that diverge and those that solve the temporal order problem, with clipping
+    and without.
+    """
 
     length: int = 50
     """Symbols in a sequence."""
@@ -89,7 +95,9 @@ class Sequences(NamedTuple):
 
 
 def temporal_order(key: Array, length: int, batch: int) -> Sequences:
-    """Draw sequences, with A or B in the second and in the sixth tenth of each, as at 10 to 20 and at 50 to 60 of 100."""
+    """Draw sequences, with A or B in the second and in the sixth tenth of each, as at 10 to 20 and
+    at 50 to 60 of 100.
+    """
     of_symbols, of_places, of_marks = jax.random.split(key, 3)
     tenth = length // 10
     symbols = jax.random.randint(of_symbols, (length, batch), 2, SYMBOLS)
@@ -106,7 +114,11 @@ class Model(NamedTuple):
     @classmethod
     def build(cls, options: Options) -> "Model":
         """The network that the options name."""
-        w_h = jaxrnn.initializers.Identity() if options.activation == "relu" else jaxrnn.initializers.Orthogonal(1.2)
+        w_h = (
+            jaxrnn.initializers.Identity()
+            if options.activation == "relu"
+            else jaxrnn.initializers.Orthogonal(1.2)
+        )
         return cls(jaxrnn.Elman(options.hidden, activation=options.activation, w_h_init=w_h))
 
     def init(self, key: Array) -> dict[str, Any]:
@@ -120,7 +132,9 @@ class Model(NamedTuple):
         last, _ = jaxrnn.scan(self.cell, params["rnn"], jax.nn.one_hot(symbols, SYMBOLS))
         return last @ params["w"] + params["b"]
 
-    def loss(self, params: dict[str, Any], carry: tuple[()], chunk: Sequences, key: Array | None) -> tuple[Array, tuple[()]]:
+    def loss(
+        self, params: dict[str, Any], carry: tuple[()], chunk: Sequences, key: Array | None
+    ) -> tuple[Array, tuple[()]]:
         """Cross entropy in nats. A chunk holds whole sequences: there is no carry to hand on."""
         del key
         logits = self.logits(params, chunk.symbols)
@@ -137,7 +151,8 @@ class Result(NamedTuple):
 
     def diverged(self) -> np.ndarray:
         """Which runs diverged."""
-        return ~np.all(np.asarray(self.loss) <= DIVERGED, axis=-1)  # a loss that is NaN is not below anything
+        # a loss that is NaN is not below anything
+        return ~np.all(np.asarray(self.loss) <= DIVERGED, axis=-1)
 
     def solved(self) -> np.ndarray:
         """Which runs solved the task."""
@@ -148,7 +163,8 @@ def descend(options: Options, clip: bool) -> Result:
     """Train all learning rates and seeds side by side, in one program."""
     model = Model.build(options)
     clipping = optax.clip_by_global_norm(options.norm) if clip else optax.identity()
-    sgd = optax.inject_hyperparams(optax.sgd)(learning_rate=0.0)  # kept in the state, so that runs may differ in it
+    # kept in the state, so that runs may differ in it
+    sgd = optax.inject_hyperparams(optax.sgd)(learning_rate=0.0)
     trainer = tbptt.Trainer(model.loss, optax.chain(clipping, sgd))
     draw = partial(temporal_order, length=options.length)
 
@@ -156,10 +172,14 @@ def descend(options: Options, clip: bool) -> Result:
         of_params, of_batches, of_test = jax.random.split(jax.random.key(seed), 3)
 
         def update(state: tbptt.State, number: Array) -> tuple[tbptt.State, tbptt.Report]:
-            return trainer.step(state, draw(jax.random.fold_in(of_batches, number), batch=options.batch))
+            return trainer.step(
+                state, draw(jax.random.fold_in(of_batches, number), batch=options.batch)
+            )
 
         state = trainer.init(model.init(of_params), ())
-        state = state._replace(optimizer=optax.tree.set(state.optimizer, learning_rate=learning_rate))
+        state = state._replace(
+            optimizer=optax.tree.set(state.optimizer, learning_rate=learning_rate)
+        )
         state, report = jax.lax.scan(update, state, jnp.arange(options.updates))
         test = draw(of_test, batch=HELD_OUT)
         logits = model.logits(state.params, test.symbols)
@@ -167,18 +187,28 @@ def descend(options: Options, clip: bool) -> Result:
         return Result(report.loss, report.gradient_norm, report.skipped[-1], jnp.mean(right))
 
     over_seeds = jax.vmap(run, in_axes=(None, 0))
-    return jax.jit(jax.vmap(over_seeds, in_axes=(0, None)))(jnp.array(options.learning_rates), jnp.arange(options.seeds))
+    return jax.jit(jax.vmap(over_seeds, in_axes=(0, None)))(
+        jnp.array(options.learning_rates), jnp.arange(options.seeds)
+    )
 
 
 def table(options: Options, results: dict[str, Result]) -> str:
     """How many runs diverged, how many solved the task."""
-    lines = [f"{'learning rate':>13}  {'clipping':<9}{'diverged':>9}{'solved':>8}{'accuracy':>10}{'largest norm':>14}{'skipped':>9}"]
+    lines = [
+        f"{'learning rate':>13}  "
+        f"{'clipping':<9}{'diverged':>9}{'solved':>8}{'accuracy':>10}{'largest norm':>14}{'skipped':>9}"
+    ]
     for k, rate in enumerate(options.learning_rates):
         for name, result in results.items():
             diverged, solved = (int(runs[k].sum()) for runs in (result.diverged(), result.solved()))
-            accuracy, norm = float(np.median(result.accuracy[k])), float(np.fmax.reduce(result.gradient_norm[k], axis=None))
+            accuracy, norm = (
+                float(np.median(result.accuracy[k])),
+                float(np.fmax.reduce(result.gradient_norm[k], axis=None)),
+            )
             counts = f"{diverged:>6}/{options.seeds:<2}{solved:>5}/{options.seeds:<2}"
-            lines.append(f"{rate:>13g}  {name:<9}{counts}{accuracy:>10.2f}{norm:>14.1e}{int(result.skipped[k].sum()):>9}")
+            lines.append(
+                f"{rate:>13g}  {name:<9}{counts}{accuracy:>10.2f}{norm:>14.1e}{int(result.skipped[k].sum()):>9}"
+            )
     return "\n".join(lines)
 
 
@@ -186,33 +216,73 @@ def plot(path: Path, options: Options, results: dict[str, Result]) -> None:
     """Loss and gradient norm of every run, a column for each learning rate."""
     rates = options.learning_rates
     size = (1.5 + 3.2 * len(rates), 5.6)
-    figure, grid = plt.subplots(2, len(rates), figsize=size, dpi=120, sharex=True, sharey="row", squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        2,
+        len(rates),
+        figsize=size,
+        dpi=120,
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
     for k, rate in enumerate(rates):
         counts = "\n".join(
-            f"{name} clipping: {int(result.diverged()[k].sum())} diverged, {int(result.solved()[k].sum())} solved"
+            f"{name} clipping: {int(result.diverged()[k].sum())} diverged, "
+            f"{int(result.solved()[k].sum())} solved"
             for name, result in results.items()
         )
         grid[0, k].set_title(f"learning rate {rate:g}\n{counts}", fontsize=9)
         grid[0, k].axhline(GUESSING, color="#666666", linewidth=1, linestyle=(0, (5, 4)), zorder=4)
         grid[0, k].axhline(DIVERGED, color="#666666", linewidth=1, linestyle=(0, (1, 2)), zorder=4)
-        grid[1, k].axhline(options.norm, color="#666666", linewidth=1, linestyle=(0, (5, 4)), zorder=4)
+        grid[1, k].axhline(
+            options.norm, color="#666666", linewidth=1, linestyle=(0, (5, 4)), zorder=4
+        )
         grid[1, k].set(xscale="log", xlabel="update")
         for name, result in reversed(results.items()):
-            for axes, curves in zip(grid[:, k], (result.loss[k], result.gradient_norm[k]), strict=True):
+            for axes, curves in zip(
+                grid[:, k], (result.loss[k], result.gradient_norm[k]), strict=True
+            ):
                 for curve in np.asarray(curves):
                     finite = np.where(np.isfinite(curve), curve, np.nan)
-                    axes.plot(np.arange(1, options.updates + 1), finite, color=COLORS[name], linewidth=0.6, alpha=0.6)
-    for axes, label in zip(grid[:, 0], ("loss, nats", "gradient norm, before clipping"), strict=True):
+                    axes.plot(
+                        np.arange(1, options.updates + 1),
+                        finite,
+                        color=COLORS[name],
+                        linewidth=0.6,
+                        alpha=0.6,
+                    )
+    for axes, label in zip(
+        grid[:, 0], ("loss, nats", "gradient norm, before clipping"), strict=True
+    ):
         axes.set(yscale="log", ylabel=label)
     grid[0, 0].set_ylim(bottom=1e-4)
     grid[1, 0].set_ylim(bottom=1e-4)
-    grid[0, 0].text(0.02, GUESSING / 3, "guessing", transform=grid[0, 0].get_yaxis_transform(), va="top", fontsize=8)
-    grid[0, 0].text(0.02, DIVERGED * 2, "diverged", transform=grid[0, 0].get_yaxis_transform(), va="bottom", fontsize=8)
-    handles = [Line2D([], [], color=color, label=f"{name} clipping") for name, color in COLORS.items()]
+    grid[0, 0].text(
+        0.02,
+        GUESSING / 3,
+        "guessing",
+        transform=grid[0, 0].get_yaxis_transform(),
+        va="top",
+        fontsize=8,
+    )
+    grid[0, 0].text(
+        0.02,
+        DIVERGED * 2,
+        "diverged",
+        transform=grid[0, 0].get_yaxis_transform(),
+        va="bottom",
+        fontsize=8,
+    )
+    handles = [
+        Line2D([], [], color=color, label=f"{name} clipping") for name, color in COLORS.items()
+    ]
     grid[1, 0].legend(handles=handles, frameon=False, fontsize=8, loc="upper left")
     for axes in grid.flat:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"Temporal order problem, {options.length} steps, {options.seeds} seeds: every run")
+    figure.suptitle(
+        f"Temporal order problem, {options.length} steps, {options.seeds} seeds: every run"
+    )
     figure.savefig(path)
     plt.close(figure)
 
@@ -227,7 +297,10 @@ def main(argv: list[str] | None = None) -> None:
         plot(options.out / "curves.png", options, results)
     except OSError as error:
         fail(f"cannot write to {options.out}: {error.strerror or error}")
-    print(f"{text}\nnorms: the largest before clipping; skipped: updates of all seeds whose gradient, or its norm, was not finite")
+    print(
+        f"{text}\nnorms: the largest before clipping; skipped: updates of all seeds whose "
+        "gradient, or its norm, was not finite"
+    )
     print(f"{options.out}: curves.png, table.txt")
 
 

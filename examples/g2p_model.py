@@ -1,4 +1,6 @@
-"""The encoder-decoder of `g2p.py`: one GRU reads the letters of a word, another goes on from its state and writes phonemes."""
+"""The encoder-decoder of `g2p.py`: one GRU reads the letters of a word, another goes on from its
+state and writes phonemes.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -53,10 +55,14 @@ class G2PModel:
     def encode(self, params: G2PParams, letters: jax.Array) -> Any:
         """Read words `[time, words]`, padded with `PAD`: the carry after the last letter of each."""
         lengths = jnp.sum(letters != PAD, axis=0)
-        return jaxrnn.scan(self.encoder, params.encoder, params.letters[letters], lengths=lengths)[0]
+        return jaxrnn.scan(self.encoder, params.encoder, params.letters[letters], lengths=lengths)[
+            0
+        ]
 
     def scan(self, params: G2PParams, letters: jax.Array, phonemes: jax.Array) -> jax.Array:
-        """The logits `[time, words, phonemes]` of each phoneme, given those before it: teacher forcing."""
+        """The logits `[time, words, phonemes]` of each phoneme, given those before it: teacher
+        forcing.
+        """
         carry = self.encode(params, letters)
         before = jnp.concatenate([jnp.full_like(phonemes[:1], START), phonemes[:-1]])
         _, ys = jaxrnn.scan(self.decoder, params.decoder, params.phonemes[before], carry)
@@ -71,22 +77,28 @@ class G2PModel:
 def greedy(model: G2PModel, params: G2PParams, letters: jax.Array) -> jax.Array:
     """The likeliest phoneme at every step `[words, LONGEST]`; after `STOP`, `STOP` again."""
     start = jnp.full((1, *letters.shape[1:]), START)
-    return jaxrnn.generate(model.step, params, model.encode(params, letters), start, steps=LONGEST, stop=[STOP]).tokens.T
+    return jaxrnn.generate(
+        model.step, params, model.encode(params, letters), start, steps=LONGEST, stop=[STOP]
+    ).tokens.T
 
 
 def beam_search(
     model: G2PModel, params: G2PParams, letters: jax.Array, beams: int, longest: int = LONGEST
 ) -> tuple[jax.Array, jax.Array]:
-    """The `beams` likeliest beginnings of each word, lengthened one phoneme at a time until they stop.
+    """The `beams` likeliest beginnings of each word, lengthened one phoneme at a time until they
+    stop.
 
     Returns:
-        Phonemes `[words, beams, longest]`, `STOP` again after `STOP`, and their log-probabilities `[words, beams]`: likeliest first.
-        Where `longest` phonemes have not come to `STOP`, it is that of all words that begin so.
+        Phonemes `[words, beams, longest]`, `STOP` again after `STOP`, and their log-probabilities
+        `[words, beams]`: likeliest first. Where `longest` phonemes have not come to `STOP`, it is
+        that of all words that begin so.
     """
     words, symbols = letters.shape[1], params.b.size
     stop_again = jnp.where(jnp.arange(symbols) == STOP, 0.0, -jnp.inf)
 
-    def step(state: tuple[Any, jax.Array, jax.Array], t: jax.Array) -> tuple[tuple[Any, jax.Array, jax.Array], None]:
+    def step(
+        state: tuple[Any, jax.Array, jax.Array], t: jax.Array
+    ) -> tuple[tuple[Any, jax.Array, jax.Array], None]:
         carry, written, log_p = state
         last = jnp.where(t == 0, START, written[..., t - 1])
         carry, logits = model.step(params, carry, last)
@@ -94,12 +106,17 @@ def beam_search(
         log_all = (log_p[..., None] + log_next).reshape(words, beams * symbols)
         log_p, chosen = lax.top_k(log_all, beams)
         parent, phoneme = jnp.divmod(chosen, symbols)
-        carry, written = jax.tree.map(lambda array: jnp.take_along_axis(array, parent[..., None], axis=1), (carry, written))
+        carry, written = jax.tree.map(
+            lambda array: jnp.take_along_axis(array, parent[..., None], axis=1), (carry, written)
+        )
         return (carry, written.at[..., t].set(phoneme), log_p), None
 
-    carry = jax.tree.map(lambda array: jnp.repeat(array[:, None], beams, axis=1), model.encode(params, letters))
+    carry = jax.tree.map(
+        lambda array: jnp.repeat(array[:, None], beams, axis=1), model.encode(params, letters)
+    )
     written = jnp.zeros((words, beams, longest), jnp.int32)
-    log_p = jnp.full((words, beams), -jnp.inf).at[:, 0].set(0)  # all beams are equal at first: only one of them counts
+    # all beams are equal at first: only one of them counts
+    log_p = jnp.full((words, beams), -jnp.inf).at[:, 0].set(0)
     (_, written, log_p), _ = lax.scan(step, (carry, written, log_p), jnp.arange(longest))
     return written, log_p
 
@@ -107,19 +124,29 @@ def beam_search(
 @partial(jax.jit, static_argnames=("model", "beams"))
 def decode(model: G2PModel, params: G2PParams, letters: jax.Array, beams: int) -> jax.Array:
     """Phonemes `[words, LONGEST]`, greedily if there is one beam."""
-    return greedy(model, params, letters) if beams == 1 else beam_search(model, params, letters, beams)[0][:, 0]
+    return (
+        greedy(model, params, letters)
+        if beams == 1
+        else beam_search(model, params, letters, beams)[0][:, 0]
+    )
 
 
-def spell(model: G2PModel, params: G2PParams, words: Sequence[str], beams: int = 1) -> list[Phonemes]:
+def spell(
+    model: G2PModel, params: G2PParams, words: Sequence[str], beams: int = 1
+) -> list[Phonemes]:
     """The phonemes of each word, all of them (or `BATCH` at a time) in one call."""
     letters = encode_words(words)
-    parts = [decode(model, params, letters[:, k : k + BATCH], beams) for k in range(0, len(words), BATCH)]
+    parts = [
+        decode(model, params, letters[:, k : k + BATCH], beams) for k in range(0, len(words), BATCH)
+    ]
     return [decode_phonemes(row) for part in parts for row in np.asarray(part)]
 
 
-# Weights are kept as g2p-en keeps them, whether in its file or in one of ours: its names, torch's layout.
+# Weights are kept as g2p-en keeps them, whether in its file or in one of ours: its names, torch's
+# layout.
 
-_CELL_ARRAYS = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}  # g2p-en's name: torch's
+# g2p-en's name: torch's
+_CELL_ARRAYS = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[G2PModel, G2PParams]:
@@ -128,31 +155,54 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[G2PModel, G2PParams]:
     if {name: array.shape for name, array in arrays.items()} != _shapes(features):
         raise ValueError("its arrays have not the names and shapes of the weights of g2p-en")
     (encoder, enc), (decoder, dec) = (
-        from_torch({theirs: arrays[f"{part}_{name}"] for name, theirs in _CELL_ARRAYS.items()}) for part in ("enc", "dec")
+        from_torch({theirs: arrays[f"{part}_{name}"] for name, theirs in _CELL_ARRAYS.items()})
+        for part in ("enc", "dec")
     )
-    enc_emb, dec_emb, fc_w, fc_b = (jnp.asarray(arrays[name]) for name in ("enc_emb", "dec_emb", "fc_w", "fc_b"))
+    enc_emb, dec_emb, fc_w, fc_b = (
+        jnp.asarray(arrays[name]) for name in ("enc_emb", "dec_emb", "fc_w", "fc_b")
+    )
     return G2PModel(encoder, decoder), G2PParams(enc_emb, enc, dec_emb, dec, fc_w.T, fc_b)
 
 
 def to_arrays(model: G2PModel, params: G2PParams) -> dict[str, np.ndarray]:
     """The inverse: arrays that g2p-en's own code computes with just as well."""
-    arrays = {"enc_emb": params.letters, "dec_emb": params.phonemes, "fc_w": params.w.T, "fc_b": params.b}
-    for part, cell, p in (("enc", model.encoder, params.encoder), ("dec", model.decoder, params.decoder)):
+    arrays = {
+        "enc_emb": params.letters,
+        "dec_emb": params.phonemes,
+        "fc_w": params.w.T,
+        "fc_b": params.b,
+    }
+    for part, cell, p in (
+        ("enc", model.encoder, params.encoder),
+        ("dec", model.decoder, params.decoder),
+    ):
         state_dict = to_torch(cell, p, cell_module=True)
         arrays |= {f"{part}_{name}": state_dict[theirs] for name, theirs in _CELL_ARRAYS.items()}
-    return {name: np.array(array, order="C") for name, array in arrays.items()}  # safetensors writes the buffer as it lies
+    # safetensors writes the buffer as it lies
+    return {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
 def _shapes(features: int) -> dict[str, tuple[int, ...]]:
     """Of all arrays; the embeddings are as wide as the states."""
-    cell = {"w_ih": (3 * features, features), "w_hh": (3 * features, features), "b_ih": (3 * features,), "b_hh": (3 * features,)}
+    cell = {
+        "w_ih": (3 * features, features),
+        "w_hh": (3 * features, features),
+        "b_ih": (3 * features,),
+        "b_hh": (3 * features,),
+    }
     cells = {f"{part}_{name}": shape for part in ("enc", "dec") for name, shape in cell.items()}
     rows = {"enc_emb": len(LETTERS), "dec_emb": len(PHONEMES), "fc_w": len(PHONEMES)}
-    return {**cells, **{name: (count, features) for name, count in rows.items()}, "fc_b": (len(PHONEMES),)}
+    return {
+        **cells,
+        **{name: (count, features) for name, count in rows.items()},
+        "fc_b": (len(PHONEMES),),
+    }
 
 
 def load(path: Path | None = None) -> tuple[G2PModel, G2PParams]:
-    """The weights that g2p-en brings, or a file that `save` wrote; ValueError if it is something else."""
+    """The weights that g2p-en brings, or a file that `save` wrote; ValueError if it is something
+    else.
+    """
     if path is None:
         with np.load(package_file("g2p-en", "g2p_en/checkpoint20.npz"), allow_pickle=False) as file:
             return from_arrays(dict(file))

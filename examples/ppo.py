@@ -1,9 +1,11 @@
 """Proximal policy optimisation (Schulman et al. 2017) for agents that remember.
 
-Each update acts for a while in many environments at once, then learns from these sequences. What a memory changes:
+Each update acts for a while in many environments at once, then learns from these sequences. What a
+memory changes:
 
 * a rollout keeps the carries with which it began, and learning starts from them;
-* every observation is stored with the flag that it is the first of an episode, which acting and learning are both given;
+* every observation is stored with the flag that it is the first of an episode, which acting and
+  learning are both given;
 * minibatches are made of whole sequences, not of single steps;
 * advantages end where episodes do.
 """
@@ -25,7 +27,9 @@ class ActorCritic(Protocol):
 
     def init(self, key: Array) -> Any: ...
     def initial_carry(self, params: Any, envs: int) -> Any: ...
-    def step(self, params: Any, carry: Any, observation: Array, first: Array) -> tuple[Any, Decision]: ...
+    def step(
+        self, params: Any, carry: Any, observation: Array, first: Array
+    ) -> tuple[Any, Decision]: ...
     def scan(self, params: Any, carry: Any, observations: Array, first: Array) -> Decision: ...
 
 
@@ -107,7 +111,9 @@ class PPO:
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """Clip by the global norm, then Adam."""
-        rate = optax.linear_schedule(self.learning_rate, 0.0, self.updates * self.epochs * self.minibatches)
+        rate = optax.linear_schedule(
+            self.learning_rate, 0.0, self.updates * self.epochs * self.minibatches
+        )
         return optax.chain(optax.clip_by_global_norm(self.max_norm), optax.adam(rate, eps=1e-5))
 
     def init(self, key: Array) -> Training:
@@ -119,7 +125,9 @@ class PPO:
     def begin(self, params: Any, key: Array) -> Situation:
         """The beginning of an episode in every environment."""
         states = jax.vmap(self.env.reset)(jax.random.split(key, self.envs))
-        return Situation(states, jnp.ones(self.envs, bool), self.agent.initial_carry(params, self.envs))
+        return Situation(
+            states, jnp.ones(self.envs, bool), self.agent.initial_carry(params, self.envs)
+        )
 
     def update(self, training: Training) -> tuple[Training, Report]:
         """Act, then learn from it."""
@@ -128,7 +136,9 @@ class PPO:
         situation, rollout = self.act(params, situation, k_act)
         params, optimizer, loss = self.learn(params, optimizer, rollout, k_learn)
         outcome = rollout.steps.outcome
-        return Training(params, optimizer, situation, key), Report(outcome.scored.sum(), outcome.success.sum(), loss)
+        return Training(params, optimizer, situation, key), Report(
+            outcome.scored.sum(), outcome.success.sum(), loss
+        )
 
     def act(self, params: Any, situation: Situation, key: Array) -> tuple[Situation, Rollout]:
         """Take `horizon` steps in every environment."""
@@ -139,16 +149,31 @@ class PPO:
             observation = jax.vmap(self.env.observe)(state)
             carry, decision = self.agent.step(params, carry, observation, first)
             action = jax.random.categorical(k_action, decision.logits)
-            state, outcome = jax.vmap(self.env.step)(jax.random.split(k_env, self.envs), state, action)
-            taken = Step(observation, first, action, log_probability(decision.logits, action), decision.value, outcome)
+            state, outcome = jax.vmap(self.env.step)(
+                jax.random.split(k_env, self.envs), state, action
+            )
+            taken = Step(
+                observation,
+                first,
+                action,
+                log_probability(decision.logits, action),
+                decision.value,
+                outcome,
+            )
             return Situation(state, outcome.done, carry), taken
 
         after, steps = lax.scan(step, situation, jax.random.split(key, self.horizon))
-        _, decision = self.agent.step(params, after.carry, jax.vmap(self.env.observe)(after.state), after.first)
+        _, decision = self.agent.step(
+            params, after.carry, jax.vmap(self.env.observe)(after.state), after.first
+        )
         return after, Rollout(situation.carry, steps, decision.value)
 
-    def learn(self, params: Any, optimizer: Any, rollout: Rollout, key: Array) -> tuple[Any, Any, Array]:
-        """Several passes over a rollout, in minibatches of whole sequences: new parameters and optimiser, and the mean loss."""
+    def learn(
+        self, params: Any, optimizer: Any, rollout: Rollout, key: Array
+    ) -> tuple[Any, Any, Array]:
+        """Several passes over a rollout, in minibatches of whole sequences: new parameters and
+        optimiser, and the mean loss.
+        """
         sequences = self.sequences(rollout)
 
         def minibatch(state: tuple[Any, Any], envs: Array) -> tuple[tuple[Any, Any], Array]:
@@ -157,7 +182,9 @@ class PPO:
             updates, optimizer = self.optimizer.update(gradient, optimizer, params)
             return (optax.apply_updates(params, updates), optimizer), loss
 
-        orders = jax.vmap(lambda key: jax.random.permutation(key, self.envs))(jax.random.split(key, self.epochs))
+        orders = jax.vmap(lambda key: jax.random.permutation(key, self.envs))(
+            jax.random.split(key, self.epochs)
+        )
         batches = orders.reshape(self.epochs * self.minibatches, -1)
         (params, optimizer), losses = lax.scan(minibatch, (params, optimizer), batches)
         return params, optimizer, losses.mean()
@@ -165,7 +192,14 @@ class PPO:
     def sequences(self, rollout: Rollout) -> Sequences:
         """A rollout with its advantages."""
         outcome, value = rollout.steps.outcome, rollout.steps.value
-        advantage = advantages(outcome.reward, value, outcome.done, rollout.last_value, self.env.discount, self.gae_lambda)
+        advantage = advantages(
+            outcome.reward,
+            value,
+            outcome.done,
+            rollout.last_value,
+            self.env.discount,
+            self.gae_lambda,
+        )
         return Sequences(rollout.carry, rollout.steps, advantage)
 
     def loss(self, params: Any, sequences: Sequences) -> Array:
@@ -174,14 +208,18 @@ class PPO:
         decision = self.agent.scan(params, carry, steps.observation, steps.first)
         ratio = jnp.exp(log_probability(decision.logits, steps.action) - steps.log_prob)
         normal = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        surrogate = jnp.minimum(ratio * normal, jnp.clip(ratio, 1 - self.clip, 1 + self.clip) * normal).mean()
+        surrogate = jnp.minimum(
+            ratio * normal, jnp.clip(ratio, 1 - self.clip, 1 + self.clip) * normal
+        ).mean()
         error = jnp.square(decision.value - (steps.value + advantage)).mean()
         log_probs = jax.nn.log_softmax(decision.logits)
         entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
         return -surrogate + self.value_weight * error / 2 - self.entropy_weight * entropy
 
     def success_rate(self, params: Any, key: Array) -> Array:
-        """How often the agent succeeds in fresh episodes, over at least four times the longest one in every environment."""
+        """How often the agent succeeds in fresh episodes, over at least four times the longest one
+        in every environment.
+        """
         k_env, k_act = jax.random.split(key)
 
         def rollout(situation: Situation, key: Array) -> tuple[Situation, Outcome]:
@@ -193,13 +231,23 @@ class PPO:
         return outcome.success.sum() / outcome.scored.sum()
 
 
-def advantages(rewards: Array, values: Array, done: Array, last_value: Array, discount: float, gae_lambda: float) -> Array:
-    """Generalised advantage estimation (Schulman et al. 2016), `[time, envs]`: nothing flows back out of the next episode.
+def advantages(
+    rewards: Array,
+    values: Array,
+    done: Array,
+    last_value: Array,
+    discount: float,
+    gae_lambda: float,
+) -> Array:
+    """Generalised advantage estimation (Schulman et al. 2016), `[time, envs]`: nothing flows back
+    out of the next episode.
 
     δ_t = r_t + γ v_{t+1} - v_t,    A_t = δ_t + γλ A_{t+1},    where v_{t+1} = A_{t+1} = 0 if step t ends an episode
     """
 
-    def backwards(later: tuple[Array, Array], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
+    def backwards(
+        later: tuple[Array, Array], step: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, Array], Array]:
         next_advantage, next_value = later
         reward, value, done = step
         error = reward + discount * jnp.where(done, 0.0, next_value) - value

@@ -1,4 +1,6 @@
-"""An agent that remembers: a jaxrnn cell between an encoder of observations and two heads, for the policy and for the value."""
+"""An agent that remembers: a jaxrnn cell between an encoder of observations and two heads, for the
+policy and for the value.
+"""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -19,7 +21,10 @@ class Linear(NamedTuple):
     @classmethod
     def init(cls, key: Array, in_features: int, out_features: int, scale: float) -> "Linear":
         """Orthogonal weights, zero bias."""
-        return cls(jaxrnn.initializers.Orthogonal(scale)(key, (in_features, out_features)), jnp.zeros(out_features))
+        return cls(
+            jaxrnn.initializers.Orthogonal(scale)(key, (in_features, out_features)),
+            jnp.zeros(out_features),
+        )
 
     def __call__(self, x: Array) -> Array:
         return x @ self.w + self.b
@@ -43,11 +48,11 @@ class Decision(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
-    """Acts by `step` and learns by `scan`; both are told which observations are the `first` of an episode, and remember nothing then.
+    """Acts by `step` and learns by `scan`; both are told which observations are the `first` of an
+    episode, and remember nothing then.
 
-    The flag belongs to the observation beside it. An environment's `done` belongs to the action before: whoever passes that one
-    resets a step too early.
-    """
+    The flag belongs to the observation beside it. An environment's `done` belongs to the action
+    before: whoever passes that one resets a step too early."""
 
     cell: jaxrnn.Cell
     features: int
@@ -55,7 +60,9 @@ class Agent:
     encoding: int = 64
 
     def init(self, key: Array) -> AgentParams:
-        """Draw the parameters; the policy's are small, so that it begins with all actions equally likely."""
+        """Draw the parameters; the policy's are small, so that it begins with all actions equally
+        likely.
+        """
         k_encoder, k_cell, k_policy, k_value = jax.random.split(key, 4)
         return AgentParams(
             encoder=Linear.init(k_encoder, self.features, self.encoding, scale=2**0.5),
@@ -68,7 +75,9 @@ class Agent:
         """The memory at the beginning of an episode, in so many environments."""
         return self.cell.initial_carry(params.cell, (envs, self.encoding))
 
-    def step(self, params: AgentParams, carry: Any, observation: Array, first: Array) -> tuple[Any, Decision]:
+    def step(
+        self, params: AgentParams, carry: Any, observation: Array, first: Array
+    ) -> tuple[Any, Decision]:
         """Act: observations `[envs, features]` and flags `[envs]` of one step."""
         fresh = self.initial_carry(params, len(first))
         carry = jax.tree.map(lambda new, old: jnp.where(first[:, None], new, old), fresh, carry)
@@ -76,8 +85,12 @@ class Agent:
         return carry, self._decide(params, y)
 
     def scan(self, params: AgentParams, carry: Any, observations: Array, first: Array) -> Decision:
-        """The same for observations `[time, envs, features]` and flags `[time, envs]`, to learn from."""
-        _, ys = jaxrnn.scan(self.cell, params.cell, self._encode(params, observations), carry, reset=first)
+        """The same for observations `[time, envs, features]` and flags `[time, envs]`, to learn
+        from.
+        """
+        _, ys = jaxrnn.scan(
+            self.cell, params.cell, self._encode(params, observations), carry, reset=first
+        )
         return self._decide(params, ys)
 
     def _encode(self, params: AgentParams, observations: Array) -> Array:
@@ -107,7 +120,9 @@ class Memoryless(jaxrnn.Cell):
         """All of it, for it does not need the carry."""
         return jnp.tanh(params(xs))
 
-    def step(self, params: Linear, carry: tuple[()], u: Array, affine: Any = jaxrnn.affine) -> tuple[tuple[()], Array]:
+    def step(
+        self, params: Linear, carry: tuple[()], u: Array, affine: Any = jaxrnn.affine
+    ) -> tuple[tuple[()], Array]:
         """Nothing is left to do."""
         del params, affine
         return carry, u

@@ -1,4 +1,6 @@
-"""The agent of `ppo_agent.py` as people write it in Flax today: the `ScannedRNN` of PureJaxRL around Flax's `GRUCell`."""
+"""The agent of `ppo_agent.py` as people write it in Flax today: the `ScannedRNN` of PureJaxRL
+around Flax's `GRUCell`.
+"""
 
 import dataclasses
 import functools
@@ -18,7 +20,9 @@ class ScannedRNN(nn.Module):
 
     hidden: int
 
-    @functools.partial(nn.scan, variable_broadcast="params", in_axes=0, out_axes=0, split_rngs={"params": False})
+    @functools.partial(
+        nn.scan, variable_broadcast="params", in_axes=0, out_axes=0, split_rngs={"params": False}
+    )
     @nn.compact
     def __call__(self, carry: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
         """One step, which `nn.scan` makes many."""
@@ -61,7 +65,9 @@ class FlaxAgent:
         del params
         return jnp.zeros((envs, self.network.hidden))
 
-    def step(self, params: Any, carry: Array, observation: Array, first: Array) -> tuple[Array, Decision]:
+    def step(
+        self, params: Any, carry: Array, observation: Array, first: Array
+    ) -> tuple[Array, Decision]:
         """Act: a sequence of one step."""
         carry, decision = self._apply(params, carry, observation[None], first[None])
         return carry, jax.tree.map(lambda leaf: leaf[0], decision)
@@ -70,12 +76,16 @@ class FlaxAgent:
         """Learn."""
         return self._apply(params, carry, observations, first)[1]
 
-    def _apply(self, params: Any, carry: Array, observations: Array, first: Array) -> tuple[Array, Decision]:
+    def _apply(
+        self, params: Any, carry: Array, observations: Array, first: Array
+    ) -> tuple[Array, Decision]:
         return self.network.apply(params, carry, observations, first)  # pyright: ignore[reportReturnType]  # no variables are mutable
 
 
 def flax_twin(agent: Agent, params: AgentParams) -> tuple[FlaxAgent, Any]:
-    """The Flax agent that computes the same as one with a `jaxrnn.GRU`, and its parameters; or gradients, laid out like them."""
+    """The Flax agent that computes the same as one with a `jaxrnn.GRU`, and its parameters; or
+    gradients, laid out like them.
+    """
     if not isinstance(agent.cell, jaxrnn.GRU):
         raise TypeError(f"flax_twin: the agent's cell is {agent.cell}, expected a jaxrnn.GRU")
 
@@ -84,5 +94,9 @@ def flax_twin(agent: Agent, params: AgentParams) -> tuple[FlaxAgent, Any]:
 
     cell = jaxrnn.convert.to_flax(agent.cell, params.cell, "linen.GRUCell")["params"]
     network = ActorCriticRNN(agent.cell.hidden, agent.encoding, agent.actions)
-    layers = {"encoder": dense(params.encoder), "policy": dense(params.policy), "value": dense(params.value)}
+    layers = {
+        "encoder": dense(params.encoder),
+        "policy": dense(params.policy),
+        "value": dense(params.value),
+    }
     return FlaxAgent(network, agent.features), {"params": {**layers, "rnn": {"GRUCell_0": cell}}}

@@ -1,10 +1,11 @@
-"""How fast recurrent PPO acts and learns, beside the same agent as people write it in Flax today (`ppo_flax.py`).
+"""How fast recurrent PPO acts and learns, beside the same agent as people write it in Flax today
+(`ppo_flax.py`).
 
     python examples/ppo_throughput.py                                       # the agent of recurrent_ppo.py
     python examples/ppo_throughput.py --hidden 128 --envs 4 --horizon 128   # the sizes of PureJaxRL's recurrent PPO
 
-Both sides have the same weights. First they must agree, on one rollout: what they decide, the loss of the learning phase, and its
-gradient. Then they take turns, and the median over rounds counts.
+Both sides have the same weights. First they must agree, on one rollout: what they decide, the loss
+of the learning phase, and its gradient. Then they take turns, and the median over rounds counts.
 """
 
 import dataclasses
@@ -46,7 +47,10 @@ class Options:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "hidden", "envs", "horizon", "epochs", "minibatches", "rounds")
         if self.envs % self.minibatches:
-            raise ValueError(f"--envs must be a multiple of --minibatches, not {self.envs} and {self.minibatches}")
+            raise ValueError(
+                f"--envs must be a multiple of --minibatches, not {self.envs} and "
+                f"{self.minibatches}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,10 @@ def make_sides(options: Options, key: jax.Array) -> dict[str, Side]:
     _, rollout = jax.jit(ppo.act)(params, situation, k_act)
     twin, twin_params = flax_twin(agent, params)
     twin_ppo = dataclasses.replace(ppo, agent=twin)
-    return {"jaxrnn": Side(ppo, params, situation, rollout), "Flax": Side(twin_ppo, twin_params, situation, rollout)}
+    return {
+        "jaxrnn": Side(ppo, params, situation, rollout),
+        "Flax": Side(twin_ppo, twin_params, situation, rollout),
+    }
 
 
 def check_agreement(ours: Side, theirs: Side) -> None:
@@ -86,7 +93,9 @@ def check_agreement(ours: Side, theirs: Side) -> None:
     for name, side in (("ours", ours), ("theirs", theirs)):
         act = jax.jit(side.ppo.agent.step)
         decide[name] = act(side.params, side.situation.carry, steps.observation[0], steps.first[0])
-        learn[name] = jax.jit(jax.value_and_grad(side.ppo.loss))(side.params, side.ppo.sequences(side.rollout))
+        learn[name] = jax.jit(jax.value_and_grad(side.ppo.loss))(
+            side.params, side.ppo.sequences(side.rollout)
+        )
     loss, gradient = learn["ours"]
     if not isinstance(ours.ppo.agent, Agent) or not isinstance(gradient, AgentParams):
         raise TypeError("check_agreement: the first side must be jaxrnn's")
@@ -94,7 +103,9 @@ def check_agreement(ours: Side, theirs: Side) -> None:
     for what, values in (("decisions", decide), ("loss or its gradient", learn)):
         off = difference(values["ours"], values["theirs"])
         if not off < TOLERANCE:
-            raise ValueError(f"the sides differ in their {what} by {off:.1e}, expected less than {TOLERANCE:g}")
+            raise ValueError(
+                f"the sides differ in their {what} by {off:.1e}, expected less than {TOLERANCE:g}"
+            )
 
 
 def difference(ours: Any, theirs: Any) -> float:
@@ -104,7 +115,9 @@ def difference(ours: Any, theirs: Any) -> float:
 
 
 def time_in_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, which take turns; the first round, not counted, compiles and warms up."""
+    """Median seconds of each call, which take turns; the first round, not counted, compiles and
+    warms up.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         order = list(calls) if number % 2 else list(reversed(calls))
@@ -135,12 +148,21 @@ def main(argv: list[str] | None = None) -> None:
     except ValueError as error:
         fail(error)
     steps = options.envs * options.horizon
-    print(f"GRU-{options.hidden}, {options.envs} environments x {options.horizon} steps, minibatches of", end=" ")
-    print(f"{options.envs // options.minibatches} sequences, {options.epochs} epochs; environment steps per second:")
+    print(
+        f"GRU-{options.hidden}, {options.envs} environments x {options.horizon} steps, "
+        "minibatches of",
+        end=" ",
+    )
+    print(
+        f"{options.envs // options.minibatches} sequences, {options.epochs} epochs; environment "
+        "steps per second:"
+    )
     print(f"{'':<10}" + "".join(f"{name:>12}" for name in sides) + f"{'speed':>8}")
     total = dict.fromkeys(sides, 0.0)
     for phase, prepare in (("acting", acting), ("learning", learning)):
-        seconds = time_in_turns({name: prepare(side, key) for name, side in sides.items()}, options.rounds)
+        seconds = time_in_turns(
+            {name: prepare(side, key) for name, side in sides.items()}, options.rounds
+        )
         total = {name: total[name] + seconds[name] for name in sides}
         print_row(phase, steps, seconds)
     print_row("both", steps, total)
@@ -148,7 +170,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def print_row(phase: str, steps: int, seconds: dict[str, float]) -> None:
     ours, theirs = seconds.values()
-    print(f"{phase:<10}" + "".join(f"{steps / taken:>12,.0f}" for taken in seconds.values()) + f"{theirs / ours:>8.2f}")
+    print(
+        f"{phase:<10}"
+        + "".join(f"{steps / taken:>12,.0f}" for taken in seconds.values())
+        + f"{theirs / ours:>8.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
     python examples/recurrent_ppo.py --task repeat-previous --lag 4
     python examples/ppo_throughput.py                   # how fast, beside the same agent in Flax
 
-It needs the extra packages of `pip install "jaxrnn[examples]"`. `--out` gets the learning curves (curves.png). Acting is
-`jaxrnn.step`; learning is `jaxrnn.scan` over the same sequences, with `reset` where episodes begin (`ppo_agent.py`, `ppo.py`).
-"""
+It needs the extra packages of `pip install "jaxrnn[examples]"`. `--out` gets the learning curves
+(curves.png). Acting is `jaxrnn.step`; learning is `jaxrnn.scan` over the same sequences, with
+`reset` where episodes begin (`ppo_agent.py`, `ppo.py`)."""
 
 import dataclasses
 import math
@@ -66,13 +66,34 @@ class Options:
     """Folder for the curves."""
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "corridor", "lag", "hidden", "seeds", "updates", "envs", "horizon", "epochs", "minibatches")
+        check_at_least(
+            self,
+            1,
+            "corridor",
+            "lag",
+            "hidden",
+            "seeds",
+            "updates",
+            "envs",
+            "horizon",
+            "epochs",
+            "minibatches",
+        )
         if not self.cells or len({*self.cells}) < len(self.cells):
-            raise ValueError(f"--cells must name some of {', '.join(CELLS)}, each once, not {' '.join(self.cells) or 'nothing'}")
+            raise ValueError(
+                f"--cells must name some of {', '.join(CELLS)}, each once, not "
+                f"{' '.join(self.cells) or 'nothing'}"
+            )
         if self.envs % self.minibatches:
-            raise ValueError(f"--envs must be a multiple of --minibatches, not {self.envs} and {self.minibatches}")
+            raise ValueError(
+                f"--envs must be a multiple of --minibatches, not {self.envs} and "
+                f"{self.minibatches}"
+            )
         if self.lag >= RepeatPrevious.episode:
-            raise ValueError(f"--lag must be below {RepeatPrevious.episode}, the steps in an episode, not {self.lag}")
+            raise ValueError(
+                f"--lag must be below {RepeatPrevious.episode}, the steps in an episode, not "
+                f"{self.lag}"
+            )
         check_positive(self, "learning_rate")
 
     @property
@@ -82,7 +103,9 @@ class Options:
 
     def ppo(self, cell: str) -> PPO:
         """The algorithm for one of the agents."""
-        agent = Agent(CELLS[cell](self.hidden), self.env.features, self.env.actions, encoding=self.hidden)
+        agent = Agent(
+            CELLS[cell](self.hidden), self.env.features, self.env.actions, encoding=self.hidden
+        )
         same = ("updates", "envs", "horizon", "epochs", "minibatches", "learning_rate")
         return PPO(self.env, agent, **{name: getattr(self, name) for name in same})
 
@@ -100,7 +123,8 @@ def train(options: Options, cell: str, bar: tqdm) -> Iterator[Curve]:
     """Train one of the agents, from each seed."""
     ppo = options.ppo(cell)
     start = jax.eval_shape(ppo.init, jax.random.key(0))
-    update = jax.jit(ppo.update).lower(start).compile()  # here, so that what is timed does not contain it
+    # here, so that what is timed does not contain it
+    update = jax.jit(ppo.update).lower(start).compile()
     success_rate = jax.jit(ppo.success_rate)
     for seed in range(options.seeds):
         k_train, k_test = jax.random.split(jax.random.key(seed))
@@ -109,17 +133,24 @@ def train(options: Options, cell: str, bar: tqdm) -> Iterator[Curve]:
         for number in range(options.updates):
             training, report = update(training)
             if not math.isfinite(report.loss):
-                raise FloatingPointError(f"training diverged at update {number}: --learning-rate {options.learning_rate} is too high")
+                raise FloatingPointError(
+                    f"training diverged at update {number}: --learning-rate "
+                    f"{options.learning_rate} is too high"
+                )
             successes.append(int(report.successes))
             scored.append(int(report.scored))
-            bar.set_postfix_str(f"{NAMES[cell]}, seed {seed}: {successes[-1]} of {scored[-1]} right", refresh=False)
+            bar.set_postfix_str(
+                f"{NAMES[cell]}, seed {seed}: {successes[-1]} of {scored[-1]} right", refresh=False
+            )
             bar.update()
         seconds = time.perf_counter() - began
         yield Curve(successes, scored, float(success_rate(training.params, k_test)), seconds)
 
 
 def success_rates(curve: Curve) -> list[float]:
-    """Over a few updates each, so that every rate has enough episodes behind it; NaN where none was decided."""
+    """Over a few updates each, so that every rate has enough episodes behind it; NaN where none was
+    decided.
+    """
     windows = [slice(k, k + POOLED) for k in range(0, len(curve.scored), POOLED)]
     counts = [(sum(curve.successes[window]), sum(curve.scored[window])) for window in windows]
     return [right / total if total else math.nan for right, total in counts]
@@ -128,11 +159,17 @@ def success_rates(curve: Curve) -> list[float]:
 def table(options: Options, curves: dict[str, list[Curve]]) -> str:
     """Success of each agent and seed, and the speed of its training."""
     steps = options.updates * options.envs * options.horizon
-    lines = [f"{'':<12}" + "".join(f"{f'seed {seed}':>9}" for seed in range(options.seeds)) + f"{'steps/s':>12}{'seconds':>9}"]
+    lines = [
+        f"{'':<12}"
+        + "".join(f"{f'seed {seed}':>9}" for seed in range(options.seeds))
+        + f"{'steps/s':>12}{'seconds':>9}"
+    ]
     for cell, of_seeds in curves.items():
         seconds = sum(curve.seconds for curve in of_seeds)
         rates = "".join(f"{curve.final:>9.3f}" for curve in of_seeds)
-        lines.append(f"{NAMES[cell]:<12}{rates}{len(of_seeds) * steps / seconds:>12,.0f}{seconds:>9.1f}")
+        lines.append(
+            f"{NAMES[cell]:<12}{rates}{len(of_seeds) * steps / seconds:>12,.0f}{seconds:>9.1f}"
+        )
     return "\n".join(lines)
 
 
@@ -144,10 +181,20 @@ def main(argv: list[str] | None = None) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=options.out):
             pass
-        with tqdm(total=len(options.cells) * options.seeds * options.updates, unit="update", dynamic_ncols=True) as bar:
+        with tqdm(
+            total=len(options.cells) * options.seeds * options.updates,
+            unit="update",
+            dynamic_ncols=True,
+        ) as bar:
             curves = {cell: list(train(options, cell, bar)) for cell in options.cells}
-        rates = {NAMES[cell]: [success_rates(curve) for curve in of_seeds] for cell, of_seeds in curves.items()}
-        steps = [min(update + POOLED, options.updates) * steps_per_update for update in range(0, options.updates, POOLED)]
+        rates = {
+            NAMES[cell]: [success_rates(curve) for curve in of_seeds]
+            for cell, of_seeds in curves.items()
+        }
+        steps = [
+            min(update + POOLED, options.updates) * steps_per_update
+            for update in range(0, options.updates, POOLED)
+        ]
         plot(path, steps, rates, env.chance, str(env))
     except OSError as error:
         fail(f"cannot write to {options.out}: {error.strerror or error}")
@@ -156,7 +203,10 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-    print(f"\nSuccess after {options.updates * steps_per_update:,} steps; {env.chance:g} is chance. {env}:")
+    print(
+        f"\nSuccess after {options.updates * steps_per_update:,} steps; {env.chance:g} is chance. "
+        f"{env}:"
+    )
     print(f"{table(options, curves)}\n{path}")
 
 

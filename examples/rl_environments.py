@@ -1,8 +1,8 @@
 """The environments of `recurrent_ppo.py`, in JAX: nobody solves them without a memory.
 
-An environment is a frozen dataclass of pure functions of one environment; `jax.vmap` makes many. `step` restarts an episode that
-ends, so that the state after the last step of one episode is that before the first step of the next.
-"""
+An environment is a frozen dataclass of pure functions of one environment; `jax.vmap` makes many.
+`step` restarts an episode that ends, so that the state after the last step of one episode is that
+before the first step of the next."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -56,7 +56,9 @@ class Environment(ABC):
     def step(self, key: Array, state: State, action: Array) -> tuple[State, Outcome]:
         """Act, and begin a new episode if this one is over."""
         after, outcome = self.advance(key, state, action)  # one key for both, of which one counts
-        return jax.tree.map(lambda new, old: jnp.where(outcome.done, new, old), self.reset(key), after), outcome
+        return jax.tree.map(
+            lambda new, old: jnp.where(outcome.done, new, old), self.reset(key), after
+        ), outcome
 
 
 NORTH, EAST, SOUTH, WEST = range(4)
@@ -72,12 +74,13 @@ class TMazeState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TMaze(Environment):
-    """A corridor with a junction at its end; a sign at the start, seen nowhere else, says where to turn (Bakker 2002).
+    """A corridor with a junction at its end; a sign at the start, seen nowhere else, says where to
+    turn (Bakker 2002).
 
-    Observations, actions and rewards are the paper's: three bits are 011 or 110 at the start, 101 in the corridor, 010 at the
-    junction; the right turn there gives 4, the wrong one -0.1, and so does every step that leads into a wall. A turn ends the
-    episode. So does, other than in the paper, the time limit, which counts as failure.
-    """
+    Observations, actions and rewards are the paper's: three bits are 011 or 110 at the start, 101
+    in the corridor, 010 at the junction; the right turn there gives 4, the wrong one -0.1, and so
+    does every step that leads into a wall. A turn ends the episode. So does, other than in the
+    paper, the time limit, which counts as failure."""
 
     length: int = 20
     """Steps from the start to the junction."""
@@ -95,12 +98,18 @@ class TMaze(Environment):
 
     def reset(self, key: Array) -> TMazeState:
         """At the start, with a new sign."""
-        return TMazeState(jnp.where(jax.random.bernoulli(key), NORTH, SOUTH), jnp.int32(0), jnp.int32(0))
+        return TMazeState(
+            jnp.where(jax.random.bernoulli(key), NORTH, SOUTH), jnp.int32(0), jnp.int32(0)
+        )
 
     def observe(self, state: TMazeState) -> Array:
         """The sign at the start, then the corridor, then the junction."""
-        sign = jnp.where(state.goal == NORTH, jnp.array([0.0, 1.0, 1.0]), jnp.array([1.0, 1.0, 0.0]))
-        beyond = jnp.where(state.position == self.length, jnp.array([0.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0]))
+        sign = jnp.where(
+            state.goal == NORTH, jnp.array([0.0, 1.0, 1.0]), jnp.array([1.0, 1.0, 0.0])
+        )
+        beyond = jnp.where(
+            state.position == self.length, jnp.array([0.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 1.0])
+        )
         return jnp.where(state.position == 0, sign, beyond)
 
     def advance(self, key: Array, state: TMazeState, action: Array) -> tuple[TMazeState, Outcome]:
@@ -125,7 +134,9 @@ class RepeatPreviousState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RepeatPrevious(Environment):
-    """A new symbol at every step; the right action is the one that was shown `lag` steps ago (Morad et al. 2023)."""
+    """A new symbol at every step; the right action is the one that was shown `lag` steps ago (Morad
+    et al. 2023).
+    """
 
     lag: int = 4
     """How many steps ago."""
@@ -149,12 +160,16 @@ class RepeatPrevious(Environment):
         """The newest symbol."""
         return jax.nn.one_hot(state.symbols[0], self.features)
 
-    def advance(self, key: Array, state: RepeatPreviousState, action: Array) -> tuple[RepeatPreviousState, Outcome]:
+    def advance(
+        self, key: Array, state: RepeatPreviousState, action: Array
+    ) -> tuple[RepeatPreviousState, Outcome]:
         """Answer, and be shown the next symbol."""
         scored = state.time >= self.lag
         success = scored & (action == state.symbols[-1])
         after = RepeatPreviousState(self._show(key, state.symbols), state.time + 1)
-        return after, Outcome(success.astype(jnp.float32), after.time == self.episode, scored, success)
+        return after, Outcome(
+            success.astype(jnp.float32), after.time == self.episode, scored, success
+        )
 
     def _show(self, key: Array, symbols: Array) -> Array:
         return jnp.concatenate([jax.random.randint(key, (1,), 0, self.actions), symbols[:-1]])

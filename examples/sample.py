@@ -39,7 +39,12 @@ def main(argv: list[str] | None = None) -> None:
         model, params = char_model.load(options.model)
     except ValueError as error:
         fail(error)
-    print(options.prompt + char_model.write(model, params, options.length, options.temperature, options.seed, options.prompt))
+    print(
+        options.prompt
+        + char_model.write(
+            model, params, options.length, options.temperature, options.seed, options.prompt
+        )
+    )
 
 
 if __name__ == "__main__":

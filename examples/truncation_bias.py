@@ -1,25 +1,30 @@
-"""What truncation costs: the bias of short windows on the adding problem, and what training reaches with them.
+"""What truncation costs: the bias of short windows on the adding problem, and what training reaches
+with them.
 
     python examples/truncation_bias.py
 
-The adding problem (Hochreiter & Schmidhuber 1997, experiment 4) as an endless stream: sequences of 100 to 110 pairs, each a number in
-[-1, 1] and a marker. Two pairs in the first half are marked; at the last pair, the sum of their numbers is asked, and nowhere else.
-An answer is right within 0.04 of the target 0.5 + sum / 4; who always says 0.5 is right in 15% of the cases.
+The adding problem (Hochreiter & Schmidhuber 1997, experiment 4) as an endless stream: sequences of
+100 to 110 pairs, each a number in [-1, 1] and a marker. Two pairs in the first half are marked; at
+the last pair, the sum of their numbers is asked, and nowhere else. An answer is right within 0.04
+of the target 0.5 + sum / 4; who always says 0.5 is right in 15% of the cases.
 
-`jaxrnn.streams.tbptt` reads chunks of k1 steps, and its gradients reach k2 steps back from the end of a chunk. The borders of chunks fall
-anywhere in a sequence, so the gradient in expectation weights what lies `lag` steps before the question by
+`jaxrnn.streams.tbptt` reads chunks of k1 steps, and its gradients reach k2 steps back from the end
+of a chunk. The borders of chunks fall anywhere in a sequence, so the gradient in expectation
+weights what lies `lag` steps before the question by
 
     P(lag is reached) = clip((k2 - lag) / k1, 0, 1)
 
-where full BPTT weights it by 1. The bias is therefore computed for every window at once, from one gradient that is split by lag. It is
-the cell's: the readout's gradient has none. Relative error is ‖g - full‖ / ‖full‖ over all parameters of the cell.
+where full BPTT weights it by 1. The bias is therefore computed for every window at once, from one
+gradient that is split by lag. It is the cell's: the readout's gradient has none. Relative error is
+‖g - full‖ / ‖full‖ over all parameters of the cell.
 
-Trained are windows of several lengths on one and the same stream, so the shorter ones make more updates. The gated cells start with
-biases for this length of memory (Chrono). The Elman cell's gradient vanishes by itself: hardly biased by short windows, it learns with
-none. A small bias does not say that a window is long enough.
+Trained are windows of several lengths on one and the same stream, so the shorter ones make more
+updates. The gated cells start with biases for this length of memory (Chrono). The Elman cell's
+gradient vanishes by itself: hardly biased by short windows, it learns with none. A small bias does
+not say that a window is long enough.
 
-Needs `pip install "jaxrnn[examples]"`. `--out` gets the picture (bias.png) and the table (table.txt).
-"""
+Needs `pip install "jaxrnn[examples]"`. `--out` gets the picture (bias.png) and the table
+(table.txt)."""
 
 import dataclasses
 import os
@@ -57,14 +62,17 @@ CHANCE = 1 - (1 - 2 * RIGHT) ** 2  # right answers of who always says 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Measure the bias of truncated gradients on the adding problem, and train with windows of several lengths."""
+    """Measure the bias of truncated gradients on the adding problem, and train with windows of
+    several lengths.
+    """
 
     length: int = 100
     """T: sequences have T to 1.1 T pairs."""
     hidden: int = 32
     """Units."""
     windows: tuple[int, ...] = (50, 100, 200)
-    """k2 of the trained windows, even; each is run with k1 = k2, and with k1 = k2 / 2, overlapping."""
+    """k2 of the trained windows, even; each is run with k1 = k2, and with k1 = k2 / 2, overlapping.
+    """
     steps: int = 30_000
     """Steps of each stream that training reads."""
     batch: int = 32
@@ -80,7 +88,10 @@ class Options:
         check_at_least(self, 20, "length")
         check_at_least(self, 1, "hidden", "batch", "steps")
         if not self.windows or any(k < 2 or k % 2 or k > self.steps for k in self.windows):
-            raise ValueError(f"--windows must be even and between 2 and --steps {self.steps}, not {' '.join(map(str, self.windows))}")
+            raise ValueError(
+                f"--windows must be even and between 2 and --steps {self.steps}, not "
+                f"{' '.join(map(str, self.windows))}"
+            )
         check_positive(self, "learning_rate")
         check_seed(self.seed)
 
@@ -103,7 +114,9 @@ class Stream(NamedTuple):
 
 
 def adding_problem(key: Array, length: int, shape: tuple[int, ...]) -> Sequences:
-    """Draw sequences as Hochreiter & Schmidhuber do: one of the first ten pairs is marked, then one of the first T/2 - 1 others."""
+    """Draw sequences as Hochreiter & Schmidhuber do: one of the first ten pairs is marked, then one
+    of the first T/2 - 1 others.
+    """
     longest = length + length // 10
     of_numbers, of_steps, of_first, of_second = jax.random.split(key, 4)
     numbers = jax.random.uniform(of_numbers, (*shape, longest), minval=-1.0, maxval=1.0)
@@ -115,7 +128,8 @@ def adding_problem(key: Array, length: int, shape: tuple[int, ...]) -> Sequences
     marked = (place == first[..., None]) | (place == second[..., None])
     ends = (place == 0) | (place == steps[..., None] - 1)
     markers = jnp.where(ends, -1.0, jnp.where(marked, 1.0, 0.0))
-    total = jnp.sum(numbers * (markers == 1.0), axis=-1)  # the first pair counts as zero, even if it was drawn
+    # the first pair counts as zero, even if it was drawn
+    total = jnp.sum(numbers * (markers == 1.0), axis=-1)
     return Sequences(jnp.stack([numbers, markers], axis=-1), steps, 0.5 + total / 4)
 
 
@@ -127,11 +141,14 @@ def adding_stream(key: Array, length: int, time: int, batch: int) -> Stream:
     offset = jax.random.randint(of_offset, (batch, 1), 0, length)
     ends = jnp.cumsum(sequences.steps, axis=1) - offset
     t = jnp.arange(time)
-    number = jnp.sum(t[:, None, None] >= ends, axis=-1)  # of the sequence in which each step lies, [time, batch]
+    # of the sequence in which each step lies, [time, batch]
+    number = jnp.sum(t[:, None, None] >= ends, axis=-1)
     stream = jnp.arange(batch)
     place = t[:, None] - (ends - sequences.steps)[stream, number]
     asked = (place == sequences.steps[stream, number] - 1) & (number > 0)
-    return Stream(sequences.pairs[stream, number, place], place == 0, asked, sequences.target[stream, number])
+    return Stream(
+        sequences.pairs[stream, number, place], place == 0, asked, sequences.target[stream, number]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +165,9 @@ class Adder:
         return {"rnn": self.cell.init(of_cell, 2, dtype), "w": w, "b": jnp.full((), 0.5, dtype)}
 
     def errors(self, params: Params, carry: Any, stream: Stream) -> tuple[Any, Array]:
-        """The carry after the stream, and what the answer at each step differs by; zero where nothing is asked."""
+        """The carry after the stream, and what the answer at each step differs by; zero where
+        nothing is asked.
+        """
         carry, ys = jaxrnn.scan(self.cell, params["rnn"], stream.pairs, carry, reset=stream.reset)
         return carry, jnp.where(stream.asked, ys @ params["w"] + params["b"] - stream.target, 0.0)
 
@@ -157,8 +176,12 @@ class Adder:
         errors = self.errors(params, None, stream)[1]
         return jnp.sum((jnp.abs(errors) < RIGHT) & stream.asked) / jnp.sum(stream.asked)
 
-    def trainer(self, optimizer: optax.GradientTransformation, windows: int, length: int) -> tbptt.Trainer:
-        """Its loss is the squared error per question, where a question is expected every 1.05 `length` steps."""
+    def trainer(
+        self, optimizer: optax.GradientTransformation, windows: int, length: int
+    ) -> tbptt.Trainer:
+        """Its loss is the squared error per question, where a question is expected every 1.05
+        `length` steps.
+        """
 
         def loss(params: Params, carry: Any, chunk: Stream, key: Array | None) -> tuple[Array, Any]:
             del key
@@ -168,13 +191,16 @@ class Adder:
         return tbptt.Trainer(loss, optimizer, windows)
 
     def gradient_by_lag(self, params: Params, sequences: Sequences) -> Array:
-        """The gradient of the mean squared error in the cell's parameters, `[longest, all of them]`.
+        """The gradient of the mean squared error in the cell's parameters, `[longest, all of
+        them]`.
 
-        Row `lag` comes through their use `lag` steps before the question; the sum of all rows is the full gradient.
-        """
+        Row `lag` comes through their use `lag` steps before the question; the sum of all rows is
+        the full gradient."""
         longest = sequences.pairs.shape[-2]
-        place = jnp.arange(longest)[:, None] - (longest - sequences.steps)  # all sequences end at the last step
-        pairs = sequences.pairs[jnp.arange(len(sequences.steps)), place]  # what stands before a sequence is cut off where it begins
+        # all sequences end at the last step
+        place = jnp.arange(longest)[:, None] - (longest - sequences.steps)
+        # what stands before a sequence is cut off where it begins
+        pairs = sequences.pairs[jnp.arange(len(sequences.steps)), place]
         none = self.cell.initial_carry(params["rnn"], pairs.shape[1:])
 
         def step(carry: Any, now: tuple[Any, Array, Array]) -> tuple[Any, Array]:
@@ -186,13 +212,19 @@ class Adder:
             ys = jax.lax.scan(step, none, (used, pairs, place == 0))[1]
             return jnp.mean((ys[-1] @ params["w"] + params["b"] - sequences.target) ** 2)
 
-        used = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (longest, *leaf.shape)), params["rnn"])
+        used = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (longest, *leaf.shape)), params["rnn"]
+        )
         gradient = jax.grad(loss)(used)
-        return jnp.concatenate([leaf.reshape(longest, -1) for leaf in jax.tree.leaves(gradient)], axis=-1)[::-1]
+        return jnp.concatenate(
+            [leaf.reshape(longest, -1) for leaf in jax.tree.leaves(gradient)], axis=-1
+        )[::-1]
 
 
 def truncated(by_lag: np.ndarray, k1: int, k2: int) -> np.ndarray:
-    """The expected gradient of windows: what lies `lag` steps back counts as often as a window reaches it."""
+    """The expected gradient of windows: what lies `lag` steps back counts as often as a window
+    reaches it.
+    """
     return np.clip((k2 - np.arange(len(by_lag))) / k1, 0, 1) @ by_lag
 
 
@@ -223,26 +255,40 @@ def cells(options: Options) -> dict[str, Adder]:
 
 
 def train(model: Adder, options: Options, stream: Stream, windows: int, k2: int) -> Params:
-    """Read the stream once, with gradients that reach k2 steps back from the end of each chunk of k2 / windows."""
+    """Read the stream once, with gradients that reach k2 steps back from the end of each chunk of
+    k2 / windows.
+    """
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(options.learning_rate))
     trainer = model.trainer(optimizer, windows, options.length)
     chunks = list(tbptt.chunks(stream, k2 // windows))
     params = model.init(jax.random.key(options.seed))
-    state = trainer.init(params, model.cell.initial_carry(params["rnn"], (options.batch, 2)), chunk=chunks[0])
+    state = trainer.init(
+        params, model.cell.initial_carry(params["rnn"], (options.batch, 2)), chunk=chunks[0]
+    )
     for chunk in chunks:
         state, _ = trainer.step(state, chunk)
     return jax.block_until_ready(state.params)
 
 
 def measure(options: Options) -> dict[str, Study]:
-    """Train every cell with every window, two at a time where there are two cores; measure what comes out."""
+    """Train every cell with every window, two at a time where there are two cores; measure what
+    comes out.
+    """
     of_stream, of_held_out, of_measured = jax.random.split(jax.random.key(options.seed), 3)
     stream = adding_stream(of_stream, options.length, options.steps, options.batch)
     held_out = adding_stream(of_held_out, options.length, HELD_OUT[0] * options.length, HELD_OUT[1])
     sequences = adding_problem(of_measured, options.length, (MEASURED,))
     models = cells(options)
-    runs = [(name, windows, k2) for k2 in sorted(options.windows, reverse=True) for windows in STYLES for name in models]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(runs), unit="run", dynamic_ncols=True) as bar:
+    runs = [
+        (name, windows, k2)
+        for k2 in sorted(options.windows, reverse=True)
+        for windows in STYLES
+        for name in models
+    ]
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(runs), unit="run", dynamic_ncols=True) as bar,
+    ):
 
         def run(name: str, windows: int, k2: int) -> Params:
             trained = train(models[name], options, stream, windows, k2)
@@ -253,25 +299,41 @@ def measure(options: Options) -> dict[str, Study]:
     studies = {}
     for name, model in models.items():
         score, by_lag = jax.jit(model.score), jax.jit(model.gradient_by_lag)
-        stages = (model.init(jax.random.key(options.seed)), trained[name, max(STYLES), max(options.windows)])
+        stages = (
+            model.init(jax.random.key(options.seed)),
+            trained[name, max(STYLES), max(options.windows)],
+        )
         studies[name] = Study(
-            {stage: np.asarray(by_lag(params, sequences), np.float64) for stage, params in zip(COLORS, stages, strict=True)},
-            {key[1:]: float(score(params, held_out)) for key, params in trained.items() if key[0] == name},
+            {
+                stage: np.asarray(by_lag(params, sequences), np.float64)
+                for stage, params in zip(COLORS, stages, strict=True)
+            },
+            {
+                key[1:]: float(score(params, held_out))
+                for key, params in trained.items()
+                if key[0] == name
+            },
         )
     return studies
 
 
 def table(options: Options, studies: dict[str, Study]) -> str:
     """Relative error and cosine at both stages, and the share of right answers."""
-    header = f"{'':<7}{'k1':>5}{'k2':>5}" + "".join(f"{f'{what} {stage}':>28}" for stage in COLORS for what in ("error", "cosine"))
+    header = f"{'':<7}{'k1':>5}{'k2':>5}" + "".join(
+        f"{f'{what} {stage}':>28}" for stage in COLORS for what in ("error", "cosine")
+    )
     lines = [header + f"{'right answers':>16}"]
     for name, study in studies.items():
         for windows in STYLES:
             for k2 in sorted(options.windows):
                 k1 = k2 // windows
-                values = [value for by_lag in study.by_lag.values() for value in bias(by_lag, k1, k2)]
+                values = [
+                    value for by_lag in study.by_lag.values() for value in bias(by_lag, k1, k2)
+                ]
                 lines.append(
-                    f"{name:<7}{k1:>5}{k2:>5}" + "".join(f"{v:>28.3f}" for v in values) + f"{study.score[windows, k2]:>16.1%}"
+                    f"{name:<7}{k1:>5}{k2:>5}"
+                    + "".join(f"{v:>28.3f}" for v in values)
+                    + f"{study.score[windows, k2]:>16.1%}"
                 )
     return "\n".join(lines)
 
@@ -279,7 +341,16 @@ def table(options: Options, studies: dict[str, Study]) -> str:
 def plot(path: Path, options: Options, studies: dict[str, Study]) -> None:
     """A column for each cell; below each other the error, the cosine, and what training reached."""
     size = (1 + 3.2 * len(studies), 7.5)
-    figure, grid = plt.subplots(3, len(studies), figsize=size, dpi=120, sharex=True, sharey="row", squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        3,
+        len(studies),
+        figsize=size,
+        dpi=120,
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
     reach = range(2, 2 * max(*options.windows, options.length) + 1, 2)
     for column, (name, study) in zip(grid.T, studies.items(), strict=True):
         for stage, by_lag in study.by_lag.items():
@@ -288,23 +359,42 @@ def plot(path: Path, options: Options, studies: dict[str, Study]) -> None:
                 for axes, curve in zip(column, curves.T, strict=False):
                     axes.plot(reach, curve, style, color=COLORS[stage], linewidth=1.5)
         for windows, style in STYLES.items():
-            points = sorted((k2, score) for (each, k2), score in study.score.items() if each == windows)
-            column[2].plot(*zip(*points, strict=True), style, color="#444444", marker="o", markersize=4, linewidth=1.5)
+            points = sorted(
+                (k2, score) for (each, k2), score in study.score.items() if each == windows
+            )
+            column[2].plot(
+                *zip(*points, strict=True),
+                style,
+                color="#444444",
+                marker="o",
+                markersize=4,
+                linewidth=1.5,
+            )
         for axes in column:
-            axes.axvspan(options.length / 2, options.length * 1.1, color="#f0ead8", zorder=0, linewidth=0)
+            axes.axvspan(
+                options.length / 2, options.length * 1.1, color="#f0ead8", zorder=0, linewidth=0
+            )
             axes.spines[["top", "right"]].set_visible(False)
         column[0].set_title(name)
         column[2].set_xlabel("k2, steps")
         column[2].axhline(CHANCE, color="#888888", linewidth=1, linestyle=(0, (1, 2)))
-    for axes, label in zip(grid[:, 0], ("relative error", "cosine with full gradient", "right answers"), strict=True):
+    for axes, label in zip(
+        grid[:, 0], ("relative error", "cosine with full gradient", "right answers"), strict=True
+    ):
         axes.set_ylabel(label)
     grid[0, 0].set(xscale="log", ylim=(0, None))
-    grid[0, 0].set_xticks(ticks := [k for k in (5, 10, 20, 50, 100, 200, 400, 800) if k <= reach[-1]], [str(k) for k in ticks])
+    grid[0, 0].set_xticks(
+        ticks := [k for k in (5, 10, 20, 50, 100, 200, 400, 800) if k <= reach[-1]],
+        [str(k) for k in ticks],
+    )
     grid[0, 0].minorticks_off()
     grid[2, 0].set_ylim(0, 1.02)
     grid[2, 0].text(reach[0], CHANCE + 0.02, "always 0.5", color="#666666", fontsize=8)
     stages = [Line2D([], [], color=color, label=stage) for stage, color in COLORS.items()]
-    styles = [Line2D([], [], color="#444444", linestyle=style, label=LABELS[w]) for w, style in STYLES.items()]
+    styles = [
+        Line2D([], [], color="#444444", linestyle=style, label=LABELS[w])
+        for w, style in STYLES.items()
+    ]
     figure.legend(handles=stages + styles, loc="outside lower center", ncols=4, frameon=False)
     title = f"Truncated gradients on the adding problem, T = {options.length}; shaded: where the marks lie"
     figure.suptitle(title, fontsize=11)

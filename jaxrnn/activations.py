@@ -1,8 +1,7 @@
 """Pointwise functions by name, and small dataclasses for those that take a number.
 
-A name or one of these dataclasses keeps a cell comparable by value and storable; any other callable is accepted too, but compares
-by identity.
-"""
+A name or one of these dataclasses keeps a cell comparable by value and storable; any other callable
+is accepted too, but compares by identity."""
 
 import dataclasses
 from collections.abc import Callable
@@ -41,7 +40,8 @@ class LeakyReLU(_OfNumbers):
 
 @dataclasses.dataclass(frozen=True)
 class HardSigmoid(_OfNumbers):
-    """`clip(slope * z + offset, 0, 1)`: slope 1/6 in torch and Keras 3 (the default here), 0.2 in Keras 2 and ONNX; offset 1/2.
+    """`clip(slope * z + offset, 0, 1)`: slope 1/6 in torch and Keras 3 (the default here), 0.2 in
+    Keras 2 and ONNX; offset 1/2.
 
     >>> float(HardSigmoid(0.2)(jnp.float32(1.0)))
     0.699999988079071
@@ -71,7 +71,8 @@ class Affine(_OfNumbers):
 
 @dataclasses.dataclass(frozen=True)
 class ELU(_OfNumbers):
-    """`z` where it is positive, else `alpha * (exp(z) - 1)` (Clevert, Unterthiner & Hochreiter 2015).
+    """`z` where it is positive, else `alpha * (exp(z) - 1)` (Clevert, Unterthiner & Hochreiter
+    2015).
 
     >>> float(ELU(2.0)(jnp.float32(-100.0)))
     -2.0

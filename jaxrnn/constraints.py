@@ -22,7 +22,8 @@ class Constraint(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dale:
-    """Each unit either excites or inhibits all others: `W = diag(sign) |W|` (Song, Yang & Wang 2016).
+    """Each unit either excites or inhibits all others: `W = diag(sign) |W|` (Song, Yang & Wang
+    2016).
 
     Args:
         excitatory: the share of units that excite, the first ones; the rest inhibit.
@@ -40,7 +41,9 @@ class Dale:
         check_fields(self, check_rate, "excitatory")
 
     def __call__(self, w: Array) -> Array:
-        sign = jnp.where(jnp.arange(w.shape[0]) < round(self.excitatory * w.shape[0]), 1, -1).astype(w.dtype)
+        sign = jnp.where(
+            jnp.arange(w.shape[0]) < round(self.excitatory * w.shape[0]), 1, -1
+        ).astype(w.dtype)
         return jnp.abs(w) * sign[:, None]
 
 

@@ -26,7 +26,8 @@ Name = tuple[int, Any]  # a call and a variable of its jaxpr, which may be calle
 
 @dataclasses.dataclass(frozen=True)
 class FunctionCell(Cell):
-    """A cell from functions: a step that multiplies as it likes runs in the engine, its input projected for many steps at once.
+    """A cell from functions: a step that multiplies as it likes runs in the engine, its input
+    projected for many steps at once.
 
     Args:
         function: `(params, carry, x) -> (carry, y)`, one step for any number of batch axes.
@@ -34,11 +35,12 @@ class FunctionCell(Cell):
         make_carry: `(params, input_shape) -> carry`.
         size: of the last axis of y.
 
-    An effect in the function, such as `jax.debug.print`, happens at every step, and again where a step
-    is computed again for its derivative; `method="autodiff"` computes none twice.
+    An effect in the function, such as `jax.debug.print`, happens at every step, and again where a
+    step is computed again for its derivative; `method="autodiff"` computes none twice.
 
     Raises:
-        TypeError: one of the functions cannot be called, or `function` closes over a value that is being traced.
+        TypeError: one of the functions cannot be called, or `function` closes over a value that is
+            being traced.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> def step(params, h, x):
@@ -60,7 +62,9 @@ class FunctionCell(Cell):
     def __post_init__(self) -> None:
         for name in ("function", "make_params", "make_carry"):
             if not callable(getattr(self, name)):
-                raise TypeError(f"FunctionCell: {name} is {getattr(self, name)!r}, expected a function")
+                raise TypeError(
+                    f"FunctionCell: {name} is {getattr(self, name)!r}, expected a function"
+                )
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
         """What `make_params` gives."""
@@ -76,14 +80,24 @@ class FunctionCell(Cell):
         known = traced.compute({}, params, xs, lambda reach: "carry" not in reach, default_affine)
         return xs, [known[name] for name in traced.frontier]
 
-    def step(self, params: Params, carry: Carry, u: tuple[Any, list[Array]], affine: Affine = default_affine) -> tuple[Carry, Any]:
+    def step(
+        self,
+        params: Params,
+        carry: Carry,
+        u: tuple[Any, list[Array]],
+        affine: Affine = default_affine,
+    ) -> tuple[Carry, Any]:
         """The rest of the step, its products through `affine`."""
         x, computed = u
         traced = _trace(self.function, params, carry, x)
         known = dict(zip(traced.frontier, computed, strict=True))
         known |= dict(zip(traced.carry_names, jax.tree.leaves(carry), strict=True))
-        known = traced.compute(known, params, x, lambda reach: "carry" in reach or "x" not in reach, affine)
-        return jax.tree.unflatten(traced.form, [traced.read(known, atom) for atom in traced.outputs])
+        known = traced.compute(
+            known, params, x, lambda reach: "carry" in reach or "x" not in reach, affine
+        )
+        return jax.tree.unflatten(
+            traced.form, [traced.read(known, atom) for atom in traced.outputs]
+        )
 
     def _form(self, params: Params, xs: Any) -> Carry:
         shape = jax.tree.leaves(xs)[0].shape
@@ -155,14 +169,23 @@ class _Traced:
         """What is computed from the input, and used together with the carry."""
         used = [a for e in self.equations if "carry" in e.reach for a in e.inputs] + self.outputs
         inputs = set(self.x_names)
-        wanted = {a: None for a in used if _is_name(a) and self.reach[a] >= {"x"} and "carry" not in self.reach[a]}
+        wanted = {
+            a: None
+            for a in used
+            if _is_name(a) and self.reach[a] >= {"x"} and "carry" not in self.reach[a]
+        }
         return [name for name in wanted if name not in inputs]
 
     def read(self, known: dict[Name, Any], atom: Any) -> Any:
         return known[atom] if _is_name(atom) else atom
 
     def compute(
-        self, known: dict[Name, Any], params: Params, x: Any, wanted: Callable[[frozenset[str]], bool], affine: Affine
+        self,
+        known: dict[Name, Any],
+        params: Params,
+        x: Any,
+        wanted: Callable[[frozenset[str]], bool],
+        affine: Affine,
     ) -> dict[Name, Any]:
         """Compute every equation whose dependence is `wanted`."""
         known = {**self.constants, **known}
@@ -187,9 +210,23 @@ class _Traced:
 
     def _evaluate(self, equation: _Equation, known: dict[Name, Any]) -> None:
         pairs = zip(equation.equation.invars, equation.inputs, strict=True)
-        inputs = {var: self.read(known, name) for var, name in pairs if not isinstance(var, Literal)}
-        alone = Jaxpr((), list(inputs), equation.equation.outvars, [equation.equation], debug_info=self.debug_info)
-        known.update(zip(equation.outputs, jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inputs.values()), strict=True))
+        inputs = {
+            var: self.read(known, name) for var, name in pairs if not isinstance(var, Literal)
+        }
+        alone = Jaxpr(
+            (),
+            list(inputs),
+            equation.equation.outvars,
+            [equation.equation],
+            debug_info=self.debug_info,
+        )
+        known.update(
+            zip(
+                equation.outputs,
+                jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inputs.values()),
+                strict=True,
+            )
+        )
 
     def _weight_place(self, equation: _Equation) -> int | None:
         """Which factor of a product is a weight, the other being none; None without one."""
@@ -210,15 +247,23 @@ class _Traced:
         ]
 
     def _multiply(self, together: list[_Equation], known: dict[Name, Any], affine: Affine) -> None:
-        """One product for all; what is added to its parts without the carry is added by `affine`, where the engine can use it."""
+        """One product for all; what is added to its parts without the carry is added by `affine`,
+        where the engine can use it.
+        """
         of_each = [self._sums(e.outputs[0], e.result.shape[-1], known) for e in together]
         sums = [found for of_one in of_each for found in of_one]
         weights = [known[e.inputs[1]] for e in together]
-        h, w = known[together[0].inputs[0]], weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1)
+        h, w = (
+            known[together[0].inputs[0]],
+            weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1),
+        )
         u = None
         if any(found.terms for found in sums):
             zero = jnp.zeros(1, w.dtype)
-            terms = [[_cut(known[term], start, found.size) for term, start in found.terms] for found in sums]
+            terms = [
+                [_cut(known[term], start, found.size) for term, start in found.terms]
+                for found in sums
+            ]
             u = tuple(
                 reduce(jnp.add, of_one) if of_one else jnp.broadcast_to(zero, found.size)
                 for of_one, found in zip(terms, sums, strict=True)
@@ -231,7 +276,9 @@ class _Traced:
         known.update({found.name: result for found, result in zip(sums, results, strict=True)})
 
     def _sums(self, name: Name, size: int, known: dict[Name, Any]) -> list["_Sum"]:
-        """Where a product ends up after additions of what does not depend on the carry, and after being split into gates."""
+        """Where a product ends up after additions of what does not depend on the carry, and after
+        being split into gates.
+        """
         terms, through = [], []
         while name not in self.outputs and len(readers := self.readers.get(name, [])) == 1:
             (equation,) = readers
@@ -239,19 +286,32 @@ class _Traced:
             others = [a for k, a in enumerate(equation.inputs) if k != place]
             operation = equation.equation.primitive.name
             grows = equation.result.shape != equation.avals[place].shape
-            added = operation == "add" and not grows and len(others) == 1 and _is_name(others[0]) and others[0] in known
+            added = (
+                operation == "add"
+                and not grows
+                and len(others) == 1
+                and _is_name(others[0])
+                and others[0] in known
+            )
             if added and "carry" not in self.reach[others[0]]:
                 terms.append((others[0], 0))
                 through.append(name)
                 name = equation.outputs[0]
-            elif operation == "split" and equation.equation.params["axis"] == equation.avals[0].ndim - 1:
+            elif (
+                operation == "split"
+                and equation.equation.params["axis"] == equation.avals[0].ndim - 1
+            ):
                 parts, start = [], 0
-                for output, part in zip(equation.outputs, equation.equation.params["sizes"], strict=True):
+                for output, part in zip(
+                    equation.outputs, equation.equation.params["sizes"], strict=True
+                ):
                     for found in self._sums(output, part, known):
                         moved = [(term, start + found.start) for term, _ in terms]
                         parts.append(
                             found._replace(
-                                start=start + found.start, terms=found.terms + moved, through=[*found.through, *through, name]
+                                start=start + found.start,
+                                terms=found.terms + moved,
+                                through=[*found.through, *through, name],
                             )
                         )
                     start += part
@@ -262,7 +322,9 @@ class _Traced:
 
 
 class _Sum(NamedTuple):
-    """A part of a product with all that is added to it: `terms` are names, and where in them this part begins."""
+    """A part of a product with all that is added to it: `terms` are names, and where in them this
+    part begins.
+    """
 
     name: Name
     size: int
@@ -318,17 +380,31 @@ def _trace(function: Callable[..., Any], params: Params, carry: Carry, x: Any) -
         """Write down the equations of a jaxpr and of those it calls; the names of its results."""
         call = next(calls)
         if any(isinstance(const, Tracer) for const in closed.consts):
-            raise TypeError("FunctionCell: function closes over a value that is being traced; pass it as a parameter or part of x")
-        constants.update({(call, var): const for var, const in zip(closed.jaxpr.constvars, closed.consts, strict=True)})
+            raise TypeError(
+                "FunctionCell: function closes over a value that is being traced; pass it as a "
+                "parameter or part of x"
+            )
+        constants.update(
+            {
+                (call, var): const
+                for var, const in zip(closed.jaxpr.constvars, closed.consts, strict=True)
+            }
+        )
         names: dict[Any, Any] = dict(zip(closed.jaxpr.invars, arguments, strict=True))
 
         def atom(a: Any) -> Any:
             return a.val if isinstance(a, Literal) else names.get(a, (call, a))
 
         for e in closed.jaxpr.eqns:
-            inner = e.params.get("jaxpr") if e.primitive.name in ("jit", "pjit", "closed_call") else None
+            inner = (
+                e.params.get("jaxpr")
+                if e.primitive.name in ("jit", "pjit", "closed_call")
+                else None
+            )
             if isinstance(inner, ClosedJaxpr) and any(True for _ in _products(inner)):
-                names.update(zip(e.outvars, inline(inner, [atom(a) for a in e.invars]), strict=True))
+                names.update(
+                    zip(e.outvars, inline(inner, [atom(a) for a in e.invars]), strict=True)
+                )
                 continue
             outputs = tuple((call, v) for v in e.outvars)
             equations.append(_Equation(e, tuple(map(atom, e.invars)), outputs))
@@ -339,7 +415,9 @@ def _trace(function: Callable[..., Any], params: Params, carry: Carry, x: Any) -
 
     groups = (named("params", params), named("carry", carry), named("x", x))
     outputs = inline(closed, [name for group in groups for name in group])
-    reach: dict[Name, frozenset[str]] = {name: frozenset({name[1][0]}) for group in groups for name in group}
+    reach: dict[Name, frozenset[str]] = {
+        name: frozenset({name[1][0]}) for group in groups for name in group
+    }
     reach |= {name: frozenset() for name in constants}
     effects = [e for e in equations if e.equation.effects]
     told = _ancestors(equations, [a for e in effects for a in e.inputs])

@@ -1,9 +1,10 @@
-"""Initialisers: frozen dataclasses or names, called as `(key, shape, dtype) -> array` like those of `jax.nn.initializers`.
+"""Initialisers: frozen dataclasses or names, called as `(key, shape, dtype) -> array` like those of
+`jax.nn.initializers`.
 
-A cell calls its initialiser once per gate, on that gate's block alone, so that every block is orthogonal or has the variance
-that the formula means. Draws are made in float32 and then cast, so bfloat16 and float16 work for each. Any callable of the same
-signature is accepted too, but compares by identity.
-"""
+A cell calls its initialiser once per gate, on that gate's block alone, so that every block is
+orthogonal or has the variance that the formula means. Draws are made in float32 and then cast, so
+bfloat16 and float16 work for each. Any callable of the same signature is accepted too, but compares
+by identity."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +22,8 @@ Initializer = str | Callable[..., Array]
 
 @dataclasses.dataclass(frozen=True)
 class Orthogonal:
-    """A uniformly random orthogonal matrix times `scale`, which keeps the norm of what it multiplies (Saxe et al. 2014).
+    """A uniformly random orthogonal matrix times `scale`, which keeps the norm of what it
+    multiplies (Saxe et al. 2014).
 
     >>> q = Orthogonal()(jax.random.key(0), (4, 4))
     >>> bool(jnp.allclose(q @ q.T, jnp.eye(4), atol=1e-5))
@@ -39,7 +41,8 @@ class Orthogonal:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """The identity times `scale`: with ReLU and zero biases, the IRNN of Le, Jaitly & Hinton (2015).
+    """The identity times `scale`: with ReLU and zero biases, the IRNN of Le, Jaitly & Hinton
+    (2015).
 
     >>> Identity(0.5)(jax.random.key(0), (2, 2)).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
@@ -93,15 +96,18 @@ class TorchUniform:
 
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         bound = shape[-1] ** -0.5
-        return jax.random.uniform(key, shape, wide(jnp.zeros((), dtype)), -bound, bound).astype(dtype)
+        return jax.random.uniform(key, shape, wide(jnp.zeros((), dtype)), -bound, bound).astype(
+            dtype
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Chrono:
-    """Gate biases for memories of up to `longest` steps (Tallec & Ollivier 2018): `b ~ log U(1, longest - 1)`.
+    """Gate biases for memories of up to `longest` steps (Tallec & Ollivier 2018): `b ~ log U(1,
+    longest - 1)`.
 
-    As `LSTM(forget_bias=Chrono(longest))`, the forget gate's bias is b and the input gate's -b; as `GRU(update_bias=...)`, the
-    update gate's is b: where it is open, the state is kept.
+    As `LSTM(forget_bias=Chrono(longest))`, the forget gate's bias is b and the input gate's -b; as
+    `GRU(update_bias=...)`, the update gate's is b: where it is open, the state is kept.
 
     Raises:
         ValueError: `longest` is no integer, or below 3, where the distribution is empty.
@@ -116,10 +122,15 @@ class Chrono:
     def __post_init__(self) -> None:
         check_fields(self, check_size, "longest")
         if self.longest < 3:
-            raise ValueError(f"Chrono: longest is {self.longest}, expected at least 3: the longest dependency, in steps")
+            raise ValueError(
+                f"Chrono: longest is {self.longest}, expected at least 3: the longest dependency, "
+                "in steps"
+            )
 
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        return jnp.log(jax.random.uniform(key, shape, minval=1.0, maxval=self.longest - 1.0)).astype(dtype)
+        return jnp.log(
+            jax.random.uniform(key, shape, minval=1.0, maxval=self.longest - 1.0)
+        ).astype(dtype)
 
 
 def _zeros(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -161,7 +172,9 @@ def check_initial(owner: Any, argument: str, value: float | Chrono) -> float | C
     return value if isinstance(value, Chrono) else check_number(owner, argument, value)
 
 
-def draw_gates(init: Initializer, key: Array, shape: tuple[int, ...], dtype: Any, gates: int) -> Array:
+def draw_gates(
+    init: Initializer, key: Array, shape: tuple[int, ...], dtype: Any, gates: int
+) -> Array:
     """Draw one block of `shape` per gate and join them on the last axis."""
     draw = initializer(init)
     return jnp.concatenate([draw(k, shape, dtype) for k in jax.random.split(key, gates)], axis=-1)

@@ -21,8 +21,8 @@ LABELS = {
 def labels(params: Params) -> Any:
     """The kind of every parameter, for `optax.multi_transform`, `optax.masked` and penalties.
 
-    `"input"`, `"recurrent"`, `"projection"`, `"highway"`, `"peephole"`, `"bias"`, `"gain"`, `"carry"` (a learned initial one), or
-    `"other"` where a user's cell has other names.
+    `"input"`, `"recurrent"`, `"projection"`, `"highway"`, `"peephole"`, `"bias"`, `"gain"`,
+    `"carry"` (a learned initial one), or `"other"` where a user's cell has other names.
 
     >>> import jax, jaxrnn
     >>> labels(jaxrnn.Elman(4).init(jax.random.key(0), 3))
@@ -48,4 +48,10 @@ def _label(path: tuple[Any, ...]) -> str:
     name = way[-1] if way else ""
     if name in LABELS:
         return LABELS[name]
-    return "bias" if name == "b" or name.startswith("b_") else "gain" if name.startswith("gain") else "other"
+    return (
+        "bias"
+        if name == "b" or name.startswith("b_")
+        else "gain"
+        if name.startswith("gain")
+        else "other"
+    )

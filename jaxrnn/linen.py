@@ -22,8 +22,9 @@ __all__ = ["RNN", "RNNCell", "as_cell"]
 class RNN(nn.Module):
     """A cell, run by `jaxrnn.scan`, whose parameters live in a Flax model.
 
-    The parameters are variables under the cell's own names, `{"params": {"w_x": ..., "w_h": ..., "b": ...}}`; those of
-    combinators are nested, `{"forward": {...}, "backward": {...}}`, `{"layer_0": {...}, "layer_1": {...}}`.
+    The parameters are variables under the cell's own names, `{"params": {"w_x": ..., "w_h": ...,
+    "b": ...}}`; those of combinators are nested, `{"forward": {...}, "backward": {...}}`,
+    `{"layer_0": {...}, "layer_1": {...}}`.
 
     Attributes:
         cell: any `jaxrnn.Cell`.
@@ -72,12 +73,15 @@ class RNN(nn.Module):
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
         Args:
-            xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays that start `[*batch, time]`.
+            xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays
+                that start `[*batch, time]`.
             carry: the carry before the first step; the cell's initial carry if left out.
-            lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding on the right.
+            lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is
+                padding on the right.
             mask: bool `[*batch, time]`: which steps are valid.
             reset: bool `[*batch, time]`: where a new sequence begins.
-            reverse: walk from each sequence's last valid step to its first; `ys` stays in the order of `xs`.
+            reverse: walk from each sequence's last valid step to its first; `ys` stays in the order
+                of `xs`.
             deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw
                 from the `"dropout"` stream, which no other cell asks for.
 
@@ -85,20 +89,34 @@ class RNN(nn.Module):
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
 
         Raises:
-            ValueError: a shape or structure does not fit; the message says which and what was expected.
+            ValueError: a shape or structure does not fit; the message says which and what was
+                expected.
             TypeError: a dtype does not fit.
         """
         owner = "jaxrnn.linen.RNN"
         params = _params(self, home.sequence_feature_size(owner, self, xs))
         deterministic = check_flag(owner, "deterministic", deterministic)
         key = self.make_rng("dropout") if self.cell.noisy and not deterministic else None
-        return home.run(owner, self, params, xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
+        return home.run(
+            owner,
+            self,
+            params,
+            xs,
+            carry,
+            lengths=lengths,
+            mask=mask,
+            reset=reset,
+            reverse=reverse,
+            key=key,
+        )
 
 
 class RNNCell(nn.RNNCellBase):
-    """A causal cell as a Flax `RNNCellBase`, for `flax.linen.RNN`, `flax.linen.Bidirectional` and code written around them.
+    """A causal cell as a Flax `RNNCellBase`, for `flax.linen.RNN`, `flax.linen.Bidirectional` and
+    code written around them.
 
-    Its parameters have the names that they have in `RNN`. Flax's loop projects the input at every step: `RNN` is faster.
+    Its parameters have the names that they have in `RNN`. Flax's loop projects the input at every
+    step: `RNN` is faster.
 
     Attributes:
         cell: any `jaxrnn.Cell` that needs no future input.
@@ -126,16 +144,20 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
-        """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`, output `[*batch, out_features]`."""
+        """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`,
+        output `[*batch, out_features]`.
+        """
         params = _params(self, home.feature_size("jaxrnn.linen.RNNCell", self.cell, inputs))
         params, inputs = home.cast((params, inputs), self.dtype)
         return step(self.cell, params, carry, inputs)
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
-        """The cell's initial carry for one step's input of shape `input_shape = (*batch, *features)`.
+        """The cell's initial carry for one step's input of shape `input_shape = (*batch,
+        *features)`.
 
-        A cell that learns its initial carry has one only where the parameters are: in `apply`, or in a module that is bound.
+        A cell that learns its initial carry has one only where the parameters are: in `apply`, or
+        in a module that is bound.
 
         Raises:
             ValueError: the initial carry is learned, and the module is not bound to parameters.
@@ -151,14 +173,20 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.nowrap
     def _unbound_carry(self, input_shape: tuple[int, ...]) -> Carry:
-        """The initial carry of a cell that looks at no more than the shapes and dtypes of its parameters, as most do."""
+        """The initial carry of a cell that looks at no more than the shapes and dtypes of its
+        parameters, as most do.
+        """
         params = names.abstract_params(self.cell, input_shape[-1], self.param_dtype)
         try:
-            return self.cell.initial_carry(jax.eval_shape(lambda p: home.cast(p, self.dtype), params), input_shape)
+            return self.cell.initial_carry(
+                jax.eval_shape(lambda p: home.cast(p, self.dtype), params), input_shape
+            )
         except (AttributeError, TypeError) as error:
             raise ValueError(
-                f"jaxrnn.linen.RNNCell: {type(self.cell).__name__} learns its initial carry, and this module has no parameters; "
-                "call initialize_carry within apply, or as module.bind(variables).initialize_carry(...)"
+                f"jaxrnn.linen.RNNCell: {type(self.cell).__name__} learns its initial carry, and "
+                "this module has no parameters; "
+                "call initialize_carry within apply, or as "
+                "module.bind(variables).initialize_carry(...)"
             ) from error
 
     @property
@@ -168,13 +196,26 @@ class RNNCell(nn.RNNCellBase):
 
 
 def _params(module: RNN | RNNCell, in_features: int) -> Params:
-    """The module's parameters in the cell's own structure; drawn, all from one key, if they do not exist yet."""
+    """The module's parameters in the cell's own structure; drawn, all from one key, if they do not
+    exist yet.
+    """
     shapes = names.nested(names.abstract_params(module.cell, in_features, module.param_dtype))
-    new = module.is_mutable_collection("params") and not all(module.has_variable("params", name) for name in shapes)
-    drawn = names.nested(module.cell.init(module.make_rng("params"), in_features, module.param_dtype)) if new else {}
+    new = module.is_mutable_collection("params") and not all(
+        module.has_variable("params", name) for name in shapes
+    )
+    drawn = (
+        names.nested(module.cell.init(module.make_rng("params"), in_features, module.param_dtype))
+        if new
+        else {}
+    )
 
-    def init(_: Array, name: str) -> Any:  # of a parameter that exists, Flax asks for the shapes alone
-        return drawn[name] if new else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[name])
+    # of a parameter that exists, Flax asks for the shapes alone
+    def init(_: Array, name: str) -> Any:
+        return (
+            drawn[name]
+            if new
+            else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[name])
+        )
 
     return _find(module, in_features, {name: module.param(name, init, name) for name in shapes})
 
@@ -186,7 +227,8 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
     def find(path: tuple[str, ...]) -> Any:
         if (name := "/".join(path)) not in flat:
             raise ValueError(
-                f"jaxrnn.linen.{type(module).__name__}({type(module.cell).__name__}): there is no parameter {name!r} among "
+                f"jaxrnn.linen.{type(module).__name__}({type(module.cell).__name__}): there is no "
+                f"parameter {name!r} among "
                 f"{sorted(flat)}; initialise with the same cell, or rename them"
             )
         return flat[name]
@@ -195,9 +237,11 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
 
 
 def as_cell(module: nn.RNNCellBase) -> FunctionCell:
-    """Any Flax cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, lengths, masks and resets, and every combinator.
+    """Any Flax cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, lengths, masks and resets,
+    and every combinator.
 
-    Its parameters are the module's: `cell.init(key, in_features)`, or `variables["params"]` of an existing module.
+    Its parameters are the module's: `cell.init(key, in_features)`, or `variables["params"]` of an
+    existing module.
 
     Args:
         module: a cell that needs no random stream in a step, with one feature axis.
@@ -213,7 +257,8 @@ def as_cell(module: nn.RNNCellBase) -> FunctionCell:
     """
     if not isinstance(module, nn.RNNCellBase):
         raise TypeError(
-            f"jaxrnn.linen.as_cell: expected a flax.linen.RNNCellBase such as nn.GRUCell(128), got a {type(module).__name__}"
+            "jaxrnn.linen.as_cell: expected a flax.linen.RNNCellBase such as nn.GRUCell(128), "
+            f"got a {type(module).__name__}"
         )
     recipe = _recipe(module)
     make_params, make_carry, key = _Init(recipe), _Carry(recipe), jax.random.key(0)

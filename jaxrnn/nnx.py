@@ -28,18 +28,26 @@ class _Home(nnx.Module):
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def __init__(self, cell: Cell, in_features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, cell: Cell, in_features: int, dtype: Any, param_dtype: Any, rngs: nnx.Rngs
+    ) -> None:
         owner = f"jaxrnn.nnx.{type(self).__name__}({type(cell).__name__})"
         in_features = check_in_features(cell, in_features)
         if not isinstance(rngs, nnx.Rngs):
-            raise TypeError(f"{owner}: rngs is a {type(rngs).__name__}, expected a flax.nnx.Rngs such as nnx.Rngs(0)")
+            raise TypeError(
+                f"{owner}: rngs is a {type(rngs).__name__}, expected a flax.nnx.Rngs such as "
+                "nnx.Rngs(0)"
+            )
         self.cell = cell
         self.in_features = in_features
         self.dtype = dtype
         self.param_dtype = param_dtype
         for name, value in names.nested(cell.init(rngs.params(), in_features, param_dtype)).items():
             if hasattr(self, name):
-                raise ValueError(f"{owner}: parameter {name!r} has the name of an attribute of the module; rename it in the cell")
+                raise ValueError(
+                    f"{owner}: parameter {name!r} has the name of an attribute of the module; "
+                    "rename it in the cell"
+                )
             setattr(self, name, _variables(value))
 
     def _params(self) -> Params:
@@ -51,7 +59,9 @@ class _Home(nnx.Module):
                 node = getattr(node, name)
             return node[...]
 
-        return names.gathered(names.abstract_params(self.cell, self.in_features, self.param_dtype), find)
+        return names.gathered(
+            names.abstract_params(self.cell, self.in_features, self.param_dtype), find
+        )
 
 
 def _variables(tree: Any) -> Any:
@@ -63,15 +73,17 @@ def _variables(tree: Any) -> Any:
 class RNN(_Home):
     """A cell, run by `jaxrnn.scan`, whose parameters live in a Flax model.
 
-    Every parameter is an `nnx.Param` under the cell's own name, `rnn.w_h`; those of combinators are nested, `rnn.forward.w_h`,
-    `rnn.layer_0.w_h`. The module has no other state, and no random numbers after it is built.
+    Every parameter is an `nnx.Param` under the cell's own name, `rnn.w_h`; those of combinators are
+    nested, `rnn.forward.w_h`, `rnn.layer_0.w_h`. The module has no other state, and no random
+    numbers after it is built.
 
     Args:
         cell: any `jaxrnn.Cell`.
         in_features: size of the last axis of `xs`.
-        time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one after the batch axes.
-        dtype: what inputs and parameters are cast to before computing, and so the dtype of the output; not cast if None. The
-            carry has at least float32.
+        time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one
+            after the batch axes.
+        dtype: what inputs and parameters are cast to before computing, and so the dtype of the
+            output; not cast if None. The carry has at least float32.
         param_dtype: what parameters are initialised in.
         method: how the steps are run and differentiated, as in `jaxrnn.scan`.
         rngs: its `params` stream draws the parameters.
@@ -122,43 +134,63 @@ class RNN(_Home):
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
         Args:
-            xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays that start `[*batch, time]`.
+            xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays
+                that start `[*batch, time]`.
             carry: the carry before the first step; the cell's initial carry if left out.
-            lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding on the right.
+            lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is
+                padding on the right.
             mask: bool `[*batch, time]`: which steps are valid.
             reset: bool `[*batch, time]`: where a new sequence begins.
-            reverse: walk from each sequence's last valid step to its first; `ys` stays in the order of `xs`.
-            rngs: in training, what cells that draw (`Dropout`, `Zoneout`, ...) draw from: its `dropout` stream. Nothing is drawn
-                without it, or while `deterministic` is True, which `model.eval()` sets and `model.train()` undoes.
+            reverse: walk from each sequence's last valid step to its first; `ys` stays in the order
+                of `xs`.
+            rngs: in training, what cells that draw (`Dropout`, `Zoneout`, ...) draw from: its
+                `dropout` stream. Nothing is drawn without it, or while `deterministic` is True,
+                which `model.eval()` sets and `model.train()` undoes.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
 
         Raises:
-            ValueError: a shape or structure does not fit; the message says which and what was expected.
+            ValueError: a shape or structure does not fit; the message says which and what was
+                expected.
             TypeError: a dtype does not fit.
         """
         owner = "jaxrnn.nnx.RNN"
         home.sequence_feature_size(owner, self, xs)
         draws = self.cell.noisy and not self.deterministic
         key = rngs.dropout() if draws and rngs is not None else None
-        return home.run(owner, self, self._params(), xs, carry, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
+        return home.run(
+            owner,
+            self,
+            self._params(),
+            xs,
+            carry,
+            lengths=lengths,
+            mask=mask,
+            reset=reset,
+            reverse=reverse,
+            key=key,
+        )
 
 
 class RNNCell(_Home, nnx.RNNCellBase):
-    """A causal cell as a Flax `RNNCellBase`, for `flax.nnx.RNN`, `flax.nnx.Bidirectional` and code written around them.
+    """A causal cell as a Flax `RNNCellBase`, for `flax.nnx.RNN`, `flax.nnx.Bidirectional` and code
+    written around them.
 
-    Its parameters have the names that they have in `RNN`. Flax's loop projects the input at every step: `RNN` is faster.
+    Its parameters have the names that they have in `RNN`. Flax's loop projects the input at every
+    step: `RNN` is faster.
 
     Args:
         cell: any `jaxrnn.Cell` that needs no future input.
         in_features: size of the last axis of an input.
-        dtype: what inputs and parameters are cast to before computing; not cast if None. The carry has at least float32.
+        dtype: what inputs and parameters are cast to before computing; not cast if None. The carry
+            has at least float32.
         param_dtype: what parameters are initialised in.
         rngs: its `params` stream draws the parameters.
 
     Raises:
-        TypeError: `cell` is not a `jaxrnn.Cell`, or needs the whole sequence (`Bidirectional`); `rngs` is not a `flax.nnx.Rngs`.
+        TypeError: `cell` is not a `jaxrnn.Cell`, or needs the whole sequence (`Bidirectional`);
+            `rngs` is not a `flax.nnx.Rngs`.
         ValueError: `in_features` is not positive, or a parameter has the name of an attribute.
 
     >>> import jax, jax.numpy as jnp, jaxrnn.nnx
@@ -169,18 +201,31 @@ class RNNCell(_Home, nnx.RNNCellBase):
     ((2, 4), (2, 7, 4))
     """
 
-    def __init__(self, cell: Cell, in_features: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        in_features: int,
+        *,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
         home.check_rnn_cell(cell, "nnx")
         super().__init__(cell, in_features, dtype, param_dtype, rngs)
 
     def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
-        """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`, output `[*batch, out_features]`."""
+        """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`,
+        output `[*batch, out_features]`.
+        """
         home.feature_size("jaxrnn.nnx.RNNCell", self.cell, inputs)
         params, inputs = home.cast((self._params(), inputs), self.dtype)
         return step(self.cell, params, carry, inputs)
 
-    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Carry:
-        """The cell's initial carry for one step's input of shape `input_shape = (*batch, *features)`; `rngs` is not used.
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> Carry:
+        """The cell's initial carry for one step's input of shape `input_shape = (*batch,
+        *features)`; `rngs` is not used.
 
         Raises:
             ValueError: a `carry_init` is given, which the cell would have to ignore.
@@ -188,7 +233,8 @@ class RNNCell(_Home, nnx.RNNCellBase):
         del rngs
         if carry_init is not None:
             raise ValueError(
-                f"jaxrnn.nnx.RNNCell: {type(self.cell).__name__} has an initial carry of its own, so carry_init must be None; "
+                f"jaxrnn.nnx.RNNCell: {type(self.cell).__name__} has an initial carry of its own, "
+                "so carry_init must be None; "
                 "pass another start as initial_carry to flax.nnx.RNN"
             )
         return self.cell.initial_carry(home.cast(self._params(), self.dtype), input_shape)

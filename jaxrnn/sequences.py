@@ -29,7 +29,8 @@ class Packed(NamedTuple):
     xs: np.ndarray  # [time, batch, ...]
     mask: np.ndarray  # [time, batch]: False where nothing stands
     reset: np.ndarray  # [time, batch]: where a sequence begins
-    places: tuple[tuple[int, int, int], ...]  # for each sequence of the list: column, first step, length
+    # for each sequence of the list: column, first step, length
+    places: tuple[tuple[int, int, int], ...]
 
 
 def pad(sequences: Sequence[Any]) -> Padded:
@@ -51,7 +52,8 @@ def pad(sequences: Sequence[Any]) -> Padded:
 
 
 def bucket(sequences: Sequence[Any], limits: Iterable[int]) -> list[Padded]:
-    """One `Padded` for each limit that sequences need: those no longer than it and longer than the limit before, padded to it.
+    """One `Padded` for each limit that sequences need: those no longer than it and longer than the
+    limit before, padded to it.
 
     Equal shapes share one compiled program; little is padded if the limits fit the data.
 
@@ -63,7 +65,10 @@ def bucket(sequences: Sequence[Any], limits: Iterable[int]) -> list[Padded]:
     """
     arrays, limits = _arrays("bucket", sequences), sorted(limits)
     if not limits or max(map(len, arrays)) > limits[-1]:
-        raise ValueError(f"bucket: the longest sequence has {max(map(len, arrays))} steps, the limits are {limits}; add a longer one")
+        raise ValueError(
+            f"bucket: the longest sequence has {max(map(len, arrays))} steps, the limits are "
+            f"{limits}; add a longer one"
+        )
     chosen = np.searchsorted(limits, [len(array) for array in arrays])
     parts = []
     for k, limit in enumerate(limits):
@@ -75,9 +80,11 @@ def bucket(sequences: Sequence[Any], limits: Iterable[int]) -> list[Padded]:
 
 
 def pack(sequences: Sequence[Any], time: int) -> Packed:
-    """Arrays `[length, ...]` one after the other in columns of `time` steps, for `jaxrnn.scan(..., mask=..., reset=...)`.
+    """Arrays `[length, ...]` one after the other in columns of `time` steps, for `jaxrnn.scan(...,
+    mask=..., reset=...)`.
 
-    Longer ones are placed first, each into the first column with room for it (first fit decreasing).
+    Longer ones are placed first, each into the first column with room for it (first fit
+    decreasing).
 
     Raises:
         ValueError: a sequence is longer than `time`, or they differ in more than their length.
@@ -88,7 +95,9 @@ def pack(sequences: Sequence[Any], time: int) -> Packed:
     """
     arrays = _arrays("pack", sequences)
     if (longest := max(map(len, arrays))) > time:
-        raise ValueError(f"pack: the longest sequence has {longest} steps, expected at most time = {time}")
+        raise ValueError(
+            f"pack: the longest sequence has {longest} steps, expected at most time = {time}"
+        )
     used: list[int] = []
     places: list[tuple[int, int, int]] = [(0, 0, 0)] * len(arrays)
     for number in sorted(range(len(arrays)), key=lambda number: -len(arrays[number])):
@@ -272,5 +281,8 @@ def _arrays(function: str, sequences: Sequence[Any]) -> list[np.ndarray]:
     forms = {array.shape[1:] for array in arrays}
     if any(array.ndim == 0 for array in arrays) or len(forms) > 1:
         shapes = sorted({array.shape for array in arrays})
-        raise ValueError(f"{function}: the sequences have shapes {shapes}, expected [length, ...] that differ in length alone")
+        raise ValueError(
+            f"{function}: the sequences have shapes {shapes}, expected [length, ...] that differ "
+            "in length alone"
+        )
     return arrays

@@ -1,8 +1,8 @@
 """A cell and its parameters in one file, without pickle.
 
-The file is a safetensors file: the arrays by their path in the parameters, and in its metadata one line of JSON with a format
-version, the cell's hyperparameters and a checksum over all of it. Reading it builds cells of known classes and nothing else.
-"""
+The file is a safetensors file: the arrays by their path in the parameters, and in its metadata one
+line of JSON with a format version, the cell's hyperparameters and a checksum over all of it.
+Reading it builds cells of known classes and nothing else."""
 
 import dataclasses
 import functools
@@ -23,7 +23,9 @@ from jaxrnn.core.check import check_cell, check_in_features, check_kinds, kind
 from jaxrnn.core.trees import form
 
 _KEY = "jaxrnn"
-"""The only one in the metadata: safetensors writes several in random order, and equal cells should give equal files."""
+"""The only one in the metadata: safetensors writes several in random order, and equal cells should
+give equal files.
+"""
 
 _VERSION = 1
 _LONGEST = 1_000_000
@@ -38,8 +40,10 @@ def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
     """Write a cell and its parameters to a file, which keeps every bit of them.
 
     Args:
-        path: of the file; one that is there is replaced when the new one is whole, and left as it is if anything fails.
-        cell: any cell or combinator whose hyperparameters are names, numbers or jaxrnn's dataclasses.
+        path: of the file; one that is there is replaced when the new one is whole, and left as it
+            is if anything fails.
+        cell: any cell or combinator whose hyperparameters are names, numbers or jaxrnn's
+            dataclasses.
         params: its parameters.
 
     Raises:
@@ -77,23 +81,28 @@ def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell
 
     Args:
         path: of the file.
-        known: classes of your own that the file may use: cells, activations, initialisers, constraints.
+        known: classes of your own that the file may use: cells, activations, initialisers,
+            constraints.
 
     Returns:
         A cell that is equal to the one that was saved, and its parameters, bit for bit.
 
     Raises:
-        ValueError: the file is truncated, of another kind, changed since it was written, or of a later version; or it holds float64
-            and JAX does not. Nothing in a file is ever run. Before a cell is built, a description
-            is refused of over a million characters, 64 levels of JSON, 10,000 cells (activations
-            and the like count, too), or of more cells than the file has arrays.
+        ValueError: the file is truncated, of another kind, changed since it was written, or of a
+            later version; or it holds float64 and JAX does not. Nothing in a file is ever run.
+            Before a cell is built, a description is refused of over a million characters, 64 levels
+            of JSON, 10,000 cells (activations and the like count, too), or of more cells than the
+            file has arrays.
         OSError: it cannot be read.
     """
     path = Path(path)
     path.open("rb").close()  # says what the system says of a file that is not there
     metadata, arrays = _content(path)
     if _KEY not in metadata:
-        raise ValueError(f"{path} is a safetensors file, but jaxrnn.save did not write it; jaxrnn.convert reads other layouts")
+        raise ValueError(
+            f"{path} is a safetensors file, but jaxrnn.save did not write it; jaxrnn.convert "
+            "reads other layouts"
+        )
     try:
         return _read(metadata[_KEY], arrays, _classes(tuple(known)))
     except _UNREADABLE as error:
@@ -162,8 +171,16 @@ def write_whole(path: Path, content: bytes) -> None:
 @functools.cache
 def _classes(known: tuple[type, ...]) -> dict[str, type]:
     """What a file may name: the dataclasses of the library, and those of the user."""
-    own = {name: found for module in (cells, combinators, initializers, activations) for name, found in vars(module).items()}
-    return {c.__name__: c for c in (*known, *own.values()) if isinstance(c, type) and dataclasses.is_dataclass(c)}
+    own = {
+        name: found
+        for module in (cells, combinators, initializers, activations)
+        for name, found in vars(module).items()
+    }
+    return {
+        c.__name__: c
+        for c in (*known, *own.values())
+        if isinstance(c, type) and dataclasses.is_dataclass(c)
+    }
 
 
 def _describe(value: Any, where: str) -> Any:
@@ -174,10 +191,18 @@ def _describe(value: Any, where: str) -> Any:
         return [_describe(item, f"{where}[{k}]") for k, item in enumerate(value)]
     name = type(value).__name__
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        raise ValueError(f"save: {where} is {value!r}, which a file cannot hold; use a name or one of jaxrnn's dataclasses")
+        raise ValueError(
+            f"save: {where} is {value!r}, which a file cannot hold; use a name or one of jaxrnn's "
+            "dataclasses"
+        )
     if _classes(()).get(name, type(value)) is not type(value):
-        raise ValueError(f"save: {where} is a {name} that is not jaxrnn's; give the class another name")
-    return {"class": name} | {f.name: _describe(getattr(value, f.name), f"{where}.{f.name}") for f in dataclasses.fields(value)}
+        raise ValueError(
+            f"save: {where} is a {name} that is not jaxrnn's; give the class another name"
+        )
+    return {"class": name} | {
+        f.name: _describe(getattr(value, f.name), f"{where}.{f.name}")
+        for f in dataclasses.fields(value)
+    }
 
 
 def _build(description: Any, classes: dict[str, type]) -> Any:
@@ -189,7 +214,10 @@ def _build(description: Any, classes: dict[str, type]) -> Any:
     given = {name: _build(value, classes) for name, value in description.items() if name != "class"}
     name = description.get("class")
     if name not in classes:
-        raise ValueError(f"it has a {name!r}, which is no class of jaxrnn; pass a class of your own as load(path, known=[...])")
+        raise ValueError(
+            f"it has a {name!r}, which is no class of jaxrnn; pass a class of your own as "
+            "load(path, known=[...])"
+        )
     built = classes[name](**given)
     for field in dataclasses.fields(built):
         kept, value = getattr(built, field.name), given.get(field.name, field.default)
@@ -289,7 +317,10 @@ def _fitting(cell: Cell, params: Params) -> tuple[int, Any]:
         except ValueError:  # an input of that size does not fit the cell
             continue
     given = jax.tree.map(np.shape, params)
-    raise ValueError(f"save: params have the shapes {given}, which {type(cell).__name__}.init makes for no in_features; are they its?")
+    raise ValueError(
+        f"save: params have the shapes {given}, which {type(cell).__name__}.init makes for no "
+        "in_features; are they its?"
+    )
 
 
 def _sizes(arrays: dict[str, Any]) -> list[int]:
@@ -307,7 +338,10 @@ def _checksum(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-# So that `jax.export` can write programs that take or give them; whoever reads such a file imports jaxrnn first.
+# So that `jax.export` can write programs that take or give them; whoever reads such a file imports
+# jaxrnn first.
 for _class in {**vars(cells), **vars(combinators)}.values():
     if isinstance(_class, type) and issubclass(_class, tuple):
-        export.register_namedtuple_serialization(_class, serialized_name=f"jaxrnn.{_class.__name__}")
+        export.register_namedtuple_serialization(
+            _class, serialized_name=f"jaxrnn.{_class.__name__}"
+        )

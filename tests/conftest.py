@@ -3,13 +3,14 @@
 import os
 from importlib import metadata
 
-# Nearly all the time of these tests is XLA's, which compiles six times as fast when it does not optimise.
-# `XLA_FLAGS= pytest` tests what users run.
+# Nearly all the time of these tests is XLA's, which compiles six times as fast when it does not
+# optimise. `XLA_FLAGS= pytest` tests what users run.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
     # jaxlib 0.11.2 and later know this one no more, and abort
-    + " --xla_cpu_use_fusion_emitters=false" * (tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 2)),
+    + " --xla_cpu_use_fusion_emitters=false"
+    * (tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 2)),
 )
 
 import jax
@@ -17,7 +18,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Compiling happens inside the first example, and `x64` holds for all examples of a test on purpose.
-_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+_COMMON = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+}
 settings.register_profile("local", max_examples=20, **_COMMON)
 settings.register_profile("ci", max_examples=50, derandomize=True, **_COMMON)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
@@ -34,14 +38,18 @@ def x64():
 
 @pytest.fixture
 def dtype(request: pytest.FixtureRequest) -> str:
-    """The name of a dtype, for tests that say `indirect=["dtype"]`: JAX holds float64 while they run with it."""
+    """The name of a dtype, for tests that say `indirect=["dtype"]`: JAX holds float64 while they
+    run with it.
+    """
     if request.param == "float64":
         request.getfixturevalue("x64")
     return request.param
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring the tests of one spec together, so that one worker of pytest-xdist runs them and compiles their programs once."""
+    """Bring the tests of one spec together, so that one worker of pytest-xdist runs them and
+    compiles their programs once.
+    """
     order: dict[str, int] = {}
     for item in items:
         order.setdefault(_group(item), len(order))
@@ -49,12 +57,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Let go of the programs of a spec after its tests: a process can map only so many pieces of compiled code."""
+    """Let go of the programs of a spec after its tests: a process can map only so many pieces of
+    compiled code.
+    """
     if nextitem is not None and _group(item) != _group(nextitem):
         jax.clear_caches()
 
 
 def _group(item: pytest.Item) -> str:
     """The spec of a test, or the file of one that has none."""
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    parameters = (
+        item.callspec.params
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else {}
+    )
     return getattr(parameters.get("spec"), "id", str(item.path))

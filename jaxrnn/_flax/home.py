@@ -36,8 +36,10 @@ def check_rnn_cell(cell: Any, home: str) -> None:
     check_cell(cell, f"{home}.RNNCell")
     if not cell.causal:
         raise TypeError(
-            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} needs the whole sequence, so Flax cannot run it step by step; "
-            f"run it with jaxrnn.{home}.RNN, or give Flax's Bidirectional one causal cell for each direction"
+            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} needs the whole sequence, so Flax "
+            "cannot run it step by step; "
+            f"run it with jaxrnn.{home}.RNN, or give Flax's Bidirectional one causal cell for "
+            "each direction"
         )
 
 
@@ -55,13 +57,18 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 def feature_size(owner: str, cell: Cell, x: Any) -> int:
     """The size of the last axis of one step's input; refused where there are too few axes."""
-    return _feature_size(f"{owner}({type(cell).__name__})", "x", x, ["*batch", *["features"] * cell.feature_axes])
+    return _feature_size(
+        f"{owner}({type(cell).__name__})", "x", x, ["*batch", *["features"] * cell.feature_axes]
+    )
 
 
 def sequence_feature_size(owner: str, home: Home, xs: Any) -> int:
     """The size of the last axis of a sequence; refused where there are too few axes."""
     steps = ["time", "*batch"] if home.time_major else ["*batch", "time"]
-    name, form = f"{owner}({type(home.cell).__name__})", [*steps, *["features"] * home.cell.feature_axes]
+    name, form = (
+        f"{owner}({type(home.cell).__name__})",
+        [*steps, *["features"] * home.cell.feature_axes],
+    )
     return _feature_size(name, "xs", xs, form, "; for a single step use jaxrnn.step")
 
 
@@ -86,12 +93,18 @@ def run(
     reverse: bool,
     key: Array | None,
 ) -> tuple[Carry, Any]:
-    """`jaxrnn.scan` in Flax's dtypes, over sequences whose time axis comes after the batch axes unless `home.time_major`."""
+    """`jaxrnn.scan` in Flax's dtypes, over sequences whose time axis comes after the batch axes
+    unless `home.time_major`.
+    """
     shape = jnp.shape(jax.tree.leaves(xs)[0])
     axis = 0 if home.time_major else len(shape) - home.cell.feature_axes - 1
-    lengths, mask, reset = (None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset))
+    lengths, mask, reset = (
+        None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset)
+    )
     if not home.time_major:
-        _check_batch_major(f"{owner}({type(home.cell).__name__})", shape[: axis + 1], xs, lengths, mask, reset)
+        _check_batch_major(
+            f"{owner}({type(home.cell).__name__})", shape[: axis + 1], xs, lengths, mask, reset
+        )
     xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), (xs, mask, reset))
     params, xs = cast((params, xs), home.dtype)
     flags = {"lengths": lengths, "mask": mask, "reset": reset, "reverse": reverse, "key": key}
@@ -99,19 +112,29 @@ def run(
         carry, ys = scan(home.cell, params, xs, carry, **flags, method=home.method)
     except (TypeError, ValueError) as error:
         if axis:
-            error.add_note(f"{owner} was given xs of shape {shape}; it moves time to the front for jaxrnn.scan, which speaks above")
+            error.add_note(
+                f"{owner} was given xs of shape {shape}; it moves time to the front for "
+                "jaxrnn.scan, which speaks above"
+            )
         raise
     return carry, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), ys)
 
 
-def _check_batch_major(name: str, steps: tuple[int, ...], xs: Any, lengths: Any, mask: Any, reset: Any) -> None:
+def _check_batch_major(
+    name: str, steps: tuple[int, ...], xs: Any, lengths: Any, mask: Any, reset: Any
+) -> None:
     hint = "pass time_major=True to the constructor if time is the first axis"
     for path, leaf in jax.tree_util.tree_leaves_with_path(xs):
         if (given := jnp.shape(leaf))[: len(steps)] != steps:
             where = f"xs{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{name}: {where} has shape {given}, expected it to start [*batch, time] = {steps}; {hint}")
+            raise ValueError(
+                f"{name}: {where} has shape {given}, expected it to start [*batch, time] = "
+                f"{steps}; {hint}"
+            )
     forms = [("lengths", lengths, "[*batch]", steps[:-1]), ("mask", mask, "[*batch, time]", steps)]
     forms.append(("reset", reset, "[*batch, time]", steps))
     for argument, flag, form, want in forms:
         if flag is not None and (given := jnp.shape(flag)) != want:
-            raise ValueError(f"{name}: {argument} has shape {given}, expected {form} = {want}; {hint}")
+            raise ValueError(
+                f"{name}: {argument} has shape {given}, expected {form} = {want}; {hint}"
+            )

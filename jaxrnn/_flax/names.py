@@ -15,7 +15,8 @@ Path = tuple[str, ...]
 
 
 def nested(params: Params) -> dict[str, Any]:
-    """A cell's parameters as nested dicts under readable names, without those that an option leaves out.
+    """A cell's parameters as nested dicts under readable names, without those that an option leaves
+    out.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.Elman(4), jaxrnn.LSTM(4, bias=False)])
@@ -31,7 +32,8 @@ def abstract_params(cell: Cell, in_features: int, dtype: Any) -> Params:
     return _init.eval_shape(cell, in_features, dtype)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))  # never run: jit remembers the shapes, and tracing `init` takes milliseconds
+# never run: jit remembers the shapes, and tracing `init` takes milliseconds
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _init(cell: Cell, in_features: int, dtype: Any) -> Params:
     return cell.init(jax.random.key(0), in_features, dtype)
 
@@ -53,4 +55,7 @@ def _name(entry: Any) -> str:
             return str(key)
         case SequenceKey(idx=index) | FlattenedIndexKey(key=index):
             return f"layer_{index}"
-    raise TypeError(f"parameters live in a container whose entries have no name, {entry!r}; use a NamedTuple, dict or tuple")
+    raise TypeError(
+        f"parameters live in a container whose entries have no name, {entry!r}; use a NamedTuple, "
+        "dict or tuple"
+    )

@@ -5,4 +5,14 @@ from jaxrnn.cells.gru import GRU, GRUParams
 from jaxrnn.cells.lstm import LSTM, LSTMCarry, LSTMParams
 from jaxrnn.cells.mgu import MGU, MGUParams
 
-__all__ = ["GRU", "LSTM", "MGU", "Elman", "ElmanParams", "GRUParams", "LSTMCarry", "LSTMParams", "MGUParams"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "MGU",
+    "Elman",
+    "ElmanParams",
+    "GRUParams",
+    "LSTMCarry",
+    "LSTMParams",
+    "MGUParams",
+]

@@ -25,12 +25,14 @@ class ElmanParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Elman(Cell):
-    """`h_t = φ(x_t W_x + h_{t-1} W_h + b)`, and `y_t = h_t` (Elman, Finding Structure in Time, 1990).
+    """`h_t = φ(x_t W_x + h_{t-1} W_h + b)`, and `y_t = h_t` (Elman, Finding Structure in Time,
+    1990).
 
-    With `clip`, what enters φ is clipped to [-clip, clip]. With `layer_norm`, `h_t = φ(LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b)` (Ba,
-    Kiros & Hinton 2016).
+    With `clip`, what enters φ is clipped to [-clip, clip]. With `layer_norm`, `h_t = φ(LN(x_t W_x +
+    h_{t-1} W_h) ⊙ gain + b)` (Ba, Kiros & Hinton 2016).
 
-    The IRNN of Le, Jaitly & Hinton (2015) is `Elman(n, activation="relu", w_x_init=..., w_h_init=initializers.Identity())`.
+    The IRNN of Le, Jaitly & Hinton (2015) is `Elman(n, activation="relu", w_x_init=...,
+    w_h_init=initializers.Identity())`.
 
     Args:
         hidden: size of the state and the output.
@@ -88,7 +90,13 @@ class Elman(Cell):
         """`x W_x + b`; without b where a normalisation comes first."""
         return _numerics.project(xs, params.w_x, None if self.layer_norm else params.b, gates=1)
 
-    def step(self, params: ElmanParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine) -> tuple[Array, Array]:
+    def step(
+        self,
+        params: ElmanParams,
+        carry: Array,
+        u: tuple[Array, ...],
+        affine: Affine = _numerics.affine,
+    ) -> tuple[Array, Array]:
         """One step of the equation above."""
         (z,) = affine(u, carry, params.w_h)
         if params.gain is not None:

@@ -27,9 +27,11 @@ class GRUParams(NamedTuple):
     w_x: Array  # [in, 3 * hidden]
     w_h: Array  # [hidden, 3 * hidden]
     b: Array | None  # [3 * hidden]
-    b_hn: Array | None  # [hidden], the candidate's recurrent bias; None where the reset gate comes before the product
+    # [hidden], the candidate's recurrent bias; None where the reset gate comes before the product
+    b_hn: Array | None
     gain: Array | None = None  # [3 * hidden], of the layer normalisation of each gate
-    gain_hn: Array | None = None  # [hidden], of that of the candidate's recurrent product; None where reset comes before
+    # [hidden], of that of the candidate's recurrent product; None where reset comes before
+    gain_hn: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +43,10 @@ class GRU(Cell):
         n = tanh(x_t W_xn + b_n + (r ⊙ h_{t-1}) W_hn)            reset="before", as in the paper
         h_t = (1 - z) ⊙ n + z ⊙ h_{t-1},    y_t = h_t
 
-    With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, each gate is normalised by itself (Ba,
-    Kiros & Hinton 2016): LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each of r and z, and for n with `reset="before"`; with
-    `reset="after"`, n = tanh(LN(x_t W_xn) ⊙ gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn)).
+    With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, each
+    gate is normalised by itself (Ba, Kiros & Hinton 2016): LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for
+    each of r and z, and for n with `reset="before"`; with `reset="after"`, n = tanh(LN(x_t W_xn) ⊙
+    gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn)).
 
     Args:
         hidden: size of the state and the output.
@@ -53,7 +56,8 @@ class GRU(Cell):
         layer_norm: whether the gates are normalised.
         gate_activation: instead of σ; a name or a pointwise function.
         candidate_activation: instead of tanh.
-        update_bias: added to the update gate's initial bias; positive values keep the state. Or `Chrono(longest)`.
+        update_bias: added to the update gate's initial bias; positive values keep the state. Or
+            `Chrono(longest)`.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
@@ -102,7 +106,9 @@ class GRU(Cell):
             b=self._init_bias(k_b, dtype) if self.bias else None,
             b_hn=draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1) if b_hn else None,
             gain=jnp.ones(3 * self.hidden, dtype) if self.layer_norm else None,
-            gain_hn=jnp.ones(self.hidden, dtype) if self.layer_norm and self.reset == "after" else None,
+            gain_hn=jnp.ones(self.hidden, dtype)
+            if self.layer_norm and self.reset == "after"
+            else None,
         )
 
     def _init_bias(self, key: Array, dtype: Any) -> Array:
@@ -122,12 +128,20 @@ class GRU(Cell):
         """`x W_x + b`, one array per gate; without b where a normalisation comes first."""
         return _numerics.project(xs, params.w_x, None if self.layer_norm else params.b, gates=3)
 
-    def step(self, params: GRUParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine) -> tuple[Array, Array]:
+    def step(
+        self,
+        params: GRUParams,
+        carry: Array,
+        u: tuple[Array, ...],
+        affine: Affine = _numerics.affine,
+    ) -> tuple[Array, Array]:
         """One step of the equations above."""
         u_r, u_z, u_n = u
         if self.reset == "after":
             b_hn = None if self.layer_norm else params.b_hn
-            part = jnp.zeros(self.hidden, u_n.dtype) if b_hn is None else _numerics.promote(b_hn, u_n)
+            part = (
+                jnp.zeros(self.hidden, u_n.dtype) if b_hn is None else _numerics.promote(b_hn, u_n)
+            )
             r, z, n_h = affine((u_r, u_z, part), carry, params.w_h)
             r = self._gate(self._normal(params, "r", r))
             if params.gain_hn is not None:
@@ -148,7 +162,9 @@ class GRU(Cell):
             return z
         start = "rzn".index(gate) * self.hidden
         own = slice(start, start + self.hidden)
-        return _numerics.layer_norm(z, params.gain[own], None if params.b is None else params.b[own])
+        return _numerics.layer_norm(
+            z, params.gain[own], None if params.b is None else params.b[own]
+        )
 
     def _gate(self, z: Array) -> Array:
         return activation(self.gate_activation)(_numerics.clip(z, self.clip))

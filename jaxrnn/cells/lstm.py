@@ -22,7 +22,9 @@ from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initia
 
 
 class LSTMParams(NamedTuple):
-    """Parameters of `LSTM`; the gates stand side by side on the last axis in the order i f g o, or f g o if `coupled`."""
+    """Parameters of `LSTM`; the gates stand side by side on the last axis in the order i f g o, or
+    f g o if `coupled`.
+    """
 
     w_x: Array  # [in, gates * hidden]
     w_h: Array  # [out, gates * hidden]
@@ -37,7 +39,9 @@ class LSTMParams(NamedTuple):
 
 
 class LSTMCarry(NamedTuple):
-    """The carry of `LSTM`: hidden state `[*batch, projection or hidden]` and cell memory `[*batch, hidden]`."""
+    """The carry of `LSTM`: hidden state `[*batch, projection or hidden]` and cell memory `[*batch,
+    hidden]`.
+    """
 
     h: Array
     c: Array
@@ -45,7 +49,8 @@ class LSTMCarry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LSTM(Cell):
-    """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000).
+    """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber &
+    Cummins 2000).
 
         i, f, o = σ(x_t W_x + h_{t-1} W_h + b) for each gate,    g = tanh(likewise)
         c_t = f ⊙ c_{t-1} + i ⊙ g,    h_t = o ⊙ tanh(c_t),    y_t = h_t
@@ -63,8 +68,9 @@ class LSTM(Cell):
     Args:
         hidden: size of the memory; of the state and the output, too, unless there is a projection.
         bias: whether there is a `b`.
-        forget_bias: added to the forget gate's initial bias, so that memory is kept at first (Jozefowicz et al. 2015);
-            or `Chrono(longest)`, which sets the input gate's bias too. Without a bias it has no effect.
+        forget_bias: added to the forget gate's initial bias, so that memory is kept at first
+            (Jozefowicz et al. 2015); or `Chrono(longest)`, which sets the input gate's bias too.
+            Without a bias it has no effect.
         peepholes: whether the gates see the memory.
         coupled: whether what is not forgotten is what is not written.
         projection: size of the state and the output, at most `hidden`.
@@ -117,7 +123,9 @@ class LSTM(Cell):
         if self.projection is not None:
             check_fields(self, check_size, "projection")
             if self.projection > self.hidden:
-                raise ValueError(f"LSTM: projection is {self.projection}, expected at most hidden, {self.hidden}")
+                raise ValueError(
+                    f"LSTM: projection is {self.projection}, expected at most hidden, {self.hidden}"
+                )
         check_fields(self, check_flag, "bias", "peepholes", "coupled")
         check_fields(self, check_initial, "forget_bias")
         check_fields(self, check_limit, "clip", "cell_clip")
@@ -138,7 +146,11 @@ class LSTM(Cell):
         peephole = dict.fromkeys("ifo")
         if self.peepholes:
             drawn = zip("ifo", jax.random.split(k_p, 3), strict=True)
-            peephole |= {gate: draw_gates(self.p_init, k, (hidden,), dtype, gates=1) for gate, k in drawn if gate in self._gates}
+            peephole |= {
+                gate: draw_gates(self.p_init, k, (hidden,), dtype, gates=1)
+                for gate, k in drawn
+                if gate in self._gates
+            }
         cell_norm = self.layer_norm == "gates_and_cell"
         return LSTMParams(
             w_x=draw_gates(self.w_x_init, k_x, (in_features, hidden), dtype, gates=gates),
@@ -147,7 +159,9 @@ class LSTM(Cell):
             p_i=peephole["i"],
             p_f=peephole["f"],
             p_o=peephole["o"],
-            w_r=None if self.projection is None else draw_gates(self.w_h_init, k_r, (hidden, self.projection), dtype, gates=1),
+            w_r=None
+            if self.projection is None
+            else draw_gates(self.w_h_init, k_r, (hidden, self.projection), dtype, gates=1),
             gain=None if self.layer_norm is None else jnp.ones(gates * hidden, dtype),
             gain_c=jnp.ones(hidden, dtype) if cell_norm else None,
             b_c=jnp.zeros(hidden, dtype) if cell_norm else None,
@@ -155,11 +169,16 @@ class LSTM(Cell):
 
     def _init_bias(self, key: Array, dtype: Any) -> Array:
         k_b, k_f = jax.random.split(key)
-        parts = _numerics.split(draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=len(self._gates)), len(self._gates))
+        parts = _numerics.split(
+            draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=len(self._gates)),
+            len(self._gates),
+        )
         b = dict(zip(self._gates, parts, strict=True))
         if isinstance(self.forget_bias, Chrono):
             longest = self.forget_bias(k_f, (self.hidden,), dtype)
-            b |= {gate: b[gate] + sign * longest for gate, sign in (("i", -1), ("f", 1)) if gate in b}
+            b |= {
+                gate: b[gate] + sign * longest for gate, sign in (("i", -1), ("f", 1)) if gate in b
+            }
         else:
             b["f"] = b["f"] + jnp.asarray(self.forget_bias, dtype)
         return jnp.concatenate(list(b.values()))
@@ -167,17 +186,28 @@ class LSTM(Cell):
     def initial_carry(self, params: LSTMParams, input_shape: tuple[int, ...]) -> LSTMCarry:
         """`h = c = 0`."""
         batch, dtype = input_shape[:-1], _numerics.wide(params.w_h)
-        return LSTMCarry(h=jnp.zeros((*batch, self.out_features), dtype), c=jnp.zeros((*batch, self.hidden), dtype))
+        return LSTMCarry(
+            h=jnp.zeros((*batch, self.out_features), dtype),
+            c=jnp.zeros((*batch, self.hidden), dtype),
+        )
 
     def project(self, params: LSTMParams, xs: Array) -> tuple[Array, ...]:
         """`x W_x + b`, one array per gate; without b where a normalisation comes first."""
-        return _numerics.project(xs, params.w_x, params.b if self.layer_norm is None else None, gates=len(self._gates))
+        return _numerics.project(
+            xs, params.w_x, params.b if self.layer_norm is None else None, gates=len(self._gates)
+        )
 
     def step(
-        self, params: LSTMParams, carry: LSTMCarry, u: tuple[Array, ...], affine: Affine = _numerics.affine
+        self,
+        params: LSTMParams,
+        carry: LSTMCarry,
+        u: tuple[Array, ...],
+        affine: Affine = _numerics.affine,
     ) -> tuple[LSTMCarry, Array]:
         """One step of the equations above."""
-        gate, candidate, output = map(activation, (self.gate_activation, self.candidate_activation, self.output_activation))
+        gate, candidate, output = map(
+            activation, (self.gate_activation, self.candidate_activation, self.output_activation)
+        )
         z = affine(u, carry.h, params.w_h)
         if params.gain is not None:
             z = _numerics.normalize_gates(z, params.gain, params.b)

@@ -39,14 +39,15 @@ class MGU(Cell):
         n = tanh(x_t W_xn + b_n + (f ⊙ h_{t-1}) W_hn),     h_t = (1 - f) ⊙ h_{t-1} + f ⊙ n      form="paper"
         n = tanh(x_t W_xn + b_n + f ⊙ (h_{t-1} W_hn + b_hn)),    h_t = (1 - f) ⊙ n + f ⊙ h_{t-1}      form="flax"
 
-    and `y_t = h_t`. The second form is that of `flax.linen.MGUCell`, where f has the meaning of a GRU's z.
+    and `y_t = h_t`. The second form is that of `flax.linen.MGUCell`, where f has the meaning of a
+    GRU's z.
 
     Args:
         hidden: size of the state and the output.
         form: the paper's equations, or Flax's.
         bias: whether there are biases.
-        forget_bias: added to the initial bias of f; 1 in Flax. Positive values keep the state in Flax's form, negative ones in the
-            paper's.
+        forget_bias: added to the initial bias of f; 1 in Flax. Positive values keep the state in
+            Flax's form, negative ones in the paper's.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
@@ -87,7 +88,9 @@ class MGU(Cell):
             w_x=draw_gates(self.w_x_init, k_x, (in_features, self.hidden), dtype, gates=2),
             w_h=draw_gates(self.w_h_init, k_h, (self.hidden, self.hidden), dtype, gates=2),
             b=b.at[: self.hidden].add(jnp.asarray(self.forget_bias, dtype)) if self.bias else None,
-            b_hn=draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1) if self.bias and self.form == "flax" else None,
+            b_hn=draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1)
+            if self.bias and self.form == "flax"
+            else None,
         )
 
     def initial_carry(self, params: MGUParams, input_shape: tuple[int, ...]) -> Array:
@@ -98,11 +101,21 @@ class MGU(Cell):
         """`x W_x + b`, one array for the gate and one for the candidate."""
         return _numerics.project(xs, params.w_x, params.b, gates=2)
 
-    def step(self, params: MGUParams, carry: Array, u: tuple[Array, ...], affine: Affine = _numerics.affine) -> tuple[Array, Array]:
+    def step(
+        self,
+        params: MGUParams,
+        carry: Array,
+        u: tuple[Array, ...],
+        affine: Affine = _numerics.affine,
+    ) -> tuple[Array, Array]:
         """One step of the equations above."""
         u_f, u_n = u
         if self.form == "flax":
-            b_hn = jnp.zeros(self.hidden, u_n.dtype) if params.b_hn is None else _numerics.promote(params.b_hn, u_n)
+            b_hn = (
+                jnp.zeros(self.hidden, u_n.dtype)
+                if params.b_hn is None
+                else _numerics.promote(params.b_hn, u_n)
+            )
             f, n_h = affine((u_f, b_hn), carry, params.w_h)
             f = sigmoid(f)
             n = tanh(u_n + f * n_h)

@@ -20,7 +20,9 @@ class BidirectionalParams(NamedTuple):
 
 
 class BidirectionalCarry(NamedTuple):
-    """Carry of `Bidirectional`; the backward one starts at each sequence's end and is final at its beginning."""
+    """Carry of `Bidirectional`; the backward one starts at each sequence's end and is final at its
+    beginning.
+    """
 
     forward: Carry
     backward: Carry
@@ -37,14 +39,18 @@ MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Bidirectional(Composite):
-    """One cell reads the sequence forwards, another backwards, and their outputs are merged (Schuster & Paliwal 1997).
+    """One cell reads the sequence forwards, another backwards, and their outputs are merged
+    (Schuster & Paliwal 1997).
 
-    The backward cell starts at each sequence's own last valid step. There is no single step: the future is needed.
+    The backward cell starts at each sequence's own last valid step. There is no single step: the
+    future is needed.
 
     Args:
         forward: the cell that reads forwards.
-        backward: the cell that reads backwards; one like `forward`, with parameters of its own, if left out.
-        merge: `"concat"`, `"sum"`, `"mean"`, `"product"`, or None for the pair `(forward, backward)`.
+        backward: the cell that reads backwards; one like `forward`, with parameters of its own, if
+            left out.
+        merge: `"concat"`, `"sum"`, `"mean"`, `"product"`, or None for the pair `(forward,
+            backward)`.
 
     Raises:
         ValueError: `merge` is another word, or the sizes differ where they may not.
@@ -69,23 +75,35 @@ class Bidirectional(Composite):
         check_choice(self, "merge", self.merge, tuple(MERGES))
         sizes = (self.forward.out_features, self.backward.out_features)
         if self.merge in ("sum", "mean", "product") and sizes[0] != sizes[1]:
-            raise ValueError(f'Bidirectional: merge="{self.merge}" needs outputs of one size, got {sizes}; use merge="concat"')
+            raise ValueError(
+                f'Bidirectional: merge="{self.merge}" needs outputs of one size, got {sizes}; use '
+                'merge="concat"'
+            )
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> BidirectionalParams:
         """Draw both cells' parameters."""
         k_f, k_b = jax.random.split(key)
-        return BidirectionalParams(self.forward.init(k_f, in_features, dtype), self.backward.init(k_b, in_features, dtype))
-
-    def initial_carry(self, params: BidirectionalParams, input_shape: tuple[int, ...]) -> BidirectionalCarry:
-        """Both cells' initial carries."""
-        return BidirectionalCarry(
-            self.forward.initial_carry(params.forward, input_shape), self.backward.initial_carry(params.backward, input_shape)
+        return BidirectionalParams(
+            self.forward.init(k_f, in_features, dtype), self.backward.init(k_b, in_features, dtype)
         )
 
-    def run(self, params: BidirectionalParams, xs: Any, carry: BidirectionalCarry, drive: Driver) -> tuple[BidirectionalCarry, Any]:
+    def initial_carry(
+        self, params: BidirectionalParams, input_shape: tuple[int, ...]
+    ) -> BidirectionalCarry:
+        """Both cells' initial carries."""
+        return BidirectionalCarry(
+            self.forward.initial_carry(params.forward, input_shape),
+            self.backward.initial_carry(params.backward, input_shape),
+        )
+
+    def run(
+        self, params: BidirectionalParams, xs: Any, carry: BidirectionalCarry, drive: Driver
+    ) -> tuple[BidirectionalCarry, Any]:
         """Run one cell the way time is walked, the other against it."""
         forward, ys_forward = self.forward.run(params.forward, xs, carry.forward, drive.part(0))
-        backward, ys_backward = self.backward.run(params.backward, xs, carry.backward, drive.part(1).reversed())
+        backward, ys_backward = self.backward.run(
+            params.backward, xs, carry.backward, drive.part(1).reversed()
+        )
         return BidirectionalCarry(forward, backward), MERGES[self.merge](ys_forward, ys_backward)
 
     def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
@@ -119,7 +137,10 @@ class Bidirectional(Composite):
     def out_features(self) -> int:
         """The size of the merged output."""
         if self.merge is None:
-            raise ValueError("Bidirectional(merge=None) gives two outputs, which no layer can stand on; choose another merge")
+            raise ValueError(
+                "Bidirectional(merge=None) gives two outputs, which no layer can stand on; choose "
+                "another merge"
+            )
         forward, backward = self.forward.out_features, self.backward.out_features
         return forward + backward if self.merge == "concat" else forward
 

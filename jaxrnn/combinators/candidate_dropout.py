@@ -48,7 +48,8 @@ class CandidateDropout(Wrapper):
         check_fields(self, check_flag, "locked")
         if not hasattr(self.cell, "candidate_activation"):
             raise ValueError(
-                f"CandidateDropout: {type(self.cell).__name__} has no candidate_activation; expected a gated cell such as LSTM or "
+                f"CandidateDropout: {type(self.cell).__name__} has no candidate_activation; "
+                "expected a gated cell such as LSTM or "
                 "GRU, inside all other combinators"
             )
 
@@ -56,13 +57,17 @@ class CandidateDropout(Wrapper):
         """Which units survive."""
         return keep(keys.sequence if self.locked else keys.step, self.rate, (self.cell.hidden,))  # type: ignore[attr-defined]
 
-    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+    def step(
+        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
         """The step of the same cell whose candidate's activation drops, too."""
         u_cell, kept = u
         if kept is None:
             return self.cell.step(params, carry, u_cell, affine)
         function = activation(self.cell.candidate_activation)  # type: ignore[attr-defined]
-        dropping = dataclasses.replace(self.cell, candidate_activation=lambda z: drop(function(z), kept, self.rate))  # type: ignore[call-arg]
+        dropping = dataclasses.replace(
+            self.cell, candidate_activation=lambda z: drop(function(z), kept, self.rate)
+        )  # type: ignore[call-arg]
         return dropping.step(params, carry, u_cell, affine)
 
     @property

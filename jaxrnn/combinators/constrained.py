@@ -15,7 +15,8 @@ from jaxrnn.labels import is_recurrent
 
 @dataclasses.dataclass(frozen=True)
 class Constrained(AroundWeights):
-    """A cell whose recurrent weights `w_h` satisfy a constraint, whatever an optimiser makes of the parameters behind them.
+    """A cell whose recurrent weights `w_h` satisfy a constraint, whatever an optimiser makes of the
+    parameters behind them.
 
     The constraint is applied once in every call of a driver, to the matrix of each gate by itself,
     and its gradient is part of the parameters'. A cell of your own says with `gates` how many stand
@@ -23,7 +24,8 @@ class Constrained(AroundWeights):
 
     Args:
         cell: any cell; one made of cells, too.
-        constraint: `Dale()`, `Sparse(...)`, `SpectralNorm(...)`, or any hashable function of a matrix.
+        constraint: `Dale()`, `Sparse(...)`, `SpectralNorm(...)`, or any hashable function of a
+            matrix.
 
     Raises:
         TypeError: the constraint cannot be called.
@@ -43,7 +45,10 @@ class Constrained(AroundWeights):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not takes(self.constraint, arguments=1):
-            raise TypeError(f"Constrained: constraint is {self.constraint!r}, expected a function of a matrix such as jaxrnn.Dale()")
+            raise TypeError(
+                f"Constrained: constraint is {self.constraint!r}, expected a function of a matrix "
+                "such as jaxrnn.Dale()"
+            )
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Run the cell; the cells inside get constrained parameters."""

@@ -15,7 +15,8 @@ from jaxrnn.labels import is_recurrent
 
 @dataclasses.dataclass(frozen=True)
 class DropConnect(AroundWeights):
-    """Some recurrent weights are dropped, the same for the whole batch and all steps of a call (Merity, Keskar & Socher 2018).
+    """Some recurrent weights are dropped, the same for the whole batch and all steps of a call
+    (Merity, Keskar & Socher 2018).
 
         W_h  becomes  D ⊙ W_h / (1 - rate),    D ~ Bernoulli(1 - rate)
 
@@ -51,7 +52,11 @@ class DropConnect(AroundWeights):
 
             def thinned(path: Any, leaf: Array) -> Array:
                 own = next(keys)
-                return drop(leaf, jax.random.bernoulli(own, 1 - self.rate, leaf.shape), self.rate) if is_recurrent(path) else leaf
+                return (
+                    drop(leaf, jax.random.bernoulli(own, 1 - self.rate, leaf.shape), self.rate)
+                    if is_recurrent(path)
+                    else leaf
+                )
 
             params = jax.tree_util.tree_map_with_path(thinned, params)
         return self.cell.run(params, xs, carry, drive.part(1))

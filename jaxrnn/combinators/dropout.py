@@ -45,7 +45,12 @@ class Dropout(Around):
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
         """Drop, then run the cell."""
-        return self.cell.run(params, dropped(xs, self.rate, self.locked, drive.part(0), self.feature_axes), carry, drive.part(1))
+        return self.cell.run(
+            params,
+            dropped(xs, self.rate, self.locked, drive.part(0), self.feature_axes),
+            carry,
+            drive.part(1),
+        )
 
     @property
     def noisy(self) -> bool:
@@ -59,7 +64,8 @@ def dropped(xs: Any, rate: float, locked: bool, drive: Driver, feature_axes: int
         return xs
     if not isinstance(xs, jax.Array):
         raise TypeError(
-            f"Dropout: xs is a {type(xs).__name__}, expected one array whose features can be dropped; wrap a cell that takes one"
+            f"Dropout: xs is a {type(xs).__name__}, expected one array whose features can be "
+            "dropped; wrap a cell that takes one"
         )
 
     def survivors(keys: Keys) -> Array:

@@ -25,9 +25,9 @@ class LearnedCarry(Wrapper):
 
     Every sequence starts from it, after a reset, too.
 
-    A carry that is computed from data (an image, an encoder) is no parameter: pass it to the driver.
-    Integers in the carry start as the cell has them. Of several feature axes the last alone has
-    numbers of its own, which all positions on the others share.
+    A carry that is computed from data (an image, an encoder) is no parameter: pass it to the
+    driver. Integers in the carry start as the cell has them. Of several feature axes the last alone
+    has numbers of its own, which all positions on the others share.
 
     Args:
         cell: any cell.
@@ -69,7 +69,11 @@ class LearnedCarry(Wrapper):
         return super().project(params.inner, xs, noise)
 
     def step(
-        self, params: LearnedCarryParams, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
+        self,
+        params: LearnedCarryParams,
+        carry: Carry,
+        u: tuple[Any, Any],
+        affine: Affine = default_affine,
     ) -> tuple[Carry, Array]:
         """The cell's step."""
         return super().step(params.inner, carry, u, affine)

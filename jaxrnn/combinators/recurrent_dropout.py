@@ -18,7 +18,8 @@ from jaxrnn.core.trees import is_float
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentDropout(Wrapper):
-    """Dropout on what the recurrent weights multiply (Gal & Ghahramani 2016; Semeniuta, Severyn & Barth 2016).
+    """Dropout on what the recurrent weights multiply (Gal & Ghahramani 2016; Semeniuta, Severyn &
+    Barth 2016).
 
         h_{t-1} W_h  becomes  (d ⊙ h_{t-1} / (1 - rate)) W_h,    d ~ Bernoulli(1 - rate)
 
@@ -31,8 +32,9 @@ class RecurrentDropout(Wrapper):
         cell: any cell that multiplies its state through `affine`.
         rate: how often a unit is dropped.
         locked: one draw for each sequence (variational dropout), or a new one at each step.
-        draws: one for all gates, or as many as the cell has gates, one for each, as Keras' `recurrent_dropout` has it; that costs a
-            product per gate. The parts into which `affine` splits a product are the gates.
+        draws: one for all gates, or as many as the cell has gates, one for each, as Keras'
+            `recurrent_dropout` has it; that costs a product per gate. The parts into which `affine`
+            splits a product are the gates.
 
     Raises:
         ValueError: the rate is not in [0, 1) or the cell is made of cells; or, when it is run with
@@ -82,14 +84,18 @@ class RecurrentDropout(Wrapper):
 
         return [product and masks(product) for product in products]
 
-    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+    def step(
+        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
         """The cell's step, with an `affine` that drops first."""
         u_cell, kept = u
         if kept is None:
             return self.cell.step(params, carry, u_cell, affine)
         products = iter(kept)
 
-        def dropping(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
+        def dropping(
+            u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul
+        ) -> Any:
             masks = next(products)
             if masks is None:
                 return affine(u, h, w, linear)

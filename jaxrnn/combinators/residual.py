@@ -58,7 +58,8 @@ class HighwayParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Highway(Around):
-    """A gate between a cell's output and its input (Srivastava, Greff & Schmidhuber 2015; Zhang et al. 2016).
+    """A gate between a cell's output and its input (Srivastava, Greff & Schmidhuber 2015; Zhang et
+    al. 2016).
 
         t_t = σ(x_t W_t + b_t),    y_t = t_t ⊙ cell(x)_t + (1 - t_t) ⊙ x_t
 
@@ -88,7 +89,11 @@ class Highway(Around):
         self.check_in_features(in_features)
         k_inner, k_t = jax.random.split(key)
         w_t = draw_gates("lecun_normal", k_t, (in_features, in_features), dtype, gates=1)
-        return HighwayParams(self.cell.init(k_inner, in_features, dtype), w_t, jnp.full(in_features, self.bias, dtype))
+        return HighwayParams(
+            self.cell.init(k_inner, in_features, dtype),
+            w_t,
+            jnp.full(in_features, self.bias, dtype),
+        )
 
     def initial_carry(self, params: HighwayParams, input_shape: tuple[int, ...]) -> Carry:
         """The cell's initial carry."""
@@ -98,7 +103,9 @@ class Highway(Around):
         """The sizes must agree."""
         check_same_size(self, self.cell, in_features)
 
-    def run(self, params: HighwayParams, xs: Array, carry: Carry, drive: Driver) -> tuple[Carry, Array]:
+    def run(
+        self, params: HighwayParams, xs: Array, carry: Carry, drive: Driver
+    ) -> tuple[Carry, Array]:
         """Run the cell and mix."""
         carry, ys = self.cell.run(params.inner, xs, carry, drive)
         (z,) = _numerics.project(xs, params.w_t, params.b_t, gates=1)

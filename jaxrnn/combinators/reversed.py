@@ -10,10 +10,12 @@ from jaxrnn.core.cell import Carry, Driver, Params
 
 @dataclasses.dataclass(frozen=True)
 class Reversed(Around):
-    """The cell reads the sequence from its end: as `scan(..., reverse=True)`, for one layer among others.
+    """The cell reads the sequence from its end: as `scan(..., reverse=True)`, for one layer among
+    others.
 
-    It starts at each sequence's own last valid step, and `ys[t]` still belongs to `xs[t]`. There is no single step: the future is
-    needed. Layers of alternating direction (Zhou & Xu 2015) are `Stack([LSTM(4), Reversed(LSTM(4)), ...])`.
+    It starts at each sequence's own last valid step, and `ys[t]` still belongs to `xs[t]`. There is
+    no single step: the future is needed. Layers of alternating direction (Zhou & Xu 2015) are
+    `Stack([LSTM(4), Reversed(LSTM(4)), ...])`.
 
     Args:
         cell: any cell; one made of cells, too.

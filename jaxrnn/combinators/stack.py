@@ -27,16 +27,20 @@ from jaxrnn.core.check import (
 class Stack(Composite):
     """Cells on top of each other: each layer's output is the next one's input (Graves 2013).
 
-    Parameters and carry are tuples with one entry per layer. A stack with a `Bidirectional` layer needs the future too.
+    Parameters and carry are tuples with one entry per layer. A stack with a `Bidirectional` layer
+    needs the future too.
 
     Args:
         cells: the layers, bottom first.
-        dropout: how often a feature is dropped between two layers (Zaremba, Sutskever & Vinyals 2014), if the driver has a key.
-        dense: each layer sees the stack's input and the outputs of all layers below, side by side (Huang et al. 2017).
+        dropout: how often a feature is dropped between two layers (Zaremba, Sutskever & Vinyals
+            2014), if the driver has a key.
+        dense: each layer sees the stack's input and the outputs of all layers below, side by side
+            (Huang et al. 2017).
 
     Raises:
-        ValueError: there is no layer, a layer cannot take what the one below gives (`Bidirectional(merge=None)`, a `Residual` of
-            another size), or the rate is not in [0, 1).
+        ValueError: there is no layer, a layer cannot take what the one below gives
+            (`Bidirectional(merge=None)`, a `Residual` of another size), or the rate is not in [0,
+            1).
         TypeError: a layer is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -58,7 +62,8 @@ class Stack(Composite):
             check_inner(self, "cells", cell)
         check_fields(self, check_rate, "dropout")
         check_fields(self, check_flag, "dense")
-        sizes = [cell.out_features for cell in self.cells[:-1]]  # a layer with two outputs says so here
+        # a layer with two outputs says so here
+        sizes = [cell.out_features for cell in self.cells[:-1]]
         if not self.dense:  # else the size of the stack's input is part of all of them
             for cell, size in zip(self.cells[1:], sizes, strict=True):
                 cell.check_in_features(size)
@@ -73,7 +78,8 @@ class Stack(Composite):
         dropout: float = 0.0,
         connection: Literal["residual", "highway", "dense"] | None = None,
     ) -> "Stack":
-        """A stack of equal layers, as `torch.nn.LSTM(num_layers=..., bidirectional=..., dropout=...)` makes one.
+        """A stack of equal layers, as `torch.nn.LSTM(num_layers=..., bidirectional=...,
+        dropout=...)` makes one.
 
         Args:
             cell: the cell of each layer, and of each direction.
@@ -91,13 +97,18 @@ class Stack(Composite):
         check_flag(cls, "bidirectional", bidirectional)
         layer = Bidirectional(cell) if bidirectional else cell
         around = {"residual": Residual, "highway": Highway}.get(connection or "", lambda cell: cell)
-        return cls((layer, *[around(layer)] * (layers - 1)), dropout=dropout, dense=connection == "dense")
+        return cls(
+            (layer, *[around(layer)] * (layers - 1)), dropout=dropout, dense=connection == "dense"
+        )
 
     def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> tuple[Params, ...]:
         """Draw every layer's parameters."""
         in_features = check_in_features(self, in_features)
         keys = jax.random.split(key, len(self.cells))
-        return tuple(cell.init(k, size, dtype) for cell, k, size in zip(self.cells, keys, self._sizes(in_features), strict=True))
+        return tuple(
+            cell.init(k, size, dtype)
+            for cell, k, size in zip(self.cells, keys, self._sizes(in_features), strict=True)
+        )
 
     def _sizes(self, in_features: int) -> list[int]:
         """The size of each layer's input."""
@@ -106,12 +117,22 @@ class Stack(Composite):
             sizes.append(cell.out_features + (sizes[-1] if self.dense else 0))
         return sizes
 
-    def initial_carry(self, params: tuple[Params, ...], input_shape: tuple[int, ...]) -> tuple[Carry, ...]:
+    def initial_carry(
+        self, params: tuple[Params, ...], input_shape: tuple[int, ...]
+    ) -> tuple[Carry, ...]:
         """Every layer's initial carry."""
-        shapes = [input_shape, *((*input_shape[:-1], size) for size in self._sizes(input_shape[-1])[1:])]
-        return tuple(cell.initial_carry(p, shape) for cell, p, shape in zip(self.cells, params, shapes, strict=True))
+        shapes = [
+            input_shape,
+            *((*input_shape[:-1], size) for size in self._sizes(input_shape[-1])[1:]),
+        ]
+        return tuple(
+            cell.initial_carry(p, shape)
+            for cell, p, shape in zip(self.cells, params, shapes, strict=True)
+        )
 
-    def run(self, params: tuple[Params, ...], xs: Any, carry: tuple[Carry, ...], drive: Driver) -> tuple[tuple[Carry, ...], Any]:
+    def run(
+        self, params: tuple[Params, ...], xs: Any, carry: tuple[Carry, ...], drive: Driver
+    ) -> tuple[tuple[Carry, ...], Any]:
         """Run the layers one after the other."""
         carries, ys = [], xs
         for k, (cell, p, c) in enumerate(zip(self.cells, params, carry, strict=True)):

@@ -16,7 +16,8 @@ from jaxrnn.core.noise import Keys
 
 @dataclasses.dataclass(frozen=True)
 class StateNoise(Wrapper):
-    """`h_t = h̃_t + scale ε_t` with ε_t from a normal distribution, where h̃_t is what the cell gives (Jim, Giles & Horne 1996).
+    """`h_t = h̃_t + scale ε_t` with ε_t from a normal distribution, where h̃_t is what the cell
+    gives (Jim, Giles & Horne 1996).
 
     Without a key there is no noise. An output that is the state is noisy, too.
 
@@ -48,7 +49,9 @@ class StateNoise(Wrapper):
         """ε."""
         return jax.random.normal(keys.step, parts(row.carry)["h"].shape, jnp.float32)
 
-    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+    def step(
+        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
         """The cell's step, and noise on its state."""
         u_cell, noise = u
         after, y = self.cell.step(params, carry, u_cell, affine)

@@ -63,7 +63,9 @@ class Wrapper(Delegate):
         u = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[rows:], leaf.dtype), us)
         return Row(jax.eval_shape(lambda p: p, params), carry, u)
 
-    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+    def step(
+        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
         """The cell's step."""
         return self.cell.step(params, carry, u[0], affine)
 

@@ -50,7 +50,10 @@ class Zoneout(Wrapper):
         names = state_names(self.cell)
         for name, rate in (("h", self.h), ("c", self.c)):
             if rate and name not in names:
-                raise ValueError(f"Zoneout: {name} is {rate}, but the carry of {type(self.cell).__name__} has no {name}")
+                raise ValueError(
+                    f"Zoneout: {name} is {rate}, but the carry of {type(self.cell).__name__} has "
+                    f"no {name}"
+                )
 
     @property
     def _rates(self) -> dict[str, float]:
@@ -63,13 +66,17 @@ class Zoneout(Wrapper):
         draw = jax.random.bernoulli
         return {name: draw(key, rate, state[name].shape) for (name, rate), key in rates}
 
-    def step(self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine) -> tuple[Carry, Array]:
+    def step(
+        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
         """The cell's step, then the equations above."""
         u_cell, kept = u
         after, y = self.cell.step(params, carry, u_cell, affine)
         old, new = parts(carry), parts(after)
         zoned = {
-            name: rate * old[name] + (1 - rate) * new[name] if kept is None else jnp.where(kept[name], old[name], new[name])
+            name: rate * old[name] + (1 - rate) * new[name]
+            if kept is None
+            else jnp.where(kept[name], old[name], new[name])
             for name, rate in self._rates.items()
         }
         return with_parts(after, y, zoned)

@@ -1,4 +1,5 @@
-"""Weights of other frameworks, both ways: dictionaries of arrays in, a cell and its parameters out, and back.
+"""Weights of other frameworks, both ways: dictionaries of arrays in, a cell and its parameters out,
+and back.
 
 No framework is imported; `onnx` only when one of its files is read or written. What a target cannot
 hold, and what is no weight of the source, is refused by name, before anything is copied. Arrays may

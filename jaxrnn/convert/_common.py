@@ -1,4 +1,6 @@
-"""What all conversions share: reading arrays by name, walking layers, permuting gates, and refusing by name and reason."""
+"""What all conversions share: reading arrays by name, walking layers, permuting gates, and refusing
+by name and reason.
+"""
 
 import contextlib
 import dataclasses
@@ -18,7 +20,9 @@ Layer = list[tuple[Cell, Params]]
 """The directions of one layer, forwards first."""
 
 _HOW_TO_START = {"forget_bias", "update_bias", "w_x_init", "w_h_init", "b_init", "p_init"}
-"""Options that say how parameters are drawn, not what the cell computes: conversions don't carry them."""
+"""Options that say how parameters are drawn, not what the cell computes: conversions don't carry
+them.
+"""
 
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 _SHOWN = 20  # names in a message: a large model has thousands
@@ -62,7 +66,9 @@ def form_of(array: Any, name: str) -> jax.ShapeDtypeStruct:
     if kind not in _FLOATS:
         raise TypeError(f"{name} has dtype {kind}, expected floating numbers: {', '.join(_FLOATS)}")
     if jax.dtypes.canonicalize_dtype(kind) != jnp.dtype(kind):
-        raise TypeError(f"{name} has dtype {kind}, which JAX would round; cast it, or enable jax_enable_x64")
+        raise TypeError(
+            f"{name} has dtype {kind}, which JAX would round; cast it, or enable jax_enable_x64"
+        )
     return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(kind))
 
 
@@ -80,7 +86,9 @@ def to_jax(array: Any, name: str) -> jax.Array:
     try:
         return jnp.asarray(np.asarray(to_numpy(array), form.dtype))
     except (NotImplementedError, TypeError, ValueError) as error:
-        raise TypeError(f"{name} is a {type(array).__name__} that cannot be read: {error}") from error
+        raise TypeError(
+            f"{name} is a {type(array).__name__} that cannot be read: {error}"
+        ) from error
 
 
 def flatten(source: str, tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -100,7 +108,9 @@ def flatten(source: str, tree: Any, prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping)
         inner = flatten(source, value, f"{name}/") if nested else {name: value}
         if twice := sorted(flat.keys() & inner.keys()):
-            raise ValueError(f"{source}: {twice[0]} is there twice, once by a key with a slash in it")
+            raise ValueError(
+                f"{source}: {twice[0]} is there twice, once by a key with a slash in it"
+            )
         flat |= inner
     return flat
 
@@ -109,7 +119,9 @@ def _check_mapping(source: str, given: Any) -> None:
     if not isinstance(given, Mapping):
         hint = "; pass its .state_dict()" if hasattr(given, "state_dict") else ""
         kind = type(given).__name__
-        raise TypeError(f"{source}: the argument is a {kind}, expected a dictionary of arrays{hint}")
+        raise TypeError(
+            f"{source}: the argument is a {kind}, expected a dictionary of arrays{hint}"
+        )
 
 
 def listed(names: Iterable[str]) -> str:
@@ -138,7 +150,9 @@ class Weights:
         _check_mapping(source, arrays)
         for key in arrays:
             if not isinstance(key, str):
-                raise TypeError(f"{source}: the key {key!r} is a {type(key).__name__}, expected a string")
+                raise TypeError(
+                    f"{source}: the key {key!r} is a {type(key).__name__}, expected a string"
+                )
         self._all, self._prefix, self._source = arrays, prefix, source
         self._arrays = {k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)}
 
@@ -185,14 +199,18 @@ class Weights:
             unexpected = listed(self._prefix + name for name in left)
             raise ValueError(f"{self._source}: unexpected {unexpected}")
 
-    def take(self, shapes: Mapping[str, tuple[int, ...]], *, one_dtype: bool = False) -> dict[str, jax.Array]:
+    def take(
+        self, shapes: Mapping[str, tuple[int, ...]], *, one_dtype: bool = False
+    ) -> dict[str, jax.Array]:
         """All arrays, once `check` has found them in order."""
         self.check(shapes, one_dtype=one_dtype)
         return {name: to_jax(self._arrays[name], self.named(name)) for name in shapes}
 
     def _form(self, name: str) -> jax.ShapeDtypeStruct:
         if name not in self._arrays:
-            raise ValueError(f"{self.named(name)} is missing; there are {listed(self._arrays)}{self._hint(name)}")
+            raise ValueError(
+                f"{self.named(name)} is missing; there are {listed(self._arrays)}{self._hint(name)}"
+            )
         return form_of(self._arrays[name], self.named(name))
 
     def named(self, name: str) -> str:
@@ -227,16 +245,24 @@ def check_options(target: str, cell: Any, allowed: Iterable[str], what: str) -> 
     for field in dataclasses.fields(cell):
         known = field.name in _HOW_TO_START or field.name in allowed or field.name == "hidden"
         if not known and getattr(cell, field.name) != field.default:
-            refuse(target, f"{type(cell).__name__} has {field.name}={getattr(cell, field.name)!r}, which {what} cannot hold")
+            refuse(
+                target,
+                f"{type(cell).__name__} has {field.name}={getattr(cell, field.name)!r}, which "
+                f"{what} cannot hold",
+            )
 
 
 def _refuse_params(target: str, cell: Cell, params: Params) -> NoReturn:
     """Say that parameters are of something else."""
-    refuse(target, f"params are a {type(params).__name__}, expected what {type(cell).__name__}.init makes")
+    refuse(
+        target,
+        f"params are a {type(params).__name__}, expected what {type(cell).__name__}.init makes",
+    )
 
 
 def own_params(target: str, cell: Cell, params: Params) -> Any:
-    """The parameters as arrays of JAX, once they are known to be those of this cell, whose first array is an input matrix.
+    """The parameters as arrays of JAX, once they are known to be those of this cell, whose first
+    array is an input matrix.
 
     Raises:
         ValueError: they have another structure or other shapes.
@@ -245,25 +271,43 @@ def own_params(target: str, cell: Cell, params: Params) -> Any:
     if len(shape) != 2:
         _refuse_params(target, cell, params)
     check_params(cell, params, in_features=shape[0])
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: to_jax(leaf, f"{target}: params{jax.tree_util.keystr(path)}"), params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: to_jax(leaf, f"{target}: params{jax.tree_util.keystr(path)}"), params
+    )
 
 
 def with_bias(cell: Any, params: Any) -> tuple[Any, Any]:
-    """The same function as a cell that has its biases, for targets that always have them: those that it lacked are zero."""
+    """The same function as a cell that has its biases, for targets that always have them: those
+    that it lacked are zero.
+    """
     biased = dataclasses.replace(cell, bias=True)
-    forms = jax.eval_shape(lambda: biased.init(jax.random.key(0), params.w_x.shape[0], params.w_x.dtype))
-    missing = {name: form for name, form in forms._asdict().items() if form is not None and getattr(params, name) is None}
-    return biased, params._replace(**{name: jnp.zeros(form.shape, form.dtype) for name, form in missing.items()})
+    forms = jax.eval_shape(
+        lambda: biased.init(jax.random.key(0), params.w_x.shape[0], params.w_x.dtype)
+    )
+    missing = {
+        name: form
+        for name, form in forms._asdict().items()
+        if form is not None and getattr(params, name) is None
+    }
+    return biased, params._replace(
+        **{name: jnp.zeros(form.shape, form.dtype) for name, form in missing.items()}
+    )
 
 
 def layers_of(target: str, cell: Cell, params: Params) -> list[Layer]:
-    """A cell, a `Bidirectional` that concatenates, or a `Stack` of such, as layers of directions; anything else is refused."""
+    """A cell, a `Bidirectional` that concatenates, or a `Stack` of such, as layers of directions;
+    anything else is refused.
+    """
     if isinstance(cell, Stack):
         if cell.dense:
             refuse(target, "Stack has dense=True; its layers can only be converted one by one")
         if not isinstance(params, tuple) or len(params) != len(cell.cells):
             _refuse_params(target, cell, params)
-        return [layer for inner, p in zip(cell.cells, params, strict=True) for layer in layers_of(target, inner, p)]
+        return [
+            layer
+            for inner, p in zip(cell.cells, params, strict=True)
+            for layer in layers_of(target, inner, p)
+        ]
     if isinstance(cell, Bidirectional):
         if cell.merge != "concat":
             refuse(target, f"Bidirectional has merge={cell.merge!r}, expected 'concat'")
@@ -276,7 +320,9 @@ def layers_of(target: str, cell: Cell, params: Params) -> list[Layer]:
 def join_layers(layers: Sequence[Layer]) -> tuple[Cell, Params]:
     """The inverse: a cell, a `Bidirectional`, or a `Stack` of them if there are several."""
     joined = [
-        (Bidirectional(layer[0][0], layer[1][0]), BidirectionalParams(layer[0][1], layer[1][1])) if len(layer) == 2 else layer[0]
+        (Bidirectional(layer[0][0], layer[1][0]), BidirectionalParams(layer[0][1], layer[1][1]))
+        if len(layer) == 2
+        else layer[0]
         for layer in layers
     ]
     if len(joined) == 1:
@@ -286,7 +332,8 @@ def join_layers(layers: Sequence[Layer]) -> tuple[Cell, Params]:
 
 
 def reorder(array: Any, given: str, wanted: str, axis: int = -1) -> Any:
-    """An array whose axis holds blocks, one for each letter of `given`, with its blocks in the order of `wanted`.
+    """An array whose axis holds blocks, one for each letter of `given`, with its blocks in the
+    order of `wanted`.
 
     >>> reorder(np.arange(4), "ifgo", "iofg").tolist()
     [0, 3, 1, 2]
@@ -297,12 +344,17 @@ def reorder(array: Any, given: str, wanted: str, axis: int = -1) -> Any:
 
 
 def gru_biases(b_x: jax.Array, b_h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A GRU's `b` and `b_hn` from a bias of the input and one of the state, each in the order r z n: only the candidate needs two."""
+    """A GRU's `b` and `b_hn` from a bias of the input and one of the state, each in the order r z
+    n: only the candidate needs two.
+    """
     own = slice(-(b_x.size // 3), None)
     return (b_x + b_h).at[own].set(b_x[own]), b_h[own]
 
 
 def recurrent_bias(b: jax.Array, b_hn: jax.Array | None) -> jax.Array:
-    """The inverse: what to add to `b`, which is the input's, where a framework has a bias of the state, too."""
-    zero = -jnp.zeros_like(b)  # minus zero changes no number that it is added to, not even minus zero
+    """The inverse: what to add to `b`, which is the input's, where a framework has a bias of the
+    state, too.
+    """
+    # minus zero changes no number that it is added to, not even minus zero
+    zero = -jnp.zeros_like(b)
     return zero if b_hn is None else zero.at[-b_hn.size :].set(b_hn)

@@ -1,8 +1,9 @@
-"""ONNX's activation functions, both ways: names, and the numbers alpha and beta, which a file holds as float32.
+"""ONNX's activation functions, both ways: names, and the numbers alpha and beta, which a file holds
+as float32.
 
-What a cell computes in float32 or narrower, it computes with the same float32 numbers after a round trip, and a number comes back
-as the shortest one that means it: 0.2, not 0.20000000298. In float64 a number must be a float32 to be held at all.
-"""
+What a cell computes in float32 or narrower, it computes with the same float32 numbers after a round
+trip, and a number comes back as the shortest one that means it: 0.2, not 0.20000000298. In float64
+a number must be a float32 to be held at all."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +25,13 @@ from jaxrnn.convert._common import refuse
 Precision = type[np.float32] | type[np.float64]
 """In which a cell computes."""
 
-_PLAIN = {"Relu": "relu", "Sigmoid": "sigmoid", "Softplus": "softplus", "Softsign": "softsign", "Tanh": "tanh"}
+_PLAIN = {
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+}
 
 _NUMBERED: dict[str, tuple[type[Any], tuple[float | None, ...]]] = {
     "Affine": (Affine, (None, None)),
@@ -34,9 +41,16 @@ _NUMBERED: dict[str, tuple[type[Any], tuple[float | None, ...]]] = {
     "ScaledTanh": (ScaledTanh, (None, None)),
     "ThresholdedRelu": (ThresholdedReLU, (None,)),
 }
-"""Those with an alpha, or an alpha and a beta, and their defaults; None where ONNX names none, or ONNX Runtime takes another: 0."""
+"""Those with an alpha, or an alpha and a beta, and their defaults; None where ONNX names none, or
+ONNX Runtime takes another: 0.
+"""
 
-_SHORT: dict[str, Any] = {"elu": ELU(), "hard_sigmoid": HardSigmoid(), "leaky_relu": LeakyReLU(), "linear": Affine(1.0, 0.0)}
+_SHORT: dict[str, Any] = {
+    "elu": ELU(),
+    "hard_sigmoid": HardSigmoid(),
+    "leaky_relu": LeakyReLU(),
+    "linear": Affine(1.0, 0.0),
+}
 """jaxrnn's names for some of these."""
 
 _NUMBERS = ("activation_alpha", "activation_beta")
@@ -63,19 +77,27 @@ def write_number(name: str, value: float, precision: Precision) -> float:
         ValueError: it is none of float32, and the cell computes in float64.
     """
     if precision(np.float32(value)) != precision(value):
-        refuse("to_onnx", f"{name} is {value!r}, but ONNX holds it as float32, where a cell in float64 would notice; round it")
+        refuse(
+            "to_onnx",
+            f"{name} is {value!r}, but ONNX holds it as float32, where a cell in float64 would "
+            "notice; round it",
+        )
     return float(np.float32(value))
 
 
 def read_activations(
-    source: str, names: Sequence[str], attributes: Mapping[str, Sequence[float]], precision: Precision
+    source: str,
+    names: Sequence[str],
+    attributes: Mapping[str, Sequence[float]],
+    precision: Precision,
 ) -> list[Activation]:
     """What the attributes of a node say.
 
     Args:
         source: who is reading, for messages.
         names: of the functions, in any case.
-        attributes: with `activation_alpha` and `activation_beta`, if the node has them; each function takes as many as it needs.
+        attributes: with `activation_alpha` and `activation_beta`, if the node has them; each
+            function takes as many as it needs.
         precision: in which the cell computes.
 
     Raises:
@@ -85,15 +107,22 @@ def read_activations(
     found = [_read(source, name, left, precision) for name in names]
     for attribute, rest in left.items():
         if rest:
-            refuse(source, f"{attribute} has {len(rest)} more than the activations {list(names)} take")
+            refuse(
+                source, f"{attribute} has {len(rest)} more than the activations {list(names)} take"
+            )
     return found
 
 
-def _read(source: str, given: str, left: dict[str, list[float]], precision: Precision) -> Activation:
+def _read(
+    source: str, given: str, left: dict[str, list[float]], precision: Precision
+) -> Activation:
     """One function, which takes its numbers from those that are left."""
     name = next((name for name in (*_PLAIN, *_NUMBERED) if name.lower() == given.lower()), None)
     if name is None:
-        refuse(source, f"activation {given!r} is unknown, expected one of {sorted((*_PLAIN, *_NUMBERED))}")
+        refuse(
+            source,
+            f"activation {given!r} is unknown, expected one of {sorted((*_PLAIN, *_NUMBERED))}",
+        )
     if name in _PLAIN:
         return _PLAIN[name]
     build, defaults = _NUMBERED[name]
@@ -101,17 +130,29 @@ def _read(source: str, given: str, left: dict[str, list[float]], precision: Prec
     for attribute, default in zip(_NUMBERS, defaults, strict=False):
         value = left[attribute].pop(0) if left[attribute] else default
         if value is None:
-            refuse(source, f"{attribute} has no number for {name}, and runtimes do not agree on a default")
+            refuse(
+                source,
+                f"{attribute} has no number for {name}, and runtimes do not agree on a default",
+            )
         values.append(read_number(float(np.float32(value)), precision))
     function = build(*values)
-    return next((short for short, f in _SHORT.items() if _meaning(f, precision) == _meaning(function, precision)), function)
+    return next(
+        (
+            short
+            for short, f in _SHORT.items()
+            if _meaning(f, precision) == _meaning(function, precision)
+        ),
+        function,
+    )
 
 
 def _meaning(function: Any, precision: Precision) -> tuple[Any, ...]:
     return type(function), *map(precision, dataclasses.astuple(function))
 
 
-def write_activations(cell: Any, options: Iterable[str], precision: Precision) -> dict[str, list[Any]]:
+def write_activations(
+    cell: Any, options: Iterable[str], precision: Precision
+) -> dict[str, list[Any]]:
     """The attributes for the functions that are these options of a cell.
 
     Raises:
@@ -128,7 +169,9 @@ def write_activations(cell: Any, options: Iterable[str], precision: Precision) -
         elif type(function) in by_class:
             written["activations"].append(by_class[type(function)])
             for attribute, value in zip(_NUMBERS, dataclasses.astuple(function), strict=False):
-                written[attribute].append(write_number(f"{what}, whose {attribute}", value, precision))
+                written[attribute].append(
+                    write_number(f"{what}, whose {attribute}", value, precision)
+                )
         else:
             known = [*sorted({*by_name, *_SHORT}), *(build.__name__ for build in by_class)]
             refuse("to_onnx", f"{what}, expected one of {known}")

@@ -1,5 +1,7 @@
-"""The graphs of ONNX models. Read: their constants, their recurrent nodes, and whether these stand on each other. Written: one
-recurrent node for each layer, its directions put side by side for the next."""
+"""The graphs of ONNX models. Read: their constants, their recurrent nodes, and whether these stand
+on each other. Written: one recurrent node for each layer, its directions put side by side for the
+next.
+"""
 
 import collections
 import os
@@ -17,7 +19,14 @@ _IR_VERSION = 10  # the first that knows this opset
 _RECURRENT = ("RNN", "GRU", "LSTM")
 _DOMAINS = ("", "ai.onnx")  # both names of ONNX's own operators
 
-_TYPES = {"float16": "FLOAT16", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE", "int32": "INT32", "int64": "INT64"}
+_TYPES = {
+    "float16": "FLOAT16",
+    "bfloat16": "BFLOAT16",
+    "float32": "FLOAT",
+    "float64": "DOUBLE",
+    "int32": "INT32",
+    "int64": "INT64",
+}
 
 Node = Any
 """An `onnx.NodeProto`."""
@@ -25,8 +34,14 @@ Node = Any
 Axes = tuple[str, ...]
 """What the axes of an array are."""
 
-_TIME_MAJOR: tuple[Axes, Axes] = ("time", "batch", "features"), ("time", "directions", "batch", "features")
-_BATCH_MAJOR: tuple[Axes, Axes] = ("batch", "time", "features"), ("batch", "time", "directions", "features")
+_TIME_MAJOR: tuple[Axes, Axes] = (
+    ("time", "batch", "features"),
+    ("time", "directions", "batch", "features"),
+)
+_BATCH_MAJOR: tuple[Axes, Axes] = (
+    ("batch", "time", "features"),
+    ("batch", "time", "directions", "features"),
+)
 """What X and Y are with layout 0 and 1."""
 
 
@@ -39,7 +54,10 @@ def import_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise ImportError("jaxrnn.convert reads and writes ONNX files with the package onnx; install it: pip install onnx") from error
+        raise ImportError(
+            "jaxrnn.convert reads and writes ONNX files with the package onnx; install it: pip "
+            "install onnx"
+        ) from error
     return onnx
 
 
@@ -74,7 +92,9 @@ def check_attributes(source: str, node: Node) -> None:
         if times[attribute.name] > 1:
             refuse(source, f"attribute {attribute.name} is there {times[attribute.name]} times")
         if attribute.name not in known:
-            refuse(source, f"attribute {attribute.name} is unknown, expected some of {sorted(known)}")
+            refuse(
+                source, f"attribute {attribute.name} is unknown, expected some of {sorted(known)}"
+            )
         if attribute.type != (wanted := known[attribute.name].type).value:
             given = onnx.AttributeProto.AttributeType.Name(attribute.type)
             refuse(source, f"attribute {attribute.name} has type {given}, expected {wanted.name}")
@@ -96,7 +116,10 @@ def load_model(path_or_model: Any) -> Any:
     try:
         return onnx.load(path, format="protobuf")
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        raise ValueError(f"from_onnx: {path} is no whole ONNX file ({error}); was it cut off, or is it of another kind?") from error
+        raise ValueError(
+            f"from_onnx: {path} is no whole ONNX file ({error}); was it cut off, or is it of "
+            "another kind?"
+        ) from error
 
 
 class Graph:
@@ -114,7 +137,9 @@ class Graph:
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in self._nodes:
             if node.op_type == "Constant":
-                self._tensors |= {name: a.t for name in node.output for a in node.attribute if a.name == "value"}
+                self._tensors |= {
+                    name: a.t for name in node.output for a in node.attribute if a.name == "value"
+                }
 
     def check_names(self, source: str, node: Node) -> None:
         """Refuse inputs that ONNX's schema does not know, and names of no array or of several."""
@@ -140,13 +165,17 @@ class Graph:
         except (ValueError, TypeError, KeyError, OSError, onnx.checker.ValidationError) as error:
             raise ValueError(f"from_onnx: tensor {name!r} cannot be read: {error}") from error
         # onnx 1.18 gives bfloat16 as float32
-        return array.astype(jnp.bfloat16) if tensor.data_type == onnx.TensorProto.BFLOAT16 else array
+        return (
+            array.astype(jnp.bfloat16) if tensor.data_type == onnx.TensorProto.BFLOAT16 else array
+        )
 
     def layers(self, wanted: str | None) -> list[Node]:
-        """The recurrent node of that name, or all of them, bottom first, if each stands on the one before.
+        """The recurrent node of that name, or all of them, bottom first, if each stands on the one
+        before.
 
         Raises:
-            ValueError: there is no such node, there are two, or the nodes form no chain; the message lists those that exist.
+            ValueError: there is no such node, there are two, or the nodes form no chain; the
+                message lists those that exist.
         """
         recurrent = [node for node in self._nodes if _is_recurrent(node)]
         names = [name_of(node) for node in recurrent]
@@ -157,34 +186,63 @@ class Graph:
             return recurrent
         found = [node for node in recurrent if name_of(node) == wanted]
         if len(found) != 1:
-            refuse("from_onnx", f"{len(found)} recurrent nodes are named {wanted!r}, expected one; there are {names}")
+            refuse(
+                "from_onnx",
+                f"{len(found)} recurrent nodes are named {wanted!r}, expected one; there are "
+                f"{names}",
+            )
         return found
 
     def _check_chain(self, names: list[str]) -> None:
-        """Refuse unless each recurrent node takes all that the one before gives, its directions side by side."""
+        """Refuse unless each recurrent node takes all that the one before gives, its directions
+        side by side.
+        """
         below: str | None = None
-        made: dict[str, Axes | str] = {}  # of the arrays that are made of the last recurrent node's: their axes, or what else they are
+        # of the arrays that are made of the last recurrent node's: their axes, or what else they
+        # are
+        made: dict[str, Axes | str] = {}
         for node in self._nodes:  # sorted: each stands behind what it needs
             if _is_recurrent(node):
-                takes, gives = _BATCH_MAJOR if attributes_of(node).get("layout") == 1 else _TIME_MAJOR
+                takes, gives = (
+                    _BATCH_MAJOR if attributes_of(node).get("layout") == 1 else _TIME_MAJOR
+                )
                 given = made.get(node.input[0] if node.input else "", "it comes from elsewhere")
                 if below is not None and given != takes:
                     reason = f"does not take all that {below!r} gives as its X: "
-                    reason += given if isinstance(given, str) else f"it comes with the axes {list(given)}, expected {list(takes)}"
-                    refuse("from_onnx", f"{node.op_type} node {name_of(node)!r} {reason}; name one node to read, of {names}")
+                    reason += (
+                        given
+                        if isinstance(given, str)
+                        else f"it comes with the axes {list(given)}, expected {list(takes)}"
+                    )
+                    refuse(
+                        "from_onnx",
+                        f"{node.op_type} node {name_of(node)!r} {reason}; name one node to read, "
+                        f"of {names}",
+                    )
                 below, state = name_of(node), "it is a final state"
-                made = {name: what for name, what in zip(node.output, (gives, state, state), strict=False) if name}
+                made = {
+                    name: what
+                    for name, what in zip(node.output, (gives, state, state), strict=False)
+                    if name
+                }
             elif node.input and node.input[0] in made:
                 axes = made[node.input[0]]
-                made |= dict.fromkeys(node.output[:1], axes if isinstance(axes, str) else self._axes_after(node, axes))
+                made |= dict.fromkeys(
+                    node.output[:1], axes if isinstance(axes, str) else self._axes_after(node, axes)
+                )
 
     def _axes_after(self, node: Node, axes: Axes) -> Axes | str:
-        """What the axes of an array are after a node that moves or joins some; words about any other node."""
+        """What the axes of an array are after a node that moves or joins some; words about any
+        other node.
+        """
         try:
             after = self._moved(node, axes)
         except (IndexError, TypeError):  # it names axes that are not there
             after = None
-        return after or f"{node.op_type} node {name_of(node)!r} does more than put directions side by side"
+        return (
+            after
+            or f"{node.op_type} node {name_of(node)!r} does more than put directions side by side"
+        )
 
     def _moved(self, node: Node, axes: Axes) -> Axes | None:
         attributes = attributes_of(node)
@@ -198,7 +256,11 @@ class Graph:
             squeezed = attributes["axes"] if "axes" in attributes else self._integers(node.input[1])
             if squeezed is not None and [axes[k] for k in squeezed] == ["directions"]:
                 return tuple(axis for axis in axes if axis != "directions")
-        if node.op_type == "Reshape" and axes[2:] == ("directions", "features") and not attributes.get("allowzero", 0):
+        if (
+            node.op_type == "Reshape"
+            and axes[2:] == ("directions", "features")
+            and not attributes.get("allowzero", 0)
+        ):
             shape = self._integers(node.input[1])
             if shape is not None and len(shape) == 3 and not shape[:2].any():  # 0 keeps an axis
                 return (*axes[:2], "features")
@@ -229,30 +291,55 @@ class _Writer:
         self._onnx = import_onnx()
         self._nodes, self._constants, self._inputs, self._outputs = [], [], [], []
 
-    def node(self, operator: str, inputs: Iterable[str], outputs: Sequence[str], name: str = "", **attributes: Any) -> None:
-        self._nodes.append(self._onnx.helper.make_node(operator, list(inputs), outputs, name or outputs[0], **attributes))
+    def node(
+        self,
+        operator: str,
+        inputs: Iterable[str],
+        outputs: Sequence[str],
+        name: str = "",
+        **attributes: Any,
+    ) -> None:
+        self._nodes.append(
+            self._onnx.helper.make_node(
+                operator, list(inputs), outputs, name or outputs[0], **attributes
+            )
+        )
 
     def constant(self, name: str, array: np.ndarray) -> str:
         kind = self._kind(array.dtype)
-        self._constants.append(self._onnx.helper.make_tensor(name, kind, array.shape, array.tobytes(), raw=True))
+        self._constants.append(
+            self._onnx.helper.make_tensor(name, kind, array.shape, array.tobytes(), raw=True)
+        )
         return name
 
     def input(self, name: str, dtype: Any, shape: Sequence[str | int]) -> str:
-        self._inputs.append(self._onnx.helper.make_tensor_value_info(name, self._kind(dtype), shape))
+        self._inputs.append(
+            self._onnx.helper.make_tensor_value_info(name, self._kind(dtype), shape)
+        )
         return name
 
     def output(self, name: str, dtype: Any, shape: Sequence[str | int]) -> None:
-        self._outputs.append(self._onnx.helper.make_tensor_value_info(name, self._kind(dtype), shape))
+        self._outputs.append(
+            self._onnx.helper.make_tensor_value_info(name, self._kind(dtype), shape)
+        )
 
     def model(self) -> Any:
         helper = self._onnx.helper
-        graph = helper.make_graph(self._nodes, "jaxrnn", self._inputs, self._outputs, self._constants)
+        graph = helper.make_graph(
+            self._nodes, "jaxrnn", self._inputs, self._outputs, self._constants
+        )
         opset = helper.make_opsetid("", OPSET)
-        return helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="jaxrnn")
+        return helper.make_model(
+            graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="jaxrnn"
+        )
 
     def _kind(self, dtype: Any) -> int:
         if str(dtype) not in _TYPES:
-            refuse("to_onnx", f"params have dtype {dtype}, expected one of {[name for name in _TYPES if 'float' in name]}")
+            refuse(
+                "to_onnx",
+                f"params have dtype {dtype}, expected one of "
+                f"{[name for name in _TYPES if 'float' in name]}",
+            )
         return self._onnx.TensorProto.DataType.Value(_TYPES[str(dtype)])
 
 
@@ -269,9 +356,17 @@ def build_model(layers: Sequence[LayerNode], lengths: bool, carry: bool) -> Any:
     xs = writer.input("xs", dtype, ["time", "batch", layers[0].weights["W"].shape[2]])
     if lengths:
         writer.input("lengths", "int32", ["batch"])
-    if lengths and carry:  # where a sequence has no step, ONNX Runtime gives zeros as its final states, instead of the initial ones
-        writer.node("Equal", ["lengths", writer.constant("no_step", np.array(0, np.int32))], ["empty"])
-        writer.node("Unsqueeze", ["empty", writer.constant("feature_axis", np.array([1], np.int64))], ["empty_rows"])
+    # where a sequence has no step, ONNX Runtime gives zeros as its final states, instead of the
+    # initial ones
+    if lengths and carry:
+        writer.node(
+            "Equal", ["lengths", writer.constant("no_step", np.array(0, np.int32))], ["empty"]
+        )
+        writer.node(
+            "Unsqueeze",
+            ["empty", writer.constant("feature_axis", np.array([1], np.int64))],
+            ["empty_rows"],
+        )
     ways, _, hidden = layers[-1].weights["R"].shape
     writer.output("ys", dtype, ["time", "batch", ways * hidden])
     for k, layer in enumerate(layers):
@@ -281,23 +376,41 @@ def build_model(layers: Sequence[LayerNode], lengths: bool, carry: bool) -> Any:
     return writer.model()
 
 
-def _write_layer(writer: _Writer, k: int, layer: LayerNode, xs: str, ys: str, lengths: bool, carry: bool) -> None:
+def _write_layer(
+    writer: _Writer, k: int, layer: LayerNode, xs: str, ys: str, lengths: bool, carry: bool
+) -> None:
     """One layer from `xs` to `ys`."""
     ways, _, hidden = layer.weights["R"].shape
     form = layer.weights["R"].dtype, [ways, "batch", hidden]
     taken = dict.fromkeys(inputs_of(layer.operator), "") | {"X": xs}
-    states = {initial: f"{initial.removeprefix('initial_')}_{k}" for initial in taken if initial.startswith("initial_")}
-    taken |= {name: writer.constant(f"layer_{k}.{name}", array) for name, array in layer.weights.items()}
+    states = {
+        initial: f"{initial.removeprefix('initial_')}_{k}"
+        for initial in taken
+        if initial.startswith("initial_")
+    }
+    taken |= {
+        name: writer.constant(f"layer_{k}.{name}", array) for name, array in layer.weights.items()
+    }
     if lengths:
         taken["sequence_lens"] = "lengths"
     if carry:
-        taken |= {initial: writer.input(f"initial_{state}", *form) for initial, state in states.items()}
+        taken |= {
+            initial: writer.input(f"initial_{state}", *form) for initial, state in states.items()
+        }
     given = [f"layer_{k}.{state}" if lengths and carry else state for state in states.values()]
-    writer.node(layer.operator, taken.values(), [f"layer_{k}.Y", *given], f"layer_{k}", hidden_size=hidden, **layer.attributes)
+    writer.node(
+        layer.operator,
+        taken.values(),
+        [f"layer_{k}.Y", *given],
+        f"layer_{k}",
+        hidden_size=hidden,
+        **layer.attributes,
+    )
     for (initial, state), last in zip(states.items(), given, strict=True):
         writer.output(state, *form)
         if last != state:
             writer.node("Where", ["empty_rows", taken[initial], last], [state])
     writer.node("Transpose", [f"layer_{k}.Y"], [f"layer_{k}.rows"], perm=[0, 2, 1, 3])
-    shape = writer.constant(f"layer_{k}.shape", np.array([0, 0, ways * hidden]))  # 0 keeps time and batch as they are
+    # 0 keeps time and batch as they are
+    shape = writer.constant(f"layer_{k}.shape", np.array([0, 0, ways * hidden]))
     writer.node("Reshape", [f"layer_{k}.rows", shape], [ys])

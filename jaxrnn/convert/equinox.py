@@ -1,7 +1,8 @@
-"""Weights of `equinox.nn.LSTMCell` and `equinox.nn.GRUCell`, as the modules themselves or as dictionaries of their arrays.
+"""Weights of `equinox.nn.LSTMCell` and `equinox.nn.GRUCell`, as the modules themselves or as
+dictionaries of their arrays.
 
-Equinox keeps matrices `[gates * hidden, in]`, the transpose of jaxrnn's, and its gates in the same order; `bias_n` is `b_hn`.
-"""
+Equinox keeps matrices `[gates * hidden, in]`, the transpose of jaxrnn's, and its gates in the same
+order; `bias_n` is `b_hn`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,8 @@ def from_equinox(module: Any) -> tuple[Cell, Params]:
     """Read a recurrent cell of Equinox.
 
     Args:
-        module: an `eqx.nn.LSTMCell` or `eqx.nn.GRUCell`, or a dictionary of arrays with the names of its fields.
+        module: an `eqx.nn.LSTMCell` or `eqx.nn.GRUCell`, or a dictionary of arrays with the names
+            of its fields.
 
     Returns:
         An `LSTM` or `GRU`, and its parameters, in the dtype of the arrays.
@@ -33,7 +35,11 @@ def from_equinox(module: Any) -> tuple[Cell, Params]:
     >>> cell == jaxrnn.LSTM(hidden=4, bias=False), params.w_x.shape
     (True, (3, 16))
     """
-    arrays = module if isinstance(module, Mapping) else {name: getattr(module, name, None) for name in _NAMES}
+    arrays = (
+        module
+        if isinstance(module, Mapping)
+        else {name: getattr(module, name, None) for name in _NAMES}
+    )
     given = {name: array for name, array in arrays.items() if array is not None}
     weights = Weights(given, "from_equinox")
     rows, in_features = weights.sizes("weight_ih", "gates * hidden", "in")
@@ -67,7 +73,8 @@ def to_equinox(cell: Cell, params: Params) -> dict[str, jax.Array]:
         Arrays in the dtype of the parameters; no biases if the cell has none.
 
     Raises:
-        ValueError: Equinox has no such cell, or it cannot hold an option of it; the message says which.
+        ValueError: Equinox has no such cell, or it cannot hold an option of it; the message says
+            which.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.GRU(4)

@@ -1,8 +1,8 @@
 """Weights of Flax's recurrent cells, linen's and nnx's, as nested dictionaries of arrays.
 
-Flax keeps kernels `[in, out]`, as jaxrnn does, in dense layers: one for each gate, or one for all of them side by side. Either the
-input's or the state's layers have the bias; the candidate of a GRU and of an MGU has a second one, except in nnx.
-"""
+Flax keeps kernels `[in, out]`, as jaxrnn does, in dense layers: one for each gate, or one for all
+of them side by side. Either the input's or the state's layers have the bias; the candidate of a GRU
+and of an MGU has a second one, except in nnx."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,9 @@ Merge = Literal["concat", "sum", "mean", "product"] | None
 
 
 class _Layout(NamedTuple):
-    """How a class of Flax keeps the parameters of a cell: the dense layers that hold its matrices, from left to right."""
+    """How a class of Flax keeps the parameters of a cell: the dense layers that hold its matrices,
+    from left to right.
+    """
 
     cell: Any  # its class in jaxrnn
     x: tuple[str, ...]
@@ -56,7 +58,12 @@ _LAYOUTS = {
     "nnx.SimpleCell": _Layout(Elman, _X_ALL, _H_ALL, biased=_X_ALL),
 }
 
-_PARAMS: dict[type[Cell], Any] = {Elman: ElmanParams, GRU: GRUParams, LSTM: LSTMParams, MGU: MGUParams}
+_PARAMS: dict[type[Cell], Any] = {
+    Elman: ElmanParams,
+    GRU: GRUParams,
+    LSTM: LSTMParams,
+    MGU: MGUParams,
+}
 _GATES = {Elman: 1, GRU: 3, LSTM: 4, MGU: 2}
 _ACTIVATIONS = {
     Elman: {"activation"},
@@ -67,28 +74,41 @@ _ACTIVATIONS = {
 
 
 def from_flax(
-    variables: Mapping[str, Any], kind: str, *, residual: bool = False, merge: Merge = "concat", **activations: Activation
+    variables: Mapping[str, Any],
+    kind: str,
+    *,
+    residual: bool = False,
+    merge: Merge = "concat",
+    **activations: Activation,
 ) -> tuple[Cell, Params]:
-    """Read a recurrent cell of Flax, an `RNN` around one, or a `Bidirectional` around two of one kind.
+    """Read a recurrent cell of Flax, an `RNN` around one, or a `Bidirectional` around two of one
+    kind.
 
     Which of the three follows from the names. What the variables do not say is an argument.
 
     Args:
-        variables: of linen, `{"params": ...}` or what is in it; of nnx, `nnx.state(module, nnx.Param)`, or the pure dictionary of it.
-        kind: the class of the cell: `"linen.LSTMCell"`, `"linen.OptimizedLSTMCell"`, `"linen.GRUCell"`, `"linen.SimpleCell"`,
-            `"linen.MGUCell"`, `"nnx.LSTMCell"`, `"nnx.OptimizedLSTMCell"`, `"nnx.GRUCell"` or `"nnx.SimpleCell"`.
-        residual: that of a `SimpleCell`. `h W + h` becomes `h (W + I)`, so this is right to rounding.
-        merge: what the `merge_fn` of a `Bidirectional` does, in the words of `jaxrnn.Bidirectional`.
-        activations: other `gate_fn` and `activation_fn` than Flax's own, under the names that the options of jaxrnn's cell have:
-            `gate_activation`, `candidate_activation`, `output_activation` or `activation`. Flax's LSTM has one function for
-            candidate and output.
+        variables: of linen, `{"params": ...}` or what is in it; of nnx, `nnx.state(module,
+            nnx.Param)`, or the pure dictionary of it.
+        kind: the class of the cell: `"linen.LSTMCell"`, `"linen.OptimizedLSTMCell"`,
+            `"linen.GRUCell"`, `"linen.SimpleCell"`, `"linen.MGUCell"`, `"nnx.LSTMCell"`,
+            `"nnx.OptimizedLSTMCell"`, `"nnx.GRUCell"` or `"nnx.SimpleCell"`.
+        residual: that of a `SimpleCell`. `h W + h` becomes `h (W + I)`, so this is right to
+            rounding.
+        merge: what the `merge_fn` of a `Bidirectional` does, in the words of
+            `jaxrnn.Bidirectional`.
+        activations: other `gate_fn` and `activation_fn` than Flax's own, under the names that the
+            options of jaxrnn's cell have: `gate_activation`, `candidate_activation`,
+            `output_activation` or `activation`. Flax's LSTM has one function for candidate and
+            output.
 
     Returns:
-        An `LSTM`, `GRU`, `Elman` or `MGU(form="flax")`, within a `Bidirectional` if there are two, and its parameters, in the dtype
-        of the arrays. The `b_hn` of nnx's GRU, which has none, is zero.
+        An `LSTM`, `GRU`, `Elman` or `MGU(form="flax")`, within a `Bidirectional` if there are two,
+        and its parameters, in the dtype of the arrays. The `b_hn` of nnx's GRU, which has none, is
+        zero.
 
     Raises:
-        ValueError: a name is missing or unknown, a shape is another, or the cell has no such option; the message names it.
+        ValueError: a name is missing or unknown, a shape is another, or the cell has no such
+            option; the message names it.
         TypeError: an array is not floating, or is float64 where JAX has no float64.
 
     >>> import numpy as np, jaxrnn
@@ -101,7 +121,11 @@ def from_flax(
     if residual and layout.cell is not Elman:
         refuse("from_flax", f"residual is an option of SimpleCell, and {kind} has none")
     if unknown := set(activations) - _ACTIVATIONS[layout.cell]:
-        refuse("from_flax", f"{layout.cell.__name__} has no {sorted(unknown)}, expected some of {sorted(_ACTIVATIONS[layout.cell])}")
+        refuse(
+            "from_flax",
+            f"{layout.cell.__name__} has no {sorted(unknown)}, expected some of "
+            f"{sorted(_ACTIVATIONS[layout.cell])}",
+        )
     flat = flatten("from_flax", variables)
     weights, top = Weights(flat, "from_flax"), "params/" if "params" in variables else ""
     if weights.has(f"{top}forward_rnn/") or weights.has(f"{top}backward_rnn/"):
@@ -109,7 +133,10 @@ def from_flax(
     else:
         paths = [f"{top}cell/" if weights.has(f"{top}cell/") else top]
         if merge != "concat":
-            refuse("from_flax", f"merge is {merge!r}, but there is no forward_rnn, so this is no Bidirectional")
+            refuse(
+                "from_flax",
+                f"merge is {merge!r}, but there is no forward_rnn, so this is no Bidirectional",
+            )
     in_features, _ = weights.sizes(f"{paths[0]}{layout.x[0]}/kernel", "in", "columns")
     sizes = [weights.sizes(f"{path}{layout.h[0]}/kernel", "hidden", "columns")[0] for path in paths]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -129,7 +156,9 @@ def from_flax(
         return Bidirectional(cells[0], cells[1], merge), BidirectionalParams(*params)
 
 
-def _shapes(layout: _Layout, path: str, in_features: int, hidden: int) -> dict[str, tuple[int, ...]]:
+def _shapes(
+    layout: _Layout, path: str, in_features: int, hidden: int
+) -> dict[str, tuple[int, ...]]:
     """The arrays of the cell at a path."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layers, leaf, rows in (
@@ -160,21 +189,23 @@ def _read(arrays: Mapping[str, jax.Array], path: str, layout: _Layout, residual:
 
 
 def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict[str, Any]:
-    """Write the variables of a recurrent cell of Flax, of an `RNN` around it, or of a `Bidirectional`.
+    """Write the variables of a recurrent cell of Flax, of an `RNN` around it, or of a
+    `Bidirectional`.
 
-    linen takes them as `module.apply(variables, xs)`, nnx as `nnx.update(module, variables)`. Activations and the `merge_fn` of a
-    `Bidirectional` are arguments of Flax's constructors; `residual` stays False.
+    linen takes them as `module.apply(variables, xs)`, nnx as `nnx.update(module, variables)`.
+    Activations and the `merge_fn` of a `Bidirectional` are arguments of Flax's constructors;
+    `residual` stays False.
 
     Args:
-        cell: an `LSTM`, `GRU`, `Elman` or `MGU(form="flax")`, or a `Bidirectional` of two of one kind. Convert a `Stack` layer by
-            layer, for Flax has none.
+        cell: an `LSTM`, `GRU`, `Elman` or `MGU(form="flax")`, or a `Bidirectional` of two of one
+            kind. Convert a `Stack` layer by layer, for Flax has none.
         params: its parameters.
         kind: the class of Flax's cell, as in `from_flax`.
         rnn: nest them as an `RNN` around the cell does; a `Bidirectional` always has two of these.
 
     Returns:
-        `{"params": ...}` for linen, a pure dictionary for nnx; the arrays have the dtype of the parameters. Flax's cells always have
-        biases, so those of a cell without are zero.
+        `{"params": ...}` for linen, a pure dictionary for nnx; the arrays have the dtype of the
+        parameters. Flax's cells always have biases, so those of a cell without are zero.
 
     Raises:
         ValueError: the class cannot hold the cell, or an option of it; the message says which.
@@ -191,7 +222,10 @@ def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict
         _check_cell("to_flax", inner, kind)
     params = own_params("to_flax", cell, params)
     if isinstance(cell, Bidirectional):
-        ways = {"forward_rnn": (cell.forward, params.forward), "backward_rnn": (cell.backward, params.backward)}
+        ways = {
+            "forward_rnn": (cell.forward, params.forward),
+            "backward_rnn": (cell.backward, params.backward),
+        }
         tree = {name: {"cell": _write(inner, p, kind)} for name, (inner, p) in ways.items()}
     else:
         tree = _write(cell, params, kind)
@@ -205,7 +239,11 @@ def _write(cell: Cell, params: Params, kind: str) -> dict[str, dict[str, Any]]:
     layout = _LAYOUTS[kind]
     _, p = with_bias(cell, params)
     layers: dict[str, dict[str, Any]] = {layer: {} for layer in (*layout.x, *layout.h)}
-    for leaf, array, names in (("kernel", p.w_x, layout.x), ("kernel", p.w_h, layout.h), ("bias", p.b, layout.biased)):
+    for leaf, array, names in (
+        ("kernel", p.w_x, layout.x),
+        ("kernel", p.w_h, layout.h),
+        ("bias", p.b, layout.biased),
+    ):
         for layer, part in zip(names, jnp.split(array, len(names), axis=-1), strict=True):
             layers[layer][leaf] = part
     if layout.b_hn:
@@ -219,7 +257,9 @@ def _check_zero(kind: str, b_hn: jax.Array) -> None:
     """Refuse a bias that a class has no place for."""
     reason = f"{kind} has no recurrent bias of the candidate, and params.b_hn is"
     if is_traced(b_hn):
-        refuse("to_flax", f"{reason} traced, so not known to be zero; convert outside of jit and vmap")
+        refuse(
+            "to_flax", f"{reason} traced, so not known to be zero; convert outside of jit and vmap"
+        )
     if np.any(b_hn):
         refuse("to_flax", f"{reason} not zero")
 
@@ -243,6 +283,7 @@ def _check_cell(target: str, cell: Cell, kind: str) -> None:
     if isinstance(cell, LSTM) and cell.candidate_activation != cell.output_activation:
         refuse(
             target,
-            f"LSTM has candidate_activation={cell.candidate_activation!r} and output_activation={cell.output_activation!r}, "
+            f"LSTM has candidate_activation={cell.candidate_activation!r} and "
+            f"output_activation={cell.output_activation!r}, "
             f"but {kind} has one activation_fn for both",
         )

@@ -1,8 +1,9 @@
-"""Weights of Haiku's `LSTM`, `GRU` and `VanillaRNN`, as the dictionary of dictionaries that `hk.transform` makes.
+"""Weights of Haiku's `LSTM`, `GRU` and `VanillaRNN`, as the dictionary of dictionaries that
+`hk.transform` makes.
 
-Haiku keeps kernels `[in, out]`, as jaxrnn does. Its LSTM has one for `[x; h]` with gates in the order `i g f o`, and adds 1 to the
-forget gate; its GRU has the order `z r n`, the reset gate before the product, and a `z` of the opposite sense: `(1 - z) h + z n`.
-"""
+Haiku keeps kernels `[in, out]`, as jaxrnn does. Its LSTM has one for `[x; h]` with gates in the
+order `i g f o`, and adds 1 to the forget gate; its GRU has the order `z r n`, the reset gate before
+the product, and a `z` of the opposite sense: `(1 - z) h + z n`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,20 +27,26 @@ _MODULES = {Elman: "vanilla_rnn", GRU: "gru", LSTM: "lstm"}
 _OPTIONS = {Elman: {"bias", "activation"}, GRU: {"bias", "reset"}, LSTM: {"bias"}}
 
 
-def from_haiku(params: Mapping[str, Mapping[str, Any]], name: str | None = None) -> tuple[Cell, Params]:
+def from_haiku(
+    params: Mapping[str, Mapping[str, Any]], name: str | None = None
+) -> tuple[Cell, Params]:
     """Read a recurrent module of Haiku.
 
-    Its kind follows from the names within: a GRU has parameters of its own, an LSTM one linear layer, a `VanillaRNN` two.
+    Its kind follows from the names within: a GRU has parameters of its own, an LSTM one linear
+    layer, a `VanillaRNN` two.
 
     Args:
         params: those of the transformed function; other modules in it are not looked at.
-        name: the path of the module, such as `"model/~/lstm"`; may be left out if only one module has such names.
+        name: the path of the module, such as `"model/~/lstm"`; may be left out if only one module
+            has such names.
 
     Returns:
-        An `LSTM`, a `GRU(reset="before")` or an `Elman(activation="relu")`, and its parameters, in the dtype of the arrays.
+        An `LSTM`, a `GRU(reset="before")` or an `Elman(activation="relu")`, and its parameters, in
+        the dtype of the arrays.
 
     Raises:
-        ValueError: no module, or none but `name`, says which is meant; a name is missing or unknown; or a shape is another.
+        ValueError: no module, or none but `name`, says which is meant; a name is missing or
+            unknown; or a shape is another.
         TypeError: an array is not floating, or is float64 where JAX has no float64.
 
     >>> import numpy as np, jaxrnn
@@ -79,7 +86,9 @@ def _read_lstm(weights: Weights) -> tuple[Cell, Params]:
     hidden = columns // 4
     if columns % 4 or rows <= hidden:
         expected = "expected (in + hidden, 4 * hidden); a VanillaRNN has a linear_1, too"
-        raise ValueError(f"{weights.named('linear/w')} of an LSTM has shape {(rows, columns)}, {expected}")
+        raise ValueError(
+            f"{weights.named('linear/w')} of an LSTM has shape {(rows, columns)}, {expected}"
+        )
     arrays = weights.take({"linear/w": (rows, columns), "linear/b": (columns,)})
     w, b = (reorder(array, "igfo", "ifgo") for array in arrays.values())
     return LSTM(hidden), LSTMParams(w[:-hidden], w[-hidden:], _add_to_forget(b, 1))
@@ -89,7 +98,9 @@ def _read_gru(weights: Weights) -> tuple[Cell, Params]:
     in_features, _ = weights.sizes("w_i", "in", "3 * hidden")
     hidden, _ = weights.sizes("w_h", "hidden", "3 * hidden")
     columns = 3 * hidden
-    arrays = weights.take({"w_i": (in_features, columns), "w_h": (hidden, columns), "b": (columns,)})
+    arrays = weights.take(
+        {"w_i": (in_features, columns), "w_h": (hidden, columns), "b": (columns,)}
+    )
     w_x, w_h, b = (_turn_update(reorder(array, "zrn", "rzn")) for array in arrays.values())
     return GRU(hidden, reset="before"), GRUParams(w_x, w_h, b, b_hn=None)
 
@@ -113,21 +124,24 @@ _READERS: dict[type[Cell], Any] = {Elman: _read_vanilla, GRU: _read_gru, LSTM: _
 def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, dict[str, Any]]:
     """Write the parameters of Haiku's `LSTM`, `GRU` or `VanillaRNN`.
 
-    `hk.transform(f).apply(to_haiku(cell, params), ...)` takes them; in a larger model, `hk.data_structures.merge` joins them with
-    the others.
+    `hk.transform(f).apply(to_haiku(cell, params), ...)` takes them; in a larger model,
+    `hk.data_structures.merge` joins them with the others.
 
     Args:
-        cell: an `LSTM`, a `GRU(reset="before")` or an `Elman(activation="relu")`, without further options.
+        cell: an `LSTM`, a `GRU(reset="before")` or an `Elman(activation="relu")`, without further
+            options.
         params: its parameters.
         name: the path of the module; `"lstm"`, `"gru"` or `"vanilla_rnn"` if left out, as in Haiku.
 
     Returns:
-        Arrays in the dtype of the parameters, by path and name. Haiku's modules always have biases, so those of a cell without are
-        zero. The second one of a `VanillaRNN`, which there is unless `double_bias=False`, is zero too. An LSTM's forget bias loses
-        the 1 that Haiku adds, which rounds its last digit.
+        Arrays in the dtype of the parameters, by path and name. Haiku's modules always have biases,
+        so those of a cell without are zero. The second one of a `VanillaRNN`, which there is unless
+        `double_bias=False`, is zero too. An LSTM's forget bias loses the 1 that Haiku adds, which
+        rounds its last digit.
 
     Raises:
-        ValueError: Haiku has no such module, or it cannot hold an option of the cell; the message says which.
+        ValueError: Haiku has no such module, or it cannot hold an option of the cell; the message
+            says which.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.GRU(4, reset="before")
@@ -138,7 +152,10 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
         refuse("to_haiku", f"Haiku has no {type(cell).__name__}; it holds one LSTM, GRU or Elman")
     check_options("to_haiku", cell, _OPTIONS[type(cell)], "Haiku")
     if isinstance(cell, Elman) and cell.activation != "relu":
-        refuse("to_haiku", f"Elman has activation={cell.activation!r}, and Haiku's VanillaRNN computes 'relu'")
+        refuse(
+            "to_haiku",
+            f"Elman has activation={cell.activation!r}, and Haiku's VanillaRNN computes 'relu'",
+        )
     if isinstance(cell, GRU) and cell.reset != "before":
         refuse("to_haiku", f"GRU has reset={cell.reset!r}, and Haiku's computes 'before'")
     name = name or _MODULES[type(cell)]
@@ -148,8 +165,11 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
         return {f"{name}/linear": {"w": w, "b": reorder(_add_to_forget(p.b, -1), "ifgo", "igfo")}}
     if isinstance(cell, GRU):
         arrays = {"w_i": p.w_x, "w_h": p.w_h, "b": p.b}
-        return {name: {key: reorder(_turn_update(array), "rzn", "zrn") for key, array in arrays.items()}}
-    zero = -jnp.zeros_like(p.b)  # minus zero changes no number that it is added to, not even minus zero
+        return {
+            name: {key: reorder(_turn_update(array), "rzn", "zrn") for key, array in arrays.items()}
+        }
+    # minus zero changes no number that it is added to, not even minus zero
+    zero = -jnp.zeros_like(p.b)
     return {f"{name}/linear": {"w": p.w_x, "b": p.b}, f"{name}/linear_1": {"w": p.w_h, "b": zero}}
 
 

@@ -1,10 +1,10 @@
 """ONNX's RNN, LSTM and GRU operators, both ways, as they are in opset 22.
 
-A node is one layer: its directions stand on the first axis of W `[directions, gates * hidden, in]`, R `[directions, gates * hidden,
-hidden]`, B `[directions, 2 * gates * hidden]`, whose halves are added, and P `[directions, 3 * hidden]`. Its gates stand in the order
-`i o f g` or `z r n`. Coupled gates are f = 1 - i there and i = 1 - f here: where a(-z) = 1 - a(z), as for σ, each gate is the other
-with the sign of its parameters changed.
-"""
+A node is one layer: its directions stand on the first axis of W `[directions, gates * hidden, in]`,
+R `[directions, gates * hidden, hidden]`, B `[directions, 2 * gates * hidden]`, whose halves are
+added, and P `[directions, 3 * hidden]`. Its gates stand in the order `i o f g` or `z r n`. Coupled
+gates are f = 1 - i there and i = 1 - f here: where a(-z) = 1 - a(z), as for σ, each gate is the
+other with the sign of its parameters changed."""
 
 import dataclasses
 import os
@@ -67,7 +67,8 @@ class _Operator:
     theirs: str  # the order of its gates
     ours: str
     activations: dict[str, str]  # ONNX's defaults for the cell's options
-    options: tuple[str, ...]  # of the cell, besides its activations, that the operator has, alike for both directions
+    # of the cell, besides its activations, that the operator has, alike for both directions
+    options: tuple[str, ...]
 
 
 _GATES = {"gate_activation": "Sigmoid", "candidate_activation": "Tanh"}
@@ -75,7 +76,13 @@ _OPERATORS = {
     "RNN": _Operator("RNN", Elman, ElmanParams, "n", "n", {"activation": "Tanh"}, ("bias", "clip")),
     "GRU": _Operator("GRU", GRU, GRUParams, "zrn", "rzn", _GATES, ("bias", "clip", "reset")),
     "LSTM": _Operator(
-        "LSTM", LSTM, LSTMParams, "iofg", "ifgo", _GATES | {"output_activation": "Tanh"}, ("bias", "clip", "coupled", "peepholes")
+        "LSTM",
+        LSTM,
+        LSTMParams,
+        "iofg",
+        "ifgo",
+        _GATES | {"output_activation": "Tanh"},
+        ("bias", "clip", "coupled", "peepholes"),
     ),
 }
 _BY_CELL = {operator.cell: operator for operator in _OPERATORS.values()}
@@ -88,21 +95,24 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def from_onnx(path_or_model: "str | os.PathLike[str] | ModelProto", node: str | None = None) -> tuple[Cell, Params]:
+def from_onnx(
+    path_or_model: "str | os.PathLike[str] | ModelProto", node: str | None = None
+) -> tuple[Cell, Params]:
     """Read the recurrent nodes of an ONNX model.
 
-    All attributes of opset 22 are read: `direction`, `activations` with alpha and beta, `clip`, `hidden_size`, `input_forget`,
-    `layout` and `linear_before_reset`. What goes in at run time (lengths, initial states) is not looked at; Dropout between nodes is
-    passed over.
+    All attributes of opset 22 are read: `direction`, `activations` with alpha and beta, `clip`,
+    `hidden_size`, `input_forget`, `layout` and `linear_before_reset`. What goes in at run time
+    (lengths, initial states) is not looked at; Dropout between nodes is passed over.
 
     Args:
         path_or_model: a file, with its external data beside it, or an `onnx.ModelProto`.
-        node: the name of one RNN, LSTM or GRU node (of its first output, if it has none). If left out, all of them are read, and each
-            must take all that the one before gives.
+        node: the name of one RNN, LSTM or GRU node (of its first output, if it has none). If left
+            out, all of them are read, and each must take all that the one before gives.
 
     Returns:
-        An `Elman`, `LSTM` or `GRU`, within a `Reversed` or a `Bidirectional` if it runs so, and a `Stack` if there are several nodes;
-        and its parameters, in the dtype of the weights. The cell is time-major whatever `layout` says.
+        An `Elman`, `LSTM` or `GRU`, within a `Reversed` or a `Bidirectional` if it runs so, and a
+        `Stack` if there are several nodes; and its parameters, in the dtype of the weights. The
+        cell is time-major whatever `layout` says.
 
     Raises:
         ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a
@@ -130,7 +140,9 @@ def _read(graph: Graph, node: Node) -> Layer:
     attributes = attributes_of(node)
     for name, choices in _CHOICES.items():
         if attributes.get(name, choices[0]) not in choices:
-            refuse(source, f"attribute {name} is {attributes[name]!r}, expected one of {list(choices)}")
+            refuse(
+                source, f"attribute {name} is {attributes[name]!r}, expected one of {list(choices)}"
+            )
     arrays = _constants(graph, node, source)
     weights = Weights(arrays, source)
     _, rows, in_features = weights.sizes("W", "directions", "gates * hidden", "in")
@@ -167,7 +179,9 @@ def _read(graph: Graph, node: Node) -> Layer:
         with said_by(source):
             cell = operator.cell(hidden, **options, **chosen)
         _check_coupling(source, cell)
-        layer.append((cell, _read_params(operator, cell, {key: array[k] for key, array in arrays.items()})))
+        layer.append(
+            (cell, _read_params(operator, cell, {key: array[k] for key, array in arrays.items()}))
+        )
     return [(Reversed(cell), params) for cell, params in layer] if direction == "reverse" else layer
 
 
@@ -180,7 +194,8 @@ def _constants(graph: Graph, node: Node, source: str) -> dict[str, np.ndarray]:
         if key.startswith("initial_") and array is not None and np.any(array):
             refuse(
                 source,
-                f"{key} is {name!r}, a constant that is not zero; a cell of jaxrnn starts at zero. Make it an input of the model, "
+                f"{key} is {name!r}, a constant that is not zero; a cell of jaxrnn starts at "
+                "zero. Make it an input of the model, "
                 "and pass it as the carry",
             )
         if key == "sequence_lens" and array is not None:
@@ -188,7 +203,11 @@ def _constants(graph: Graph, node: Node, source: str) -> dict[str, np.ndarray]:
             refuse(source, f"{key} is {name!r}, {reason}")
         if key in "WRBP" and name:
             if array is None:
-                refuse(source, f"{key} is {name!r}, which is computed or an input; expected a constant: fold constants first")
+                refuse(
+                    source,
+                    f"{key} is {name!r}, which is computed or an input; expected a constant: fold "
+                    "constants first",
+                )
             arrays[key] = array
     return arrays
 
@@ -216,7 +235,9 @@ def _read_params(operator: _Operator, cell: Any, arrays: dict[str, np.ndarray]) 
     if "P" in arrays:
         p_i, p_o, p_f = np.split(arrays["P"], 3)
         read |= {"p_f": -p_i, "p_o": p_o} if coupled else {"p_i": p_i, "p_f": p_f, "p_o": p_o}
-    return operator.params(**{name: None if a is None else jnp.asarray(a) for name, a in read.items()})
+    return operator.params(
+        **{name: None if a is None else jnp.asarray(a) for name, a in read.items()}
+    )
 
 
 def to_onnx(
@@ -240,13 +261,15 @@ def to_onnx(
         ys              [time, batch, out], zero beyond the lengths
         h_0, c_0, ...   final states as `initial_h_0`
 
-    as `jaxrnn.scan(cell, params, xs, carry, lengths=lengths)` does; feed `h_0` as the next piece's `initial_h_0` to run in pieces.
+    as `jaxrnn.scan(cell, params, xs, carry, lengths=lengths)` does; feed `h_0` as the next piece's
+    `initial_h_0` to run in pieces.
 
     Args:
-        cell: an `Elman`, `LSTM` or `GRU`, a `Reversed` or a concatenating `Bidirectional` one, or a `Stack` of such, whose dropout
-            acts in training only and is not written.
+        cell: an `Elman`, `LSTM` or `GRU`, a `Reversed` or a concatenating `Bidirectional` one, or a
+            `Stack` of such, whose dropout acts in training only and is not written.
         params: its parameters, all of one dtype; it is that of the model.
-        path: of the file; one that is there is replaced when the new one is whole. Without a path nothing is written.
+        path: of the file; one that is there is replaced when the new one is whole. Without a path
+            nothing is written.
         lengths: whether the model takes lengths.
         carry: whether the model takes the initial states; else they are zero.
 
@@ -254,8 +277,8 @@ def to_onnx(
         The `onnx.ModelProto`.
 
     Raises:
-        ValueError: no operator holds the cell or an option or an activation of it, or the parameters are not the cell's; the message
-            says which.
+        ValueError: no operator holds the cell or an option or an activation of it, or the
+            parameters are not the cell's; the message says which.
         TypeError: a parameter is not floating, or traced.
         ImportError: the package `onnx` is not installed.
 
@@ -273,30 +296,48 @@ def to_onnx(
         raise TypeError(f"to_onnx: params are traced, but {reason}")
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(params)}
     if len(dtypes) > 1:
-        refuse("to_onnx", f"params have the dtypes {sorted(map(str, dtypes))}, but a node of ONNX has one; cast them")
+        refuse(
+            "to_onnx",
+            f"params have the dtypes {sorted(map(str, dtypes))}, but a node of ONNX has one; cast "
+            "them",
+        )
     precision = precision_of(*dtypes)
-    model = build_model([_write(layer, precision) for layer in layers_of("to_onnx", cell, params)], lengths, carry)
+    model = build_model(
+        [_write(layer, precision) for layer in layers_of("to_onnx", cell, params)], lengths, carry
+    )
     if path is not None:
         write_whole(Path(path), model.SerializeToString())
     return model
 
 
 def _form(layer: Layer) -> tuple[_Operator, str, Layer]:
-    """The operator that holds a layer, its direction, and its cells; a layer that no operator holds is refused."""
-    direction, within = ("bidirectional", " within Bidirectional") if len(layer) == 2 else ("forward", "")
+    """The operator that holds a layer, its direction, and its cells; a layer that no operator holds
+    is refused.
+    """
+    direction, within = (
+        ("bidirectional", " within Bidirectional") if len(layer) == 2 else ("forward", "")
+    )
     if isinstance(reverse := layer[0][0], Reversed) and len(layer) == 1:
         direction, within, layer = "reverse", " within Reversed", [(reverse.cell, layer[0][1])]
     for cell, _ in layer:
         if type(cell) not in _BY_CELL:
             refuse("to_onnx", f"ONNX has no operator for {type(cell).__name__}{within}")
         operator = _BY_CELL[type(cell)]
-        check_options("to_onnx", cell, {*operator.options, *operator.activations}, f"ONNX's {operator.name}")
+        check_options(
+            "to_onnx", cell, {*operator.options, *operator.activations}, f"ONNX's {operator.name}"
+        )
         _check_coupling("to_onnx", cell)
     forward, backward = layer[0][0], layer[-1][0]
     operator = _BY_CELL[type(forward)]
     for option in ("hidden", *operator.options):
-        if type(backward) is not type(forward) or getattr(backward, option) != getattr(forward, option):
-            refuse("to_onnx", f"both directions of a node have one operator and options, but {backward} differs from {forward}")
+        if type(backward) is not type(forward) or getattr(backward, option) != getattr(
+            forward, option
+        ):
+            refuse(
+                "to_onnx",
+                f"both directions of a node have one operator and options, but {backward} differs "
+                f"from {forward}",
+            )
     return operator, direction, layer
 
 
@@ -304,8 +345,10 @@ def _check_coupling(source: str, cell: Any) -> None:
     if getattr(cell, "coupled", False) and not mirrors(cell.gate_activation):
         refuse(
             source,
-            "the gates of the LSTM are coupled, in ONNX as f = 1 - i and in jaxrnn as i = 1 - f; that is the same only for a gate "
-            f"activation with a(-z) = 1 - a(z), such as 'sigmoid', not for {cell.gate_activation!r}",
+            "the gates of the LSTM are coupled, in ONNX as f = 1 - i and in jaxrnn as i = 1 - f; "
+            "that is the same only for a gate "
+            "activation with a(-z) = 1 - a(z), such as 'sigmoid', not for "
+            f"{cell.gate_activation!r}",
         )
 
 
@@ -315,15 +358,25 @@ def _write(layer: Layer, precision: Precision) -> LayerNode:
     first: Any = layer[0][0]
     attributes: dict[str, Any] = {"direction": direction}
     if first.clip is not None:
-        attributes["clip"] = write_number(f"clip of {operator.cell.__name__}", first.clip, precision)
+        attributes["clip"] = write_number(
+            f"clip of {operator.cell.__name__}", first.clip, precision
+        )
     if operator.cell is GRU:
         attributes["linear_before_reset"] = int(first.reset == "after")
     if operator.cell is LSTM:
         attributes["input_forget"] = int(first.coupled)
     functions = [write_activations(cell, operator.activations, precision) for cell, _ in layer]
-    attributes |= {name: values for name in functions[0] if (values := [value for each in functions for value in each[name]])}
+    attributes |= {
+        name: values
+        for name in functions[0]
+        if (values := [value for each in functions for value in each[name]])
+    }
     directions = [_write_params(operator, cell, params) for cell, params in layer]
-    return LayerNode(operator.name, attributes, {key: np.stack([arrays[key] for arrays in directions]) for key in directions[0]})
+    return LayerNode(
+        operator.name,
+        attributes,
+        {key: np.stack([arrays[key] for arrays in directions]) for key in directions[0]},
+    )
 
 
 def _write_params(operator: _Operator, cell: Any, params: Any) -> dict[str, np.ndarray]:
@@ -331,7 +384,9 @@ def _write_params(operator: _Operator, cell: Any, params: Any) -> dict[str, np.n
     params, coupled = jax.tree.map(to_numpy, params), getattr(cell, "coupled", False)
 
     def ordered(a: np.ndarray) -> np.ndarray:
-        if coupled:  # ONNX does not look at the weights of f; with these, a runtime that knows no coupling computes the same
+        # ONNX does not look at the weights of f; with these, a runtime that knows no coupling
+        # computes the same
+        if coupled:
             f, g, o = np.split(a, 3, axis=-1)
             return np.concatenate([-f, o, f, g], axis=-1)
         return reorder(a, operator.ours, operator.theirs)
@@ -344,7 +399,9 @@ def _write_params(operator: _Operator, cell: Any, params: Any) -> dict[str, np.n
             b_h[-cell.hidden :] = params.b_hn
         arrays["B"] = np.concatenate([b, b_h])
     if getattr(cell, "peepholes", False):
-        arrays["P"] = np.concatenate([-params.p_f if coupled else params.p_i, params.p_o, params.p_f])
+        arrays["P"] = np.concatenate(
+            [-params.p_f if coupled else params.p_i, params.p_o, params.p_f]
+        )
     return arrays
 
 

@@ -1,8 +1,9 @@
-"""Weights of `torch.nn.RNN`, `LSTM`, `GRU` and of the three `*Cell` modules, as dictionaries of arrays.
+"""Weights of `torch.nn.RNN`, `LSTM`, `GRU` and of the three `*Cell` modules, as dictionaries of
+arrays.
 
-Torch keeps a matrix `[gates * hidden, in]` for each layer and direction, its gates in the order `i f g o` or `r z n`, and two biases
-that are added; jaxrnn keeps the transpose, and one bias. Only the candidate of a GRU needs both: the second is its `b_hn`.
-"""
+Torch keeps a matrix `[gates * hidden, in]` for each layer and direction, its gates in the order `i
+f g o` or `r z n`, and two biases that are added; jaxrnn keeps the transpose, and one bias. Only the
+candidate of a GRU needs both: the second is its `b_hn`."""
 
 import itertools
 from collections.abc import Mapping
@@ -31,21 +32,25 @@ _OPTIONS = {Elman: {"bias", "activation"}, GRU: {"bias"}, LSTM: {"bias", "projec
 
 
 def from_torch(
-    state_dict: Mapping[str, Any], prefix: str = "", *, nonlinearity: Literal["tanh", "relu"] = "tanh"
+    state_dict: Mapping[str, Any],
+    prefix: str = "",
+    *,
+    nonlinearity: Literal["tanh", "relu"] = "tanh",
 ) -> tuple[Cell, Params]:
     """Read a recurrent module of torch.
 
-    Kind, layers, directions, biases and projection follow from names and shapes. Dropout between layers is not in a
-    `state_dict`; `Stack(cell.cells, dropout=...)` has it.
+    Kind, layers, directions, biases and projection follow from names and shapes. Dropout between
+    layers is not in a `state_dict`; `Stack(cell.cells, dropout=...)` has it.
 
     Args:
         state_dict: `module.state_dict()`: tensors, or arrays of any other kind.
-        prefix: what the names start with in a larger model, such as `"encoder.rnn."`; other names are not looked at.
+        prefix: what the names start with in a larger model, such as `"encoder.rnn."`; other names
+            are not looked at.
         nonlinearity: that of an `nn.RNN`, whose weights do not say.
 
     Returns:
-        An `Elman`, `LSTM` or `GRU`, within a `Bidirectional` if there are two directions and a `Stack` if there are several layers;
-        and its parameters, in the dtype of the tensors.
+        An `Elman`, `LSTM` or `GRU`, within a `Bidirectional` if there are two directions and a
+        `Stack` if there are several layers; and its parameters, in the dtype of the tensors.
 
     Raises:
         ValueError: a name is missing or unknown, or a shape or a dtype is another than the first
@@ -67,7 +72,12 @@ def from_torch(
         refuse("from_torch", f"nonlinearity is {nonlinearity!r}, {reason}")
     arrays = weights.take(module.shapes(), one_dtype=True)
     with said_by("from_torch"):
-        return join_layers([[_read(module, arrays, way, nonlinearity) for way in ways] for ways in module.suffixes()])
+        return join_layers(
+            [
+                [_read(module, arrays, way, nonlinearity) for way in ways]
+                for ways in module.suffixes()
+            ]
+        )
 
 
 class Module(NamedTuple):
@@ -117,20 +127,25 @@ def _module_of(weights: Weights) -> Module:
         given = f"weight_hh{first} has a state of {state} for {rows} rows"
         refuse(
             "from_torch",
-            f"{given}, expected 1, 3 or 4 times as many (RNN, GRU, LSTM), or more with a projection",
+            f"{given}, expected 1, 3 or 4 times as many (RNN, GRU, LSTM), or more with a "
+            "projection",
         )
     layers = next(k for k in itertools.count(1) if f"weight_ih_l{k}" not in weights) if first else 0
     both = weights.has("weight_ih_l0_reverse")
     return Module(gates, in_features, hidden, projection, weights.has("bias_"), layers, both)
 
 
-def _read(module: Module, arrays: Mapping[str, jax.Array], at: str, nonlinearity: str) -> tuple[Cell, Params]:
+def _read(
+    module: Module, arrays: Mapping[str, jax.Array], at: str, nonlinearity: str
+) -> tuple[Cell, Params]:
     """One layer and direction."""
     hidden, bias = module.hidden, module.bias
     w_x, w_h = arrays[f"weight_ih{at}"].T, arrays[f"weight_hh{at}"].T
     biases = (arrays[f"bias_ih{at}"], arrays[f"bias_hh{at}"]) if bias else None
     if module.gates == 3:
-        return GRU(hidden, bias=bias), GRUParams(w_x, w_h, *(gru_biases(*biases) if biases else (None, None)))
+        return GRU(hidden, bias=bias), GRUParams(
+            w_x, w_h, *(gru_biases(*biases) if biases else (None, None))
+        )
     b = biases and biases[0] + biases[1]
     if module.gates == 1:
         return Elman(hidden, activation=nonlinearity, bias=bias), ElmanParams(w_x, w_h, b)
@@ -141,17 +156,19 @@ def _read(module: Module, arrays: Mapping[str, jax.Array], at: str, nonlinearity
 def to_torch(cell: Cell, params: Params, *, cell_module: bool = False) -> dict[str, np.ndarray]:
     """Write a `state_dict` for `nn.RNN`, `nn.LSTM` or `nn.GRU`.
 
-    `module.load_state_dict({name: torch.from_numpy(a) for name, a in to_torch(cell, params).items()})` loads it; for bfloat16, of
-    which NumPy's bridge knows nothing, write `torch.from_dlpack(jax.numpy.asarray(a))`.
+    `module.load_state_dict({name: torch.from_numpy(a) for name, a in to_torch(cell,
+    params).items()})` loads it; for bfloat16, of which NumPy's bridge knows nothing, write
+    `torch.from_dlpack(jax.numpy.asarray(a))`.
 
     Args:
-        cell: an `Elman`, `LSTM` or `GRU`, a concatenating `Bidirectional` or a `Stack` of equal ones.
+        cell: an `Elman`, `LSTM` or `GRU`, a concatenating `Bidirectional` or a `Stack` of equal
+            ones.
         params: its parameters.
         cell_module: names for `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell`.
 
     Returns:
-        Arrays in the dtype of the parameters, which stay of JAX where they are traced. jaxrnn's bias
-        is torch's `bias_ih`; `bias_hh` is zero, but for a GRU's candidate.
+        Arrays in the dtype of the parameters, which stay of JAX where they are traced. jaxrnn's
+        bias is torch's `bias_ih`; `bias_hh` is zero, but for a GRU's candidate.
 
     Raises:
         ValueError: the module cannot hold the cell, or an option of it; the message says which.
@@ -172,11 +189,17 @@ def to_torch(cell: Cell, params: Params, *, cell_module: bool = False) -> dict[s
     for k, layer in enumerate(layers):
         for (inner, p), way in zip(layer, ("", "_reverse"), strict=False):
             if _function(inner) != _function(first) or len(layer) != len(layers[0]):
-                refuse("to_torch", f"all layers and directions of a module of torch are equal, but {inner} differs from {first}")
+                refuse(
+                    "to_torch",
+                    f"all layers and directions of a module of torch are equal, but {inner} "
+                    f"differs from {first}",
+                )
             state_dict |= {f"{name}_l{k}{way}": array for name, array in _write(p).items()}
     if cell_module:
         if len(layers) > 1 or len(layers[0]) > 1 or "weight_hr_l0" in state_dict:
-            refuse("to_torch", "a module for one step holds one layer, one direction and no projection")
+            refuse(
+                "to_torch", "a module for one step holds one layer, one direction and no projection"
+            )
         return {name.removesuffix("_l0"): array for name, array in state_dict.items()}
     return state_dict
 
@@ -194,7 +217,10 @@ def _write(params: Any) -> dict[str, np.ndarray]:
     """One layer and direction."""
     written = {"weight_ih": params.w_x.T, "weight_hh": params.w_h.T}
     if params.b is not None:
-        written |= {"bias_ih": params.b, "bias_hh": recurrent_bias(params.b, getattr(params, "b_hn", None))}
+        written |= {
+            "bias_ih": params.b,
+            "bias_hh": recurrent_bias(params.b, getattr(params, "b_hn", None)),
+        }
     if getattr(params, "w_r", None) is not None:
         written["weight_hr"] = params.w_r.T
     return {name: to_numpy(array, own=True) for name, array in written.items()}

@@ -1,8 +1,8 @@
 """The dtype rule and the products that obey it.
 
-Multiply in the weights' dtype, accumulate and carry in at least float32, emit in the input's dtype. Cells stay free of casts:
-they multiply through `affine` or `project`, and bring pointwise parameters to the carry's dtype with `promote`.
-"""
+Multiply in the weights' dtype, accumulate and carry in at least float32, emit in the input's dtype.
+Cells stay free of casts: they multiply through `affine` or `project`, and bring pointwise
+parameters to the carry's dtype with `promote`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,19 +15,27 @@ Linear = Callable[[Array, Array], Array]
 
 
 def wide(*arrays: Any) -> jnp.dtype:
-    """The dtype in which these arrays are accumulated: theirs, or float32 (complex64) where that is wider.
+    """The dtype in which these arrays are accumulated: theirs, or float32 (complex64) where that is
+    wider.
 
     >>> wide(jnp.zeros(2, jnp.bfloat16)), wide(jnp.zeros(2, jnp.complex64))
     (dtype('float32'), dtype('complex64'))
     """
     inexact = [jnp.dtype(a.dtype) for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]
     parts = [jnp.finfo(dtype).dtype for dtype in inexact]  # of a complex number, the real ones
-    widest = max((jnp.dtype(jnp.float32), *parts), key=lambda dtype: jnp.finfo(dtype).bits)  # also under strict promotion
-    return _complex(widest) if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in inexact) else widest
+    # also under strict promotion
+    widest = max((jnp.dtype(jnp.float32), *parts), key=lambda dtype: jnp.finfo(dtype).bits)
+    return (
+        _complex(widest)
+        if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in inexact)
+        else widest
+    )
 
 
 def cast(array: Array, dtype: Any) -> Array:
-    """`array` in another dtype; of a complex one in a real dtype, the real part: what a cotangent of a real number is."""
+    """`array` in another dtype; of a complex one in a real dtype, the real part: what a cotangent
+    of a real number is.
+    """
     drops = jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, jnp.complexfloating)
     return (jnp.real(array) if drops else array).astype(dtype)
 
@@ -42,7 +50,9 @@ def promote(parameter: Array, like: Array) -> Array:
 
 
 def matmul(x: Array, w: Array) -> Array:
-    """`x [..., in] @ w [in, out]`, multiplied in the dtype of `w` and accumulated in at least float32 (complex64)."""
+    """`x [..., in] @ w [in, out]`, multiplied in the dtype of `w` and accumulated in at least
+    float32 (complex64).
+    """
     if jnp.iscomplexobj(x) and not jnp.iscomplexobj(w):
         w = w.astype(_complex(w.dtype))
     return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=wide(w))
@@ -54,10 +64,11 @@ def split(array: Array, parts: int) -> tuple[Array, ...]:
 
 
 def project(xs: Array, w_x: Array, b: Array | None, gates: int) -> tuple[Array, ...]:
-    """`(x @ w_x + b)_k` for each gate k: what a cell's `project` does with a fused weight `w_x [in, gates * hidden]`.
+    """`(x @ w_x + b)_k` for each gate k: what a cell's `project` does with a fused weight `w_x [in,
+    gates * hidden]`.
 
-    One array per gate, because a loop that slices its gates out of one wide array does not vectorise on a CPU.
-    """
+    One array per gate, because a loop that slices its gates out of one wide array does not
+    vectorise on a CPU."""
     us = matmul(xs, w_x)
     if b is not None:
         us = us + promote(b, us)
@@ -73,15 +84,21 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 def layer_norm(z: Array, gain: Array, b: Array | None) -> Array:
-    """`(z - mean) / sqrt(variance + ε) ⊙ gain + b` over the last axis (Ba, Kiros & Hinton 2016); ε = 1e-5."""
+    """`(z - mean) / sqrt(variance + ε) ⊙ gain + b` over the last axis (Ba, Kiros & Hinton 2016); ε
+    = 1e-5.
+    """
     centred = z - jnp.mean(z, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    normal = centred * lax.rsqrt(variance + jnp.asarray(LAYER_NORM_EPSILON, z.dtype)) * promote(gain, z)
+    normal = (
+        centred * lax.rsqrt(variance + jnp.asarray(LAYER_NORM_EPSILON, z.dtype)) * promote(gain, z)
+    )
     return normal if b is None else normal + promote(b, z)
 
 
 def normalize_gates(zs: tuple[Array, ...], gain: Array, b: Array | None) -> tuple[Array, ...]:
-    """`layer_norm` of each gate by itself, with the gates' gains and biases side by side as in the weights."""
+    """`layer_norm` of each gate by itself, with the gates' gains and biases side by side as in the
+    weights.
+    """
     gains = split(gain, len(zs))
     biases = [None] * len(zs) if b is None else split(b, len(zs))
     return tuple(layer_norm(z, g, shift) for z, g, shift in zip(zs, gains, biases, strict=True))
@@ -90,8 +107,8 @@ def normalize_gates(zs: tuple[Array, ...], gain: Array, b: Array | None) -> tupl
 def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
     """The recurrent product of a cell's `step`: `(u_k + linear(h, w)_k)` for each k.
 
-    A cell multiplies by its recurrent weights through the `affine` that `step` is handed, of which this is the default, so that a
-    driver can put its own in place (see `jaxrnn.Cell`).
+    A cell multiplies by its recurrent weights through the `affine` that `step` is handed, of which
+    this is the default, so that a driver can put its own in place (see `jaxrnn.Cell`).
 
     Args:
         u: arrays whose last axes partition the product's, or None for the product alone.
@@ -124,7 +141,8 @@ def cut_like(u: tuple[Array, ...] | None, product: Array) -> tuple[Array, ...]:
     widths = [part.shape[-1] for part in u]
     if sum(widths) != product.shape[-1]:
         raise ValueError(
-            f"affine: the last axes of u, {widths}, must add up to that of the product, {product.shape[-1]}; "
+            f"affine: the last axes of u, {widths}, must add up to that of the product, "
+            f"{product.shape[-1]}; "
             "pass u=None for the product alone"
         )
     edges = [sum(widths[:k]) for k in range(1, len(widths))]
@@ -132,11 +150,11 @@ def cut_like(u: tuple[Array, ...] | None, product: Array) -> tuple[Array, ...]:
 
 
 def equally_varying(tree: Any) -> Any:
-    """Under `jax.shard_map`, let every array vary over the mesh axes that any of them varies over; elsewhere, nothing.
+    """Under `jax.shard_map`, let every array vary over the mesh axes that any of them varies over;
+    elsewhere, nothing.
 
-    A loop's carry must vary as its inputs do. For a parameter that all devices share, the transpose of this is the one sum over
-    devices that its gradient needs.
-    """
+    A loop's carry must vary as its inputs do. For a parameter that all devices share, the transpose
+    of this is the one sum over devices that its gradient needs."""
     return varying_as(tree, tree)
 
 

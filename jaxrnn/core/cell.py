@@ -19,13 +19,15 @@ DriverT = TypeVar("DriverT", bound="Driver")
 class Cell(ABC):
     """One time step of a recurrence: a frozen dataclass of hyperparameters with pure methods.
 
-    A cell never holds an array. It is hashable, compares by value, pickles, and is a pytree without leaves, so it passes through
-    `jax.jit`, `jax.vmap` and `jax.grad` as an ordinary argument, and two equal cells share one compilation. Subclass it as a
-    frozen dataclass and write `init`, `initial_carry`, `step` and `out_features`; every driver, combinator and home then works.
+    A cell never holds an array. It is hashable, compares by value, pickles, and is a pytree without
+    leaves, so it passes through `jax.jit`, `jax.vmap` and `jax.grad` as an ordinary argument, and
+    two equal cells share one compilation. Subclass it as a frozen dataclass and write `init`,
+    `initial_carry`, `step` and `out_features`; every driver, combinator and home then works.
 
     The law of `affine`, through which `step` multiplies by its recurrent weights:
 
-    * `affine(u, h, w, linear=matmul)` gives `(u_k + linear(h, w)_k)` for each `u_k`; `affine(None, h, w)` the product alone;
+    * `affine(u, h, w, linear=matmul)` gives `(u_k + linear(h, w)_k)` for each `u_k`; `affine(None,
+      h, w)` the product alone;
     * `w` depends on the parameters alone, and `linear` is bilinear;
     * it is called outside control flow and checkpoints, as often as wanted.
 
@@ -62,7 +64,8 @@ class Cell(ABC):
     """
 
     feature_axes: ClassVar[int] = 1
-    """How many trailing axes of one step's input are features; the axes before them are batch axes."""
+    """How many trailing axes of one step's input are features; the axes before them are batch axes.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -70,35 +73,47 @@ class Cell(ABC):
 
     @abstractmethod
     def init(self, key: Array, in_features: int, dtype: Any = jax.numpy.float32) -> Params:
-        """Draw the parameters: a NamedTuple of arrays, None where an option leaves one out. The only method that takes a key."""
+        """Draw the parameters: a NamedTuple of arrays, None where an option leaves one out. The
+        only method that takes a key.
+        """
 
     @abstractmethod
     def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
-        """The carry before the first step; `input_shape = (*batch, *features)` is the shape of one step's input."""
+        """The carry before the first step; `input_shape = (*batch, *features)` is the shape of one
+        step's input.
+        """
 
     def project(self, params: Params, xs: Any) -> Any:
-        """All of a step that does not need the carry, for one step `[*batch, in]` or many `[time, *batch, in]` at once."""
+        """All of a step that does not need the carry, for one step `[*batch, in]` or many `[time,
+        *batch, in]` at once.
+        """
         del params
         return xs
 
     @abstractmethod
-    def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
-        """The rest of the step: from the carry and one projected input to the new carry and the output."""
+    def step(
+        self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
+        """The rest of the step: from the carry and one projected input to the new carry and the
+        output.
+        """
 
     def run(self, params: Params, xs: Any, carry: Carry, drive: "Driver") -> tuple[Carry, Any]:
-        """How a driver runs this cell; one made of cells hands each of them to `drive`, so that each keeps its own projection.
+        """How a driver runs this cell; one made of cells hands each of them to `drive`, so that
+        each keeps its own projection.
 
-        `drive(cell, params, xs, carry)` runs a cell; `drive.part(k)` is the same driver with a random key of its own for part k;
-        `drive.draw(function)` is `function(keys)` for every step and row, or None where the user passed no key.
-        """
+        `drive(cell, params, xs, carry)` runs a cell; `drive.part(k)` is the same driver with a
+        random key of its own for part k; `drive.draw(function)` is `function(keys)` for every step
+        and row, or None where the user passed no key."""
         return drive(self, params, xs, carry)
 
     def draw(self, keys: Any) -> Any:
-        """What one step of one row draws, if the cell is `noisy`; `keys.step` is new at each step, `keys.sequence` in each sequence.
+        """What one step of one row draws, if the cell is `noisy`; `keys.step` is new at each step,
+        `keys.sequence` in each sequence.
 
-        Such a cell takes `project(params, xs, noise=None)`: the draws with the leading axes of `xs`, or None for inference. What
-        `step` needs of them goes into `u`. Draw bools rather than floats where they will do: they have no gradient.
-        """
+        Such a cell takes `project(params, xs, noise=None)`: the draws with the leading axes of
+        `xs`, or None for inference. What `step` needs of them goes into `u`. Draw bools rather than
+        floats where they will do: they have no gradient."""
         raise NotImplementedError(f"{type(self).__name__} is noisy and needs a method draw(keys)")
 
     def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
@@ -132,17 +147,22 @@ class Cell(ABC):
 
     @property
     def causal(self) -> bool:
-        """Whether an output depends on the present and the past alone. A cell that is not causal has no single step."""
+        """Whether an output depends on the present and the past alone. A cell that is not causal
+        has no single step.
+        """
         return True
 
 
 class Composite(Cell):
-    """A cell made of cells: it defines `run`, and takes a single step by running its parts for one step.
+    """A cell made of cells: it defines `run`, and takes a single step by running its parts for one
+    step.
 
     Its `project` is the identity, for each part projects its own input.
     """
 
-    def step(self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine) -> tuple[Carry, Array]:
+    def step(
+        self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
         """One step through all parts."""
         return self.run(params, u, carry, OneStep(affine))
 
@@ -198,7 +218,9 @@ class Delegate(Cell):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Driver(ABC):
-    """What a cell's `run` is handed: it runs a cell, and gives each part of one a driver with a key of its own."""
+    """What a cell's `run` is handed: it runs a cell, and gives each part of one a driver with a key
+    of its own.
+    """
 
     draws: Any = None
     """What noisy cells draw from, a `jaxrnn.core.noise.Draws`; None for inference."""
@@ -245,10 +267,15 @@ class OneStep(Driver):
 
     def reversed(self) -> "OneStep":
         """Refused: there is no other way."""
-        raise TypeError("a layer that reads backwards needs the whole sequence, so it has no single step; run it with jaxrnn.scan")
+        raise TypeError(
+            "a layer that reads backwards needs the whole sequence, so it has no single step; run "
+            "it with jaxrnn.scan"
+        )
 
 
-def single_step(cell: Cell, params: Params, x: Any, carry: Carry, affine: Affine = default_affine) -> tuple[Carry, Any]:
+def single_step(
+    cell: Cell, params: Params, x: Any, carry: Carry, affine: Affine = default_affine
+) -> tuple[Carry, Any]:
     """Project one input, take one step, and emit in the input's dtype."""
     carry, y = cell.step(params, carry, cell.project(params, x), affine)
     return carry, emit(y, jax.tree.leaves(x)[0].dtype)

@@ -24,14 +24,24 @@ Check = Callable[[Any, str, Any], Any]
 def check_cell(cell: Any, verb: str) -> None:
     """Refuse anything that is not a cell."""
     if not isinstance(cell, Cell):
-        hint = "construct it first, e.g. jaxrnn.LSTM(hidden=128)" if isinstance(cell, type) else "subclass jaxrnn.Cell"
-        raise TypeError(f"jaxrnn.{verb}: the first argument must be a jaxrnn.Cell, got {_describe(cell)}; {hint}")
+        hint = (
+            "construct it first, e.g. jaxrnn.LSTM(hidden=128)"
+            if isinstance(cell, type)
+            else "subclass jaxrnn.Cell"
+        )
+        raise TypeError(
+            f"jaxrnn.{verb}: the first argument must be a jaxrnn.Cell, got {_describe(cell)}; "
+            f"{hint}"
+        )
 
 
 def check_causal(cell: Cell, what: str) -> None:
     """Refuse a single step of a cell that needs the future."""
     if not cell.causal:
-        raise TypeError(f"{_name(cell)} needs the whole sequence, so it has no {what}; run it with jaxrnn.scan or jaxrnn.unroll")
+        raise TypeError(
+            f"{_name(cell)} needs the whole sequence, so it has no {what}; run it with "
+            "jaxrnn.scan or jaxrnn.unroll"
+        )
 
 
 def check_inputs(cell: Cell, xs: Any, timed: bool) -> None:
@@ -43,21 +53,34 @@ def check_inputs(cell: Cell, xs: Any, timed: bool) -> None:
     first = leaves[0]
     if not jnp.issubdtype(first.dtype, jnp.floating):
         raise TypeError(
-            f"{name}: {argument} has dtype {first.dtype}, expected floating numbers; embed or one-hot encode token ids "
+            f"{name}: {argument} has dtype {first.dtype}, expected floating numbers; embed or "
+            "one-hot encode token ids "
             "(jax.nn.one_hot), or cast with .astype(jnp.float32)"
         )
     if first.ndim < cell.feature_axes + timed:
-        hint = "for a single step use jaxrnn.step" if timed else "one step's input has no time axis but has features"
-        raise ValueError(f"{name}: {argument} has shape {first.shape}, expected {_input_form(cell, timed)}; {hint}")
+        hint = (
+            "for a single step use jaxrnn.step"
+            if timed
+            else "one step's input has no time axis but has features"
+        )
+        raise ValueError(
+            f"{name}: {argument} has shape {first.shape}, expected {_input_form(cell, timed)}; "
+            f"{hint}"
+        )
     if timed and (times := {leaf.shape[:1] for leaf in leaves}) != {first.shape[:1]}:
-        raise ValueError(f"{name}: the leaves of xs differ in their first axis, {sorted(times)}; every leaf starts with time")
+        raise ValueError(
+            f"{name}: the leaves of xs differ in their first axis, {sorted(times)}; every leaf "
+            "starts with time"
+        )
 
 
 def check_params(cell: Cell, params: Params, in_features: int) -> None:
     """Refuse parameters that `cell.init` would not have made for inputs of this size."""
     name = _name(cell)
     expected = jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
-    if (given_form := jax.tree.structure(params)) != (expected_form := jax.tree.structure(expected)):
+    if (given_form := jax.tree.structure(params)) != (
+        expected_form := jax.tree.structure(expected)
+    ):
         raise ValueError(
             f"{name}: params has the structure {given_form}, expected {expected_form}; "
             "make them with cell.init, and pass them as (cell, params, xs)"
@@ -66,8 +89,10 @@ def check_params(cell: Cell, params: Params, in_features: int) -> None:
     for (path, leaf), want in zip(given, jax.tree.leaves(expected), strict=True):
         if jnp.shape(leaf) != want.shape:
             raise ValueError(
-                f"{name}: params{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, expected {want.shape} for inputs "
-                f"with {in_features} features; check the last axis of xs and the sizes that params were initialised for"
+                f"{name}: params{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, "
+                f"expected {want.shape} for inputs "
+                f"with {in_features} features; check the last axis of xs and the sizes that "
+                "params were initialised for"
             )
     check_kinds(cell, params, expected)
 
@@ -103,12 +128,15 @@ def _dtype(leaf: Any) -> Any:
 
 
 def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int, ...]) -> Carry:
-    """The carry, widened to the dtype that the cell carries in; refused if its structure, shape or dtype is another."""
+    """The carry, widened to the dtype that the cell carries in; refused if its structure, shape or
+    dtype is another.
+    """
     name = _name(cell)
     expected = jax.eval_shape(lambda p: cell.initial_carry(p, input_shape), params)
     if (given_form := jax.tree.structure(carry)) != (expected_form := jax.tree.structure(expected)):
         raise ValueError(
-            f"{name}: carry has the structure {given_form}, expected {expected_form}; start from cell.initial_carry(params, "
+            f"{name}: carry has the structure {given_form}, expected {expected_form}; start from "
+            "cell.initial_carry(params, "
             f"input_shape={input_shape}), or leave it out"
         )
 
@@ -116,7 +144,8 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
         where = f"{name}: carry{jax.tree_util.keystr(path)}"
         if jnp.shape(given) != want.shape:
             raise ValueError(
-                f"{where} has shape {jnp.shape(given)}, expected {want.shape} for one step's input of shape {input_shape}; "
+                f"{where} has shape {jnp.shape(given)}, expected {want.shape} for one step's "
+                f"input of shape {input_shape}; "
                 "its batch axes are those of xs"
             )
         dtype = jnp.result_type(given)
@@ -124,14 +153,22 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
             return given
         floating = jnp.issubdtype(dtype, jnp.floating) and jnp.issubdtype(want.dtype, jnp.floating)
         if not floating or jnp.finfo(dtype).bits > jnp.finfo(want.dtype).bits:
-            hint = "it would lose digits: cast it, or the parameters, yourself" if floating else "cast it yourself"
-            raise TypeError(f"{where} has dtype {dtype}, expected {want.dtype} or a narrower float; {hint}")
+            hint = (
+                "it would lose digits: cast it, or the parameters, yourself"
+                if floating
+                else "cast it yourself"
+            )
+            raise TypeError(
+                f"{where} has dtype {dtype}, expected {want.dtype} or a narrower float; {hint}"
+            )
         return given.astype(want.dtype)
 
     return jax.tree_util.tree_map_with_path(leaf, carry, expected)
 
 
-def check_flags(cell: Cell, xs: Any, lengths: Array | None, mask: Array | None, reset: Array | None) -> None:
+def check_flags(
+    cell: Cell, xs: Any, lengths: Array | None, mask: Array | None, reset: Array | None
+) -> None:
     """Refuse lengths, masks and resets of the wrong shape or dtype."""
     name = _name(cell)
     shape = jax.tree.leaves(xs)[0].shape
@@ -143,13 +180,22 @@ def check_flags(cell: Cell, xs: Any, lengths: Array | None, mask: Array | None, 
             continue
         if given.shape != want:
             raise ValueError(
-                f"{name}: {argument} has shape {given.shape}, expected {form} = {want} for xs of shape {shape}; "
+                f"{name}: {argument} has shape {given.shape}, expected {form} = {want} for xs of "
+                f"shape {shape}; "
                 "jaxrnn.scan is time-major"
             )
-        kind, kind_name = (jnp.integer, "integers") if argument == "lengths" else (jnp.bool_, "bool")
+        kind, kind_name = (
+            (jnp.integer, "integers") if argument == "lengths" else (jnp.bool_, "bool")
+        )
         if not jnp.issubdtype(given.dtype, kind):
-            hint = "cast with .astype(int)" if argument == "lengths" else f"write {argument} != 0, or .astype(bool)"
-            raise TypeError(f"{name}: {argument} has dtype {given.dtype}, expected {kind_name}; {hint}")
+            hint = (
+                "cast with .astype(int)"
+                if argument == "lengths"
+                else f"write {argument} != 0, or .astype(bool)"
+            )
+            raise TypeError(
+                f"{name}: {argument} has dtype {given.dtype}, expected {kind_name}; {hint}"
+            )
 
 
 def check_lengths(cell: Cell, xs: Any, lengths: Any) -> None:
@@ -173,7 +219,11 @@ def check_lengths(cell: Cell, xs: Any, lengths: Any) -> None:
 
 def check_key(cell: Cell, key: Any) -> Array:
     """The key as `jax.random.key` makes them; refused if it is none."""
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+    if (
+        isinstance(key, jax.Array)
+        and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        and key.ndim == 0
+    ):
         return key
     if isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1:
         return jax.random.wrap_key_data(key)  # as jax.random.PRNGKey makes them
@@ -186,7 +236,8 @@ def check_same_size(cell: Cell, inner: Cell, in_features: int) -> None:
     in_features = check_in_features(cell, in_features)
     if inner.out_features != in_features:
         raise ValueError(
-            f"{_name(cell)}: {_name(inner)} gives {inner.out_features} features for an input of {in_features}, and only equal sizes "
+            f"{_name(cell)}: {_name(inner)} gives {inner.out_features} features for an input of "
+            f"{in_features}, and only equal sizes "
             "can be joined; change its size, or use a projection"
         )
 
@@ -196,11 +247,13 @@ def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
     describe = jax.typeof
     given, got = jax.tree.map(describe, before), jax.tree.map(describe, after)
     same = jax.tree.structure(given) == jax.tree.structure(got) and all(
-        a.shape == b.shape and a.dtype == b.dtype for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(got), strict=True)
+        a.shape == b.shape and a.dtype == b.dtype
+        for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(got), strict=True)
     )
     if not same:
         raise TypeError(
-            f"{_name(cell)}.step was given the carry {given} and returned {got}; a carry keeps its structure, shapes and dtypes "
+            f"{_name(cell)}.step was given the carry {given} and returned {got}; a carry keeps "
+            "its structure, shapes and dtypes "
             "(initial_carry sets them)"
         )
 
@@ -322,13 +375,18 @@ def takes(value: Any, arguments: int) -> bool:
 def check_choice(owner: Any, argument: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Refuse a word that is not among the choices."""
     if value not in choices:
-        raise ValueError(f"{_name(owner)}: {argument} is {value!r}, expected one of {list(choices)}")
+        raise ValueError(
+            f"{_name(owner)}: {argument} is {value!r}, expected one of {list(choices)}"
+        )
 
 
 def check_inner(cell: Cell, argument: str, inner: Any) -> None:
     """Refuse an inner cell that is not one."""
     if not isinstance(inner, Cell):
-        raise TypeError(f"{_name(cell)}: {argument} holds {_describe(inner)}, expected a jaxrnn.Cell such as jaxrnn.LSTM(128)")
+        raise TypeError(
+            f"{_name(cell)}: {argument} holds {_describe(inner)}, expected a jaxrnn.Cell such as "
+            "jaxrnn.LSTM(128)"
+        )
 
 
 def _name(owner: Any) -> str:

@@ -1,8 +1,9 @@
-"""Random draws for cells that need them: reproducible from one key, whatever the block, the device or the batch axes.
+"""Random draws for cells that need them: reproducible from one key, whatever the block, the device
+or the batch axes.
 
-Every step of every row has a number, and so has every sequence of every row (a reset begins a new one). A draw depends on the
-driver's key and on such a number alone, so it can be repeated when the backward pass needs it again: no mask is kept.
-"""
+Every step of every row has a number, and so has every sequence of every row (a reset begins a new
+one). A draw depends on the driver's key and on such a number alone, so it can be repeated when the
+backward pass needs it again: no mask is kept."""
 
 import dataclasses
 import math
@@ -42,7 +43,9 @@ class Keys(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The numbers of steps and of sequences, uint32 `[time, *batch]`, or `[*batch]` for a single step."""
+    """The numbers of steps and of sequences, uint32 `[time, *batch]`, or `[*batch]` for a single
+    step.
+    """
 
     step: Array
     sequence: Array
@@ -54,12 +57,18 @@ def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
     rows = jnp.arange(math.prod(batch), dtype=jnp.uint32).reshape(batch)
     stride = jnp.uint32(max(rows.size, 1))
     t = jnp.arange(time, dtype=jnp.uint32).reshape(time, *[1] * len(batch))
-    before = jnp.zeros(steps, jnp.uint32) if reset is None else lax.cumsum(reset.astype(jnp.uint32), axis=0)
+    before = (
+        jnp.zeros(steps, jnp.uint32)
+        if reset is None
+        else lax.cumsum(reset.astype(jnp.uint32), axis=0)
+    )
     return Numbers(t * stride + rows, before * stride + rows)
 
 
 def for_each(function: Callable[[Any], Any], given: Any) -> Any:
-    """`function` of each entry of equally shaped arrays: every array it returns gets their axes in front."""
+    """`function` of each entry of equally shaped arrays: every array it returns gets their axes in
+    front.
+    """
     shape = jax.tree.leaves(given)[0].shape
     drawn = jax.vmap(function)(jax.tree.map(lambda leaf: leaf.reshape(-1), given))
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), drawn)
@@ -76,7 +85,11 @@ class Draws(NamedTuple):
         k_step, k_sequence = jax.random.split(self.key)
 
         def one(at: Numbers) -> Any:
-            return function(Keys(jax.random.fold_in(k_step, at.step), jax.random.fold_in(k_sequence, at.sequence)))
+            return function(
+                Keys(
+                    jax.random.fold_in(k_step, at.step), jax.random.fold_in(k_sequence, at.sequence)
+                )
+            )
 
         return for_each(one, self.numbers)
 
@@ -85,7 +98,9 @@ class Draws(NamedTuple):
         return self._replace(key=jax.random.fold_in(self.key, k))
 
     def fed_to(self, cell: Cell, params: Params, xs: Any) -> tuple[Cell, Params, Any]:
-        """A cell, parameters and inputs for any loop: the parameters hold the key, too, and the inputs the numbers."""
+        """A cell, parameters and inputs for any loop: the parameters hold the key, too, and the
+        inputs the numbers.
+        """
         keyed = _Keyed(params, jax.random.key_data(self.key))
         return _Drawing(cell), keyed, _Numbered(xs, self.numbers)
 
@@ -129,5 +144,11 @@ def keep(key: Array, rate: float, shape: tuple[int, ...]) -> Array:
 
 
 def drop(values: Array, kept: Array | None, rate: float) -> Array:
-    """Zero what is not kept and scale the rest up, so that the expectation is `values`; as they are if `kept` is None."""
-    return values if kept is None else jnp.where(kept, values / (1 - rate), jnp.zeros((), values.dtype))
+    """Zero what is not kept and scale the rest up, so that the expectation is `values`; as they are
+    if `kept` is None.
+    """
+    return (
+        values
+        if kept is None
+        else jnp.where(kept, values / (1 - rate), jnp.zeros((), values.dtype))
+    )

@@ -1,4 +1,6 @@
-"""Pytrees of which some leaves are differentiated and others are not. Positions number the flat leaves."""
+"""Pytrees of which some leaves are differentiated and others are not. Positions number the flat
+leaves.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +12,9 @@ from jax import Array
 
 
 def form(tree: Any) -> Any:
-    """The structure of a tree and the shapes of its leaves: equal for trees that fit each other, whatever their dtypes."""
+    """The structure of a tree and the shapes of its leaves: equal for trees that fit each other,
+    whatever their dtypes.
+    """
     return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
@@ -47,7 +51,9 @@ def only(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
     """A cotangent for `tree` that holds those of some leaves, and zero for the others."""
     leaves, form = jax.tree.flatten(tree)
     given = dict(zip(positions, new, strict=True))
-    return jax.tree.unflatten(form, [given[i] if i in given else _zero(leaf) for i, leaf in enumerate(leaves)])
+    return jax.tree.unflatten(
+        form, [given[i] if i in given else _zero(leaf) for i, leaf in enumerate(leaves)]
+    )
 
 
 def _zero(leaf: Array) -> Any:

@@ -1,4 +1,6 @@
-"""Lengths, masks, resets and direction: everything that makes a walk through time differ from plain steps, in one place."""
+"""Lengths, masks, resets and direction: everything that makes a walk through time differ from plain
+steps, in one place.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,13 +15,17 @@ from jaxrnn.core.check import check_step_result
 
 
 class Flags(NamedTuple):
-    """What a step is told besides its input; None where no sequence needs it. Each is `[*batch]` of a `[time, *batch]` array."""
+    """What a step is told besides its input; None where no sequence needs it. Each is `[*batch]` of
+    a `[time, *batch]` array.
+    """
 
     valid: Array | None  # hold the carry and emit zeros where False
     restart: Array | None  # begin this step from the initial carry where True
 
     def fresh(self) -> Array | None:
-        """Where the cell is given the initial carry: also at steps that are masked out, for their carry may be NaN."""
+        """Where the cell is given the initial carry: also at steps that are masked out, for their
+        carry may be NaN.
+        """
         if self.valid is None or self.restart is None:
             return self.restart if self.valid is None else ~self.valid
         return self.restart | ~self.valid
@@ -27,7 +33,9 @@ class Flags(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """The order in which time is walked, the steps that are left out, and the boundaries between sequences."""
+    """The order in which time is walked, the steps that are left out, and the boundaries between
+    sequences.
+    """
 
     valid: Array | None = None
     reset: Array | None = None
@@ -44,10 +52,10 @@ class Walk:
     def _restart(self) -> Array | None:
         """Where a step begins from the initial carry.
 
-        `reset[t]` is the boundary between t - 1 and t. Forwards it is crossed on entering t, backwards on entering t - 1. At a
-        step that is masked out it stays pending until the next valid one: a valid step restarts if it has seen more boundaries
-        than the valid step before it had.
-        """
+        `reset[t]` is the boundary between t - 1 and t. Forwards it is crossed on entering t,
+        backwards on entering t - 1. At a step that is masked out it stays pending until the next
+        valid one: a valid step restarts if it has seen more boundaries than the valid step before
+        it had."""
         if self.reset is None:
             return None
         crossed = self.reset
@@ -77,22 +85,34 @@ def select(condition: Array, chosen: Any, other: Any) -> Any:
     """`where`, with a condition `[*batch]` on the leading axes of every leaf."""
 
     def leaf(a: Array, b: Array) -> Array:
-        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+        return jnp.where(
+            condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b
+        )
 
     return jax.tree.map(leaf, chosen, other)
 
 
 def without_masked(xs: Any, valid: Array | None) -> Any:
-    """Zero the inputs of steps that are masked out, so that a NaN in padding cannot reach a weight gradient as 0 * NaN."""
+    """Zero the inputs of steps that are masked out, so that a NaN in padding cannot reach a weight
+    gradient as 0 * NaN.
+    """
     return xs if valid is None else select(valid, xs, jax.tree.map(jnp.zeros_like, xs))
 
 
-def guarded_step(cell: Cell, input_shape: tuple[int, ...], dtype: Any) -> Callable[..., tuple[Carry, Any]]:
+def guarded_step(
+    cell: Cell, input_shape: tuple[int, ...], dtype: Any
+) -> Callable[..., tuple[Carry, Any]]:
     """The cell's step with restarts before it and masking after it, emitting in `dtype`."""
 
-    def step(params: Params, carry: Carry, u: Any, flags: Flags, affine: Affine) -> tuple[Carry, Any]:
+    def step(
+        params: Params, carry: Carry, u: Any, flags: Flags, affine: Affine
+    ) -> tuple[Carry, Any]:
         fresh = flags.fresh()
-        start = carry if fresh is None else select(fresh, cell.initial_carry(params, input_shape), carry)
+        start = (
+            carry
+            if fresh is None
+            else select(fresh, cell.initial_carry(params, input_shape), carry)
+        )
         after, y = cell.step(params, start, u, affine)
         check_step_result(cell, carry, after)
         y = emit(y, dtype)

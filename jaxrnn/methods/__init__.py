@@ -7,7 +7,17 @@ from jaxrnn.methods.bptt import BPTT, Checkpointed
 from jaxrnn.methods.method import Method, Step, step_of, steps
 from jaxrnn.methods.unrolled import Unrolled
 
-__all__ = ["BPTT", "Autodiff", "Checkpointed", "Method", "Step", "Unrolled", "named", "step_of", "steps"]
+__all__ = [
+    "BPTT",
+    "Autodiff",
+    "Checkpointed",
+    "Method",
+    "Step",
+    "Unrolled",
+    "named",
+    "step_of",
+    "steps",
+]
 
 MethodLike = Literal["bptt", "checkpointed", "autodiff"] | Method
 """What `method=` takes."""
@@ -23,5 +33,6 @@ def named(owner: str, method: Any) -> Method:
         return NAMED[method]
     hint = ", constructed" if isinstance(method, type) and issubclass(method, Method) else ""
     raise ValueError(
-        f"{owner}: method is {method!r}, expected one of {list(NAMED)}, or one of jaxrnn.methods such as BPTT(block=32){hint}"
+        f"{owner}: method is {method!r}, expected one of {list(NAMED)}, or one of jaxrnn.methods "
+        f"such as BPTT(block=32){hint}"
     )

@@ -16,8 +16,8 @@ from jaxrnn.methods.method import Method, steps
 class Autodiff(Method):
     """`lax.scan` as JAX differentiates it, forwards (`jax.jvp`, `jax.jacfwd`) and backwards.
 
-    Backwards it keeps all that a step computed, and adds one small product per step to each weight's
-    gradient.
+    Backwards it keeps all that a step computed, and adds one small product per step to each
+    weight's gradient.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -28,7 +28,9 @@ class Autodiff(Method):
     (7, 2, 4)
     """
 
-    def run(self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Any]:
         """One `lax.scan`."""
         step, inputs = steps(cell, params, xs, walk)
 

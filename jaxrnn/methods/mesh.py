@@ -1,11 +1,11 @@
 """A batch that is split over devices.
 
-Two things are done for it around a whole run, so that no loop has to know of devices. Axes of the mesh whose sharding is part of an
-array's type (`AxisType.Explicit`, what `jax.make_mesh` gives) are handed to the compiler: cells are written without a sharding for
-each operation. And the rows of each device run as a group of their own, with a copy of the parameters: a weight gradient then stays
-on its device until the transpose of the copy sums it, once; summed over the whole batch, every block of time would need a sum over
-devices inside the loop.
-"""
+Two things are done for it around a whole run, so that no loop has to know of devices. Axes of the
+mesh whose sharding is part of an array's type (`AxisType.Explicit`, what `jax.make_mesh` gives) are
+handed to the compiler: cells are written without a sharding for each operation. And the rows of
+each device run as a group of their own, with a copy of the parameters: a weight gradient then stays
+on its device until the transpose of the copy sums it, once; summed over the whole batch, every
+block of time would need a sum over devices inside the loop."""
 
 import math
 from collections.abc import Callable
@@ -23,12 +23,16 @@ class Split(NamedTuple):
     """How the batch of some inputs is split."""
 
     mesh: Any  # with explicit axes; None if there is none
-    spec: tuple[Any, ...]  # names of explicit axes for time, if the inputs have it, and for each batch axis
+    # names of explicit axes for time, if the inputs have it, and for each batch axis
+    spec: tuple[Any, ...]
     groups: tuple[int, ...]  # for each batch axis: how many devices share it
 
 
-def split_of(inputs: Any, others: Any, batch_axes: int, timed: bool, named: str | tuple[str, ...] | None) -> Split:
-    """As the arrays' types tell, and, of mesh axes that are the compiler's (`AxisType.Auto`), the user, who names them.
+def split_of(
+    inputs: Any, others: Any, batch_axes: int, timed: bool, named: str | tuple[str, ...] | None
+) -> Split:
+    """As the arrays' types tell, and, of mesh axes that are the compiler's (`AxisType.Auto`), the
+    user, who names them.
 
     Raises:
         ValueError: the mesh has no axis of that name.
@@ -39,7 +43,9 @@ def split_of(inputs: Any, others: Any, batch_axes: int, timed: bool, named: str 
     sizes = dict(zip(mesh.axis_names, mesh.axis_sizes, strict=True))
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     if sizes and (unknown := [name for name in _names(named) if name not in sizes]):
-        raise ValueError(f"batch_axes names {unknown}, but the axes of the mesh in use are {list(sizes)}")
+        raise ValueError(
+            f"batch_axes names {unknown}, but the axes of the mesh in use are {list(sizes)}"
+        )
     steps = batch_axes + timed
     spec = (*jax.typeof(first).sharding.spec, *[None] * steps)[:steps]
     groups = [math.prod(sizes[name] for name in _names(entry)) for entry in spec[timed:]]
@@ -53,8 +59,12 @@ def _names(entry: Any) -> tuple[Any, ...]:
     return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
 
 
-def left_to_the_compiler(run: Callable[..., tuple[Any, Any]], split: Split, out_specs: tuple[Any, Any], *arguments: Any) -> Any:
-    """`run(*arguments)`, whatever the axes of the mesh; its two results are placed as `out_specs` say, if any axis is explicit."""
+def left_to_the_compiler(
+    run: Callable[..., tuple[Any, Any]], split: Split, out_specs: tuple[Any, Any], *arguments: Any
+) -> Any:
+    """`run(*arguments)`, whatever the axes of the mesh; its two results are placed as `out_specs`
+    say, if any axis is explicit.
+    """
     if split.mesh is None:
         return run(*arguments)
     places = tuple(NamedSharding(split.mesh, PartitionSpec(*spec)) for spec in out_specs)
@@ -63,10 +73,15 @@ def left_to_the_compiler(run: Callable[..., tuple[Any, Any]], split: Split, out_
 
 
 def in_groups(
-    groups: tuple[int, ...], run: Callable[..., tuple[Carry, Any]], params: Params, in_time: Any, at_start: Any
+    groups: tuple[int, ...],
+    run: Callable[..., tuple[Carry, Any]],
+    params: Params,
+    in_time: Any,
+    at_start: Any,
 ) -> tuple[Carry, Any]:
-    """`run(params, in_time, at_start)` with the groups of the batch side by side; what it is given starts `[time, *batch]` and
-    `[*batch]`, and so do the outputs and the carry that it returns."""
+    """`run(params, in_time, at_start)` with the groups of the batch side by side; what it is given
+    starts `[time, *batch]` and `[*batch]`, and so do the outputs and the carry that it returns.
+    """
     axis = max((axis for axis, size in enumerate(groups) if size > 1), default=None)
     if axis is None:
         return run(params, in_time, at_start)
@@ -86,4 +101,6 @@ def in_groups(
     at_start = jax.tree.map(lambda leaf: fold(leaf, axis), at_start)
     mapped = jax.vmap(inner, in_axes=(0, axis + 1, axis), out_axes=(axis, axis + 1))
     carry, ys = mapped(copies, in_time, at_start)
-    return jax.tree.map(lambda leaf: unfold(leaf, axis), carry), jax.tree.map(lambda leaf: unfold(leaf, axis + 1), ys)
+    return jax.tree.map(lambda leaf: unfold(leaf, axis), carry), jax.tree.map(
+        lambda leaf: unfold(leaf, axis + 1), ys
+    )

@@ -13,11 +13,12 @@ from jaxrnn.core.walk import Flags, Walk, guarded_step
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """How T steps of one cell are run and differentiated: a frozen dataclass with one method, `run`.
+    """How T steps of one cell are run and differentiated: a frozen dataclass with one method,
+    `run`.
 
     `jaxrnn.scan(..., method=)` and the homes take a name or any instance. Lengths, masks, resets,
-    direction, random draws, stacks and devices are dealt with outside; what is left of them stands in
-    `walk`, and `steps` hands it on.
+    direction, random draws, stacks and devices are dealt with outside; what is left of them stands
+    in `walk`, and `steps` hands it on.
 
     Args:
         batch_axes: the mesh axes that split the first batch axis, if they are the compiler's
@@ -48,7 +49,9 @@ class Method(ABC):
     batch_axes: str | tuple[str, ...] | None = None
 
     @abstractmethod
-    def run(self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Any]:
         """Run a cell that draws nothing and is made of no others.
 
         Args:
@@ -64,7 +67,8 @@ class Method(ABC):
 
 
 Step = Callable[..., tuple[Carry, Any]]
-"""`step(params, carry, u, flags, affine) -> (carry, y)`: a cell's step with restarts and masking."""
+"""`step(params, carry, u, flags, affine) -> (carry, y)`: a cell's step with restarts and masking.
+"""
 
 
 def step_of(cell: Cell, xs: Any) -> Step:

@@ -15,7 +15,8 @@ from jaxrnn.methods.method import Method, step_of
 
 @dataclasses.dataclass(frozen=True)
 class Unrolled(Method):
-    """Every step written out: the reference, whose program and compile time grow with T (`jaxrnn.unroll`).
+    """Every step written out: the reference, whose program and compile time grow with T
+    (`jaxrnn.unroll`).
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -24,7 +25,9 @@ class Unrolled(Method):
     (7, 2, 4)
     """
 
-    def run(self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Any]:
         """One step after the other, each input projected by itself."""
         time = jax.tree.leaves(xs)[0].shape[0]
         if time == 0:

@@ -1,4 +1,6 @@
-"""Running a model on its own outputs: each token that is drawn is read in turn, inside one compiled loop."""
+"""Running a model on its own outputs: each token that is drawn is read in turn, inside one compiled
+loop.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,7 +20,9 @@ from jaxrnn.core.trees import form
 from jaxrnn.core.walk import select, valid_steps
 
 Model = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""`model(params, carry, token) -> (carry, outputs)`: read one token `[*batch]`; outputs are logits `[*batch, symbols]`, say."""
+"""`model(params, carry, token) -> (carry, outputs)`: read one token `[*batch]`; outputs are logits
+`[*batch, symbols]`, say.
+"""
 Sampler = Callable[[Array | None, Any], Any]
 """`sample(key, outputs) -> token`: what is read next."""
 
@@ -27,8 +31,11 @@ class Generated(NamedTuple):
     """What `generate` wrote."""
 
     tokens: Any  # [steps, *batch]; after a sequence has stopped, its last token again
-    lengths: Array  # [*batch]: how many of them each sequence has, the symbol that stopped it included
-    carry: Any  # of each sequence, before it reads its last token: `generate(model, params, carry, tokens[-1:], ...)` goes on
+    # [*batch]: how many of them each sequence has, the symbol that stopped it included
+    lengths: Array
+    # of each sequence, before it reads its last token: `generate(model, params, carry, tokens[-1:],
+    # ...)` goes on
+    carry: Any
 
 
 def greedy(key: Array | None, logits: Array) -> Array:
@@ -47,11 +54,13 @@ class Categorical:
     """Draw a symbol with probability `softmax(logits / temperature)`, in at least float32.
 
     Args:
-        temperature: below 1 the likely symbols become likelier, above 1 the unlikely ones. Another one needs no other program.
+        temperature: below 1 the likely symbols become likelier, above 1 the unlikely ones. Another
+            one needs no other program.
         top_k: leave in only so many of the likeliest symbols (Fan et al. 2018); None for all.
 
     Raises:
-        ValueError: the temperature is not positive, or `top_k` not a positive integer; when it draws, there is no key.
+        ValueError: the temperature is not positive, or `top_k` not a positive integer; when it
+            draws, there is no key.
 
     >>> sample = Categorical(temperature=0.7, top_k=2)
     >>> int(sample(jax.random.key(0), jnp.array([-9.0, 5.0, -9.0, 5.0]))) in (1, 3)
@@ -70,7 +79,10 @@ class Categorical:
     def __call__(self, key: Array | None, logits: Array) -> Array:
         """One symbol for each row."""
         if key is None:
-            raise ValueError("Categorical: drawing needs a key; pass key=jax.random.key(0), or sample=jaxrnn.streams.generation.greedy")
+            raise ValueError(
+                "Categorical: drawing needs a key; pass key=jax.random.key(0), or "
+                "sample=jaxrnn.streams.generation.greedy"
+            )
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = lax.top_k(logits, self.top_k)[0][..., -1:]
             logits = jnp.where(logits < least, -jnp.inf, logits)
@@ -92,24 +104,26 @@ def generate(
     stop: Sequence[int] = (),
     key: Array | None = None,
 ) -> Generated:
-    """Read prompts, then go on with what the model gives: `carry, out = model(params, carry, token)`; `token = sample(key_t, out)`.
+    """Read prompts, then go on with what the model gives: `carry, out = model(params, carry,
+    token)`; `token = sample(key_t, out)`.
 
-    One program is compiled for each model, shape and number of steps; it ends early once all sequences have stopped. It has no
-    reverse-mode derivative. Under `jax.shard_map` each device ends by itself, so the model must not
-    communicate over axes that split the batch.
+    One program is compiled for each model, shape and number of steps; it ends early once all
+    sequences have stopped. It has no reverse-mode derivative. Under `jax.shard_map` each device
+    ends by itself, so the model must not communicate over axes that split the batch.
 
     Args:
-        model: `model(params, carry, token) -> (carry, outputs)`, hashable; pass the same function again, such as a method of a
-            frozen dataclass, and it is not compiled again.
+        model: `model(params, carry, token) -> (carry, outputs)`, hashable; pass the same function
+            again, such as a method of a frozen dataclass, and it is not compiled again.
         params: the model's.
         carry: before the prompts, of all sequences: arrays `[*batch, ...]`. If the model gives it
             back wider, it is widened at once.
-        prompt: what is read first, `[time, *batch]` integers, or `[time, *batch, features]` floats for a model of signals. At least
-            one token each: a symbol that begins sequences, say.
+        prompt: what is read first, `[time, *batch]` integers, or `[time, *batch, features]` floats
+            for a model of signals. At least one token each: a symbol that begins sequences, say.
         steps: how many tokens to write at most.
-        lengths: integers `[*batch]`, at least 1: how many tokens of each prompt are valid, the rest is padding on the right.
-        sample: `sample(key, outputs) -> token`: `greedy`, `Categorical(temperature, top_k)`, or a function of yours. For signals, the
-            identity on outputs feeds them back.
+        lengths: integers `[*batch]`, at least 1: how many tokens of each prompt are valid, the rest
+            is padding on the right.
+        sample: `sample(key, outputs) -> token`: `greedy`, `Categorical(temperature, top_k)`, or a
+            function of yours. For signals, the identity on outputs feeds them back.
         stop: symbols that end a sequence; they are written, and nothing after them.
         key: what to draw from; step t gets `jax.random.fold_in(key, t)`.
 
@@ -132,16 +146,32 @@ def generate(
     try:
         hash(model)
     except TypeError as error:
-        raise TypeError(f"generate: {model!r} cannot be hashed; pass a function, or a method of a frozen dataclass") from error
+        raise TypeError(
+            f"generate: {model!r} cannot be hashed; pass a function, or a method of a frozen "
+            "dataclass"
+        ) from error
     carry, prompt = jax.tree.map(jnp.asarray, (carry, prompt))
     first = jax.tree.leaves(prompt)[0]
     if first.ndim < 1 or not len(first):
-        raise ValueError(f"generate: prompt has shape {first.shape}, expected [time, *batch] with at least one token to begin with")
+        raise ValueError(
+            f"generate: prompt has shape {first.shape}, expected [time, *batch] with at least one "
+            "token to begin with"
+        )
     if lengths is not None:
         lengths = _checked(lengths, first)
     if jax.tree_util.all_leaves([sample]):  # a function: no pytree, as a Categorical is
         sample = jax.tree_util.Partial(sample)
-    return _generate(model, steps, params, carry, prompt, lengths, sample, jnp.asarray(tuple(stop), jnp.int32), key)
+    return _generate(
+        model,
+        steps,
+        params,
+        carry,
+        prompt,
+        lengths,
+        sample,
+        jnp.asarray(tuple(stop), jnp.int32),
+        key,
+    )
 
 
 class _Writing(NamedTuple):
@@ -182,7 +212,11 @@ def _generate(
         drawn = vary(sample(None if key is None else jax.random.fold_in(key, now.t), outputs))
         drawn = jax.tree.map(lambda new, old: new.astype(old.dtype), drawn, now.token)
         carry, token = select(now.stopped, (now.carry, now.token), (after, drawn))
-        tokens = jax.tree.map(lambda row, new: lax.dynamic_update_index_in_dim(row, new, now.t, 0), now.written.tokens, token)
+        tokens = jax.tree.map(
+            lambda row, new: lax.dynamic_update_index_in_dim(row, new, now.t, 0),
+            now.written.tokens,
+            token,
+        )
         written = Generated(tokens, now.written.lengths + (~now.stopped).astype(jnp.int32), None)
         stopped = now.stopped
         if symbols:
@@ -203,7 +237,9 @@ def _generate(
         rest = t >= end.t  # all had stopped before
         return jnp.where(rest, last, rows)
 
-    return Generated(jax.tree.map(held, end.written.tokens, end.token), end.written.lengths, end.carry)
+    return Generated(
+        jax.tree.map(held, end.written.tokens, end.token), end.written.lengths, end.carry
+    )
 
 
 def _last(lengths: Array | None, prompt: Array) -> Array:
@@ -218,17 +254,24 @@ def _last(lengths: Array | None, prompt: Array) -> Array:
 def _checked(lengths: Any, first: Array) -> Array:
     lengths = jnp.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"generate: lengths has dtype {lengths.dtype}, expected integers; cast with .astype(int)")
+        raise TypeError(
+            f"generate: lengths has dtype {lengths.dtype}, expected integers; cast with "
+            ".astype(int)"
+        )
     batch = first.shape[1 : 1 + lengths.ndim]
     if lengths.shape != batch:
         raise ValueError(
-            f"generate: lengths has shape {lengths.shape}, expected [*batch] = {batch} for a prompt of shape {first.shape}"
+            f"generate: lengths has shape {lengths.shape}, expected [*batch] = {batch} for a "
+            f"prompt of shape {first.shape}"
         )
     if isinstance(lengths, Tracer) or not lengths.size:
         return lengths
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest < 1 or longest > len(first):
-        raise ValueError(f"generate: lengths go from {shortest} to {longest}, expected 1 to {len(first)}; begin prompts with a symbol")
+        raise ValueError(
+            f"generate: lengths go from {shortest} to {longest}, expected 1 to {len(first)}; "
+            "begin prompts with a symbol"
+        )
     return lengths
 
 
@@ -237,7 +280,10 @@ def _check_batch(carry: Any, batch: tuple[int, ...]) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
         if jnp.shape(leaf)[: len(batch)] != batch:
             name = f"carry{jax.tree_util.keystr(path)}"
-            raise ValueError(f"generate: {name} has shape {jnp.shape(leaf)}, expected [*batch, ...] with the prompt's batch {batch}")
+            raise ValueError(
+                f"generate: {name} has shape {jnp.shape(leaf)}, expected [*batch, ...] with the "
+                f"prompt's batch {batch}"
+            )
 
 
 def _checked_carry(

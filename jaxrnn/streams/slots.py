@@ -17,11 +17,12 @@ from jaxrnn.drivers import scan
 
 
 class Slots:
-    """A carry of `size` slots, each of which a stream may hold, and one program that advances all streams that have input.
+    """A carry of `size` slots, each of which a stream may hold, and one program that advances all
+    streams that have input.
 
-    A stream that has none is held, not advanced; what one does has no influence on another. What it gives is what one `jaxrnn.scan`
-    over all its input would have given, whatever the pieces. The program is compiled once, at the first `advance`, whoever comes
-    and goes.
+    A stream that has none is held, not advanced; what one does has no influence on another. What it
+    gives is what one `jaxrnn.scan` over all its input would have given, whatever the pieces. The
+    program is compiled once, at the first `advance`, whoever comes and goes.
 
     Threads may share it: their calls take effect one after the other, each as a whole.
 
@@ -29,9 +30,10 @@ class Slots:
         cell: a causal cell.
         params: its parameters.
         size: how many streams there can be at a time.
-        like: one step's input of one stream, `jnp.zeros(in_features)`, say; or a pytree of such. Only shapes and dtypes are looked at.
-        chunk: how many steps of each stream one call of the program reads. With 1 a single step costs least; longer input is cut into
-            chunks, of which the last is padded.
+        like: one step's input of one stream, `jnp.zeros(in_features)`, say; or a pytree of such.
+            Only shapes and dtypes are looked at.
+        chunk: how many steps of each stream one call of the program reads. With 1 a single step
+            costs least; longer input is cut into chunks, of which the last is padded.
 
     Raises:
         TypeError: the cell needs the future, or is not a cell, or `like` is not floating.
@@ -60,7 +62,9 @@ class Slots:
         check_size(Slots, "size", size)
         check_size(Slots, "chunk", chunk)
         self._cell, self._params, self._size, self._chunk = cell, params, size, chunk
-        self._like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), like)
+        self._like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), like
+        )
         check_inputs(cell, self._like, timed=False)
         shape = jax.tree.leaves(self._like)[0].shape
         check_params(cell, params, shape[-1])
@@ -111,7 +115,8 @@ class Slots:
         """Take a stream's slot away.
 
         Returns:
-            Its carry, a pytree of arrays without the axis of slots, with which it may join again, here or elsewhere.
+            Its carry, a pytree of arrays without the axis of slots, with which it may join again,
+            here or elsewhere.
 
         Raises:
             ValueError: there is no such stream.
@@ -135,13 +140,15 @@ class Slots:
         """Read what has come in.
 
         Args:
-            inputs: for some of the streams, arrays `[steps, *features]`, of any number of steps each.
+            inputs: for some of the streams, arrays `[steps, *features]`, of any number of steps
+                each.
 
         Returns:
             Their outputs, arrays of NumPy `[steps, out_features]`.
 
         Raises:
-            ValueError: there is no such stream, or its input has another shape; then nothing was read.
+            ValueError: there is no such stream, or its input has another shape; then nothing was
+                read.
         """
         with self._lock:
             return self._read(inputs)
@@ -151,7 +158,10 @@ class Slots:
         steps = {slot: len(jax.tree.leaves(xs)[0]) for slot, xs in given.items()}
         outputs: dict[int, list[Any]] = {slot: [] for slot in given}
         for start in range(0, max(1, *steps.values()) if steps else 0, self._chunk):
-            xs = jax.tree.map(lambda leaf: np.zeros((self._chunk, self._size, *leaf.shape), leaf.dtype), self._like)
+            xs = jax.tree.map(
+                lambda leaf: np.zeros((self._chunk, self._size, *leaf.shape), leaf.dtype),
+                self._like,
+            )
             lengths = np.zeros(self._size, np.int32)
             for slot, whole in given.items():
                 lengths[slot] = np.clip(steps[slot] - start, 0, self._chunk)
@@ -159,10 +169,18 @@ class Slots:
                     rows[: lengths[slot], slot] = leaf[start : start + self._chunk]
             at = (self._carry, xs, lengths, self._fresh)
             self._carry, ys = _advance(self._cell, self._params, *at)
-            self._fresh = self._fresh & (lengths == 0)  # another array: JAX may still be reading this one
+            # another array: JAX may still be reading this one
+            self._fresh = self._fresh & (lengths == 0)
             for slot, parts in outputs.items():
-                parts.append(jax.tree.map(lambda leaf, at=(slice(lengths[slot]), slot): np.asarray(leaf)[at], ys))
-        return {name: jax.tree.map(lambda *parts: np.concatenate(parts), *outputs[self._slot_of[name]]) for name in inputs}
+                parts.append(
+                    jax.tree.map(
+                        lambda leaf, at=(slice(lengths[slot]), slot): np.asarray(leaf)[at], ys
+                    )
+                )
+        return {
+            name: jax.tree.map(lambda *parts: np.concatenate(parts), *outputs[self._slot_of[name]])
+            for name in inputs
+        }
 
     def _slot(self, name: Hashable) -> int:
         if name not in self._slot_of:
@@ -171,21 +189,31 @@ class Slots:
 
     def _checked_carry(self, carry: Carry) -> Carry:
         if form(carry) != form(self._start):
-            raise ValueError(f"Slots: carry is {carry}, expected the form of one stream's, {jax.tree.map(jax.typeof, self._start)}")
+            raise ValueError(
+                f"Slots: carry is {carry}, expected the form of one stream's, "
+                f"{jax.tree.map(jax.typeof, self._start)}"
+            )
         return jax.tree.map(jnp.asarray, carry)
 
     def _checked_input(self, name: Hashable, xs: Any) -> Any:
         xs = jax.tree.map(np.asarray, xs)
         steps = np.shape(jax.tree.leaves(xs)[0])[:1]
-        wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*steps, *leaf.shape), leaf.dtype), self._like)
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((*steps, *leaf.shape), leaf.dtype), self._like
+        )
         if not steps or form(xs) != form(wanted):
             shapes = jax.tree.map(lambda leaf: ("steps", *leaf.shape), self._like)
-            raise ValueError(f"Slots: the input of {name!r} has shape {jax.tree.map(np.shape, xs)}, expected {shapes}")
+            raise ValueError(
+                f"Slots: the input of {name!r} has shape {jax.tree.map(np.shape, xs)}, expected "
+                f"{shapes}"
+            )
         return xs
 
 
 @partial(jax.jit, donate_argnums=2)
-def _advance(cell: Cell, params: Params, carry: Carry, xs: Any, lengths: Array, fresh: Array) -> tuple[Carry, Any]:
+def _advance(
+    cell: Cell, params: Params, carry: Carry, xs: Any, lengths: Array, fresh: Array
+) -> tuple[Carry, Any]:
     """One chunk of all slots; those that are `fresh` restart before it, those of length 0 are held."""
     first = jax.tree.leaves(xs)[0]
     reset = jnp.zeros(first.shape[:2], bool).at[0].set(fresh)
@@ -194,7 +222,11 @@ def _advance(cell: Cell, params: Params, carry: Carry, xs: Any, lengths: Array, 
 
 @partial(jax.jit, donate_argnums=0)
 def _put(carry: Carry, one: Carry, slot: Array) -> Carry:
-    return jax.tree.map(lambda leaf, own: lax.dynamic_update_index_in_dim(leaf, own.astype(leaf.dtype), slot, 0), carry, one)
+    return jax.tree.map(
+        lambda leaf, own: lax.dynamic_update_index_in_dim(leaf, own.astype(leaf.dtype), slot, 0),
+        carry,
+        one,
+    )
 
 
 @jax.jit

@@ -1,4 +1,6 @@
-"""The benchmarks' own arithmetic: ratios, the check that sides agree, skipped peers, the README's section."""
+"""The benchmarks' own arithmetic: ratios, the check that sides agree, skipped peers, the README's
+section.
+"""
 
 import dataclasses
 import json
@@ -43,7 +45,12 @@ def row(cell, sides):
 @pytest.fixture
 def rows():
     own = {"jaxrnn": side(10.0, 4.0, 2**20), "jaxrnn on 2 devices": side(8.0, 3.0, 2**19)}
-    lstm = {**own, "linen": side(12.0, 2.0, 4 * 2**20), "lax.scan": side(20.0, 5.0, 2 * 2**20), "torch": side(16.0, 9.0, None)}
+    lstm = {
+        **own,
+        "linen": side(12.0, 2.0, 4 * 2**20),
+        "lax.scan": side(20.0, 5.0, 2 * 2**20),
+        "torch": side(16.0, 9.0, None),
+    }
     gru = {**own, "linen": side(40.0, 8.0, 2**20)}
     return [row("LSTM", lstm), row("GRU", gru)]
 
@@ -51,14 +58,21 @@ def rows():
 @pytest.fixture
 def result(rows):
     device = {"name": "a machine", "cores": 2, "platform": "cpu"}
-    return {"date": "2026-01-31", "device": device, "versions": {"jax": "1.2.3"}, "skipped": {"keras": "not installed"}, "peers": rows}
+    return {
+        "date": "2026-01-31",
+        "device": device,
+        "versions": {"jax": "1.2.3"},
+        "skipped": {"keras": "not installed"},
+        "peers": rows,
+    }
 
 
 def test_ratios_meet_the_best_opponent_of_each_shape(rows):
     found = summary.ratios(rows[0])
     assert found["step"] == summary.Ratio(1.2, 10.0, 12.0, "linen")  # on one device, as the peer
     assert found["forward"] == summary.Ratio(0.5, 4.0, 2.0, "linen")
-    assert found["torch"] == summary.Ratio(2.0, 8.0, 16.0, "torch")  # on two devices, as torch has two threads
+    # on two devices, as torch has two threads
+    assert found["torch"] == summary.Ratio(2.0, 8.0, 16.0, "torch")
     assert found["memory"] == summary.Ratio(0.5, 2**20, 2 * 2**20, "lax.scan")
     assert "torch" not in summary.ratios(rows[1])
 
@@ -76,7 +90,9 @@ def test_summary_is_a_geometric_mean_and_the_worst_shape(rows):
 def test_spread_and_turns():
     assert spread([0.002, 0.001, 0.004]) == {"min": 1.0, "median": 2.0, "max": 4.0, "rounds": 3}
     calls = []
-    times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0.0)
+    times = take_turns(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0.0
+    )
     assert times["a"]["rounds"] == 3
     assert set(calls) == {"a", "b"}
 
@@ -116,9 +132,16 @@ def test_readme_without_markers_is_an_error(result, tmp_path, capsys):
 
 
 def test_absent_peers_are_skipped_by_name(monkeypatch):
-    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda module: None if module in ("haiku", "torch") else object())
+    monkeypatch.setattr(
+        peers.importlib.util,
+        "find_spec",
+        lambda module: None if module in ("haiku", "torch") else object(),
+    )
     names, skipped = experiments.chosen_sides(None)
-    assert skipped == {"haiku": "not installed: pip install dm-haiku", "torch": "not installed: pip install torch"}
+    assert skipped == {
+        "haiku": "not installed: pip install dm-haiku",
+        "torch": "not installed: pip install torch",
+    }
     assert "linen" in names
     assert not {"haiku", "torch"} & set(names)
     assert experiments.chosen_sides(["linen"])[0] == ["jaxrnn", "jaxrnn on 2 devices", "linen"]
@@ -129,9 +152,14 @@ def test_a_side_that_computes_something_else_is_named(kind):
     problem = make_problem(kind, SMALL)
     good = peers.SIDES["lax.scan"](problem)
     assert not isinstance(good, peers.TorchSide)
-    wrong = dataclasses.replace(good, convert=lambda params: params._replace(w_h=1.001 * params.w_h))
+    wrong = dataclasses.replace(
+        good, convert=lambda params: params._replace(w_h=1.001 * params.w_h)
+    )
     sides = {"good": good, "planted": wrong}
-    results = {name: side.results(problem, side.programs(problem)[0].compile().call()) for name, side in sides.items()}
+    results = {
+        name: side.results(problem, side.programs(problem)[0].compile().call())
+        for name, side in sides.items()
+    }
     agreement.check(problem, {"good": good}, results)
     with pytest.raises(agreement.Disagreement, match="planted in") as raised:
         agreement.check(problem, sides, results)
@@ -145,7 +173,11 @@ def test_results_that_are_not_numbers_disagree():
 
 @pytest.mark.parametrize(
     ("argv", "said"),
-    [(["--cells", "LSTN"], "LSTN"), (["--shapes", "3x4"], "BATCHxTIMExINxHIDDEN"), (["--against", "tf"], "no opponent is called")],
+    [
+        (["--cells", "LSTN"], "LSTN"),
+        (["--shapes", "3x4"], "BATCHxTIMExINxHIDDEN"),
+        (["--against", "tf"], "no opponent is called"),
+    ],
 )
 def test_a_wrong_option_is_one_line_and_status_2(argv, said, capsys):
     assert command_line.run(argv) == 2
@@ -163,16 +195,34 @@ def test_a_restricted_run_does_not_pass_for_a_complete_one():
 
 def test_pictures_of_every_part(tmp_path):
     def point(**where):
-        return {**where, "step_ms": {"min": 1.0}, "temp_bytes": 2**20, "compile_s": 1.0, "program_bytes": 2**10}
+        return {
+            **where,
+            "step_ms": {"min": 1.0},
+            "temp_bytes": 2**20,
+            "compile_s": 1.0,
+            "program_bytes": 2**10,
+        }
 
     def shape(time):
         return SMALL._replace(time=time)._asdict()
 
     times = (8, 16)
     drawn = {
-        "sweeps": [point(cell="GRU", axis="time", shape=shape(t), method=g) for t in times for g in ("bptt", "autodiff")],
-        "unrolled": [point(cell="GRU", what="forward", shape=shape(t), driver=d) for t in times for d in ("scan", "unroll")],
-        "growth": [point(cell="LSTM", shape=shape(t), method=g) for t in times for g in ("bptt", "checkpointed", "autodiff")],
+        "sweeps": [
+            point(cell="GRU", axis="time", shape=shape(t), method=g)
+            for t in times
+            for g in ("bptt", "autodiff")
+        ],
+        "unrolled": [
+            point(cell="GRU", what="forward", shape=shape(t), driver=d)
+            for t in times
+            for d in ("scan", "unroll")
+        ],
+        "growth": [
+            point(cell="LSTM", shape=shape(t), method=g)
+            for t in times
+            for g in ("bptt", "checkpointed", "autodiff")
+        ],
     }
     paths = pictures.draw(drawn, tmp_path, "cpu")
     assert [path.name for path in paths] == ["cpu-sweeps.png", "cpu-unrolled.png", "cpu-growth.png"]

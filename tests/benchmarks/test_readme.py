@@ -18,7 +18,9 @@ def blocks() -> list[str]:
 
 def framework(block: str) -> str:
     """The one that a block imports beside jaxrnn, or nothing."""
-    return next((name for name in FRAMEWORKS if re.search(rf"^import {name}\b", block, re.MULTILINE)), "")
+    return next(
+        (name for name in FRAMEWORKS if re.search(rf"^import {name}\b", block, re.MULTILINE)), ""
+    )
 
 
 def test_blocks_without_another_framework():

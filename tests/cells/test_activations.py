@@ -1,4 +1,6 @@
-"""Activations: their equations in NumPy, at the edges too, and in cells that are saved and differentiated."""
+"""Activations: their equations in NumPy, at the edges too, and in cells that are saved and
+differentiated.
+"""
 
 from typing import Any
 
@@ -48,7 +50,9 @@ def test_every_name_has_an_equation():
 
 @each
 def test_equations(given, x64):
-    np.testing.assert_allclose(activation(given)(jnp.asarray(Z)), EQUATIONS[given](Z), rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(
+        activation(given)(jnp.asarray(Z)), EQUATIONS[given](Z), rtol=1e-14, atol=1e-14
+    )
 
 
 @each_dtype
@@ -63,7 +67,9 @@ def test_dtypes_and_nan_are_kept(given, dtype):
 def test_gradients_are_those_of_differences(given, x64):
     z, step = np.array([-3.3, -0.7, -0.2, 0.1, 0.4, 0.9, 3.3]), 1e-6  # no edge within a step
     difference = (EQUATIONS[given](z + step) - EQUATIONS[given](z - step)) / (2 * step)
-    np.testing.assert_allclose(jax.vmap(jax.grad(activation(given)))(jnp.asarray(z)), difference, atol=1e-8)
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(activation(given)))(jnp.asarray(z)), difference, atol=1e-8
+    )
 
 
 @each

@@ -1,4 +1,6 @@
-"""What a cell promises to its drivers: a value that hashes and pickles, traced once; a carry that keeps its form; causality; vmap."""
+"""What a cell promises to its drivers: a value that hashes and pickles, traced once; a carry that
+keeps its form; causality; vmap.
+"""
 
 import copy
 import dataclasses
@@ -146,7 +148,9 @@ def test_the_carry_keeps_its_form(spec):
             assert ys.shape[-1] == spec.cell.out_features
         assert {leaf.dtype for leaf in jax.tree.leaves(ys)} == {jax.tree.leaves(xs)[0].dtype}
     states, _ = jax.eval_shape(lambda p, x: jaxrnn.trajectory(spec.cell, p, x), params, xs)
-    assert forms(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), states)) == forms(carry)
+    assert forms(
+        jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), states)
+    ) == forms(carry)
     assert {leaf.shape[0] for leaf in jax.tree.leaves(states)} == {STEPS[0] + 1}
 
 
@@ -164,10 +168,16 @@ def reach(spec, reverse):
     """The size of the gradient of one output in the middle with respect to each input in time."""
     params, xs = make_params(spec), make_xs(spec)
     of_middle = jax.grad(
-        lambda xs: sum(jnp.sum(jnp.sin(leaf[2])) for leaf in jax.tree.leaves(jaxrnn.scan(spec.cell, params, xs, reverse=reverse)[1]))
+        lambda xs: sum(
+            jnp.sum(jnp.sin(leaf[2]))
+            for leaf in jax.tree.leaves(jaxrnn.scan(spec.cell, params, xs, reverse=reverse)[1])
+        )
     )
     gradients = jax.tree.leaves(jax.jit(of_middle)(xs))
-    return np.sum([np.abs(np.asarray(leaf)).reshape(leaf.shape[0], -1).sum(axis=1) for leaf in gradients], axis=0)
+    return np.sum(
+        [np.abs(np.asarray(leaf)).reshape(leaf.shape[0], -1).sum(axis=1) for leaf in gradients],
+        axis=0,
+    )
 
 
 @pytest.mark.usefixtures("x64")
@@ -190,7 +200,10 @@ def test_a_cell_that_is_not_causal_sees_everything(spec):
 def test_a_cell_that_is_not_causal_has_no_step(spec):
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
     carry = spec.cell.initial_carry(params, one_step_shape(xs))
-    with pytest.raises(TypeError, match=r"needs the whole sequence, so it has no single step; run it with jaxrnn\.scan"):
+    with pytest.raises(
+        TypeError,
+        match=r"needs the whole sequence, so it has no single step; run it with jaxrnn\.scan",
+    ):
         jaxrnn.step(spec.cell, params, carry, jax.tree.map(lambda leaf: leaf[0], xs))
 
 
@@ -222,7 +235,9 @@ def test_vmap_over_params_in_gradients(spec, method):
         _, ys = jaxrnn.scan(spec.cell, params, xs, method=method, **flags)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(ys))
 
-    together = jax.jit(jax.vmap(gradients))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *several))
+    together = jax.jit(jax.vmap(gradients))(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
+    )
     for k, params in enumerate(several):
         assert_close(jax.tree.map(lambda leaf, k=k: leaf[k], together), gradients(params), 1e-11)
 
@@ -238,9 +253,16 @@ def test_two_batch_axes_equal_one(spec):
         return leaf.reshape(*leaf.shape[:axis], 4, *leaf.shape[axis + 2 :])
 
     one = {name: merge(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
-    flat_xs, flat_carry = jax.tree.map(lambda a: merge(a, 1), xs), jax.tree.map(lambda a: merge(a, 0), carry)
+    flat_xs, flat_carry = (
+        jax.tree.map(lambda a: merge(a, 1), xs),
+        jax.tree.map(lambda a: merge(a, 0), carry),
+    )
     flat = jaxrnn.scan(spec.cell, params, flat_xs, flat_carry, **one)
-    assert_close((jax.tree.map(lambda a: merge(a, 0), last), jax.tree.map(lambda a: merge(a, 1), ys)), flat, 1e-12)
+    assert_close(
+        (jax.tree.map(lambda a: merge(a, 0), last), jax.tree.map(lambda a: merge(a, 1), ys)),
+        flat,
+        1e-12,
+    )
 
 
 @pytest.mark.usefixtures("x64")
@@ -249,9 +271,19 @@ def test_no_batch_axis_equals_a_batch_of_one(spec):
     params, xs, flags = make_params(spec), make_xs(spec, (5,)), make_flags((5,))
     carry = make_carry(spec, params, xs)
     last, ys = jaxrnn.scan(spec.cell, params, xs, carry, **flags)
-    batched: dict[str, Any] = {name: np.expand_dims(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
-    one = jaxrnn.scan(spec.cell, params, jax.tree.map(lambda a: a[:, None], xs), jax.tree.map(lambda a: a[None], carry), **batched)
-    assert_close((jax.tree.map(lambda a: a[None], last), jax.tree.map(lambda a: a[:, None], ys)), one, 1e-12)
+    batched: dict[str, Any] = {
+        name: np.expand_dims(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()
+    }
+    one = jaxrnn.scan(
+        spec.cell,
+        params,
+        jax.tree.map(lambda a: a[:, None], xs),
+        jax.tree.map(lambda a: a[None], carry),
+        **batched,
+    )
+    assert_close(
+        (jax.tree.map(lambda a: a[None], last), jax.tree.map(lambda a: a[:, None], ys)), one, 1e-12
+    )
 
 
 @pytest.mark.usefixtures("x64")
@@ -264,7 +296,9 @@ def test_vmap_over_the_batch(spec):
         return jaxrnn.scan(spec.cell, params, xs, carry, **flags)
 
     axes = {"lengths": 0, "mask": 1, "reset": 1}
-    mapped = jax.vmap(run, in_axes=(1, 0, axes), out_axes=(0, 1))(xs, carry, {k: jnp.asarray(v) for k, v in flags.items()})
+    mapped = jax.vmap(run, in_axes=(1, 0, axes), out_axes=(0, 1))(
+        xs, carry, {k: jnp.asarray(v) for k, v in flags.items()}
+    )
     assert_close(mapped, run(xs, carry, flags), 1e-12)
 
 
@@ -272,7 +306,11 @@ def test_init_depends_on_its_key_alone():
     cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, reset="before")])
     first, second, other = (cell.init(jax.random.key(seed), 3) for seed in (0, 0, 1))
     assert_equal(first, second)
-    assert all(np.any(a != b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True) if a.ndim > 1)
+    assert all(
+        np.any(a != b)
+        for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+        if a.ndim > 1
+    )
     lower, upper = jaxrnn.Stack([jaxrnn.Elman(4), jaxrnn.Elman(4)]).init(jax.random.key(0), 4)
     assert np.any(lower.w_h != upper.w_h)
     forward, backward = jaxrnn.Bidirectional(jaxrnn.Elman(4)).init(jax.random.key(0), 4)
@@ -292,7 +330,10 @@ def test_parameters_and_carries_have_names():
 def test_import_is_light():
     code = (
         "import sys, jaxrnn; "
-        "print(sorted({m.split('.')[0] for m in sys.modules} & {'flax', 'optax', 'torch', 'keras', 'onnx', 'orbax', 'safetensors'}))"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'flax', 'optax', 'torch', "
+        "'keras', 'onnx', 'orbax', 'safetensors'}))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"

@@ -1,4 +1,6 @@
-"""Multiply in the weights' dtype, accumulate and carry in at least float32, emit in the input's dtype; nothing promotes silently."""
+"""Multiply in the weights' dtype, accumulate and carry in at least float32, emit in the input's
+dtype; nothing promotes silently.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -42,17 +44,23 @@ def narrow(spec, dtype):
 
 
 @every
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.bfloat16, 4e-2), (jnp.float16, 5e-3)], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(jnp.bfloat16, 4e-2), (jnp.float16, 5e-3)], ids=["bfloat16", "float16"]
+)
 @pytest.mark.usefixtures("strict")
 def test_narrow_weights(spec, dtype, tolerance):
-    """Every cell runs in them, forwards and backwards, and gives what the equations say to their precision."""
+    """Every cell runs in them, forwards and backwards, and gives what the equations say to their
+    precision.
+    """
     params, xs, carry = narrow(spec, dtype)
     assert floating_dtypes(params) == {jnp.dtype(dtype)}
     flags = make_flags()
     (last, ys), grads = value_and_grads(jaxrnn.scan, spec.cell, params, xs, carry, **flags)
     assert floating_dtypes(last) == floating_dtypes(carry) == {jnp.dtype(jnp.float32)}
     assert floating_dtypes(ys) == {jnp.dtype(dtype)}
-    assert [g.dtype for g in jax.tree.leaves(grads)] == [a.dtype for a in jax.tree.leaves((params, xs, carry)) if is_floating(a)]
+    assert [g.dtype for g in jax.tree.leaves(grads)] == [
+        a.dtype for a in jax.tree.leaves((params, xs, carry)) if is_floating(a)
+    ]
     assert all(np.all(np.isfinite(np.asarray(leaf, np.float32))) for leaf in jax.tree.leaves(grads))
     assert_close((last, ys), reference.run(spec.reference, params, xs, carry, **flags), tolerance)
 
@@ -77,9 +85,16 @@ def test_gradients_of_narrow_weights(spec, method):
 def test_float64_promotes_nothing(spec):
     """Under x64 no constant falls back to float32 and none widens."""
     params, xs, carry = narrow(spec, jnp.float64)
-    outputs = jax.eval_shape(lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **make_flags()), params, xs, carry)
+    outputs = jax.eval_shape(
+        lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **make_flags()),
+        params,
+        xs,
+        carry,
+    )
     assert floating_dtypes(outputs) == {jnp.dtype(jnp.float64)}
-    assert floating_dtypes(spec.cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])) == {jnp.dtype(jnp.float64)}
+    assert floating_dtypes(spec.cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])) == {
+        jnp.dtype(jnp.float64)
+    }
 
 
 @every
@@ -87,7 +102,12 @@ def test_float64_promotes_nothing(spec):
 def test_float32_under_x64_stays_float32(spec):
     """And promotes nothing, with x64 or without: what it would promote to exists here."""
     params, xs, carry = narrow(spec, jnp.float32)
-    outputs = jax.eval_shape(lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **make_flags()), params, xs, carry)
+    outputs = jax.eval_shape(
+        lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **make_flags()),
+        params,
+        xs,
+        carry,
+    )
     assert floating_dtypes((params, outputs)) == {jnp.dtype(jnp.float32)}
 
 
@@ -108,7 +128,9 @@ def test_mixed_dtypes(spec, of_params, of_xs, of_carry):
     """The input's dtype is that of the output, the weights' decides the carry's."""
     params, xs = make_params(spec, of_params), make_xs(spec, dtype=of_xs)
     for driver in (jaxrnn.scan, jaxrnn.trajectory):
-        carry, ys = jax.eval_shape(lambda *args, driver=driver: driver(spec.cell, *args, **make_flags()), params, xs)
+        carry, ys = jax.eval_shape(
+            lambda *args, driver=driver: driver(spec.cell, *args, **make_flags()), params, xs
+        )
         assert floating_dtypes(carry) == {jnp.dtype(of_carry)}
         assert floating_dtypes(ys) == {jnp.dtype(of_xs)}
     if spec.causal:
@@ -125,7 +147,9 @@ def test_mixed_dtypes(spec, of_params, of_xs, of_carry):
 def test_unroll_and_trajectory_promote_nothing(spec, dtype):
     params, xs, start = narrow(spec, dtype)
     for driver in (jaxrnn.unroll, jaxrnn.trajectory):
-        carry, ys = jax.eval_shape(lambda *args, driver=driver: driver(spec.cell, *args, **make_flags()), params, xs, start)
+        carry, ys = jax.eval_shape(
+            lambda *args, driver=driver: driver(spec.cell, *args, **make_flags()), params, xs, start
+        )
         assert floating_dtypes(carry) == {jnp.dtype(jnp.float32)}
         assert floating_dtypes(ys) == {jnp.dtype(dtype)}
 
@@ -136,17 +160,27 @@ def test_products_are_accumulated_in_float32():
     h = h.at[0, 1:].set(0.01)
     got = jaxrnn.affine(None, h, w)
     assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got, np.asarray(h, np.float64) @ np.asarray(w, np.float64), rtol=1e-5)
+    np.testing.assert_allclose(
+        got, np.asarray(h, np.float64) @ np.asarray(w, np.float64), rtol=1e-5
+    )
 
 
 def test_the_state_is_not_rounded_to_the_weights_dtype():
-    """A memory of bfloat16 would not grow beyond 256 by steps of 1; the carry of bfloat16 weights does."""
+    """A memory of bfloat16 would not grow beyond 256 by steps of 1; the carry of bfloat16 weights
+    does.
+    """
     cell = jaxrnn.Elman(1, activation="linear", bias=False)
-    params = jaxrnn.ElmanParams(jnp.full((1, 1), 0.001, jnp.bfloat16), jnp.zeros((1, 1), jnp.bfloat16), None)
+    params = jaxrnn.ElmanParams(
+        jnp.full((1, 1), 0.001, jnp.bfloat16), jnp.zeros((1, 1), jnp.bfloat16), None
+    )
     h, _ = jaxrnn.scan(cell, params, jnp.full((2, 1, 1), 257.0, jnp.float32))
     assert h.dtype == jnp.float32
     lstm = jaxrnn.LSTM(1)
-    params = jaxrnn.LSTMParams(jnp.zeros((1, 4), jnp.bfloat16), jnp.zeros((1, 4), jnp.bfloat16), jnp.full(4, 20.0, jnp.bfloat16))
+    params = jaxrnn.LSTMParams(
+        jnp.zeros((1, 4), jnp.bfloat16),
+        jnp.zeros((1, 4), jnp.bfloat16),
+        jnp.full(4, 20.0, jnp.bfloat16),
+    )
     carry, _ = jaxrnn.scan(lstm, params, jnp.zeros((300, 1, 1)))
     np.testing.assert_allclose(carry.c, 300.0, rtol=1e-5)
 
@@ -157,7 +191,10 @@ def test_a_narrower_carry_is_widened(spec):
     carry = jax.tree.map(lambda a: a.astype(jnp.bfloat16) if is_floating(a) else a, carry)
     wide = jax.tree.map(lambda a: a.astype(jnp.float32) if is_floating(a) else a, carry)
     flags = all_flags()
-    assert_equal(jaxrnn.scan(spec.cell, params, xs, carry, **flags), jaxrnn.scan(spec.cell, params, xs, wide, **flags))
+    assert_equal(
+        jaxrnn.scan(spec.cell, params, xs, carry, **flags),
+        jaxrnn.scan(spec.cell, params, xs, wide, **flags),
+    )
     _, (_, _, of_carry) = value_and_grads(jaxrnn.scan, spec.cell, params, xs, carry, **flags)
     assert floating_dtypes(of_carry) == {jnp.dtype(jnp.bfloat16)}
 
@@ -168,7 +205,10 @@ def test_a_wider_carry_is_refused(spec):
     """It would lose digits."""
     params, xs, carry = narrow(spec, jnp.float32)
     carry = jax.tree.map(lambda a: a.astype(jnp.float64) if is_floating(a) else a, carry)
-    with pytest.raises(TypeError, match=r"dtype float64, expected float32 or a narrower float; it would lose digits"):
+    with pytest.raises(
+        TypeError,
+        match=r"dtype float64, expected float32 or a narrower float; it would lose digits",
+    ):
         jaxrnn.scan(spec.cell, params, xs, carry)
 
 
@@ -176,7 +216,9 @@ def test_a_wider_carry_is_refused(spec):
 def test_a_carry_of_another_kind_is_refused(spec):
     params, xs, carry = narrow(spec, jnp.float32)
     integers = jax.tree.map(lambda a: a.astype(jnp.int32), carry)
-    with pytest.raises(TypeError, match=r"dtype int32, expected float32 or a narrower float; cast it yourself"):
+    with pytest.raises(
+        TypeError, match=r"dtype int32, expected float32 or a narrower float; cast it yourself"
+    ):
         jaxrnn.scan(spec.cell, params, xs, integers)
     floats = jax.tree.map(lambda a: a.astype(jnp.float32), carry)
     if not is_floating(jax.tree.leaves(carry)[-1]):
@@ -188,7 +230,10 @@ def test_a_carry_of_another_kind_is_refused(spec):
 @pytest.mark.parametrize("dtype", [jnp.int32, bool])
 def test_integer_inputs_are_refused(spec, dtype):
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=dtype)
-    with pytest.raises(TypeError, match=r"xs has dtype (int32|bool), expected floating numbers; embed or one-hot encode"):
+    with pytest.raises(
+        TypeError,
+        match=r"xs has dtype (int32|bool), expected floating numbers; embed or one-hot encode",
+    ):
         jaxrnn.scan(spec.cell, params, xs)
 
 
@@ -198,8 +243,14 @@ def test_integer_inputs_are_refused(spec, dtype):
 def test_lengths_of_any_integer_dtype(spec, reverse, dtype):
     params, xs, carry = narrow(spec, jnp.float32)
     lengths = np.array([5, 3, 0])
-    got = jaxrnn.scan(spec.cell, params, xs, carry, lengths=jnp.asarray(lengths, dtype), reverse=reverse)
-    assert_close(got, reference.run(spec.reference, params, xs, carry, lengths=lengths, reverse=reverse), 1e-5)
+    got = jaxrnn.scan(
+        spec.cell, params, xs, carry, lengths=jnp.asarray(lengths, dtype), reverse=reverse
+    )
+    assert_close(
+        got,
+        reference.run(spec.reference, params, xs, carry, lengths=lengths, reverse=reverse),
+        1e-5,
+    )
 
 
 def test_narrow_lengths_do_not_overflow():

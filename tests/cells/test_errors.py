@@ -36,19 +36,79 @@ def says(kind: type[Exception], *parts: str) -> Any:
 @pytest.mark.parametrize(
     ("xs", "options", "kind", "parts"),
     [
-        (XS.astype(int), {}, TypeError, ["GRU: xs has dtype int32", "expected floating", "one_hot"]),
-        (jnp.ones(3), {}, ValueError, ["GRU: xs has shape (3,)", "[time, *batch, features]", "jaxrnn.step"]),
+        (
+            XS.astype(int),
+            {},
+            TypeError,
+            ["GRU: xs has dtype int32", "expected floating", "one_hot"],
+        ),
+        (
+            jnp.ones(3),
+            {},
+            ValueError,
+            ["GRU: xs has shape (3,)", "[time, *batch, features]", "jaxrnn.step"],
+        ),
         ({}, {}, ValueError, ["GRU: xs holds no array", "[time, *batch, features]"]),
-        ((XS, jnp.ones(4)), {}, ValueError, ["GRU: the leaves of xs differ in their first axis", "(4,)", "(5,)"]),
-        (jnp.ones((5, 2, 7)), {}, ValueError, ["GRU: params.w_x has shape (3, 12)", "expected (7, 12)", "7 features"]),
-        (XS, {"lengths": [[5, 5]]}, ValueError, ["GRU: lengths has shape (1, 2)", "[*batch] = (2,)", "time-major"]),
-        (XS, {"lengths": [5.0, 5.0]}, TypeError, ["GRU: lengths has dtype float32", "expected integers"]),
-        (XS, {"mask": jnp.ones((2, 5), bool)}, ValueError, ["GRU: mask has shape (2, 5)", "[time, *batch] = (5, 2)"]),
-        (XS, {"mask": jnp.ones((5, 2))}, TypeError, ["GRU: mask has dtype float32", "expected bool", "mask != 0"]),
-        (XS, {"reset": jnp.ones((5, 2), int)}, TypeError, ["GRU: reset has dtype int32", "expected bool", "reset != 0"]),
-        (XS, {"carry": jnp.ones((3, 4))}, ValueError, ["GRU: carry has shape (3, 4)", "expected (2, 4)", "batch axes"]),
-        (XS, {"carry": (XS, XS)}, ValueError, ["GRU: carry has the structure", "expected", "initial_carry"]),
-        (XS, {"carry": jnp.ones((2, 4), int)}, TypeError, ["GRU: carry has dtype int32", "expected float32", "cast it"]),
+        (
+            (XS, jnp.ones(4)),
+            {},
+            ValueError,
+            ["GRU: the leaves of xs differ in their first axis", "(4,)", "(5,)"],
+        ),
+        (
+            jnp.ones((5, 2, 7)),
+            {},
+            ValueError,
+            ["GRU: params.w_x has shape (3, 12)", "expected (7, 12)", "7 features"],
+        ),
+        (
+            XS,
+            {"lengths": [[5, 5]]},
+            ValueError,
+            ["GRU: lengths has shape (1, 2)", "[*batch] = (2,)", "time-major"],
+        ),
+        (
+            XS,
+            {"lengths": [5.0, 5.0]},
+            TypeError,
+            ["GRU: lengths has dtype float32", "expected integers"],
+        ),
+        (
+            XS,
+            {"mask": jnp.ones((2, 5), bool)},
+            ValueError,
+            ["GRU: mask has shape (2, 5)", "[time, *batch] = (5, 2)"],
+        ),
+        (
+            XS,
+            {"mask": jnp.ones((5, 2))},
+            TypeError,
+            ["GRU: mask has dtype float32", "expected bool", "mask != 0"],
+        ),
+        (
+            XS,
+            {"reset": jnp.ones((5, 2), int)},
+            TypeError,
+            ["GRU: reset has dtype int32", "expected bool", "reset != 0"],
+        ),
+        (
+            XS,
+            {"carry": jnp.ones((3, 4))},
+            ValueError,
+            ["GRU: carry has shape (3, 4)", "expected (2, 4)", "batch axes"],
+        ),
+        (
+            XS,
+            {"carry": (XS, XS)},
+            ValueError,
+            ["GRU: carry has the structure", "expected", "initial_carry"],
+        ),
+        (
+            XS,
+            {"carry": jnp.ones((2, 4), int)},
+            TypeError,
+            ["GRU: carry has dtype int32", "expected float32", "cast it"],
+        ),
     ],
     ids=lambda value: value[0][:40] if isinstance(value, list) else "",
 )
@@ -59,13 +119,24 @@ def test_drivers_refuse(verb, xs, options, kind, parts):
 
 def test_a_carry_that_would_lose_digits_is_refused(x64):
     carry = jnp.ones((2, 4), jnp.float64)
-    with says(TypeError, "GRU: carry has dtype float64", "expected float32 or a narrower float", "lose digits"):
+    with says(
+        TypeError,
+        "GRU: carry has dtype float64",
+        "expected float32 or a narrower float",
+        "lose digits",
+    ):
         jaxrnn.scan(CELL, PARAMS, XS, carry)
 
 
 @each_verb
 def test_drivers_refuse_what_is_no_cell(verb):
-    with says(TypeError, f"jaxrnn.{verb.__name__}", "must be a jaxrnn.Cell", "the class GRU", "construct it first"):
+    with says(
+        TypeError,
+        f"jaxrnn.{verb.__name__}",
+        "must be a jaxrnn.Cell",
+        "the class GRU",
+        "construct it first",
+    ):
         verb(GRU, PARAMS, XS)
     with says(TypeError, f"jaxrnn.{verb.__name__}", "got a str", "subclass jaxrnn.Cell"):
         verb("gru", PARAMS, XS)
@@ -96,7 +167,11 @@ def test_step_refuses():
         jaxrnn.step(CELL, PARAMS, carry, jnp.ones(()))
 
 
-@pytest.mark.parametrize("cell", [Bidirectional(GRU(4)), Stack([Bidirectional(GRU(4)), GRU(4)])], ids=["itself", "in_a_stack"])
+@pytest.mark.parametrize(
+    "cell",
+    [Bidirectional(GRU(4)), Stack([Bidirectional(GRU(4)), GRU(4)])],
+    ids=["itself", "in_a_stack"],
+)
 def test_what_needs_the_future_has_no_step(cell):
     params = cell.init(jax.random.key(0), 3)
     with says(TypeError, "needs the whole sequence", "no single step", "jaxrnn.scan"):
@@ -109,7 +184,11 @@ def test_what_needs_the_future_has_no_step(cell):
         (lambda: GRU(0), ValueError, ["GRU: hidden is 0", "positive integer"]),
         (lambda: LSTM(2.5), ValueError, ["LSTM: hidden is 2.5", "positive integer"]),
         (lambda: Elman(True), ValueError, ["Elman: hidden is True", "positive integer"]),
-        (lambda: GRU(4, reset="never"), ValueError, ["GRU: reset is 'never'", "['after', 'before']"]),
+        (
+            lambda: GRU(4, reset="never"),
+            ValueError,
+            ["GRU: reset is 'never'", "['after', 'before']"],
+        ),
         (lambda: Elman(4, activation="tan"), ValueError, ["Elman: activation 'tan' is unknown"]),
         (lambda: Elman(4, activation=3), TypeError, ["Elman: activation is 3", "expected a name"]),
         (lambda: LSTM(4, w_h_init="ortho"), ValueError, ["LSTM: w_h_init 'ortho'", "'orthogonal'"]),
@@ -134,12 +213,28 @@ def test_what_needs_the_future_has_no_step(cell):
         (lambda: jaxrnn.initializers.Chrono(2.5), ValueError, ["longest is 2.5", "integer"]),
         (lambda: jaxrnn.initializers.Chrono(2), ValueError, ["Chrono: longest is 2", "at least 3"]),
         (lambda: Stack([]), ValueError, ["Stack: cells is empty", "at least one"]),
-        (lambda: Stack([GRU]), TypeError, ["Stack: cells holds the class GRU", "expected a jaxrnn.Cell"]),
-        (lambda: Stack([Bidirectional(GRU(4), merge=None), GRU(4)]), ValueError, ["merge=None", "two outputs"]),
+        (
+            lambda: Stack([GRU]),
+            TypeError,
+            ["Stack: cells holds the class GRU", "expected a jaxrnn.Cell"],
+        ),
+        (
+            lambda: Stack([Bidirectional(GRU(4), merge=None), GRU(4)]),
+            ValueError,
+            ["merge=None", "two outputs"],
+        ),
         (lambda: Bidirectional("gru"), TypeError, ["Bidirectional: forward holds a str"]),
         (lambda: Bidirectional(GRU(4), 4), TypeError, ["Bidirectional: backward holds a int"]),
-        (lambda: Bidirectional(GRU(4), merge="max"), ValueError, ["Bidirectional: merge is 'max'", "'concat'"]),
-        (lambda: Bidirectional(GRU(4), GRU(5), merge="sum"), ValueError, ['merge="sum"', "one size", "(4, 5)", "concat"]),
+        (
+            lambda: Bidirectional(GRU(4), merge="max"),
+            ValueError,
+            ["Bidirectional: merge is 'max'", "'concat'"],
+        ),
+        (
+            lambda: Bidirectional(GRU(4), GRU(5), merge="sum"),
+            ValueError,
+            ['merge="sum"', "one size", "(4, 5)", "concat"],
+        ),
     ],
     ids=lambda value: value[0][:40] if isinstance(value, list) else "",
 )

@@ -36,7 +36,9 @@ def test_recurrent_weights_are_orthogonal_per_gate(make):
 
 @each_cell
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=["bfloat16", "float16"])
-@pytest.mark.parametrize("init", [Orthogonal(), Identity(), GlorotUniform(), LecunNormal(), TorchUniform()], ids=repr)
+@pytest.mark.parametrize(
+    "init", [Orthogonal(), Identity(), GlorotUniform(), LecunNormal(), TorchUniform()], ids=repr
+)
 def test_every_initializer_works_in_short_floats(make, dtype, init):
     params = make(HIDDEN, w_x_init=init, w_h_init=init).init(jax.random.key(0), FEATURES, dtype)
     wide = make(HIDDEN, w_x_init=init, w_h_init=init).init(jax.random.key(0), FEATURES)
@@ -56,7 +58,10 @@ def test_torch_uniform_has_torchs_bound(make):
 
 @each_cell
 def test_input_weights_have_the_variance_of_one_gate(make):
-    draw = {init: make(256, w_x_init=init).init(jax.random.key(0), 64).w_x for init in ("lecun_normal", "glorot_uniform")}
+    draw = {
+        init: make(256, w_x_init=init).init(jax.random.key(0), 64).w_x
+        for init in ("lecun_normal", "glorot_uniform")
+    }
     assert float(draw["lecun_normal"].var()) == pytest.approx(1 / 64, rel=0.1)
     assert float(draw["glorot_uniform"].var()) == pytest.approx(2 / (64 + 256), rel=0.1)
 
@@ -68,7 +73,9 @@ def test_irnn_starts_as_a_running_sum():
     np.testing.assert_array_equal(params.w_h, np.eye(HIDDEN))
     positive = params._replace(w_x=jnp.abs(params.w_x))
     xs = jnp.abs(jax.random.normal(jax.random.key(1), (5, FEATURES)))
-    np.testing.assert_allclose(jaxrnn.scan(cell, positive, xs)[0], xs.sum(0) @ positive.w_x, rtol=1e-5)
+    np.testing.assert_allclose(
+        jaxrnn.scan(cell, positive, xs)[0], xs.sum(0) @ positive.w_x, rtol=1e-5
+    )
 
 
 def test_unit_forget_bias_is_the_default_and_an_argument():
@@ -79,14 +86,20 @@ def test_unit_forget_bias_is_the_default_and_an_argument():
 
 
 def test_chrono_sets_time_scales():
-    """Tallec & Ollivier: b_f = log U(1, longest - 1) and b_i = -b_f; in a GRU the update gate keeps."""
-    i, f, g, o = blocks(jaxrnn.LSTM, jaxrnn.LSTM(500, forget_bias=Chrono(100)).init(jax.random.key(0), FEATURES).b)
+    """Tallec & Ollivier: b_f = log U(1, longest - 1) and b_i = -b_f; in a GRU the update gate
+    keeps.
+    """
+    i, f, g, o = blocks(
+        jaxrnn.LSTM, jaxrnn.LSTM(500, forget_bias=Chrono(100)).init(jax.random.key(0), FEATURES).b
+    )
     np.testing.assert_array_equal(i, -f)
     np.testing.assert_array_equal([g, o], 0)
     assert f.min() >= 0
     assert f.max() <= np.log(99)
     assert np.exp(f).mean() == pytest.approx(50, rel=0.1)
-    r, z, n = blocks(jaxrnn.GRU, jaxrnn.GRU(500, update_bias=Chrono(100)).init(jax.random.key(0), FEATURES).b)
+    r, z, n = blocks(
+        jaxrnn.GRU, jaxrnn.GRU(500, update_bias=Chrono(100)).init(jax.random.key(0), FEATURES).b
+    )
     assert np.exp(z).mean() == pytest.approx(50, rel=0.1)
     np.testing.assert_array_equal([r, n], 0)
 

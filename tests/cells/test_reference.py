@@ -1,4 +1,6 @@
-"""Every cell against its paper's equations in float64 NumPy, values and gradients, whatever the flags."""
+"""Every cell against its paper's equations in float64 NumPy, values and gradients, whatever the
+flags.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,9 @@ def test_values(spec, reverse):
     )
     def compare(**flags):
         got = jaxrnn.scan(spec.cell, params, xs, carry, reverse=reverse, **flags)
-        assert_close(got, reference.run(spec.reference, params, xs, carry, reverse=reverse, **flags), 1e-12)
+        assert_close(
+            got, reference.run(spec.reference, params, xs, carry, reverse=reverse, **flags), 1e-12
+        )
 
     compare()
 
@@ -49,7 +53,9 @@ def test_values(spec, reverse):
 @pytest.mark.usefixtures("x64")
 def test_from_the_initial_carry_and_without_flags(spec):
     params, xs = make_params(spec), make_xs(spec)
-    assert_close(jaxrnn.scan(spec.cell, params, xs), reference.run(spec.reference, params, xs), 1e-12)
+    assert_close(
+        jaxrnn.scan(spec.cell, params, xs), reference.run(spec.reference, params, xs), 1e-12
+    )
 
 
 @every
@@ -64,7 +70,9 @@ def test_float32(spec):
 @each_walk
 @pytest.mark.usefixtures("x64")
 def test_gradients(spec, driver, reverse):
-    """Along random directions, against the central difference of the reference: no derivative of JAX's in it."""
+    """Along random directions, against the central difference of the reference: no derivative of
+    JAX's in it.
+    """
     params, xs = make_params(spec), make_xs(spec)
     at = (params, xs, make_carry(spec, params, xs))
     flags = make_flags()
@@ -74,16 +82,32 @@ def test_gradients(spec, driver, reverse):
     def objective(arguments):
         outputs = reference.run(spec.reference, *arguments, reverse=reverse, **flags)
         weights = jax.tree.leaves(cotangents(outputs), is_leaf=lambda a: a is None)
-        return sum(np.sum(a * np.asarray(b)) for a, b in zip(jax.tree.leaves(outputs), weights, strict=True) if b is not None)
+        return sum(
+            np.sum(a * np.asarray(b))
+            for a, b in zip(jax.tree.leaves(outputs), weights, strict=True)
+            if b is not None
+        )
 
     rng, width = np.random.default_rng(5), 1e-5
     for argument, name in enumerate(("params", "xs", "carry")):
-        direction = jax.tree.map(lambda a: rng.normal(size=a.shape) if is_floating(a) else 0, at[argument])
+        direction = jax.tree.map(
+            lambda a: rng.normal(size=a.shape) if is_floating(a) else 0, at[argument]
+        )
         ends = []
         for sign in (-1, 1):
-            moved = jax.tree.map(lambda a, d, sign=sign: a + sign * width * d if np.ndim(d) else a, at[argument], direction)
+            moved = jax.tree.map(
+                lambda a, d, sign=sign: a + sign * width * d if np.ndim(d) else a,
+                at[argument],
+                direction,
+            )
             ends.append(objective((*at[:argument], moved, *at[argument + 1 :])))
         expected = (ends[1] - ends[0]) / (2 * width)
-        pairs = zip(jax.tree.leaves(gradients[argument]), [d for d in jax.tree.leaves(direction) if np.ndim(d)], strict=True)
+        pairs = zip(
+            jax.tree.leaves(gradients[argument]),
+            [d for d in jax.tree.leaves(direction) if np.ndim(d)],
+            strict=True,
+        )
         got = sum(float(np.sum(np.asarray(g) * d)) for g, d in pairs)
-        assert abs(got - expected) <= 1e-7 * max(1.0, abs(expected)), f"{name}: {got} along the direction, expected {expected}"
+        assert abs(got - expected) <= 1e-7 * max(1.0, abs(expected)), (
+            f"{name}: {got} along the direction, expected {expected}"
+        )

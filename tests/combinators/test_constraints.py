@@ -72,7 +72,9 @@ def each_gate(cell, constraint, params):
 STACK = Stack((LSTM(5, projection=3), GRU(4)))
 
 
-@pytest.mark.parametrize("constraint", [Dale(), Sparse(0.5), SpectralNorm(0.5)], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "constraint", [Dale(), Sparse(0.5), SpectralNorm(0.5)], ids=lambda c: type(c).__name__
+)
 @pytest.mark.parametrize("make", [Elman(5), STACK], ids=["elman", "stack"])
 def test_a_constrained_cell_is_the_cell_with_constrained_weights(make, constraint):
     params, xs = make.init(jax.random.key(1), 3), jax.random.normal(jax.random.key(2), (6, 2, 3))
@@ -107,11 +109,23 @@ def test_labels_choose_what_optax_does():
     cell = jaxrnn.LearnedCarry(LSTM(4, peepholes=True, projection=3, layer_norm="gates_and_cell"))
     params = cell.init(jax.random.key(0), 3)
     kinds = jaxrnn.labels(params)
-    assert set(jax.tree.leaves(kinds)) == {"input", "recurrent", "projection", "peephole", "bias", "gain", "carry"}
+    assert set(jax.tree.leaves(kinds)) == {
+        "input",
+        "recurrent",
+        "projection",
+        "peephole",
+        "bias",
+        "gain",
+        "carry",
+    }
     assert tuple(kinds.start) == ("carry", "carry")
-    frozen: dict[Any, Any] = {kind: optax.set_to_zero() for kind in set(jax.tree.leaves(kinds))} | {"recurrent": optax.sgd(1.0)}
+    frozen: dict[Any, Any] = {kind: optax.set_to_zero() for kind in set(jax.tree.leaves(kinds))} | {
+        "recurrent": optax.sgd(1.0)
+    }
     transform = optax.multi_transform(frozen, kinds)
-    updates, _ = transform.update(jax.tree.map(jnp.ones_like, params), transform.init(params), params)
+    updates, _ = transform.update(
+        jax.tree.map(jnp.ones_like, params), transform.init(params), params
+    )
     moved = jax.tree.map(lambda leaf: bool(jnp.any(leaf != 0)), updates)
     assert moved.inner.w_h
     assert sum(jax.tree.leaves(moved)) == 1

@@ -1,4 +1,6 @@
-"""Random draws: the same key gives the same numbers, whatever runs the cell, and nothing is random without one."""
+"""Random draws: the same key gives the same numbers, whatever runs the cell, and nothing is random
+without one.
+"""
 
 import subprocess
 import sys
@@ -39,7 +41,9 @@ NOISY = {
     "recurrent_dropout": RecurrentDropout(LSTM(H, projection=3), 0.4),
     "recurrent_dropout_per_step": RecurrentDropout(GRU(H, reset="before"), 0.4, locked=False),
     "recurrent_dropout_per_gate": RecurrentDropout(LSTM(H), 0.4, draws=4),
-    "recurrent_dropout_per_gate_of_two_products": RecurrentDropout(GRU(H, reset="before"), 0.4, draws=3),
+    "recurrent_dropout_per_gate_of_two_products": RecurrentDropout(
+        GRU(H, reset="before"), 0.4, draws=3
+    ),
     "candidate_dropout": CandidateDropout(LSTM(H, projection=3), 0.4),
     "candidate_dropout_locked": CandidateDropout(GRU(H, reset="before"), 0.4, locked=True),
     "dropconnect": DropConnect(LSTM(H, projection=3), 0.4),
@@ -50,7 +54,9 @@ NOISY = {
 each_noisy = pytest.mark.parametrize("cell", list(NOISY.values()), ids=list(NOISY))
 
 
-def setup(cell: jaxrnn.Cell, batch: tuple[int, ...] = (B,), dtype: Any = jnp.float32) -> tuple[Any, jax.Array]:
+def setup(
+    cell: jaxrnn.Cell, batch: tuple[int, ...] = (B,), dtype: Any = jnp.float32
+) -> tuple[Any, jax.Array]:
     params = cell.init(jax.random.key(0), IN, dtype)
     return params, jax.random.normal(jax.random.key(1), (T, *batch, IN), dtype)
 
@@ -72,21 +78,33 @@ def test_every_driver_draws_the_same(x64, cell, flags):
     if flags:
         reset = np.random.default_rng(0).random((T, B)) < 0.3
         options |= {"reset": reset, "lengths": np.array([T, 2, 0, 5]), "reverse": True}
-    wanted = jax.value_and_grad(noisy_loss(DRIVERS["autodiff"], cell, **options), (0, 1))(params, xs)
+    wanted = jax.value_and_grad(noisy_loss(DRIVERS["autodiff"], cell, **options), (0, 1))(
+        params, xs
+    )
     for name in ("carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"):
-        assert_close(jax.value_and_grad(noisy_loss(DRIVERS[name], cell, **options), (0, 1))(params, xs), wanted, 1e-11)
-    assert_close(noisy_loss(jaxrnn.unroll, cell, **options)(params, xs), wanted[0], 1e-7)  # noise is drawn in float32
+        assert_close(
+            jax.value_and_grad(noisy_loss(DRIVERS[name], cell, **options), (0, 1))(params, xs),
+            wanted,
+            1e-11,
+        )
+    # noise is drawn in float32
+    assert_close(noisy_loss(jaxrnn.unroll, cell, **options)(params, xs), wanted[0], 1e-7)
 
 
 @each_noisy
 def test_keys_matter_and_their_absence_is_inference(cell):
     params, xs = setup(cell)
-    first, again, other, none = (jaxrnn.scan(cell, params, xs, key=key)[1] for key in (KEY, KEY, jax.random.key(8), None))
+    first, again, other, none = (
+        jaxrnn.scan(cell, params, xs, key=key)[1] for key in (KEY, KEY, jax.random.key(8), None)
+    )
     assert_equal(first, again)
     assert not np.allclose(first, other)
     assert not np.allclose(first, none)
     assert_equal(none, jaxrnn.scan(cell, params, xs)[1])
-    assert_equal(first, jaxrnn.scan(cell, params, xs, key=jax.random.wrap_key_data(jax.random.key_data(KEY)))[1])
+    assert_equal(
+        first,
+        jaxrnn.scan(cell, params, xs, key=jax.random.wrap_key_data(jax.random.key_data(KEY)))[1],
+    )
 
 
 @each_noisy
@@ -94,7 +112,11 @@ def test_two_batch_axes_draw_as_one(cell):
     params, xs = setup(cell)
     one = jaxrnn.scan(cell, params, xs, key=KEY)
     two = jaxrnn.scan(cell, params, xs.reshape(T, 2, 2, IN), key=KEY)
-    assert_close(jax.tree.map(lambda leaf: leaf.reshape(-1), two), jax.tree.map(lambda leaf: leaf.reshape(-1), one), 1e-6)
+    assert_close(
+        jax.tree.map(lambda leaf: leaf.reshape(-1), two),
+        jax.tree.map(lambda leaf: leaf.reshape(-1), one),
+        1e-6,
+    )
 
 
 def test_rows_and_steps_differ():
@@ -119,7 +141,9 @@ def test_zoneout_keeps_what_it_draws():
     for t in range(T):
         before = jax.tree.map(lambda leaf, t=t: leaf[t], states)
         fresh, _ = jaxrnn.step(inner, params, before, xs[t])
-        for old, new, got in zip(before, fresh, jax.tree.map(lambda leaf, t=t: leaf[t + 1], states), strict=True):
+        for old, new, got in zip(
+            before, fresh, jax.tree.map(lambda leaf, t=t: leaf[t + 1], states), strict=True
+        ):
             stays, moves = np.isclose(got, old, atol=1e-6), np.isclose(got, new, atol=1e-6)
             assert np.all(stays | moves)
             assert stays.any()
@@ -129,7 +153,9 @@ def test_zoneout_keeps_what_it_draws():
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_a_locked_draw_lasts_for_a_sequence(impl):
-    """A cell that passes its input on shows what was dropped; a reset begins a new sequence, and so a new draw."""
+    """A cell that passes its input on shows what was dropped; a reset begins a new sequence, and so
+    a new draw.
+    """
     key = jax.random.key(7, impl=impl)
     cell, ones = Dropout(Elman(8, activation="linear"), 0.5, locked=True), jnp.ones((T, B, 8))
     params = jaxrnn.ElmanParams(jnp.eye(8), jnp.zeros((8, 8)), jnp.zeros(8))
@@ -160,24 +186,38 @@ def test_every_kind_of_key_draws_by_number(impl):
 
 
 def test_recurrent_dropout_touches_nothing_but_the_product():
-    """With all of the state dropped but its weights zero, a GRU is what it was: its own mixing of old and new sees the whole state."""
+    """With all of the state dropped but its weights zero, a GRU is what it was: its own mixing of
+    old and new sees the whole state.
+    """
     cell = RecurrentDropout(GRU(H), 0.9)
     params, xs = setup(cell)
     params = params._replace(w_h=jnp.zeros_like(params.w_h))
     assert_close(jaxrnn.scan(cell, params, xs, key=KEY), jaxrnn.scan(cell.cell, params, xs), 1e-6)
 
 
-def lstm_step(params: Any, h: np.ndarray, c: np.ndarray, x: np.ndarray, drop_h: Any = 1.0, drop_g: Any = 1.0) -> tuple[Any, Any]:
-    """One step of an LSTM over a batch, with what `h` and `g` are multiplied by; `drop_h` may differ from gate to gate."""
-    w_x, w_h, b = (np.split(np.asarray(leaf), 4, axis=-1) for leaf in (params.w_x, params.w_h, params.b))
-    i, f, g, o = (x @ w_x[k] + (h * np.broadcast_to(drop_h, (4, *h.shape))[k]) @ w_h[k] + b[k] for k in range(4))
+def lstm_step(
+    params: Any, h: np.ndarray, c: np.ndarray, x: np.ndarray, drop_h: Any = 1.0, drop_g: Any = 1.0
+) -> tuple[Any, Any]:
+    """One step of an LSTM over a batch, with what `h` and `g` are multiplied by; `drop_h` may
+    differ from gate to gate.
+    """
+    w_x, w_h, b = (
+        np.split(np.asarray(leaf), 4, axis=-1) for leaf in (params.w_x, params.w_h, params.b)
+    )
+    i, f, g, o = (
+        x @ w_x[k] + (h * np.broadcast_to(drop_h, (4, *h.shape))[k]) @ w_h[k] + b[k]
+        for k in range(4)
+    )
     c = sigmoid(f) * c + sigmoid(i) * (np.tanh(g) * drop_g)
     return sigmoid(o) * np.tanh(c), c
 
 
 NOISE_IN_THE_PAPERS = {
     "recurrent_locked": (RecurrentDropout(LSTM(H), 0.4), lambda d: {"drop_h": d / 0.6}),
-    "recurrent_per_step": (RecurrentDropout(LSTM(H), 0.4, locked=False), lambda d: {"drop_h": d / 0.6}),
+    "recurrent_per_step": (
+        RecurrentDropout(LSTM(H), 0.4, locked=False),
+        lambda d: {"drop_h": d / 0.6},
+    ),
     "recurrent_per_gate": (RecurrentDropout(LSTM(H), 0.4, draws=4), lambda d: {"drop_h": d / 0.6}),
     "candidate": (CandidateDropout(LSTM(H), 0.4), lambda d: {"drop_g": d[0] / 0.6}),
     "candidate_locked": (
@@ -187,7 +227,9 @@ NOISE_IN_THE_PAPERS = {
 }
 
 
-@pytest.mark.parametrize(("cell", "entering"), list(NOISE_IN_THE_PAPERS.values()), ids=list(NOISE_IN_THE_PAPERS))
+@pytest.mark.parametrize(
+    ("cell", "entering"), list(NOISE_IN_THE_PAPERS.values()), ids=list(NOISE_IN_THE_PAPERS)
+)
 def test_what_is_drawn_enters_as_in_the_papers(x64, cell, entering):
     """The drawn masks put into the papers' equations in NumPy."""
     params, xs = setup(cell, dtype=jnp.float64)
@@ -212,7 +254,10 @@ def test_zoneout_and_dropout_as_in_the_papers(x64):
     h, c = np.zeros((B, H)), np.zeros((B, H))
     for t in range(T):
         new_h, new_c = lstm_step(params, h, c, np.asarray(xs[t]) * survives[t] / 0.8)
-        h, c = (np.where(kept[name][t], old, new) for name, old, new in (("h", h, new_h), ("c", c, new_c)))
+        h, c = (
+            np.where(kept[name][t], old, new)
+            for name, old, new in (("h", h, new_h), ("c", c, new_c))
+        )
     assert_close(tuple(jaxrnn.scan(cell, params, xs, key=KEY)[0]), (h, c), 1e-12)
 
 
@@ -230,7 +275,11 @@ def test_dropconnect_drops_recurrent_weights_alone():
     inner = LSTM(H, projection=3)
     params, xs = setup(inner)
     zeroed = params._replace(w_h=jnp.zeros_like(params.w_h))
-    assert_close(jaxrnn.scan(DropConnect(inner, 0.5), zeroed, xs, key=KEY), jaxrnn.scan(inner, zeroed, xs), 1e-6)
+    assert_close(
+        jaxrnn.scan(DropConnect(inner, 0.5), zeroed, xs, key=KEY),
+        jaxrnn.scan(inner, zeroed, xs),
+        1e-6,
+    )
 
 
 def test_dropout_between_layers_is_not_below_the_first():
@@ -262,7 +311,9 @@ def test_a_step_draws_too():
     cell = Zoneout(GRU(H), h=0.5)
     params, xs = setup(cell)
     carry = jnp.ones((B, H))
-    draws = [jaxrnn.step(cell, params, carry, xs[0], key=jax.random.key(seed))[1] for seed in (0, 0, 1)]
+    draws = [
+        jaxrnn.step(cell, params, carry, xs[0], key=jax.random.key(seed))[1] for seed in (0, 0, 1)
+    ]
     assert_equal(draws[0], draws[1])
     assert not np.allclose(draws[0], draws[2])
 
@@ -294,9 +345,17 @@ def test_a_batch_split_over_devices_draws_the_same():
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(grads(params, xs))):
             np.testing.assert_allclose(a, b, atol=1e-5)
     """
-    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PATH": "", "JAX_PLATFORMS": "cpu"}
+    environment = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "PATH": "",
+        "JAX_PLATFORMS": "cpu",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -313,8 +372,14 @@ def test_a_batch_split_over_devices_draws_the_same():
         (lambda: LearnedCarry(Bidirectional(GRU(4))), r"made of cells"),
         (lambda: StateNoise(GRU(4), 0.0), r"scale is 0.0, expected a positive number"),
         (lambda: RecurrentDropout(GRU(4), 0.1, draws=0), r"draws is 0"),
-        (lambda: Stack((GRU(4), jaxrnn.Residual(GRU(5)))), r"Residual: GRU gives 5 features for an input of 4"),
-        (lambda: jaxrnn.Highway(GRU(4)).init(KEY, 3), r"Highway: GRU gives 4 features for an input of 3"),
+        (
+            lambda: Stack((GRU(4), jaxrnn.Residual(GRU(5)))),
+            r"Residual: GRU gives 5 features for an input of 4",
+        ),
+        (
+            lambda: jaxrnn.Highway(GRU(4)).init(KEY, 3),
+            r"Highway: GRU gives 4 features for an input of 3",
+        ),
         (lambda: Stack.repeat(GRU(4), 0), r"Stack: layers is 0"),
         (lambda: Stack.repeat(GRU(4), 2, connection="skip"), r"connection is 'skip'"),  # type: ignore[arg-type]
         (lambda: LSTM(4, projection=5), r"projection is 5, expected at most hidden, 4"),
@@ -337,7 +402,9 @@ def test_a_draw_for_each_gate(draws):
         jaxrnn.scan(cell, params, xs, key=KEY)
 
 
-@pytest.mark.parametrize("key", [3, jnp.zeros(3), jax.random.split(KEY)], ids=["int", "floats", "several"])
+@pytest.mark.parametrize(
+    "key", [3, jnp.zeros(3), jax.random.split(KEY)], ids=["int", "floats", "several"]
+)
 def test_what_is_no_key_is_refused(key):
     cell = Zoneout(GRU(4), h=0.1)
     params, xs = setup(cell)

@@ -72,7 +72,9 @@ def test_variables_of_nnx_may_be_traced():
 
 def test_what_needs_numbers_says_so_of_traced_arrays():
     params = random_params(GRU(HIDDEN))
-    with pytest.raises(TypeError, match="to_onnx: params are traced, but a model holds their numbers"):
+    with pytest.raises(
+        TypeError, match="to_onnx: params are traced, but a model holds their numbers"
+    ):
         jax.eval_shape(lambda p: convert.to_onnx(GRU(HIDDEN), p), params)
     with pytest.raises(ValueError, match=r"to_flax: nnx\.GRUCell has no .*b_hn is traced, so not"):
         jax.eval_shape(lambda p: convert.to_flax(GRU(HIDDEN), p, "nnx.GRUCell"), params)
@@ -85,7 +87,9 @@ def test_a_model_is_read_under_jit():
 
 
 def of(*shape: int, dtype: str = "float32") -> Any:
-    """An array that takes four bytes; to copy an `ENDLESS` one, of 80 GiB and more, ends the process."""
+    """An array that takes four bytes; to copy an `ENDLESS` one, of 80 GiB and more, ends the
+    process.
+    """
     return np.broadcast_to(np.ones((), dtype), shape)
 
 
@@ -94,7 +98,10 @@ KERAS = convert.to_keras(LSTM(HIDDEN), random_params(LSTM(HIDDEN)))[0]
 MISFITS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
     "torch": (
         convert.from_torch,
-        ({"weight_ih": of(ROWS, ENDLESS), "weight_hh": of(ROWS, HIDDEN)} | {"bias_ih": of(ROWS), "bias_hh": of(ROWS - 1)},),
+        (
+            {"weight_ih": of(ROWS, ENDLESS), "weight_hh": of(ROWS, HIDDEN)}
+            | {"bias_ih": of(ROWS), "bias_hh": of(ROWS - 1)},
+        ),
         r"from_torch: bias_hh has shape \(19,\), expected \(20,\)",
     ),
     "torch, integers": (
@@ -102,7 +109,11 @@ MISFITS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], str]] = {
         ({"weight_ih": of(ROWS, ENDLESS, dtype="int32"), "weight_hh": of(ROWS, HIDDEN)},),
         "from_torch: weight_ih has dtype int32, expected floating numbers",
     ),
-    "cudnn": (convert.from_cudnn, (of(ENDLESS), FEATURES, HIDDEN), r"from_cudnn: flat has shape \(1073741824"),
+    "cudnn": (
+        convert.from_cudnn,
+        (of(ENDLESS), FEATURES, HIDDEN),
+        r"from_cudnn: flat has shape \(1073741824",
+    ),
     "keras": (
         convert.from_keras,
         (KERAS, [of(ENDLESS, ROWS), of(HIDDEN, ROWS), of(ROWS - 1)]),

@@ -29,7 +29,16 @@ from tests.support.specs import BY_ID, every
 
 LSTMS = {"lstm", "lstm_no_bias", "lstm_chrono"}
 GRUS = {"gru_after", "gru_after_no_bias", "gru_activations", "both_concat"}
-ELMANS = {"elman_tanh", "elman_relu", "elman_irnn", "elman_no_bias", "both_sum", "both_mean", "both_product", "both_pair"}
+ELMANS = {
+    "elman_tanh",
+    "elman_relu",
+    "elman_irnn",
+    "elman_no_bias",
+    "both_sum",
+    "both_mean",
+    "both_product",
+    "both_pair",
+}
 HELD = {
     "linen.LSTMCell": LSTMS,
     "linen.OptimizedLSTMCell": LSTMS,
@@ -48,29 +57,44 @@ def build(kind: str, bidirectional: bool = False, dtype: str = "float32", **opti
     """Flax's own module: an RNN, or a Bidirectional of two."""
     home, name = kind.split(".")
     if home == "linen":
-        rnns = [linen.RNN(getattr(linen, name)(HIDDEN, param_dtype=dtype, **options), time_major=True) for _ in range(2)]
+        rnns = [
+            linen.RNN(getattr(linen, name)(HIDDEN, param_dtype=dtype, **options), time_major=True)
+            for _ in range(2)
+        ]
         return linen.Bidirectional(rnns[0], rnns[1], time_major=True) if bidirectional else rnns[0]
     options |= {"dtype": dtype, "param_dtype": dtype, "rngs": nnx.Rngs(0)}
-    rnns = [nnx.RNN(getattr(nnx, name)(FEATURES, HIDDEN, **options), time_major=True) for _ in range(2)]
+    rnns = [
+        nnx.RNN(getattr(nnx, name)(FEATURES, HIDDEN, **options), time_major=True) for _ in range(2)
+    ]
     return nnx.Bidirectional(rnns[0], rnns[1], time_major=True) if bidirectional else rnns[0]
 
 
 def variables_of(module: Any, dtype: str = "float32") -> Any:
     """Its variables, random everywhere."""
     if isinstance(module, linen.Module):
-        return random_like(jax.eval_shape(module.init, jax.random.key(0), random_inputs(dtype)), dtype)
+        return random_like(
+            jax.eval_shape(module.init, jax.random.key(0), random_inputs(dtype)), dtype
+        )
     return random_like(nnx.to_pure_dict(nnx.state(module, nnx.Param)), dtype)
 
 
 def run(module: Any, variables: Any, xs: Any) -> Any:
-    """Its final carries, in the order in which jaxrnn has them, and its outputs without what stands in the padding."""
+    """Its final carries, in the order in which jaxrnn has them, and its outputs without what stands
+    in the padding.
+    """
     if isinstance(module, linen.Module):
-        carry, ys = jax.jit(lambda v: module.apply(v, xs, seq_lengths=LENGTHS, return_carry=True))(variables)
+        carry, ys = jax.jit(lambda v: module.apply(v, xs, seq_lengths=LENGTHS, return_carry=True))(
+            variables
+        )
     else:
         nnx.update(module, variables)
         carry, ys = module(xs, seq_lengths=jnp.asarray(LENGTHS), return_carry=True)
     lstm = "LSTM" in repr(module)
-    pairs = jax.tree.map(lambda c: c[::-1] if lstm else c, carry, is_leaf=lambda c: lstm and not isinstance(c[0], tuple))
+    pairs = jax.tree.map(
+        lambda c: c[::-1] if lstm else c,
+        carry,
+        is_leaf=lambda c: lstm and not isinstance(c[0], tuple),
+    )
     return pairs, ys * VALID[..., None]
 
 
@@ -78,7 +102,9 @@ def options_of(cell: Any) -> dict[str, Any]:
     """What `from_flax` must be told."""
     merge = {"merge": cell.merge} if isinstance(cell, jaxrnn.Bidirectional) else {}
     inner = getattr(cell, "forward", cell)
-    return merge | {name: getattr(inner, name) for name in vars(inner) if name.endswith("activation")}
+    return merge | {
+        name: getattr(inner, name) for name in vars(inner) if name.endswith("activation")
+    }
 
 
 @each_kind
@@ -89,7 +115,9 @@ def test_equals_flax(kind, bidirectional, dtype, tolerance):
     module, xs = build(kind, bidirectional, dtype), random_inputs(dtype)
     variables = variables_of(module, dtype)
     cell, params = from_flax(variables, kind)
-    assert_close(jaxrnn.scan(cell, params, xs, lengths=LENGTHS), run(module, variables, xs), tolerance)
+    assert_close(
+        jaxrnn.scan(cell, params, xs, lengths=LENGTHS), run(module, variables, xs), tolerance
+    )
     assert_equal(to_flax(cell, params, kind, rnn=True), variables)
 
 
@@ -125,7 +153,9 @@ def test_bits_come_back(kind, dtype):
         cell: Any = BY_ID[id].cell
         params = random_params(cell, dtype)
         if kind == "nnx.GRUCell":
-            params = jax.tree_util.tree_map_with_path(lambda path, leaf: 0 * leaf if "b_hn" in str(path) else leaf, params)
+            params = jax.tree_util.tree_map_with_path(
+                lambda path, leaf: 0 * leaf if "b_hn" in str(path) else leaf, params
+            )
         variables = to_flax(cell, params, kind)
         assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {dtype}
         again, read = from_flax(variables, kind, **options_of(cell))
@@ -160,44 +190,127 @@ def test_every_nesting(kind):
 
 def dense(rows: int, columns: int, bias: bool) -> dict[str, Any]:
     """A layer of Flax."""
-    return {"kernel": np.ones((rows, columns), "f")} | ({"bias": np.ones(columns, "f")} if bias else {})
+    return {"kernel": np.ones((rows, columns), "f")} | (
+        {"bias": np.ones(columns, "f")} if bias else {}
+    )
 
 
 SIMPLE = {"i": dense(3, 4, True), "h": dense(4, 4, False)}
 LSTM = {"dense_i": dense(3, 16, False), "dense_h": dense(4, 16, True)}
-UNGATED = {"if": dense(3, 4, True), "in": dense(3, 4, True), "hf": dense(4, 4, False), "hn": dense(4, 4, False)}
+UNGATED = {
+    "if": dense(3, 4, True),
+    "in": dense(3, 4, True),
+    "hf": dense(4, 4, False),
+    "hn": dense(4, 4, False),
+}
 MISTAKES: dict[str, Any] = {
-    "kind": (SIMPLE, "LSTM", {}, r"kind is 'LSTM', expected one of \['linen\.GRUCell', 'linen\.LSTMCell'"),
-    "missing": ({"i": SIMPLE["i"]}, "linen.SimpleCell", {}, r"h/kernel is missing; there are \['i/bias', 'i/kernel'\]"),
-    "unknown": ({"params": {**SIMPLE, "j": SIMPLE["h"]}}, "linen.SimpleCell", {}, r"unexpected \['params/j/kernel'\]"),
-    "streams": ({"cell": LSTM, "rngs": {"key": 0}}, "nnx.OptimizedLSTMCell", {}, r"unexpected \['rngs/key'\]"),
-    "shape": ({**SIMPLE, "i": dense(3, 5, True)}, "linen.SimpleCell", {}, r"i/kernel has shape \(3, 5\), expected \(3, 4\)"),
-    "axes": ({**SIMPLE, "h": {"kernel": np.ones(4, "f")}}, "linen.SimpleCell", {}, r"h/kernel has shape \(4,\), expected \[hidden"),
+    "kind": (
+        SIMPLE,
+        "LSTM",
+        {},
+        r"kind is 'LSTM', expected one of \['linen\.GRUCell', 'linen\.LSTMCell'",
+    ),
+    "missing": (
+        {"i": SIMPLE["i"]},
+        "linen.SimpleCell",
+        {},
+        r"h/kernel is missing; there are \['i/bias', 'i/kernel'\]",
+    ),
+    "unknown": (
+        {"params": {**SIMPLE, "j": SIMPLE["h"]}},
+        "linen.SimpleCell",
+        {},
+        r"unexpected \['params/j/kernel'\]",
+    ),
+    "streams": (
+        {"cell": LSTM, "rngs": {"key": 0}},
+        "nnx.OptimizedLSTMCell",
+        {},
+        r"unexpected \['rngs/key'\]",
+    ),
+    "shape": (
+        {**SIMPLE, "i": dense(3, 5, True)},
+        "linen.SimpleCell",
+        {},
+        r"i/kernel has shape \(3, 5\), expected \(3, 4\)",
+    ),
+    "axes": (
+        {**SIMPLE, "h": {"kernel": np.ones(4, "f")}},
+        "linen.SimpleCell",
+        {},
+        r"h/kernel has shape \(4,\), expected \[hidden",
+    ),
     "directions": (
-        {"forward_rnn": {"cell": SIMPLE}, "backward_rnn": {"cell": {**SIMPLE, "i": dense(2, 4, True)}}},
+        {
+            "forward_rnn": {"cell": SIMPLE},
+            "backward_rnn": {"cell": {**SIMPLE, "i": dense(2, 4, True)}},
+        },
         "linen.SimpleCell",
         {},
         r"backward_rnn/cell/i/kernel has shape \(2, 4\), expected \(3, 4\)",
     ),
     "leaf": ({**SIMPLE, "h": 1.0}, "linen.SimpleCell", {}, "h/kernel is missing"),
-    "no dictionary": ([1], "linen.SimpleCell", {}, "the argument is a list, expected a dictionary of arrays"),
-    "integers": ({**SIMPLE, "h": {"kernel": np.ones((4, 4), int)}}, "linen.SimpleCell", {}, "h/kernel has dtype int64"),
-    "float64": ({**SIMPLE, "h": {"kernel": np.ones((4, 4))}}, "linen.SimpleCell", {}, "h/kernel has dtype float64, which JAX would"),
-    "residual": (LSTM, "nnx.OptimizedLSTMCell", {"residual": True}, "residual is an option of SimpleCell, and nnx.Opt"),
-    "merge": (SIMPLE, "linen.SimpleCell", {"merge": "sum"}, "merge is 'sum', but there is no forward_rnn"),
-    "option": (SIMPLE, "linen.SimpleCell", {"gate_fn": "relu"}, r"Elman has no \['gate_fn'\], expected some of \['activation'\]"),
-    "activation": (SIMPLE, "linen.SimpleCell", {"activation": "swash"}, "activation 'swash' is unknown"),
+    "no dictionary": (
+        [1],
+        "linen.SimpleCell",
+        {},
+        "the argument is a list, expected a dictionary of arrays",
+    ),
+    "integers": (
+        {**SIMPLE, "h": {"kernel": np.ones((4, 4), int)}},
+        "linen.SimpleCell",
+        {},
+        "h/kernel has dtype int64",
+    ),
+    "float64": (
+        {**SIMPLE, "h": {"kernel": np.ones((4, 4))}},
+        "linen.SimpleCell",
+        {},
+        "h/kernel has dtype float64, which JAX would",
+    ),
+    "residual": (
+        LSTM,
+        "nnx.OptimizedLSTMCell",
+        {"residual": True},
+        "residual is an option of SimpleCell, and nnx.Opt",
+    ),
+    "merge": (
+        SIMPLE,
+        "linen.SimpleCell",
+        {"merge": "sum"},
+        "merge is 'sum', but there is no forward_rnn",
+    ),
+    "option": (
+        SIMPLE,
+        "linen.SimpleCell",
+        {"gate_fn": "relu"},
+        r"Elman has no \['gate_fn'\], expected some of \['activation'\]",
+    ),
+    "activation": (
+        SIMPLE,
+        "linen.SimpleCell",
+        {"activation": "swash"},
+        "activation 'swash' is unknown",
+    ),
     "one function": (
         LSTM,
         "nnx.OptimizedLSTMCell",
         {"candidate_activation": "relu"},
-        "candidate_activation='relu' and output_activation='tanh', but nnx.OptimizedLSTMCell has one",
+        "candidate_activation='relu' and output_activation='tanh', but nnx.OptimizedLSTMCell has "
+        "one",
     ),
-    "ungated": (UNGATED, "linen.MGUCell", {}, "hn/bias is missing, so this is an MGUCell with reset_gate=False, which jaxrnn.MGU"),
+    "ungated": (
+        UNGATED,
+        "linen.MGUCell",
+        {},
+        "hn/bias is missing, so this is an MGUCell with reset_gate=False, which jaxrnn.MGU",
+    ),
 }
 
 
-@pytest.mark.parametrize(("variables", "kind", "options", "message"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize(
+    ("variables", "kind", "options", "message"), MISTAKES.values(), ids=MISTAKES
+)
 def test_mistakes(variables, kind, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         from_flax(variables, kind, **options)
@@ -206,16 +319,24 @@ def test_mistakes(variables, kind, options, message):
 def test_nnx_refuses_a_recurrent_bias_of_the_candidate():
     cell = jaxrnn.GRU(4)
     params = random_params(cell)
-    with pytest.raises(ValueError, match=r"to_flax: nnx.GRUCell has no recurrent bias of the candidate, and params.b_hn is not zero"):
+    with pytest.raises(
+        ValueError,
+        match=r"to_flax: nnx.GRUCell has no recurrent bias of the candidate, and params.b_hn is not zero",
+    ):
         to_flax(cell, params, "nnx.GRUCell")
 
 
 def test_parameters_of_another_cell_are_refused():
     cell, both = jaxrnn.GRU(4), jaxrnn.Bidirectional(jaxrnn.GRU(4))
-    with pytest.raises(ValueError, match=r"to_flax: params are a dict, expected what GRU\.init makes"):
+    with pytest.raises(
+        ValueError, match=r"to_flax: params are a dict, expected what GRU\.init makes"
+    ):
         to_flax(cell, {}, "linen.GRUCell")
     with pytest.raises(ValueError, match=r"GRU: params has the structure .*LSTMParams"):
         to_flax(cell, random_params(jaxrnn.LSTM(4)), "linen.GRUCell")
     unlike = random_params(both)._replace(backward=random_params(cell, in_features=2))
-    with pytest.raises(ValueError, match=r"Bidirectional: params\.backward\.w_x has shape \(2, 12\), expected \(3, 12\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"Bidirectional: params\.backward\.w_x has shape \(2, 12\), expected \(3, 12\)",
+    ):
         to_flax(both, unlike, "linen.GRUCell")

@@ -41,7 +41,11 @@ ALL = {"return_sequences": True, "return_state": True}
 
 def both_ways(forward: str, merge: str | None, backward: str | None = None) -> Any:
     """A `Bidirectional`, with a backward layer of another kind if one is named."""
-    other = {"backward_layer": getattr(layers, backward)(HIDDEN, go_backwards=True, **ALL)} if backward else {}
+    other = (
+        {"backward_layer": getattr(layers, backward)(HIDDEN, go_backwards=True, **ALL)}
+        if backward
+        else {}
+    )
     return layers.Bidirectional(getattr(layers, forward)(HIDDEN, **ALL), merge_mode=merge, **other)
 
 
@@ -54,30 +58,46 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "rnn_options": lambda: layers.SimpleRNN(HIDDEN, activation="leaky_relu", use_bias=False, **ALL),
     "rnn_dropout": lambda: layers.SimpleRNN(HIDDEN, dropout=0.2, recurrent_dropout=0.3, **ALL),
     "lstm": lambda: layers.LSTM(HIDDEN, **ALL),
-    "lstm_options": lambda: layers.LSTM(HIDDEN, activation="softsign", recurrent_activation="hard_sigmoid", use_bias=False, **ALL),
+    "lstm_options": lambda: layers.LSTM(
+        HIDDEN, activation="softsign", recurrent_activation="hard_sigmoid", use_bias=False, **ALL
+    ),
     "lstm_dropout": lambda: layers.LSTM(HIDDEN, dropout=0.2, **ALL),
     "gru": lambda: layers.GRU(HIDDEN, **ALL),
-    "gru_after_options": lambda: layers.GRU(HIDDEN, activation="elu", recurrent_activation="hard_sigmoid", **ALL),
+    "gru_after_options": lambda: layers.GRU(
+        HIDDEN, activation="elu", recurrent_activation="hard_sigmoid", **ALL
+    ),
     "gru_after_no_bias": lambda: layers.GRU(HIDDEN, use_bias=False, **ALL),
     "gru_before": lambda: layers.GRU(HIDDEN, reset_after=False, **ALL),
-    "gru_before_no_bias": lambda: layers.GRU(HIDDEN, reset_after=False, use_bias=False, recurrent_dropout=0.3, **ALL),
+    "gru_before_no_bias": lambda: layers.GRU(
+        HIDDEN, reset_after=False, use_bias=False, recurrent_dropout=0.3, **ALL
+    ),
     "cell": lambda: layers.RNN(layers.GRUCell(HIDDEN), **ALL),
-    "cells": lambda: on_each_other(layers.LSTMCell(HIDDEN, dropout=0.1), layers.GRUCell(2), layers.SimpleRNNCell(4)),
-    "cells_in_cells": lambda: on_each_other(layers.StackedRNNCells([layers.SimpleRNNCell(2), layers.LSTMCell(4)]), layers.GRUCell(2)),
+    "cells": lambda: on_each_other(
+        layers.LSTMCell(HIDDEN, dropout=0.1), layers.GRUCell(2), layers.SimpleRNNCell(4)
+    ),
+    "cells_in_cells": lambda: on_each_other(
+        layers.StackedRNNCells([layers.SimpleRNNCell(2), layers.LSTMCell(4)]), layers.GRUCell(2)
+    ),
     "both": lambda: both_ways("LSTM", "concat"),
     "both_sum": lambda: both_ways("GRU", "sum"),
     "both_product": lambda: both_ways("SimpleRNN", "mul"),
     "both_mean": lambda: both_ways("SimpleRNN", "ave"),
     "both_pair": lambda: both_ways("GRU", None),
     "both_unlike": lambda: both_ways("GRU", "concat", "SimpleRNN"),
-    "both_of_cells": lambda: layers.Bidirectional(on_each_other(layers.LSTMCell(HIDDEN), layers.GRUCell(2))),
+    "both_of_cells": lambda: layers.Bidirectional(
+        on_each_other(layers.LSTMCell(HIDDEN), layers.GRUCell(2))
+    ),
 }
 
 
 @pytest.fixture(autouse=True)
 def _no_orthogonal_start(monkeypatch):
     """These tests set all weights, and the decomposition would be compiled for each shape."""
-    monkeypatch.setattr(keras.initializers.Orthogonal, "__call__", lambda self, shape, dtype=None: np.zeros(shape, dtype))
+    monkeypatch.setattr(
+        keras.initializers.Orthogonal,
+        "__call__",
+        lambda self, shape, dtype=None: np.zeros(shape, dtype),
+    )
 
 
 @pytest.fixture
@@ -127,7 +147,9 @@ def run(cell: jaxrnn.Cell, params: Any, xs: Any) -> Any:
 @each_precision
 @pytest.mark.usefixtures("policy")
 def test_equals_keras(id, dtype, tolerance):
-    """The same final states and outputs from Keras' weights in jaxrnn, and from them again in a new layer of Keras."""
+    """The same final states and outputs from Keras' weights in jaxrnn, and from them again in a new
+    layer of Keras.
+    """
     theirs, xs = randomised(LAYERS[id](), dtype), random_inputs(dtype)
     wanted = run_keras(theirs, xs)
     cell, params = read(theirs)
@@ -139,8 +161,14 @@ def test_equals_keras(id, dtype, tolerance):
 
 def test_layers_on_each_other():
     """A list of layers, as those of a `Sequential`; its weights are one list."""
-    theirs = [randomised(both_ways("GRU", "concat")), randomised(layers.LSTM(4, **ALL), in_features=2 * HIDDEN)]
-    xs, weights = random_inputs("float32"), [array for layer in theirs for array in layer.get_weights()]
+    theirs = [
+        randomised(both_ways("GRU", "concat")),
+        randomised(layers.LSTM(4, **ALL), in_features=2 * HIDDEN),
+    ]
+    xs, weights = (
+        random_inputs("float32"),
+        [array for layer in theirs for array in layer.get_weights()],
+    )
     cell, params = from_keras([layers.serialize(layer) for layer in theirs], weights)
     assert cell == Stack((Bidirectional(GRU(HIDDEN)), LSTM(4)))
     below, ys = run_keras(theirs[0], xs)
@@ -153,14 +181,26 @@ def test_what_the_layer_returns(return_state):
     """All outputs, zero where the mask is False."""
     cell, xs = LSTM(HIDDEN), random_inputs("float32")
     params = random_params(cell)
-    returned = loaded(*to_keras(cell, params, return_state=return_state))(xs.swapaxes(0, 1), mask=VALID.T)
+    returned = loaded(*to_keras(cell, params, return_state=return_state))(
+        xs.swapaxes(0, 1), mask=VALID.T
+    )
     assert isinstance(returned, list | tuple) == return_state
     ys = returned[0] if return_state else returned
     assert_close([np.swapaxes(ys, 0, 1)], run(cell, params, xs)[1], 1e-5)
 
 
 HELD = {
-    *("elman_tanh", "elman_relu", "elman_irnn", "elman_no_bias", "lstm", "lstm_no_bias", "lstm_chrono", "stack", "stack_of_one"),
+    *(
+        "elman_tanh",
+        "elman_relu",
+        "elman_irnn",
+        "elman_no_bias",
+        "lstm",
+        "lstm_no_bias",
+        "lstm_chrono",
+        "stack",
+        "stack_of_one",
+    ),
     *("gru_after", "gru_after_no_bias", "gru_before", "gru_before_no_bias"),
     *("both_concat", "both_sum", "both_mean", "both_product", "both_pair"),
 }
@@ -185,23 +225,46 @@ def test_every_other_cell_is_refused(spec):
 
 def test_minus_zero_is_kept():
     cell = GRU(HIDDEN)
-    _, again = from_keras(*to_keras(cell, jax.tree.map(lambda a: -jnp.zeros_like(a), random_params(cell))))
+    _, again = from_keras(
+        *to_keras(cell, jax.tree.map(lambda a: -jnp.zeros_like(a), random_params(cell)))
+    )
     assert all(np.signbit(leaf).all() for leaf in jax.tree.leaves(again))
 
 
 NOT_IN_KERAS: dict[str, tuple[Any, str]] = {
-    "peepholes": (LSTM(2, peepholes=True), "LSTM has peepholes=True, which Keras' LSTM cannot hold"),
-    "slope": (Elman(2, activation="leaky_relu"), r"Elman has activation='leaky_relu', expected .*LeakyReLU\(slope=0\.2\)"),
+    "peepholes": (
+        LSTM(2, peepholes=True),
+        "LSTM has peepholes=True, which Keras' LSTM cannot hold",
+    ),
+    "slope": (
+        Elman(2, activation="leaky_relu"),
+        r"Elman has activation='leaky_relu', expected .*LeakyReLU\(slope=0\.2\)",
+    ),
     "function": (GRU(2, candidate_activation=jnp.sin), "GRU has candidate_activation=.*sin"),
-    "two_activations": (LSTM(2, output_activation="linear"), "candidate_activation='tanh' and output_activation='linear', but"),
+    "two_activations": (
+        LSTM(2, output_activation="linear"),
+        "candidate_activation='tanh' and output_activation='linear', but",
+    ),
     "sizes": (Bidirectional(LSTM(4), Elman(5)), r"Bidirectional has outputs of sizes \(4, 5\)"),
     "both_in_stack": (Stack((Bidirectional(GRU(2)), LSTM(2))), "holds a Bidirectional"),
-    "stack_dropout": (Stack((GRU(2), GRU(2)), dropout=0.5), "Stack has dense=False and dropout=0.5"),
+    "stack_dropout": (
+        Stack((GRU(2), GRU(2)), dropout=0.5),
+        "Stack has dense=False and dropout=0.5",
+    ),
     "stack_dense": (Stack((GRU(2), GRU(2)), dense=True), "Stack has dense=True and dropout=0.0"),
     "each_step": (Dropout(LSTM(2), 0.2), "Dropout has locked=False, expected True"),
-    "each_step_of_state": (RecurrentDropout(LSTM(2), 0.2, locked=False, draws=4), "RecurrentDropout has locked=False, expected True"),
-    "draws": (RecurrentDropout(LSTM(2), 0.2), "RecurrentDropout has draws=1, expected 4: Keras draws for each gate of LSTM"),
-    "two_dropouts": (Dropout(RecurrentDropout(GRU(2), 0.2, draws=3), 0.1, locked=True), "GRU has dropout=0.1 and recurrent_dro"),
+    "each_step_of_state": (
+        RecurrentDropout(LSTM(2), 0.2, locked=False, draws=4),
+        "RecurrentDropout has locked=False, expected True",
+    ),
+    "draws": (
+        RecurrentDropout(LSTM(2), 0.2),
+        "RecurrentDropout has draws=1, expected 4: Keras draws for each gate of LSTM",
+    ),
+    "two_dropouts": (
+        Dropout(RecurrentDropout(GRU(2), 0.2, draws=3), 0.1, locked=True),
+        "GRU has dropout=0.1 and recurrent_dro",
+    ),
     "subclass": (type("Mine", (LSTM,), {})(2), "holds a Mine"),
 }
 
@@ -213,7 +276,9 @@ def test_what_keras_does_not_have(cell, message):
 
 
 def test_parameters_of_another_cell_are_refused():
-    with pytest.raises(ValueError, match=r"to_keras: params are a dict, expected what GRU\.init makes"):
+    with pytest.raises(
+        ValueError, match=r"to_keras: params are a dict, expected what GRU\.init makes"
+    ):
         to_keras(GRU(4), {})
 
 
@@ -231,17 +296,28 @@ def test_activations_of_keras_3(name):
 def test_functions_that_have_a_name_in_keras():
     cells = [Elman(2, activation=given) for given in (jnp.tanh, LeakyReLU(0.2), HardSigmoid())]
     written = [to_keras(cell, random_params(cell))[0] for cell in cells]
-    assert [layer["config"]["activation"] for layer in written] == ["tanh", "leaky_relu", "hard_sigmoid"]
+    assert [layer["config"]["activation"] for layer in written] == [
+        "tanh",
+        "leaky_relu",
+        "hard_sigmoid",
+    ]
 
 
 @pytest.mark.parametrize(("name", "draws"), [("SimpleRNN", 1), ("LSTM", 4), ("GRU", 3)])
 def test_dropout(name, draws):
-    """One mask of inputs, and one of states for each gate, as Keras draws them; several of inputs have no counterpart."""
+    """One mask of inputs, and one of states for each gate, as Keras draws them; several of inputs
+    have no counterpart.
+    """
 
     def masks(**rates: float) -> tuple[int, ...]:
         theirs = getattr(layers, f"{name}Cell")(HIDDEN, **rates)
-        drawn = theirs.get_dropout_mask(np.ones((1, FEATURES))), theirs.get_recurrent_dropout_mask(np.ones((1, HIDDEN)))
-        return tuple(len(mask) if isinstance(mask, list) else int(mask is not None) for mask in drawn)
+        drawn = (
+            theirs.get_dropout_mask(np.ones((1, FEATURES))),
+            theirs.get_recurrent_dropout_mask(np.ones((1, HIDDEN))),
+        )
+        return tuple(
+            len(mask) if isinstance(mask, list) else int(mask is not None) for mask in drawn
+        )
 
     def converted(**rates: float) -> jaxrnn.Cell:
         return read(randomised(getattr(layers, name)(HIDDEN, **rates)))[0]
@@ -253,9 +329,14 @@ def test_dropout(name, draws):
     assert converted(recurrent_dropout=0.3) == RecurrentDropout(plain, 0.3, draws=draws)
     assert masks(dropout=0.2, recurrent_dropout=0.3) == (draws, draws)
     if draws == 1:
-        assert converted(dropout=0.2, recurrent_dropout=0.3) == Dropout(RecurrentDropout(plain, 0.3), 0.2, locked=True)
+        assert converted(dropout=0.2, recurrent_dropout=0.3) == Dropout(
+            RecurrentDropout(plain, 0.3), 0.2, locked=True
+        )
     else:
-        with pytest.raises(ValueError, match=rf"{name} has dropout=0\.2 and recurrent_dropout=0\.3: with both, Keras drops"):
+        with pytest.raises(
+            ValueError,
+            match=rf"{name} has dropout=0\.2 and recurrent_dropout=0\.3: with both, Keras drops",
+        ):
             converted(dropout=0.2, recurrent_dropout=0.3)
 
 
@@ -264,7 +345,11 @@ def test_dropout(name, draws):
 
 def as_keras_2(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """What Keras 2 wrote for the same layer."""
-    old = {key: value for key, value in config["config"].items() if key not in ("seed", "zero_output_for_mask")}
+    old = {
+        key: value
+        for key, value in config["config"].items()
+        if key not in ("seed", "zero_output_for_mask")
+    }
     return {"class_name": config["class_name"], "config": {**old, **changes}}
 
 
@@ -273,24 +358,47 @@ def test_hard_sigmoid_of_both_generations():
         return jnp.clip(0.2 * z + 0.5, 0, 1)
 
     xs = random_inputs("float32")
-    old, new = (randomised(layers.LSTM(HIDDEN, recurrent_activation=gate, **ALL)) for gate in (steep, "hard_sigmoid"))
+    old, new = (
+        randomised(layers.LSTM(HIDDEN, recurrent_activation=gate, **ALL))
+        for gate in (steep, "hard_sigmoid")
+    )
     config, weights = layers.serialize(new), new.get_weights()
-    assert_close(run(*from_keras(as_keras_2(config, implementation=2), weights), xs), run_keras(old, xs), 1e-5)
-    assert_close(run(*from_keras(as_keras_2(config), weights, version=2), xs), run_keras(old, xs), 1e-5)
-    assert_close(run(*from_keras(as_keras_2(config), weights, version=3), xs), run_keras(new, xs), 1e-5)
+    assert_close(
+        run(*from_keras(as_keras_2(config, implementation=2), weights), xs),
+        run_keras(old, xs),
+        1e-5,
+    )
+    assert_close(
+        run(*from_keras(as_keras_2(config), weights, version=2), xs), run_keras(old, xs), 1e-5
+    )
+    assert_close(
+        run(*from_keras(as_keras_2(config), weights, version=3), xs), run_keras(new, xs), 1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("SimpleRNN", "time_major"), ("SimpleRNNCell", None), ("LSTMCell", "implementation"), ("GRU", "implementation")]
+    ("name", "key"),
+    [
+        ("SimpleRNN", "time_major"),
+        ("SimpleRNNCell", None),
+        ("LSTMCell", "implementation"),
+        ("GRU", "implementation"),
+    ],
 )
 def test_which_generation_wrote_it(name, key):
     """Every class of Keras 3 shows it, and every one of Keras 2 but a `SimpleRNNCell`."""
-    theirs, ours = ("activation", "activation") if "Simple" in name else ("recurrent_activation", "gate_activation")
+    theirs, ours = (
+        ("activation", "activation")
+        if "Simple" in name
+        else ("recurrent_activation", "gate_activation")
+    )
     layer = randomised(getattr(layers, name)(HIDDEN, **{theirs: "hard_sigmoid"}))
     config, weights = layers.serialize(layer), layer.get_weights()
     assert getattr(from_keras(config, weights)[0], ours) == "hard_sigmoid"
     if key:
-        assert getattr(from_keras(as_keras_2(config, **{key: False}), weights)[0], ours) == HardSigmoid(0.2)
+        assert getattr(
+            from_keras(as_keras_2(config, **{key: False}), weights)[0], ours
+        ) == HardSigmoid(0.2)
     with pytest.raises(ValueError, match=rf"{theirs}='hard_sigmoid', of slope .* version=2 or 3"):
         from_keras(as_keras_2(config), weights)
 
@@ -318,10 +426,16 @@ def test_cudnn_layout_of_keras_own_example():
 @pytest.mark.parametrize("both", [False, True], ids=["forward", "both"])
 def test_cudnn_weights(name, both):
     """Stored for the `CuDNN*` layer, and for the plain one that Keras could load them into."""
-    layer, xs = randomised(both_ways(name, "sum") if both else getattr(layers, name)(HIDDEN, **ALL)), random_inputs("float32")
+    layer, xs = (
+        randomised(both_ways(name, "sum") if both else getattr(layers, name)(HIDDEN, **ALL)),
+        random_inputs("float32"),
+    )
     weights = layer.get_weights()
     stored = [array for k in range(0, len(weights), 3) for array in to_cudnn(weights[k : k + 3])]
-    cudnn: Any = {"class_name": f"CuDNN{name}", "config": {"units": HIDDEN, "stateful": False, "go_backwards": False}}
+    cudnn: Any = {
+        "class_name": f"CuDNN{name}",
+        "config": {"units": HIDDEN, "stateful": False, "go_backwards": False},
+    }
     if both:
         cudnn = {"class_name": "Bidirectional", "config": {"layer": cudnn, "merge_mode": "sum"}}
     for config in (cudnn, layers.serialize(layer)):
@@ -350,40 +464,119 @@ def put_array(k: int, spoil: Callable[[Any], Any]) -> Change:
 
 
 def gru_of_cudnn(**options: Any) -> Change:
-    return lambda layer, weights: (put(**options)(layer, weights), weights.__setitem__(slice(None), to_cudnn(weights)))
+    return lambda layer, weights: (
+        put(**options)(layer, weights),
+        weights.__setitem__(slice(None), to_cudnn(weights)),
+    )
 
 
 MISTAKES: dict[str, tuple[str, Change, str]] = {
-    "no class": ("gru", lambda layer, weights: layer.pop("class_name"), "config is .*, expected what keras.layers.serialize"),
-    "convolution": ("gru", said(class_name="ConvLSTM2D"), r"class_name is 'ConvLSTM2D' of keras.layers, expected one of \['Bidir"),
+    "no class": (
+        "gru",
+        lambda layer, weights: layer.pop("class_name"),
+        "config is .*, expected what keras.layers.serialize",
+    ),
+    "convolution": (
+        "gru",
+        said(class_name="ConvLSTM2D"),
+        r"class_name is 'ConvLSTM2D' of keras.layers, expected one of \['Bidir",
+    ),
     "other library": ("gru", said(module="my_layers"), "class_name is 'GRU' of my_layers"),
     "own class": ("gru", said(module=None), "class_name is 'GRU' of None"),
     "no units": ("gru", drop("units"), r"GRU has no \['units'\]"),
     "no reset": ("gru", drop("reset_after"), r"GRU has no \['reset_after'\]"),
     "unknown": ("gru", put(peepholes=True), r"GRU has unknown keys \['peepholes'\]"),
-    "backwards": ("gru", put(go_backwards=True), "GRU has go_backwards=True, expected False.*jaxrnn.Reversed"),
-    "activation": ("gru", put(activation="gelu"), r"GRU has activation='gelu', expected one of \['elu'"),
-    "layer as activation": ("gru", put(activation={"class_name": "LeakyReLU"}), "GRU has activation=.*LeakyReLU"),
-    "old dropout": ("gru", put(implementation=2, dropout=0.2), r"GRU has dropout=0\.2 and .*, which Keras 2 drew"),
-    "cudnn relu": ("gru", gru_of_cudnn(recurrent_activation="relu"), r"weights\[2\] has shape \(30,\), expected \(2, 15\): no Cu"),
-    "cudnn before": ("gru", gru_of_cudnn(reset_after=False), r"weights\[2\] has shape \(30,\), expected \(15,\): no CuDNNGRU is"),
-    "merge": ("both", put(merge_mode=["max"]), r"Bidirectional has merge_mode=.*max.*, expected one of"),
+    "backwards": (
+        "gru",
+        put(go_backwards=True),
+        "GRU has go_backwards=True, expected False.*jaxrnn.Reversed",
+    ),
+    "activation": (
+        "gru",
+        put(activation="gelu"),
+        r"GRU has activation='gelu', expected one of \['elu'",
+    ),
+    "layer as activation": (
+        "gru",
+        put(activation={"class_name": "LeakyReLU"}),
+        "GRU has activation=.*LeakyReLU",
+    ),
+    "old dropout": (
+        "gru",
+        put(implementation=2, dropout=0.2),
+        r"GRU has dropout=0\.2 and .*, which Keras 2 drew",
+    ),
+    "cudnn relu": (
+        "gru",
+        gru_of_cudnn(recurrent_activation="relu"),
+        r"weights\[2\] has shape \(30,\), expected \(2, 15\): no Cu",
+    ),
+    "cudnn before": (
+        "gru",
+        gru_of_cudnn(reset_after=False),
+        r"weights\[2\] has shape \(30,\), expected \(15,\): no CuDNNGRU is",
+    ),
+    "merge": (
+        "both",
+        put(merge_mode=["max"]),
+        r"Bidirectional has merge_mode=.*max.*, expected one of",
+    ),
     "no backward layer": ("both", put(backward_layer={}), "config is '{}', expected what keras"),
     "no layer": ("both", drop("layer"), r"Bidirectional has no \['layer'\]"),
-    "forwards": ("both", lambda layer, _: put(backward_layer=layer["config"]["layer"])(layer, _), "LSTM has go_backwards=False"),
-    "no weights": ("cells", lambda layer, weights: weights.clear(), r"weights\[0\] is missing; there are \[\]"),
-    "too few": ("cells", lambda layer, weights: weights.pop(), r"weights\[8\] is missing; there are \['weights\[0\]'"),
-    "too many": ("cells", lambda layer, weights: weights.append(weights[0]), r"unexpected \['weights\[9\]'\]"),
-    "scalar": ("cells", put_array(0, np.sum), r"weights\[0\] has shape \(\), expected \[in, columns\]"),
-    "transposed": ("cells", put_array(0, np.transpose), r"weights\[0\] has shape \(20, 3\), expected \(20, 20\)"),
-    "narrow": ("cells", put_array(3, lambda array: array[:4]), r"weights\[3\] has shape \(4, 6\), expected \(5, 6\)"),
-    "one bias": ("cells", put_array(5, lambda array: array[0]), r"weights\[5\] has shape \(6,\), expected \(2, 6\)"),
+    "forwards": (
+        "both",
+        lambda layer, _: put(backward_layer=layer["config"]["layer"])(layer, _),
+        "LSTM has go_backwards=False",
+    ),
+    "no weights": (
+        "cells",
+        lambda layer, weights: weights.clear(),
+        r"weights\[0\] is missing; there are \[\]",
+    ),
+    "too few": (
+        "cells",
+        lambda layer, weights: weights.pop(),
+        r"weights\[8\] is missing; there are \['weights\[0\]'",
+    ),
+    "too many": (
+        "cells",
+        lambda layer, weights: weights.append(weights[0]),
+        r"unexpected \['weights\[9\]'\]",
+    ),
+    "scalar": (
+        "cells",
+        put_array(0, np.sum),
+        r"weights\[0\] has shape \(\), expected \[in, columns\]",
+    ),
+    "transposed": (
+        "cells",
+        put_array(0, np.transpose),
+        r"weights\[0\] has shape \(20, 3\), expected \(20, 20\)",
+    ),
+    "narrow": (
+        "cells",
+        put_array(3, lambda array: array[:4]),
+        r"weights\[3\] has shape \(4, 6\), expected \(5, 6\)",
+    ),
+    "one bias": (
+        "cells",
+        put_array(5, lambda array: array[0]),
+        r"weights\[5\] has shape \(6,\), expected \(2, 6\)",
+    ),
     "classes": ("gru", said(class_name=["GRU"]), r"class_name is \['GRU'\] of keras\.layers"),
     "words": ("gru", put(use_bias="False"), "GRU has use_bias='False', expected True or False"),
     "no number": ("gru", put(units=None), "GRU has units='None', expected a positive integer"),
     "rate": ("gru", put(dropout=1.5), r"GRU has dropout='1\.5', expected a rate"),
-    "integers": ("cells", put_array(0, lambda array: array.astype(int)), r"weights\[0\] has dtype int64, expected floating"),
-    "float64": ("cells", put_array(0, lambda array: array.astype(float)), r"weights\[0\] has dtype float64, which JAX would round"),
+    "integers": (
+        "cells",
+        put_array(0, lambda array: array.astype(int)),
+        r"weights\[0\] has dtype int64, expected floating",
+    ),
+    "float64": (
+        "cells",
+        put_array(0, lambda array: array.astype(float)),
+        r"weights\[0\] has dtype float64, which JAX would round",
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""ONNX models, both ways; ONNX Runtime says what their nodes compute, ONNX's own evaluator what they do in float64."""
+"""ONNX models, both ways; ONNX Runtime says what their nodes compute, ONNX's own evaluator what
+they do in float64.
+"""
 
 import itertools
 from typing import Any
@@ -32,12 +34,19 @@ onnx = pytest.importorskip("onnx")
 reference = pytest.importorskip("onnx.reference")
 runtime = pytest.importorskip("onnxruntime")
 
-LENGTHS = np.array([6, 2, 0, 4], np.int32)  # with a sequence of no step, for which ONNX Runtime has a way of its own
-WAYS: dict[str, Any] = {"forward": lambda cell: cell, "reverse": Reversed, "bidirectional": Bidirectional}
+# with a sequence of no step, for which ONNX Runtime has a way of its own
+LENGTHS = np.array([6, 2, 0, 4], np.int32)
+WAYS: dict[str, Any] = {
+    "forward": lambda cell: cell,
+    "reverse": Reversed,
+    "bidirectional": Bidirectional,
+}
 
 PLAIN = """elman_tanh elman_relu elman_irnn elman_no_bias lstm lstm_no_bias lstm_chrono lstm_activations lstm_coupled gru_activations
 gru_after gru_after_no_bias gru_before gru_before_no_bias stack stack_of_one both_concat reversed stack_with_both"""
-HELD: dict[str, Any] = {id: without_start(BY_ID[id].cell) for id in PLAIN.split()} | {"stack_of_one": LSTM(4)}
+HELD: dict[str, Any] = {id: without_start(BY_ID[id].cell) for id in PLAIN.split()} | {
+    "stack_of_one": LSTM(4)
+}
 
 # All numbers are float32, so that they can be held for float64 too.
 CELLS: dict[str, jaxrnn.Cell] = {
@@ -47,8 +56,12 @@ CELLS: dict[str, jaxrnn.Cell] = {
         for reset, bias, clip in itertools.product(("after", "before"), (True, False), (None, 0.5))
     },
     **{
-        f"lstm-{peepholes}-{coupled}-{bias}-{clip}": LSTM(HIDDEN, peepholes=peepholes, coupled=coupled, bias=bias, clip=clip)
-        for peepholes, coupled, bias, clip in itertools.product((False, True), (False, True), (True, False), (None, 0.5))
+        f"lstm-{peepholes}-{coupled}-{bias}-{clip}": LSTM(
+            HIDDEN, peepholes=peepholes, coupled=coupled, bias=bias, clip=clip
+        )
+        for peepholes, coupled, bias, clip in itertools.product(
+            (False, True), (False, True), (True, False), (None, 0.5)
+        )
     },
     "lstm-functions": LSTM(
         HIDDEN,
@@ -57,15 +70,27 @@ CELLS: dict[str, jaxrnn.Cell] = {
         candidate_activation=ScaledTanh(1.5, 0.75),
         output_activation=LeakyReLU(0.125),
     ),
-    "gru-functions": GRU(HIDDEN, gate_activation=HardSigmoid(0.25, 0.75), candidate_activation=Affine(0.75, 0.125)),
+    "gru-functions": GRU(
+        HIDDEN, gate_activation=HardSigmoid(0.25, 0.75), candidate_activation=Affine(0.75, 0.125)
+    ),
     "elman-functions": Elman(HIDDEN, activation=ThresholdedReLU(0.25)),
 }
 MADE_OF_CELLS = {
-    "unlike": Bidirectional(GRU(HIDDEN), GRU(HIDDEN, gate_activation=HardSigmoid(0.25), candidate_activation="elu")),
-    "deep": Stack([Bidirectional(LSTM(HIDDEN, peepholes=True)), Reversed(GRU(3, reset="before")), Elman(2, clip=0.5), GRU(5)]),
+    "unlike": Bidirectional(
+        GRU(HIDDEN), GRU(HIDDEN, gate_activation=HardSigmoid(0.25), candidate_activation="elu")
+    ),
+    "deep": Stack(
+        [
+            Bidirectional(LSTM(HIDDEN, peepholes=True)),
+            Reversed(GRU(3, reset="before")),
+            Elman(2, clip=0.5),
+            GRU(5),
+        ]
+    ),
 }
 ONCE = MADE_OF_CELLS | {
-    f"{name}-{way}": WAYS[way](cell) for (name, cell), way in zip(CELLS.items(), itertools.cycle(WAYS), strict=False)
+    f"{name}-{way}": WAYS[way](cell)
+    for (name, cell), way in zip(CELLS.items(), itertools.cycle(WAYS), strict=False)
 }
 
 
@@ -73,17 +98,25 @@ def bits(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: (leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()), tree)
 
 
-def scan(cell: jaxrnn.Cell, params: Any, xs: Any, start: Any = None, lengths: Any = None) -> tuple[Any, Any]:
-    return jax.jit(lambda *arguments: jaxrnn.scan(cell, *arguments, lengths=lengths))(params, xs, start)
+def scan(
+    cell: jaxrnn.Cell, params: Any, xs: Any, start: Any = None, lengths: Any = None
+) -> tuple[Any, Any]:
+    return jax.jit(lambda *arguments: jaxrnn.scan(cell, *arguments, lengths=lengths))(
+        params, xs, start
+    )
 
 
 def run(model: Any, **feeds: Any) -> list[np.ndarray]:
-    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {name: np.asarray(array) for name, array in feeds.items()})
 
 
 def states_of(carry: Any) -> list[np.ndarray]:
-    """A carry as the states of ONNX, `[directions, batch, hidden]` for each layer; LSTM's h before its c."""
+    """A carry as the states of ONNX, `[directions, batch, hidden]` for each layer; LSTM's h before
+    its c.
+    """
     if type(carry) is tuple:
         return [state for layer in carry for state in states_of(layer)]
     directions = carry if isinstance(carry, jaxrnn.BidirectionalCarry) else (carry,)
@@ -97,7 +130,9 @@ def side_by_side(y: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("cell", ONCE.values(), ids=ONCE)
 def test_onnxruntime_computes_the_same(cell):
-    """Outputs and final states, of sequences of all lengths, 0 among them, from a carry that is not zero."""
+    """Outputs and final states, of sequences of all lengths, 0 among them, from a carry that is not
+    zero.
+    """
     params, xs = random_params(cell), random_inputs("float32")
     start = random_like(cell.initial_carry(params, xs.shape[1:]), seed=2)
     carry, ys = scan(cell, params, xs, start, lengths=LENGTHS)
@@ -105,14 +140,24 @@ def test_onnxruntime_computes_the_same(cell):
     initial = [i.name for i in model.graph.input if i.name.startswith("initial_")]
     got = run(model, xs=xs, lengths=LENGTHS, **dict(zip(initial, states_of(start), strict=True)))
     assert_close(got, [ys, *states_of(carry)], 1e-5)
-    assert {node.op_type for node in model.graph.node} <= {*GATES, "Transpose", "Reshape", "Equal", "Unsqueeze", "Where"}
+    assert {node.op_type for node in model.graph.node} <= {
+        *GATES,
+        "Transpose",
+        "Reshape",
+        "Equal",
+        "Unsqueeze",
+        "Where",
+    }
 
 
 @pytest.mark.parametrize("steps", [(5, 2), (3, 7), (1, 1)])
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
 def test_one_file_runs_at_every_batch_and_time(steps, ragged, tmp_path):
     cell = MADE_OF_CELLS["deep"]
-    params, xs = random_params(cell), np.random.default_rng(1).normal(size=(*steps, FEATURES)).astype(np.float32)
+    params, xs = (
+        random_params(cell),
+        np.random.default_rng(1).normal(size=(*steps, FEATURES)).astype(np.float32),
+    )
     to_onnx(cell, params, tmp_path / "model.onnx", lengths=ragged)
     lengths = np.arange(steps[1], dtype=np.int32) % (steps[0] + 1) if ragged else None
     carry, ys = scan(cell, params, xs, lengths=lengths)
@@ -125,14 +170,20 @@ def test_a_file_runs_in_pieces():
     params, xs = random_params(cell), random_inputs("float32")
     model, whole = to_onnx(cell, params, carry=True), scan(cell, params, xs)
     initial = dict(
-        zip(("initial_h_0", "initial_c_0", "initial_h_1"), states_of(cell.initial_carry(params, xs.shape[1:])), strict=True)
+        zip(
+            ("initial_h_0", "initial_c_0", "initial_h_1"),
+            states_of(cell.initial_carry(params, xs.shape[1:])),
+            strict=True,
+        )
     )
     first, *states = run(model, xs=xs[:2], **initial)
     second, *last = run(model, xs=xs[2:], **dict(zip(initial, states, strict=True)))
     assert_close([np.concatenate([first, second]), *last], [whole[1], *states_of(whole[0])], 1e-5)
 
 
-@pytest.mark.parametrize("cell", [Elman(HIDDEN), GRU(HIDDEN), GRU(HIDDEN, reset="before"), LSTM(HIDDEN, peepholes=True)])
+@pytest.mark.parametrize(
+    "cell", [Elman(HIDDEN), GRU(HIDDEN), GRU(HIDDEN, reset="before"), LSTM(HIDDEN, peepholes=True)]
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_float64_is_that_of_the_evaluator(cell, way, x64):
     """ONNX Runtime has no float64; ONNX's own evaluator, no lengths, coupling, clip and functions."""
@@ -158,10 +209,14 @@ def test_coupled_gates_are_right_even_where_a_runtime_does_not_know_them():
 def test_bits_come_back(id, dtype):
     """Through bytes that ONNX's checker finds in order."""
     if dtype == "float64" and id.endswith("_activations"):
-        pytest.skip("their 0.2 is no float32, which is refused: test_numbers_that_float64_would_notice")
+        pytest.skip(
+            "their 0.2 is no float32, which is refused: test_numbers_that_float64_would_notice"
+        )
     cell = BY_ID[id].cell if id in HELD else ONCE[id]
     params = jax.tree.map(with_odd_numbers, random_params(cell, dtype))
-    model = onnx.load_model_from_string(to_onnx(cell, params, lengths=True, carry=True).SerializeToString())
+    model = onnx.load_model_from_string(
+        to_onnx(cell, params, lengths=True, carry=True).SerializeToString()
+    )
     onnx.checker.check_model(model, full_check=True)
     again, read = from_onnx(model)
     assert again == (HELD | ONCE)[id]
@@ -199,7 +254,15 @@ FUNCTIONS: dict[str, tuple[list[float], list[float]]] = {
 }
 NODES: dict[str, tuple[str, dict[str, Any], bool]] = {
     **{
-        f"rnn-{name}": ("RNN", {"activations": [name.split("-")[0]], "activation_alpha": alpha, "activation_beta": beta}, False)
+        f"rnn-{name}": (
+            "RNN",
+            {
+                "activations": [name.split("-")[0]],
+                "activation_alpha": alpha,
+                "activation_beta": beta,
+            },
+            False,
+        )
         for name, (alpha, beta) in FUNCTIONS.items()
     },
     "rnn-clip": ("RNN", {"clip": 0.6}, False),
@@ -207,10 +270,20 @@ NODES: dict[str, tuple[str, dict[str, Any], bool]] = {
         f"gru-{after}-{clip}": ("GRU", {"linear_before_reset": after} | clip, False)
         for after, clip in itertools.product((0, 1), ({}, {"clip": 0.6}))
     },
-    "gru-functions": ("GRU", {"activations": ["HARDSIGMOID", "elu"], "activation_alpha": [0.3, 0.7], "activation_beta": [0.4]}, False),
+    "gru-functions": (
+        "GRU",
+        {
+            "activations": ["HARDSIGMOID", "elu"],
+            "activation_alpha": [0.3, 0.7],
+            "activation_beta": [0.4],
+        },
+        False,
+    ),
     **{
         f"lstm-{coupled}-{peepholes}-{clip}": ("LSTM", {"input_forget": coupled} | clip, peepholes)
-        for coupled, peepholes, clip in itertools.product((0, 1), (False, True), ({}, {"clip": 0.6}))
+        for coupled, peepholes, clip in itertools.product(
+            (0, 1), (False, True), ({}, {"clip": 0.6})
+        )
     },
     "lstm-functions": (
         "LSTM",
@@ -225,10 +298,16 @@ NODES: dict[str, tuple[str, dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize("direction", WAYS)
-@pytest.mark.parametrize(("operator", "attributes", "peepholes"), list(NODES.values()), ids=list(NODES))
+@pytest.mark.parametrize(
+    ("operator", "attributes", "peepholes"), list(NODES.values()), ids=list(NODES)
+)
 def test_nodes_compute_what_onnxruntime_computes(operator, attributes, peepholes, direction):
     ways = 1 + (direction == "bidirectional")
-    attributes = {name: value * ways if isinstance(value, list) else value for name, value in attributes.items() if value != []}
+    attributes = {
+        name: value * ways if isinstance(value, list) else value
+        for name, value in attributes.items()
+        if value != []
+    }
     model = node_model(operator, {**attributes, "direction": direction}, peepholes=peepholes)
     cell, params = from_onnx(model)
     xs = random_inputs("float32")
@@ -242,16 +321,23 @@ def test_nodes_compute_what_onnxruntime_computes(operator, attributes, peepholes
 @pytest.mark.parametrize("operator", GATES)
 def test_batch_major_nodes(operator, direction):
     """ONNX's evaluator knows this layout, ONNX Runtime refuses it."""
-    model, xs = node_model(operator, {"layout": 1, "direction": direction}), random_inputs("float32")
+    model, xs = (
+        node_model(operator, {"layout": 1, "direction": direction}),
+        random_inputs("float32"),
+    )
     cell, params = from_onnx(model)
     carry, ys = scan(cell, params, xs)
-    y, *states = reference.ReferenceEvaluator(model).run(None, {"X": np.swapaxes(xs, 0, 1), "lengths": LENGTHS})
+    y, *states = reference.ReferenceEvaluator(model).run(
+        None, {"X": np.swapaxes(xs, 0, 1), "lengths": LENGTHS}
+    )
     y, states = np.moveaxis(y, 0, 2), [np.swapaxes(state, 0, 1) for state in states]
     assert_close([side_by_side(y), *states], [ys, *states_of(carry)], 1e-5)
 
 
 def test_what_a_node_may_leave_out():
-    """`hidden_size`, the biases, and its name; and RNN's default activations may be written out in full."""
+    """`hidden_size`, the biases, and its name; and RNN's default activations may be written out in
+    full.
+    """
     cell, params = from_onnx(node_model("GRU", replaced={"B": None}, opset=14))
     assert cell == GRU(HIDDEN, reset="before", bias=False)
     model = node_model("RNN", {"activations": ["Tanh", "Tanh"]})
@@ -267,12 +353,30 @@ REFUSED: dict[str, tuple[Any, str]] = {
         LSTM(4, output_activation=jnp.sin),
         r"to_onnx: LSTM has output_activation=<.*, expected one of \['elu', 'hard_sigmoid'",
     ),
-    "mirror": (LSTM(4, coupled=True, gate_activation=HardSigmoid(0.2, 0.4)), "to_onnx: the gates of the LSTM are coupled, in ONNX as"),
-    "unlike": (UNLIKE, r"to_onnx: both directions of a node have one operator and options, but GRU\(.*before.* differs from GRU\("),
-    "kinds": (Bidirectional(LSTM(4), GRU(4)), "to_onnx: both directions of a node have one operator"),
-    "sizes": (Bidirectional(GRU(4), GRU(5)), "to_onnx: both directions of a node have one operator"),
-    "within": (Bidirectional(Reversed(GRU(4))), "to_onnx: ONNX has no operator for Reversed within Bidirectional"),
-    "reversed": (Reversed(Stack([GRU(4)])), "to_onnx: ONNX has no operator for Stack within Reversed"),
+    "mirror": (
+        LSTM(4, coupled=True, gate_activation=HardSigmoid(0.2, 0.4)),
+        "to_onnx: the gates of the LSTM are coupled, in ONNX as",
+    ),
+    "unlike": (
+        UNLIKE,
+        r"to_onnx: both directions of a node have one operator and options, but GRU\(.*before.* differs from GRU\(",
+    ),
+    "kinds": (
+        Bidirectional(LSTM(4), GRU(4)),
+        "to_onnx: both directions of a node have one operator",
+    ),
+    "sizes": (
+        Bidirectional(GRU(4), GRU(5)),
+        "to_onnx: both directions of a node have one operator",
+    ),
+    "within": (
+        Bidirectional(Reversed(GRU(4))),
+        "to_onnx: ONNX has no operator for Reversed within Bidirectional",
+    ),
+    "reversed": (
+        Reversed(Stack([GRU(4)])),
+        "to_onnx: ONNX has no operator for Stack within Reversed",
+    ),
 }
 
 
@@ -286,11 +390,27 @@ def test_parameters_of_another_cell_are_refused():
     params = random_params(GRU(4))
     for cell, given, message in (
         (GRU(4), {}, r"to_onnx: params are a dict, expected what GRU\.init makes"),
-        (Stack([GRU(4)]), params, r"to_onnx: params are a GRUParams, expected what Stack\.init makes"),
-        (Bidirectional(GRU(4)), params, r"to_onnx: params are a GRUParams, expected what Bidirectional\.init makes"),
+        (
+            Stack([GRU(4)]),
+            params,
+            r"to_onnx: params are a GRUParams, expected what Stack\.init makes",
+        ),
+        (
+            Bidirectional(GRU(4)),
+            params,
+            r"to_onnx: params are a GRUParams, expected what Bidirectional\.init makes",
+        ),
         (LSTM(4), params, r"LSTM: params has the structure .*GRUParams"),
-        (GRU(4), params._replace(b=params.b.astype(jnp.float16)), r"the dtypes \['float16', 'float32'\], but a node of ONNX has one"),
-        (GRU(4), params._replace(b=np.zeros(12, int)), r"GRU: params\.b has dtype int64, expected floating"),
+        (
+            GRU(4),
+            params._replace(b=params.b.astype(jnp.float16)),
+            r"the dtypes \['float16', 'float32'\], but a node of ONNX has one",
+        ),
+        (
+            GRU(4),
+            params._replace(b=np.zeros(12, int)),
+            r"GRU: params\.b has dtype int64, expected floating",
+        ),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             to_onnx(cell, given)
@@ -298,7 +418,11 @@ def test_parameters_of_another_cell_are_refused():
 
 def test_numbers_that_float64_would_notice(x64):
     for cell, message in (
-        (GRU(4, clip=0.1), "clip of GRU is 0.1, but ONNX holds it as float32, where a cell in float64 would notice; round it"),
+        (
+            GRU(4, clip=0.1),
+            "clip of GRU is 0.1, but ONNX holds it as float32, where a cell in float64 would "
+            "notice; round it",
+        ),
         (
             GRU(4, candidate_activation=ELU(0.1)),
             r"GRU has candidate_activation=ELU\(alpha=0\.1\), whose activation_alpha is 0\.1, but",

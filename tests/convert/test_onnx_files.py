@@ -1,4 +1,6 @@
-"""ONNX models as files: nodes on each other, mistakes in a model, and files that are cut, foreign, changed or half written."""
+"""ONNX models as files: nodes on each other, mistakes in a model, and files that are cut, foreign,
+changed or half written.
+"""
 
 import os
 import sys
@@ -21,24 +23,41 @@ onnx = pytest.importorskip("onnx")
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both"])
 @pytest.mark.parametrize("batch_first", [False, True], ids=["time_first", "batch_first"])
-@pytest.mark.parametrize(("kind", "opset"), [("RNN", 20), ("GRU", 12), ("LSTM", 17)])  # they squeeze in two ways
-@pytest.mark.filterwarnings("ignore")  # torch is about to retire this exporter, the one that needs no further package
+# they squeeze in two ways
+@pytest.mark.parametrize(("kind", "opset"), [("RNN", 20), ("GRU", 12), ("LSTM", 17)])
+# torch is about to retire this exporter, the one that needs no further package
+@pytest.mark.filterwarnings("ignore")
 def test_what_torch_exports(kind, opset, batch_first, bidirectional, tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch: `make oracle-test` installs it")
-    module = getattr(torch.nn, kind)(FEATURES, HIDDEN, 2, bidirectional=bidirectional, batch_first=batch_first)
-    options = {"input_names": ["xs"], "dynamic_axes": {"xs": {0: "a", 1: "b"}}, "opset_version": opset, "dynamo": False}
+    module = getattr(torch.nn, kind)(
+        FEATURES, HIDDEN, 2, bidirectional=bidirectional, batch_first=batch_first
+    )
+    options = {
+        "input_names": ["xs"],
+        "dynamic_axes": {"xs": {0: "a", 1: "b"}},
+        "opset_version": opset,
+        "dynamo": False,
+    }
     torch.onnx.export(module, (torch.ones(2, 3, FEATURES),), tmp_path / "m.onnx", **options)
     cell, params = from_onnx(tmp_path / "m.onnx")
-    wanted, wanted_params = from_torch({name: tensor.detach() for name, tensor in module.state_dict().items()})
+    wanted, wanted_params = from_torch(
+        {name: tensor.detach() for name, tensor in module.state_dict().items()}
+    )
     assert cell == wanted
     assert_close(params, wanted_params, 1e-7)
 
 
 def chain(*between: Any, layout: int = 0) -> Any:
     """A bidirectional GRU under an LSTM, and what is between them."""
-    make, bottom = onnx.helper.make_node, node_model("GRU", {"direction": "bidirectional", "layout": layout})
+    make, bottom = (
+        onnx.helper.make_node,
+        node_model("GRU", {"direction": "bidirectional", "layout": layout}),
+    )
     rng, rows = np.random.default_rng(0), 4 * HIDDEN
-    arrays = {"W2": rng.normal(size=(1, rows, 2 * HIDDEN)), "R2": rng.normal(size=(1, rows, HIDDEN))}
+    arrays = {
+        "W2": rng.normal(size=(1, rows, 2 * HIDDEN)),
+        "R2": rng.normal(size=(1, rows, HIDDEN)),
+    }
     constants = {name: a.astype(np.float32) for name, a in arrays.items()} | {
         name: np.array(value)
         for name, value in {
@@ -50,9 +69,13 @@ def chain(*between: Any, layout: int = 0) -> Any:
             "half": 0.5,
         }.items()
     }
-    bottom.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in constants.items())
+    bottom.graph.initializer.extend(
+        onnx.numpy_helper.from_array(a, name) for name, a in constants.items()
+    )
     last = between[-1].output[0] if between else "Y"
-    bottom.graph.node.extend([*between, make("LSTM", [last, "W2", "R2"], ["Z"], "top", layout=layout)])
+    bottom.graph.node.extend(
+        [*between, make("LSTM", [last, "W2", "R2"], ["Z"], "top", layout=layout)]
+    )
     return bottom
 
 
@@ -61,8 +84,12 @@ def steps(*names: str) -> list[Any]:
     nodes, name = [], "Y"
     for k, text in enumerate(names):
         operator, *inputs = text.split()
-        attributes = {"perm": [int(digit) for digit in inputs.pop()]} if operator == "Transpose" else {}
-        nodes.append(onnx.helper.make_node(operator, [name, *inputs], [f"t{k}"], f"step{k}", **attributes))
+        attributes = (
+            {"perm": [int(digit) for digit in inputs.pop()]} if operator == "Transpose" else {}
+        )
+        nodes.append(
+            onnx.helper.make_node(operator, [name, *inputs], [f"t{k}"], f"step{k}", **attributes)
+        )
         name = f"t{k}"
     return nodes
 
@@ -80,13 +107,19 @@ def test_nodes_on_each_other_are_a_stack():
 
 
 BROKEN_CHAINS = {
-    "reshape": (["Reshape join"], "Reshape node 'step0' does more than put directions side by side"),
+    "reshape": (
+        ["Reshape join"],
+        "Reshape node 'step0' does more than put directions side by side",
+    ),
     "flat": (["Transpose 0213", "Reshape flat"], "Reshape node 'step1' does more than put"),
     "sizes": (["Transpose 0213", "Reshape sizes"], "Reshape node 'step1' does more than put"),
     "floats": (["Transpose 0213", "Reshape floats"], "Reshape node 'step1' does more than put"),
     "computed": (["Transpose 0213", "Reshape lengths"], "Reshape node 'step1' does more than put"),
     "squeeze": (["Squeeze two"], "Squeeze node 'step0' does more than put"),
-    "function": (["Transpose 0213", "Relu", "Reshape join"], "Relu node 'step1' does more than put"),
+    "function": (
+        ["Transpose 0213", "Relu", "Reshape join"],
+        "Relu node 'step1' does more than put",
+    ),
     "axes": (
         ["Transpose 0213", "Reshape join", "Transpose 102"],
         r"it comes with the axes \['batch', 'time', 'features'\], expected \['time', ",
@@ -115,15 +148,26 @@ def test_a_reshape_whose_zeros_are_sizes():
 
 def test_a_node_over_the_one_before_the_last():
     model = chain(*steps("Transpose 0213", "Reshape join"))
-    model.graph.node.append(onnx.helper.make_node("LSTM", ["t1", "W2", "R2"], ["Z2"], "top"))  # of the same name
-    with pytest.raises(ValueError, match=r"'top' does not take all that 'top' gives as its X: it comes from elsewhere"):
+    # of the same name
+    model.graph.node.append(onnx.helper.make_node("LSTM", ["t1", "W2", "R2"], ["Z2"], "top"))
+    with pytest.raises(
+        ValueError,
+        match=r"'top' does not take all that 'top' gives as its X: it comes from elsewhere",
+    ):
         from_onnx(model)
-    with pytest.raises(ValueError, match=r"2 recurrent nodes are named 'top', expected one; there are \['node', 'top', 'top'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"2 recurrent nodes are named 'top', expected one; there are \['node', 'top', 'top'\]",
+    ):
         from_onnx(model, "top")
 
 
 def test_final_states_and_other_arrays_are_no_input_of_a_stack():
-    for name, message in (("Y_h", "it is a final state"), ("lengths", "it comes from elsewhere"), ("", "it comes from elsewhere")):
+    for name, message in (
+        ("Y_h", "it is a final state"),
+        ("lengths", "it comes from elsewhere"),
+        ("", "it comes from elsewhere"),
+    ):
         model = chain()
         model.graph.node[-1].input[0] = name
         with pytest.raises(ValueError, match=message):
@@ -146,61 +190,118 @@ def resized(name: str, sizes: list[int]) -> Any:
 
 WRONG = np.ones((1, HIDDEN, HIDDEN), np.float32)
 MISTAKES: dict[str, tuple[Any, str | None, str]] = {
-    "no node": (lambda: node_model("RNN", nodes=[]), None, "the model's graph has no RNN, GRU, LSTM node"),
-    "another": (lambda: node_model("RNN"), "rnn", r"0 recurrent nodes are named 'rnn', expected one; there are \['node'\]"),
+    "no node": (
+        lambda: node_model("RNN", nodes=[]),
+        None,
+        "the model's graph has no RNN, GRU, LSTM node",
+    ),
+    "another": (
+        lambda: node_model("RNN"),
+        "rnn",
+        r"0 recurrent nodes are named 'rnn', expected one; there are \['node'\]",
+    ),
     "attribute": (
         lambda: node_model("RNN", {"speed": 1}),
         None,
         r"RNN node 'node': attribute speed is unknown, expected some of \['act",
     ),
-    "others' attribute": (lambda: node_model("RNN", {"input_forget": 1}), None, "attribute input_forget is unknown"),
-    "type": (lambda: node_model("GRU", {"clip": 1}), None, "GRU node 'node': attribute clip has type INT, expected FLOAT"),
+    "others' attribute": (
+        lambda: node_model("RNN", {"input_forget": 1}),
+        None,
+        "attribute input_forget is unknown",
+    ),
+    "type": (
+        lambda: node_model("GRU", {"clip": 1}),
+        None,
+        "GRU node 'node': attribute clip has type INT, expected FLOAT",
+    ),
     "direction": (
         lambda: node_model("RNN", {"direction": "up"}),
         None,
         r"direction is 'up', expected one of \['forward', 'reverse', 'b",
     ),
-    "layout": (lambda: node_model("RNN", {"layout": 2}), None, r"attribute layout is 2, expected one of \[0, 1\]"),
-    "coupled": (lambda: node_model("LSTM", {"input_forget": 2}), None, r"attribute input_forget is 2, expected one of \[0, 1\]"),
+    "layout": (
+        lambda: node_model("RNN", {"layout": 2}),
+        None,
+        r"attribute layout is 2, expected one of \[0, 1\]",
+    ),
+    "coupled": (
+        lambda: node_model("LSTM", {"input_forget": 2}),
+        None,
+        r"attribute input_forget is 2, expected one of \[0, 1\]",
+    ),
     "reset": (
         lambda: node_model("GRU", {"linear_before_reset": 3}),
         None,
         r"attribute linear_before_reset is 3, expected one of \[0, 1\]",
     ),
-    "clip": (lambda: node_model("GRU", {"clip": -1.0}), None, "GRU node 'node': GRU: clip is -1.0, expected a positive number"),
+    "clip": (
+        lambda: node_model("GRU", {"clip": -1.0}),
+        None,
+        "GRU node 'node': GRU: clip is -1.0, expected a positive number",
+    ),
     "function": (
         lambda: node_model("GRU", {"activations": ["Sigmoid", "Gelu"]}),
         None,
         r"GRU node 'node': activation 'Gelu' is unknown, expected one of \['Affine', 'Elu'",
     ),
-    "functions": (lambda: node_model("GRU", {"activations": ["Tanh"]}), None, r"activations are \['Tanh'\], expected 2"),
+    "functions": (
+        lambda: node_model("GRU", {"activations": ["Tanh"]}),
+        None,
+        r"activations are \['Tanh'\], expected 2",
+    ),
     "alpha": (
         lambda: node_model("RNN", {"activations": ["ThresholdedRelu"]}),
         None,
-        "activation_alpha has no number for ThresholdedRelu, and runtimes do not agree on a default",
+        "activation_alpha has no number for ThresholdedRelu, and runtimes do not agree on a "
+        "default",
     ),
     "beta": (
         lambda: node_model("RNN", {"activations": ["ScaledTanh"], "activation_alpha": [1.0]}),
         None,
         "activation_beta has no number for ScaledTanh",
     ),
-    "left over": (lambda: node_model("RNN", {"activation_alpha": [1.0]}), None, r"activation_alpha has 1 more than .*\['Tanh'\] take"),
+    "left over": (
+        lambda: node_model("RNN", {"activation_alpha": [1.0]}),
+        None,
+        r"activation_alpha has 1 more than .*\['Tanh'\] take",
+    ),
     "mirror": (
         lambda: node_model("LSTM", {"input_forget": 1, "activations": ["Tanh"] * 3}),
         None,
-        "LSTM node 'node': the gates of the LSTM are coupled, in ONNX as f = 1 - i .*, such as 'sigmoid', not for 'tanh'",
+        "LSTM node 'node': the gates of the LSTM are coupled, in ONNX as f = 1 - i .*, such as "
+        "'sigmoid', not for 'tanh'",
     ),
-    "axes": (lambda: node_model("RNN", replaced={"W": WRONG[0]}), None, r"W has shape \(5, 5\), expected \[directions, gates"),
-    "shape": (lambda: node_model("LSTM", replaced={"R": WRONG}), None, r"R has shape \(1, 5, 5\), expected \(1, 20, 5\)"),
-    "hidden": (lambda: node_model("RNN", {"hidden_size": 4}), None, r"W has shape \(1, 5, 3\), expected \(1, 4, 3\)"),
+    "axes": (
+        lambda: node_model("RNN", replaced={"W": WRONG[0]}),
+        None,
+        r"W has shape \(5, 5\), expected \[directions, gates",
+    ),
+    "shape": (
+        lambda: node_model("LSTM", replaced={"R": WRONG}),
+        None,
+        r"R has shape \(1, 5, 5\), expected \(1, 20, 5\)",
+    ),
+    "hidden": (
+        lambda: node_model("RNN", {"hidden_size": 4}),
+        None,
+        r"W has shape \(1, 5, 3\), expected \(1, 4, 3\)",
+    ),
     "ways": (
         lambda: mutated(
-            node_model("RNN"), lambda node: node.attribute.append(onnx.helper.make_attribute("direction", "bidirectional"))
+            node_model("RNN"),
+            lambda node: node.attribute.append(
+                onnx.helper.make_attribute("direction", "bidirectional")
+            ),
         ),
         None,
         r"W has shape \(1, 5, 3\), expected \(2, 5, 3\)",
     ),
-    "missing": (lambda: node_model("RNN", replaced={"R": None}), None, r"R is missing; there are \['B', 'W'\]"),
+    "missing": (
+        lambda: node_model("RNN", replaced={"R": None}),
+        None,
+        r"R is missing; there are \['B', 'W'\]",
+    ),
     "inputs": (
         lambda: mutated(node_model("RNN"), lambda node: node.input.__delitem__(slice(2, None))),
         None,
@@ -221,7 +322,11 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
         None,
         "W has dtype int64, expected floating",
     ),
-    "float64": (lambda: node_model("RNN", dtype=np.float64), None, "W has dtype float64, which JAX would round"),
+    "float64": (
+        lambda: node_model("RNN", dtype=np.float64),
+        None,
+        "W has dtype float64, which JAX would round",
+    ),
     "surplus": (
         lambda: mutated(node_model("RNN"), lambda node: node.input.extend(["initial_c", "P"])),
         None,
@@ -280,14 +385,20 @@ def written(tmp_path: Path) -> Path:
 
 def test_a_file_cut_anywhere_is_refused(written):
     whole = written.read_bytes()
-    behind = 2 + len(onnx.load(written).opset_import[0].SerializeToString())  # the graph, which is whole without it
+    # the graph, which is whole without it
+    behind = 2 + len(onnx.load(written).opset_import[0].SerializeToString())
     for length in [*range(0, len(whole) - behind, 7), len(whole) - behind - 1]:
         written.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"is no whole ONNX file .* was it cut off|graph has no RNN, GRU, LSTM node"):
+        with pytest.raises(
+            ValueError,
+            match=r"is no whole ONNX file .* was it cut off|graph has no RNN, GRU, LSTM node",
+        ):
             from_onnx(written)
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\x80\x04\x95", b"\xff" * 100, b'{"a": 1}', b"PK\x03\x04"])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\x80\x04\x95", b"\xff" * 100, b'{"a": 1}', b"PK\x03\x04"]
+)
 def test_foreign_files_are_refused(written, content):
     written.write_bytes(content)
     with pytest.raises(ValueError, match=r"from_onnx: .*model\.onnx is no whole ONNX file"):
@@ -327,7 +438,10 @@ def test_missing_files_are_missing(tmp_path):
 def test_a_file_is_written_whole_or_not_at_all(written, fails):
     before = written.read_bytes()
     where = {"fsync": (os, "fsync"), "replace": (Path, "replace"), "write": (Path, "open")}[fails]
-    with mock.patch.object(*where, side_effect=OSError("disk full")), pytest.raises(OSError, match="disk full"):
+    with (
+        mock.patch.object(*where, side_effect=OSError("disk full")),
+        pytest.raises(OSError, match="disk full"),
+    ):
         to_onnx(GRU(4), random_params(GRU(4)), written)
     assert written.read_bytes() == before
     assert list(written.parent.iterdir()) == [written]
@@ -335,6 +449,11 @@ def test_a_file_is_written_whole_or_not_at_all(written, fails):
 
 def test_without_the_package():
     with mock.patch.dict(sys.modules, {"onnx": None}):
-        for call in (lambda: from_onnx("model.onnx"), lambda: to_onnx(LSTM(4), random_params(LSTM(4)))):
-            with pytest.raises(ImportError, match="with the package onnx; install it: pip install onnx"):
+        for call in (
+            lambda: from_onnx("model.onnx"),
+            lambda: to_onnx(LSTM(4), random_params(LSTM(4))),
+        ):
+            with pytest.raises(
+                ImportError, match="with the package onnx; install it: pip install onnx"
+            ):
                 call()

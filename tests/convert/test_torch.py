@@ -27,7 +27,9 @@ MODULES = {
 def run_torch(module: Any, xs: np.ndarray) -> tuple[Any, Any]:
     """Its outputs and final states on ragged sequences, `[layers * directions, batch, size]` each."""
     with torch.no_grad():
-        packed = torch.nn.utils.rnn.pack_padded_sequence(torch.from_numpy(xs), LENGTHS, enforce_sorted=False)
+        packed = torch.nn.utils.rnn.pack_padded_sequence(
+            torch.from_numpy(xs), LENGTHS, enforce_sorted=False
+        )
         ys, states = module(packed)
         ys, _ = torch.nn.utils.rnn.pad_packed_sequence(ys, total_length=TIME)
     return ys.numpy(), [s.numpy() for s in (states if isinstance(states, tuple) else (states,))]
@@ -35,7 +37,10 @@ def run_torch(module: Any, xs: np.ndarray) -> tuple[Any, Any]:
 
 def rows_of(carry: Any) -> list[np.ndarray]:
     """jaxrnn's carry in torch's form."""
-    single = [c if isinstance(c, jaxrnn.LSTMCarry) else (c,) for c in jax.tree.leaves(carry, is_leaf=lambda c: hasattr(c, "c"))]
+    single = [
+        c if isinstance(c, jaxrnn.LSTMCarry) else (c,)
+        for c in jax.tree.leaves(carry, is_leaf=lambda c: hasattr(c, "c"))
+    ]
     return [np.stack(rows) for rows in zip(*single, strict=True)]
 
 
@@ -45,26 +50,43 @@ def rows_of(carry: Any) -> list[np.ndarray]:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize(("kind", "options"), list(MODULES.values()), ids=list(MODULES))
 def test_every_option(kind, options, layers, bidirectional, bias, dtype, request):
-    """The same outputs and final states from torch's weights in jaxrnn, and from them again in a new module of torch."""
+    """The same outputs and final states from torch's weights in jaxrnn, and from them again in a
+    new module of torch.
+    """
     if dtype == "float64":
         request.getfixturevalue("x64")
     torch.manual_seed(0)
 
     def build() -> Any:
         make = getattr(torch.nn, kind)
-        return make(FEATURES, HIDDEN, layers, bias=bias, bidirectional=bidirectional, dtype=getattr(torch, dtype), **options)
+        return make(
+            FEATURES,
+            HIDDEN,
+            layers,
+            bias=bias,
+            bidirectional=bidirectional,
+            dtype=getattr(torch, dtype),
+            **options,
+        )
 
-    theirs, xs = build(), np.random.default_rng(0).normal(size=(TIME, BATCH, FEATURES)).astype(dtype)
+    theirs, xs = (
+        build(),
+        np.random.default_rng(0).normal(size=(TIME, BATCH, FEATURES)).astype(dtype),
+    )
     wanted = run_torch(theirs, xs)
     nonlinearity = options.get("nonlinearity", "tanh")
-    state_dict = {f"model.rnn.{name}": tensor for name, tensor in theirs.state_dict().items()} | {"model.head": 1}
+    state_dict = {f"model.rnn.{name}": tensor for name, tensor in theirs.state_dict().items()} | {
+        "model.head": 1
+    }
     cell, params = from_torch(state_dict, "model.rnn.", nonlinearity=nonlinearity)
     carry, ys = jaxrnn.scan(cell, params, xs, lengths=np.array(LENGTHS))
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     assert_close((ys, rows_of(carry)), wanted, tolerance)
 
     again = build()
-    again.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(cell, params).items()})
+    again.load_state_dict(
+        {name: torch.from_numpy(array) for name, array in to_torch(cell, params).items()}
+    )
     assert_close(run_torch(again, xs), wanted, tolerance)
 
 
@@ -78,19 +100,31 @@ def test_single_steps(kind):
         states = theirs(torch.from_numpy(x))
     wanted = [s.numpy() for s in (states if isinstance(states, tuple) else (states,))]
     assert_close(jax.tree.leaves(carry), wanted, 1e-6)
-    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(cell, params, cell_module=True).items()})
+    theirs.load_state_dict(
+        {
+            name: torch.from_numpy(array)
+            for name, array in to_torch(cell, params, cell_module=True).items()
+        }
+    )
 
 
 def test_bfloat16_tensors_keep_their_bits():
     cell = jaxrnn.Stack.repeat(jaxrnn.LSTM(HIDDEN, projection=2), 2, bidirectional=True)
     params = cell.init(jax.random.key(0), FEATURES, jnp.bfloat16)
-    tensors = {name: torch.from_dlpack(jnp.asarray(array)) for name, array in to_torch(cell, params).items()}
+    tensors = {
+        name: torch.from_dlpack(jnp.asarray(array))
+        for name, array in to_torch(cell, params).items()
+    }
     assert {str(t.dtype) for t in tensors.values()} == {"torch.bfloat16"}
-    module = torch.nn.LSTM(FEATURES, HIDDEN, 2, bidirectional=True, proj_size=2, dtype=torch.bfloat16)
+    module = torch.nn.LSTM(
+        FEATURES, HIDDEN, 2, bidirectional=True, proj_size=2, dtype=torch.bfloat16
+    )
     module.load_state_dict(tensors)
     again, read = from_torch(module.state_dict())
     assert again == cell
-    assert jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and bool(jnp.all(a == b)), read, params))
+    assert jax.tree.all(
+        jax.tree.map(lambda a, b: a.dtype == b.dtype and bool(jnp.all(a == b)), read, params)
+    )
 
 
 def shaped(**shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -120,7 +154,9 @@ MISTAKES: dict[str, Any] = {
         r"weight_ih_l0_reverse has shape \(2, 2\), expected \(3, 2\)",
     ),
     "no direction above": (
-        RNN | shaped(weight_ih_l0_reverse=(3, 2), weight_hh_l0_reverse=(3, 3)) | shaped(weight_ih_l1=(3, 6), weight_hh_l1=(3, 3)),
+        RNN
+        | shaped(weight_ih_l0_reverse=(3, 2), weight_hh_l0_reverse=(3, 3))
+        | shaped(weight_ih_l1=(3, 6), weight_hh_l1=(3, 3)),
         "weight_ih_l1_reverse is missing",
     ),
     "no state": (
@@ -148,12 +184,22 @@ MISTAKES: dict[str, Any] = {
         LSTM | {"bias_hh_l0": np.ones(12, np.float16)},
         "bias_hh_l0 has dtype float16, expected float32, that of weight_ih_l0; cast one of them",
     ),
-    "gap": (RNN | shaped(weight_ih_l2=(3, 3), weight_hh_l2=(3, 3)), r"unexpected \['weight_hh_l2', "),
+    "gap": (
+        RNN | shaped(weight_ih_l2=(3, 3), weight_hh_l2=(3, 3)),
+        r"unexpected \['weight_hh_l2', ",
+    ),
     "prefix": (
-        {f"{part}.{name}": array for part in ("encoder.rnn", "decoder") for name, array in RNN.items()},
+        {
+            f"{part}.{name}": array
+            for part in ("encoder.rnn", "decoder")
+            for name, array in RNN.items()
+        },
         r"weight_ih_l0 is missing; .*; it is there with prefix='encoder\.rnn\.' or 'decoder\.'$",
     ),
-    "module": (torch.nn.RNN(2, 3), r"the argument is a RNN, expected a dictionary .*\.state_dict\(\)"),
+    "module": (
+        torch.nn.RNN(2, 3),
+        r"the argument is a RNN, expected a dictionary .*\.state_dict\(\)",
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""Several scans in one program: none changes the gradients of another, whatever each is asked for and whatever stands around it.
+"""Several scans in one program: none changes the gradients of another, whatever each is asked for
+and whatever stands around it.
 
 Each program is compared with itself over `unroll`. `fuzz/programs.py` draws more of them.
 """
@@ -36,15 +37,24 @@ def total(*trees: Any) -> jax.Array:
 @every
 def test_scans_of_one_cell_do_not_change_each_other(spec, x64):
     """Two scans, the inputs of one frozen: both gradients at once, and each in turn."""
-    cell, params, xs = spec.cell, make_params(spec, "float64"), make_xs(spec, (TIME, BATCH), "float64")
+    cell, params, xs = (
+        spec.cell,
+        make_params(spec, "float64"),
+        make_xs(spec, (TIME, BATCH), "float64"),
+    )
     start = make_carry(spec, params, xs)
 
     def loss(scan: Scan, params: Any, xs: Any) -> jax.Array:
-        return total(scan(cell, params, xs, start)) * total(scan(cell, params, lax.stop_gradient(xs), start))
+        return total(scan(cell, params, xs, start)) * total(
+            scan(cell, params, lax.stop_gradient(xs), start)
+        )
 
     def gradients(params: Any, xs: Any) -> Any:
         def of(scan: Scan) -> Any:
-            asked = [jax.grad(partial(loss, scan), which, allow_int=True)(params, xs) for which in (1, 0, (0, 1))]
+            asked = [
+                jax.grad(partial(loss, scan), which, allow_int=True)(params, xs)
+                for which in (1, 0, (0, 1))
+            ]
             return [leaf for leaf in jax.tree.leaves(asked) if leaf.dtype != jax.dtypes.float0]
 
         return of(jaxrnn.unroll), of(jaxrnn.scan)
@@ -61,7 +71,11 @@ CELL = jaxrnn.GRU(2)
 def arguments(x64) -> tuple[Any, Any, Any]:
     """Parameters, inputs of the size of the outputs, a scale."""
     params = CELL.init(jax.random.key(0), CELL.out_features, jnp.float64)
-    return params, jax.random.normal(jax.random.key(1), (TIME, BATCH, 2), jnp.float64), jnp.asarray(1.3)
+    return (
+        params,
+        jax.random.normal(jax.random.key(1), (TIME, BATCH, 2), jnp.float64),
+        jnp.asarray(1.3),
+    )
 
 
 def towers(scan: Scan, params: Any, xs: Any, scale: Any) -> Any:
@@ -101,7 +115,9 @@ def one_after_the_other(scan: Scan, params: Any, xs: Any, scale: Any) -> Any:
 def learns_to_learn(scan: Scan, params: Any, xs: Any, scale: Any) -> Any:
     """MAML: the loss after a step of gradient descent."""
     inner = jax.grad(lambda params: total(scan(CELL, params, xs)))(params)
-    return total(scan(CELL, jax.tree.map(lambda p, g: p - 0.1 * scale * g, params, inner), xs * scale))
+    return total(
+        scan(CELL, jax.tree.map(lambda p, g: p - 0.1 * scale * g, params, inner), xs * scale)
+    )
 
 
 def in_scan(scan: Scan, params: Any, xs: Any, scale: Any) -> Any:
@@ -115,11 +131,17 @@ def in_scan(scan: Scan, params: Any, xs: Any, scale: Any) -> Any:
 
 
 def in_map(scan: Scan, params: Any, xs: Any, scale: Any) -> Any:
-    return total(lax.map(lambda factor: scan(CELL, params, xs * factor)[1], scale * jnp.arange(1.0, 3.0)), scan(CELL, params, xs))
+    return total(
+        lax.map(lambda factor: scan(CELL, params, xs * factor)[1], scale * jnp.arange(1.0, 3.0)),
+        scan(CELL, params, xs),
+    )
 
 
 def in_cond(scan: Scan, params: Any, xs: Any, scale: Any) -> Any:
-    branches = (lambda: scan(CELL, params, xs * scale)[1], lambda: scan(CELL, lax.stop_gradient(params), xs)[1])
+    branches = (
+        lambda: scan(CELL, params, xs * scale)[1],
+        lambda: scan(CELL, lax.stop_gradient(params), xs)[1],
+    )
     return total(lax.cond(scale > 1, *branches), lax.cond(scale > 2, *branches))
 
 
@@ -173,11 +195,17 @@ def test_programs(program, arguments):
 
     def answers(scan: Scan, arguments: Any) -> Any:
         loss = partial(program, scan)
-        (value, _), whole = jax.value_and_grad(lambda *a: (loss(*a), a), (0, 1, 2), has_aux=True)(*arguments)
+        (value, _), whole = jax.value_and_grad(lambda *a: (loss(*a), a), (0, 1, 2), has_aux=True)(
+            *arguments
+        )
         turns = [jax.grad(loss, k)(*arguments) for k in (1, 0)]
         return value, whole, turns
 
-    every_answer = jax.jit(lambda *arguments: [answers(scan_by(name), arguments) for name in ("unroll", "bptt", "checkpointed")])
+    every_answer = jax.jit(
+        lambda *arguments: [
+            answers(scan_by(name), arguments) for name in ("unroll", "bptt", "checkpointed")
+        ]
+    )
     want, *others = every_answer(*arguments)
     for got in others:
         assert_close(got, want, 1e-10)
@@ -185,7 +213,9 @@ def test_programs(program, arguments):
 
 @each_gradient
 def test_gradients_taken_in_turn_eagerly(method, arguments):
-    """Inputs, then parameters, then inputs again: what was traced for one question does not answer another."""
+    """Inputs, then parameters, then inputs again: what was traced for one question does not answer
+    another.
+    """
     want = [jax.grad(partial(towers, jaxrnn.unroll), k)(*arguments) for k in range(3)]
     for k in (1, 0, 1, 2, 0):
         assert_close(jax.grad(partial(towers, scan_by(method)), k)(*arguments), want[k], 1e-11)

@@ -1,4 +1,6 @@
-"""All drivers compute the same: values, and gradients with random cotangents on the outputs and on the carry."""
+"""All drivers compute the same: values, and gradients with random cotangents on the outputs and on
+the carry.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +41,15 @@ def test_scan_equals_unroll(spec):
     assert_close(jaxrnn.scan(spec.cell, params, xs, carry, reverse=True, **flags), unrolled, 1e-12)
 
 
-@some("elman_tanh", "lstm", "gru_before", "both_pair", "stack_with_both", "user_decaying", "user_clockwork")
+@some(
+    "elman_tanh",
+    "lstm",
+    "gru_before",
+    "both_pair",
+    "stack_with_both",
+    "user_decaying",
+    "user_clockwork",
+)
 def test_scan_equals_unroll_in_gradients(spec):
     params, xs, flags = make_params(spec), make_xs(spec, SHORT), make_flags(SHORT)
     arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
@@ -51,7 +61,9 @@ def test_scan_equals_unroll_in_gradients(spec):
 def test_scan_equals_a_loop_over_step(spec):
     params, xs = make_params(spec), make_xs(spec, SHORT)
     arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
-    assert_close(value_and_grads(jaxrnn.scan, *arguments), value_and_grads(over_steps, *arguments), 1e-11)
+    assert_close(
+        value_and_grads(jaxrnn.scan, *arguments), value_and_grads(over_steps, *arguments), 1e-11
+    )
 
 
 @every
@@ -67,14 +79,20 @@ def test_gradients_without_flags_and_carry(spec):
 def test_all_gradients_agree(spec, driver):
     params, xs = make_params(spec), make_xs(spec)
     arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
-    assert_close(value_and_grads(driver, *arguments), value_and_grads(DRIVERS["autodiff"], *arguments), 1e-11)
+    assert_close(
+        value_and_grads(driver, *arguments), value_and_grads(DRIVERS["autodiff"], *arguments), 1e-11
+    )
 
 
 @every
 def test_no_carry_is_the_initial_carry(spec):
     params, xs = make_params(spec), make_xs(spec)
     carry = spec.cell.initial_carry(params, one_step_shape(xs))
-    assert_close(jaxrnn.scan(spec.cell, params, xs), jaxrnn.scan(spec.cell, params, xs, carry, **all_flags()), 1e-13)
+    assert_close(
+        jaxrnn.scan(spec.cell, params, xs),
+        jaxrnn.scan(spec.cell, params, xs, carry, **all_flags()),
+        1e-13,
+    )
 
 
 @every
@@ -91,9 +109,13 @@ def test_no_steps(spec):
 @each_driver
 def test_gradients_of_no_steps(spec, driver):
     params, xs = make_params(spec), make_xs(spec, (0, 2))
-    (last, _), (of_params, _, of_carry) = value_and_grads(driver, spec.cell, params, xs, make_carry(spec, params, xs))
+    (last, _), (of_params, _, of_carry) = value_and_grads(
+        driver, spec.cell, params, xs, make_carry(spec, params, xs)
+    )
     assert all(not jnp.any(leaf) for leaf in jax.tree.leaves(of_params))
-    assert forms(of_carry) == jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype) if is_floating(a) else None, last)
+    assert forms(of_carry) == jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype) if is_floating(a) else None, last
+    )
     assert all(jnp.all(leaf != 0) for leaf in jax.tree.leaves(of_carry))
 
 
@@ -109,7 +131,9 @@ def test_one_step(spec, reverse):
 @every_causal
 @both_directions
 def test_two_runs_in_a_row_equal_one(spec, reverse):
-    """Reversed, the pieces are taken backwards. Between them lies no boundary; in them are masked steps and resets."""
+    """Reversed, the pieces are taken backwards. Between them lies no boundary; in them are masked
+    steps and resets.
+    """
     params, xs = make_params(spec), make_xs(spec, (6, 3))
     carry = start = make_carry(spec, params, xs)
     flags = make_flags((6, 3))
@@ -143,7 +167,9 @@ def test_trajectory(spec, reverse):
         walked = range(5 - steps, 5) if reverse else range(steps)
         mask = flags["mask"].copy()
         mask[[t for t in range(5) if t not in walked]] = False
-        last, ys_then = jaxrnn.scan(spec.cell, params, xs, start, reverse=reverse, **{**flags, "mask": mask})
+        last, ys_then = jaxrnn.scan(
+            spec.cell, params, xs, start, reverse=reverse, **{**flags, "mask": mask}
+        )
         assert_close(jax.tree.map(lambda leaf, steps=steps: leaf[steps], states), last, 1e-13)
         first, end = walked[0], walked[-1] + 1
         assert_close(cut(ys, first, end), cut(ys_then, first, end), 1e-13)
@@ -158,10 +184,14 @@ def test_trajectory_gradients(spec):
         for t in range(SHORT[0]):
             carry, _ = jaxrnn.step(cell, params, carry, jax.tree.map(lambda leaf, t=t: leaf[t], xs))
             carries.append(carry)
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *carries), over_steps(cell, params, xs, carries[0])[1]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *carries), over_steps(
+            cell, params, xs, carries[0]
+        )[1]
 
     arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
-    assert_close(value_and_grads(jaxrnn.trajectory, *arguments), value_and_grads(loop, *arguments), 1e-11)
+    assert_close(
+        value_and_grads(jaxrnn.trajectory, *arguments), value_and_grads(loop, *arguments), 1e-11
+    )
 
 
 @some("lstm", "both_pair", "stack_with_both")

@@ -11,13 +11,17 @@ import jaxrnn
 from tests.support.helpers import assert_close, make_params, make_xs
 from tests.support.specs import some
 
-each = some("elman_tanh", "gru_before", "lstm_all", "stack_connected", "learned_carry", "both_concat")
+each = some(
+    "elman_tanh", "gru_before", "lstm_all", "stack_connected", "learned_carry", "both_concat"
+)
 
 
 def with_batch(tree: Any) -> Any:
     """Arrays `[3, ...]` as those of any batch."""
     (batch,) = export.symbolic_shape("batch")
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype), tree)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype), tree
+    )
 
 
 def read_again(function: Any, *arguments: Any) -> Any:
@@ -28,13 +32,17 @@ def read_again(function: Any, *arguments: Any) -> Any:
 @each
 @pytest.mark.parametrize("batch", [1, 4])
 def test_export(spec, batch):
-    """One step, or, where the cell needs the future, a sequence; parameters and carries keep their classes."""
+    """One step, or, where the cell needs the future, a sequence; parameters and carries keep their
+    classes.
+    """
     cell, params, one = spec.cell, make_params(spec, "float32"), make_xs(spec, (3,), "float32")
     carry = jax.eval_shape(lambda: cell.initial_carry(params, one.shape))
     xs = make_xs(spec, (5, batch), "float32")
     start = cell.initial_carry(params, xs.shape[1:])
     if cell.causal:
-        step = read_again(lambda p, c, x: jaxrnn.step(cell, p, c, x), params, *with_batch((carry, one)))
+        step = read_again(
+            lambda p, c, x: jaxrnn.step(cell, p, c, x), params, *with_batch((carry, one))
+        )
         for x in xs:
             start, y = step(params, start, x)
         got = start, y
@@ -51,7 +59,9 @@ def test_export(spec, batch):
 
 @pytest.mark.parametrize("sizes", ["5, batch", "time, batch", "time, 3"])
 def test_a_sequence_of_symbolic_sizes(sizes):
-    """Value and gradient: blocks are planned as long as time is a number; otherwise `lax.scan` runs."""
+    """Value and gradient: blocks are planned as long as time is a number; otherwise `lax.scan`
+    runs.
+    """
     cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.Bidirectional(jaxrnn.GRU(3))])
     params = cell.init(jax.random.key(0), 3)
     xs = jax.random.normal(jax.random.key(1), (5, 3, 3))
@@ -61,7 +71,10 @@ def test_a_sequence_of_symbolic_sizes(sizes):
         return jax.numpy.sum(jax.numpy.sin(driver(cell, params, xs, lengths=lengths)[1]))
 
     time, batch = export.symbolic_shape(sizes)
-    forms = (jax.ShapeDtypeStruct((time, batch, 3), xs.dtype), jax.ShapeDtypeStruct((batch,), lengths.dtype))
+    forms = (
+        jax.ShapeDtypeStruct((time, batch, 3), xs.dtype),
+        jax.ShapeDtypeStruct((batch,), lengths.dtype),
+    )
     program = export.export(jax.jit(jax.value_and_grad(loss)))(params, *forms)
     got = export.deserialize(program.serialize()).call(params, xs, lengths)
     assert_close(got, jax.value_and_grad(loss)(params, xs, lengths, jaxrnn.unroll), 1e-5)

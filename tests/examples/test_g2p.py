@@ -67,13 +67,21 @@ def tiny_model(seed: int = 0) -> tuple[Any, Any]:
 def all_answers() -> np.ndarray:
     """Every answer of at most LONGEST phonemes, `STOP` again after `STOP`."""
     answers = itertools.product(range(SYMBOLS), repeat=LONGEST)
-    return np.array([a for a in answers if all(y == STOP for x, y in itertools.pairwise(a) if x == STOP)])
+    return np.array(
+        [a for a in answers if all(y == STOP for x, y in itertools.pairwise(a) if x == STOP)]
+    )
 
 
-def log_probabilities(model: Any, params: Any, letters: np.ndarray, answers: np.ndarray) -> np.ndarray:
+def log_probabilities(
+    model: Any, params: Any, letters: np.ndarray, answers: np.ndarray
+) -> np.ndarray:
     """Of answers `[count, LONGEST]` to one word `[time]`, by teacher forcing."""
-    logits = teacher_forcing(model, params, np.repeat(letters[:, None], len(answers), axis=1), answers.T)
-    each = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), answers.T[..., None], axis=-1)[..., 0]
+    logits = teacher_forcing(
+        model, params, np.repeat(letters[:, None], len(answers), axis=1), answers.T
+    )
+    each = np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(logits)), answers.T[..., None], axis=-1
+    )[..., 0]
     counts = np.cumsum(answers.T == STOP, axis=0) <= 1  # up to the first STOP
     return np.where(counts, each, 0).sum(axis=0)
 
@@ -97,7 +105,10 @@ def test_phonemes_are_those_of_the_packages_own_code(trained, dictionary):
     predict = g2p.package_code(g2p_model.to_arrays(model, params))
     assert g2p_model.spell(model, params, WORDS) == [predict(word) for word in WORDS]
     words = g2p_data.split(dictionary, 1000)[1]
-    same = [ours == predict(word) for word, ours in zip(words, g2p_model.spell(model, params, words), strict=True)]
+    same = [
+        ours == predict(word)
+        for word, ours in zip(words, g2p_model.spell(model, params, words), strict=True)
+    ]
     assert sum(same) >= 999  # sums in another order may turn a near tie
 
 
@@ -105,7 +116,9 @@ def test_a_word_is_spelt_alone_as_in_a_batch(trained):
     model, params = trained
     for beams in (1, 3):
         together = g2p_model.spell(model, params, WORDS, beams)
-        assert together[1:3] == [g2p_model.spell(model, params, [word], beams)[0] for word in WORDS[1:3]]
+        assert together[1:3] == [
+            g2p_model.spell(model, params, [word], beams)[0] for word in WORDS[1:3]
+        ]
 
 
 def test_a_long_list_is_cut_into_calls(trained, monkeypatch):
@@ -139,7 +152,10 @@ def test_beams_as_many_as_there_are_answers_find_the_likeliest():
     answers, letters, greedy_misses = all_answers(), g2p_data.encode_words(WORDS), 0
     for seed in range(3):
         model, params = tiny_model(seed)
-        found = [np.asarray(array) for array in beam_search(model, params, letters, len(answers), LONGEST)]
+        found = [
+            np.asarray(array)
+            for array in beam_search(model, params, letters, len(answers), LONGEST)
+        ]
         greedy = np.asarray(g2p_model.decode(model, params, letters, beams=1))[:, :LONGEST]
         for word, written, log_p, first in zip(letters.T, *found, greedy, strict=True):
             expected = log_probabilities(model, params, word, answers)
@@ -153,14 +169,18 @@ def test_beams_as_many_as_there_are_answers_find_the_likeliest():
 
 @pytest.mark.parametrize("beams", [2, 7])
 def test_beams_are_different_answers_with_their_own_log_probabilities(beams):
-    """However narrow. A wider search may still end with a less likely answer, but never with one likelier than the likeliest."""
+    """However narrow. A wider search may still end with a less likely answer, but never with one
+    likelier than the likeliest.
+    """
     model, params = tiny_model(1)
     letters = g2p_data.encode_words(WORDS)
     found = [np.asarray(array) for array in beam_search(model, params, letters, beams, LONGEST)]
     for word, written, log_p in zip(letters.T, *found, strict=True):
         assert len({tuple(answer) for answer in written.tolist()}) == beams
         assert (np.diff(log_p) <= 0).all()
-        np.testing.assert_allclose(log_p, log_probabilities(model, params, word, written), atol=1e-4)
+        np.testing.assert_allclose(
+            log_p, log_probabilities(model, params, word, written), atol=1e-4
+        )
         assert log_p[0] <= log_probabilities(model, params, word, all_answers()).max() + 1e-4
 
 
@@ -172,7 +192,9 @@ def test_padding_takes_no_part_in_the_loss():
     letters, phonemes = g2p_data.encode_words(["abc"]), np.array([[4], [4], [STOP]])
     more = [np.pad(array, ((0, 3), (0, 0)), constant_values=PAD) for array in (letters, phonemes)]
     logits = teacher_forcing(model, params, letters, phonemes)
-    expected = -np.mean(np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), phonemes[..., None], axis=-1))
+    expected = -np.mean(
+        np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), phonemes[..., None], axis=-1)
+    )
     for pair in ((letters, phonemes), more):
         assert float(mean_loss(model, params, *pair)) == pytest.approx(float(expected), rel=1e-5)
 
@@ -181,7 +203,9 @@ def test_an_epoch_brings_every_word_once():
     pairs = [("a" * length, ("K",) * (length + 1)) for length in range(1, 30)]
     fitting = [pair for pair in pairs if len(pair[1]) < g2p.LIMITS[-1]]
     found = itertools.islice(g2p.batches(pairs, batch=1, seed=0), len(fitting))
-    seen = [("a" * (both[:, 0, 0] > 2).sum(), g2p_data.decode_phonemes(both[:, 0, 1])) for both in found]
+    seen = [
+        ("a" * (both[:, 0, 0] > 2).sum(), g2p_data.decode_phonemes(both[:, 0, 1])) for both in found
+    ]
     assert sorted(seen) == fitting
     with pytest.raises(ValueError, match="too few words for batches of 30"):
         next(g2p.batches(pairs, batch=30, seed=0))
@@ -189,9 +213,13 @@ def test_an_epoch_brings_every_word_once():
 
 def test_a_little_training_lowers_the_loss(trained, dictionary):
     model, params = trained
-    pairs = [(word, dictionary[word][0]) for word in g2p_data.split(dictionary, 60)[1] if len(word) < 8]
+    pairs = [
+        (word, dictionary[word][0]) for word in g2p_data.split(dictionary, 60)[1] if len(word) < 8
+    ]
     (both,) = itertools.islice(g2p.batches(pairs, batch=16, seed=0), 1)
-    after = g2p.train(model, params, pairs, g2p.Options(finetune=True, steps=4, batch=16, learning_rate=1e-3))
+    after = g2p.train(
+        model, params, pairs, g2p.Options(finetune=True, steps=4, batch=16, learning_rate=1e-3)
+    )
     losses = [float(mean_loss(model, p, both[..., 0], both[..., 1])) for p in (params, after)]
     assert losses[1] < losses[0]
 
@@ -259,8 +287,14 @@ def test_check_and_finetune_on_the_command_line(trained, dictionary, tmp_path, c
         (["hello", "r2d2"], "cannot spell 'r2d2'"),
         (["слово"], "cannot spell 'слово'"),
         (["hello", "--file", "/nowhere/words.txt"], "cannot read /nowhere/words.txt: No such file"),
-        (["hello", "--weights", "/nowhere/w.safetensors"], "cannot read /nowhere/w.safetensors: No such file"),
-        (["--finetune", "--out", "/proc/nowhere/w.safetensors"], "cannot write to /proc/nowhere/w.safetensors"),
+        (
+            ["hello", "--weights", "/nowhere/w.safetensors"],
+            "cannot read /nowhere/w.safetensors: No such file",
+        ),
+        (
+            ["--finetune", "--out", "/proc/nowhere/w.safetensors"],
+            "cannot write to /proc/nowhere/w.safetensors",
+        ),
     ],
 )
 def test_misuse(flags, expected, capsys):
@@ -280,13 +314,20 @@ def test_bad_files(tmp_path, capsys):
 
 @pytest.mark.parametrize("package", ["not-there", "numpy"])
 def test_missing_data_names_the_extra(package):
-    with pytest.raises(ValueError, match=rf'x/y\.npz comes from the package {package}, .* pip install "jaxrnn\[examples\]"'):
+    with pytest.raises(
+        ValueError,
+        match=rf'x/y\.npz comes from the package {package}, .* pip install "jaxrnn\[examples\]"',
+    ):
         g2p_data.package_file(package, "x/y.npz")
 
 
 def test_the_script_itself(trained):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "g2p.py", "hello", "--beam", "3"], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, EXAMPLES / "g2p.py", "hello", "--beam", "3"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("hello HH ")

@@ -1,4 +1,5 @@
-"""`examples/recurrent_ppo.py`: what it learns from is what it acted, and the mistakes that are easily made with resets are found.
+"""`examples/recurrent_ppo.py`: what it learns from is what it acted, and the mistakes that are
+easily made with resets are found.
 
 Each mistake is planted, and must fail a check that the right program passes.
 """
@@ -26,7 +27,8 @@ from rl_environments import EAST, NORTH, SOUTH, WEST, RepeatPrevious, TMaze
 
 import jaxrnn
 
-ENV = TMaze(length=2, patience=3)  # episodes of up to nine steps: several in a window, and one that goes on into the next
+# episodes of up to nine steps: several in a window, and one that goes on into the next
+ENV = TMaze(length=2, patience=3)
 ENVS, HORIZON = 12, 24
 CELLS = {"LSTM": jaxrnn.LSTM(6), "GRU": jaxrnn.GRU(6), "no memory": Memoryless(6)}
 Flags = Callable[[Any], Any]
@@ -52,9 +54,12 @@ class Mistaken(Agent):
         carry, decision = super().step(params, carry, observation, jnp.zeros_like(first))
         if self.acting == "never":
             return carry, decision
-        assert self.acting == "a step late"  # the observation that begins an episode is met with the carry of the one before
+        # the observation that begins an episode is met with the carry of the one before
+        assert self.acting == "a step late"
         fresh = self.initial_carry(params, len(first))
-        return jax.tree.map(lambda new, old: jnp.where(first[:, None], new, old), fresh, carry), decision
+        return jax.tree.map(
+            lambda new, old: jnp.where(first[:, None], new, old), fresh, carry
+        ), decision
 
 
 class Acted(NamedTuple):
@@ -71,7 +76,8 @@ def act(cell: str = "LSTM", acting: str = "right") -> Acted:
     agent = Mistaken(CELLS[cell], ENV.features, ENV.actions, encoding=5, acting=acting)
     trainer = make_ppo(agent)
     params, _, situation, key = trainer.init(jax.random.key(3))
-    params = params._replace(policy=params.policy._replace(w=100 * params.policy.w))  # at first all actions are all but equally likely
+    # at first all actions are all but equally likely
+    params = params._replace(policy=params.policy._replace(w=100 * params.policy.w))
     window = jax.jit(trainer.act)
     situation, _ = window(params, situation, key)
     after, rollout = window(params, situation, jax.random.key(4))
@@ -82,11 +88,14 @@ def make_ppo(agent: Any) -> ppo.PPO:
     return ppo.PPO(ENV, agent, updates=1, envs=ENVS, horizon=HORIZON)
 
 
-# --- what must hold ----------------------------------------------------------------------------------------------------------------
+# --- what must hold
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def check_replay(acted: Acted, sequences: ppo.Sequences) -> None:
-    """Learning finds the log-probabilities and values that acting recorded, for any choice of sequences."""
+    """Learning finds the log-probabilities and values that acting recorded, for any choice of
+    sequences.
+    """
     chosen = jnp.array([7, 2, 10, 5])
     carry, steps, _ = sequences.of(chosen)
     decision = acted.agent.scan(acted.params, carry, steps.observation, steps.first)
@@ -97,7 +106,9 @@ def check_replay(acted: Acted, sequences: ppo.Sequences) -> None:
 
 
 def check_episodes_alone(acted: Acted, sequences: ppo.Sequences) -> None:
-    """Every episode that began in the window was acted as if none had been before: the cell says so, run without any flag."""
+    """Every episode that began in the window was acted as if none had been before: the cell says
+    so, run without any flag.
+    """
     del sequences
     (agent, params, rollout, _), steps = acted, acted.rollout.steps
     done = np.asarray(steps.outcome.done)
@@ -111,13 +122,20 @@ def check_episodes_alone(acted: Acted, sequences: ppo.Sequences) -> None:
     values = np.asarray(params.value(ys)[..., 0])
     for column, (begin, env) in enumerate(begins):
         last = begin + int(np.argmax([*done[begin:-1, env], True]))
-        np.testing.assert_allclose(values[: last + 1 - begin, column], rollout.steps.value[begin : last + 1, env], atol=1e-5)
+        np.testing.assert_allclose(
+            values[: last + 1 - begin, column],
+            rollout.steps.value[begin : last + 1, env],
+            atol=1e-5,
+        )
 
 
 def check_advantages(acted: Acted, sequences: ppo.Sequences) -> None:
     """The advantages are the sums that the paper writes down, each within its episode."""
     outcome = acted.rollout.steps.outcome
-    reward, value, last_value = (np.asarray(a, float) for a in (outcome.reward, acted.rollout.steps.value, acted.rollout.last_value))
+    reward, value, last_value = (
+        np.asarray(a, float)
+        for a in (outcome.reward, acted.rollout.steps.value, acted.rollout.last_value)
+    )
     done, gamma, decay = np.asarray(outcome.done), ENV.discount, ENV.discount * ppo.PPO.gae_lambda
     expected = np.zeros((HORIZON, ENVS))
     for t, env in np.ndindex(HORIZON, ENVS):
@@ -146,7 +164,8 @@ def test_windows_cut_episodes() -> None:
     assert not bool(first.all())
 
 
-# --- mistakes ----------------------------------------------------------------------------------------------------------------------
+# --- mistakes
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 class Mispaired(ppo.Sequences):
@@ -182,7 +201,9 @@ def with_done(shift: str) -> Callable[[], tuple[Acted, ppo.Sequences]]:
         acted = act()
         steps = acted.rollout.steps
         outcome = steps.outcome._replace(done=SHIFTS[shift](steps.outcome.done))
-        return acted, make_ppo(acted.agent).sequences(acted.rollout._replace(steps=steps._replace(outcome=outcome)))
+        return acted, make_ppo(acted.agent).sequences(
+            acted.rollout._replace(steps=steps._replace(outcome=outcome))
+        )
 
     return plant
 
@@ -201,7 +222,10 @@ MISTAKES = {
     "neither resets": (with_resets("never", "never"), check_episodes_alone),
     "both reset a step late": (with_resets("a step late", "a step late"), check_episodes_alone),
     "the carry after the window": (with_carry(lambda acted: acted.after.carry), check_replay),
-    "a fresh carry": (with_carry(lambda acted: acted.agent.initial_carry(acted.params, ENVS)), check_replay),
+    "a fresh carry": (
+        with_carry(lambda acted: acted.agent.initial_carry(acted.params, ENVS)),
+        check_replay,
+    ),
     "another environment's carry": (mispaired, check_replay),
     "advantages leak across a reset": (with_done("never"), check_advantages),
     "advantages end a step late": (with_done("a step late"), check_advantages),
@@ -221,10 +245,13 @@ def test_a_program_that_never_resets_looks_consistent() -> None:
     check_replay(*with_resets("never", "never")())
 
 
-# --- the environments --------------------------------------------------------------------------------------------------------------
+# --- the environments
+# --------------------------------------------------------------------------------------------------------------
 
 
-def walk(env: TMaze, goal: int, actions: list[int]) -> tuple[list[list[float]], list[tuple[float, bool, bool]]]:
+def walk(
+    env: TMaze, goal: int, actions: list[int]
+) -> tuple[list[list[float]], list[tuple[float, bool, bool]]]:
     """What is seen before each action, and the reward, the end, and the success after it."""
     seen, came = [], []
     state = env.reset(jax.random.key(0))._replace(goal=jnp.int32(goal))
@@ -240,7 +267,16 @@ def test_t_maze() -> None:
     sign_north, sign_south, corridor, junction = [0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0]
     going, bumped = (0.0, False, False), (-0.1, False, False)
     seen, came = walk(ENV, NORTH, [WEST, EAST, WEST, EAST, SOUTH, EAST, EAST, NORTH])
-    assert seen == [sign_north, sign_north, corridor, sign_north, corridor, corridor, junction, junction]
+    assert seen == [
+        sign_north,
+        sign_north,
+        corridor,
+        sign_north,
+        corridor,
+        corridor,
+        junction,
+        junction,
+    ]
     assert came == [bumped, going, going, going, bumped, going, bumped, (4.0, True, True)]
     seen, came = walk(ENV, SOUTH, [EAST, EAST, NORTH])
     assert seen == [sign_south, corridor, junction]
@@ -273,22 +309,45 @@ def test_repeat_previous() -> None:
     assert len({*shown}) > 1
 
 
-# --- the whole -----------------------------------------------------------------------------------------------------------------------
+# --- the whole
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_memory_is_what_succeeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["--corridor", "3", "--hidden", "16", "--seeds", "1", "--updates", "40", "--envs", "32", "--horizon", "32"]
+    sizes = [
+        "--corridor",
+        "3",
+        "--hidden",
+        "16",
+        "--seeds",
+        "1",
+        "--updates",
+        "40",
+        "--envs",
+        "32",
+        "--horizon",
+        "32",
+    ]
     sizes += ["--learning-rate", "5e-3"]
     recurrent_ppo.main(["--out", str(tmp_path), "--cells", "GRU", "none", *sizes])
     printed = capsys.readouterr().out
-    rates = {line[:12].strip(): float(line[12:21]) for line in printed.splitlines() if line.startswith(("GRU", "no memory"))}
+    rates = {
+        line[:12].strip(): float(line[12:21])
+        for line in printed.splitlines()
+        if line.startswith(("GRU", "no memory"))
+    }
     assert rates["GRU"] > 0.9
     assert 0.3 < rates["no memory"] < 0.7
     assert (tmp_path / recurrent_ppo.CURVES).read_bytes().startswith(b"\x89PNG")
 
 
 def test_curves_pool_updates() -> None:
-    curve = recurrent_ppo.Curve(successes=[0, 0, 0, 0, 1, 2, 3, 4, 5], scored=[0, 0, 0, 0, 5, 5, 5, 5, 10], final=0.0, seconds=0.0)
+    curve = recurrent_ppo.Curve(
+        successes=[0, 0, 0, 0, 1, 2, 3, 4, 5],
+        scored=[0, 0, 0, 0, 5, 5, 5, 5, 10],
+        final=0.0,
+        seconds=0.0,
+    )
     np.testing.assert_equal(recurrent_ppo.success_rates(curve), [np.nan, 0.5, 0.5])
 
 
@@ -306,7 +365,11 @@ def test_throughput_compares_equals() -> None:
     ("script", "argv", "said"),
     [
         (recurrent_ppo, "--corridor 0", "--corridor must be at least 1, not 0"),
-        (recurrent_ppo, "--envs 6 --minibatches 4", "--envs must be a multiple of --minibatches, not 6 and 4"),
+        (
+            recurrent_ppo,
+            "--envs 6 --minibatches 4",
+            "--envs must be a multiple of --minibatches, not 6 and 4",
+        ),
         (recurrent_ppo, "--lag 32", "--lag must be below 32"),
         (recurrent_ppo, "--cells GRU GRU", "each once, not GRU GRU"),
         (recurrent_ppo, "--learning-rate nan", "--learning-rate must be positive, not nan"),
@@ -315,7 +378,9 @@ def test_throughput_compares_equals() -> None:
         (ppo_throughput, "--rounds 0", "--rounds must be at least 1, not 0"),
     ],
 )
-def test_wrong_options_are_one_line(script: Any, argv: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_one_line(
+    script: Any, argv: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         script.main(argv.split())
     error = capsys.readouterr().err

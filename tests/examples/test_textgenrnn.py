@@ -1,4 +1,6 @@
-"""`examples/textgenrnn_import.py`: weights that somebody else trained and stored do what they were trained for."""
+"""`examples/textgenrnn_import.py`: weights that somebody else trained and stored do what they were
+trained for.
+"""
 
 import importlib.util
 import json
@@ -17,7 +19,8 @@ import textgenrnn_import as example
 import jaxrnn
 
 needs_weights = pytest.mark.skipif(
-    importlib.util.find_spec("textgenrnn") is None, reason='needs the weights: pip install --no-deps "textgenrnn==2.0.0"'
+    importlib.util.find_spec("textgenrnn") is None,
+    reason='needs the weights: pip install --no-deps "textgenrnn==2.0.0"',
 )
 SENTENCE = example.Options().text
 
@@ -40,22 +43,40 @@ def test_the_wrong_layout_shows(loaded):
     """The same arrays, read as if they were those of a plain LSTM: worse than equal odds, far."""
     model, params, numbers = loaded
     weights, _ = example.find_files(None)
-    config = {"units": 128, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
+    config = {
+        "units": 128,
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+        "use_bias": True,
+    }
     rnn = []
     with example.h5py.File(weights) as file:
         for name in ("rnn_1", "rnn_2"):
-            kernel, recurrent, bias = (file[name][name][f"{part}:0"][()] for part in ("kernel", "recurrent_kernel", "bias"))
+            kernel, recurrent, bias = (
+                file[name][name][f"{part}:0"][()] for part in ("kernel", "recurrent_kernel", "bias")
+            )
             plain = [kernel, recurrent, bias.reshape(2, -1).sum(axis=0)]
-            rnn.append(jaxrnn.convert.from_keras({"class_name": "LSTM", "config": config}, plain)[1])
-    assert example.bits_per_character(model, params._replace(rnn=tuple(rnn)), numbers, SENTENCE) > np.log2(len(numbers))
+            rnn.append(
+                jaxrnn.convert.from_keras({"class_name": "LSTM", "config": config}, plain)[1]
+            )
+    assert example.bits_per_character(
+        model, params._replace(rnn=tuple(rnn)), numbers, SENTENCE
+    ) > np.log2(len(numbers))
 
 
 @needs_weights
 def test_headlines(loaded, capsys):
-    """They begin with the prompt, differ, come again with the seed, and are likely at a low temperature."""
+    """They begin with the prompt, differ, come again with the seed, and are likely at a low
+    temperature.
+    """
     flags = ["--samples", "3", "--length", "30", "--prompt", "My dog "]
     said = []
-    for more in (["--temperature", "0.3"], ["--temperature", "0.3"], ["--temperature", "0.3", "--seed", "1"], ["--temperature", "3"]):
+    for more in (
+        ["--temperature", "0.3"],
+        ["--temperature", "0.3"],
+        ["--temperature", "0.3", "--seed", "1"],
+        ["--temperature", "3"],
+    ):
         example.main([*flags, *more])
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
@@ -108,7 +129,9 @@ def test_a_file_that_is_no_model(tmp_path):
 def test_a_vocabulary_of_another_model(tmp_path):
     weights, _ = example.find_files(None)
     (tmp_path / example.VOCABULARY).write_text(json.dumps({"a": 1, "b": 2}))
-    with pytest.raises(ValueError, match=r"textgenrnn_vocab\.json has 2 symbols, expected 464, one of them '<s>'"):
+    with pytest.raises(
+        ValueError, match=r"textgenrnn_vocab\.json has 2 symbols, expected 464, one of them '<s>'"
+    ):
         example.load(weights, tmp_path / example.VOCABULARY)
 
 

@@ -14,13 +14,17 @@ import tyro
 
 from tests import conftest  # noqa: F401  # sets what the tests set
 
-KINDS = tuple(sorted({path.stem for path in Path(__file__).parent.glob("[a-z]*.py")} - {"test_fuzz"}))
+KINDS = tuple(
+    sorted({path.stem for path in Path(__file__).parent.glob("[a-z]*.py")} - {"test_fuzz"})
+)
 CLEAR_EVERY = 25  # cases: a process can hold only so many compiled programs
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Draw cases and hold jaxrnn to what it promises of them; the exit status is 1 if one was found that breaks a promise."""
+    """Draw cases and hold jaxrnn to what it promises of them; the exit status is 1 if one was found
+    that breaks a promise.
+    """
 
     seconds: float = 60.0
     """How long to draw cases of all kinds together."""
@@ -35,7 +39,10 @@ class Options:
 def main(options: Options) -> int:
     """Take the kinds in turn."""
     if unknown := set(options.kinds) - set(KINDS):
-        print(f"fuzz: there is no kind {sorted(unknown)}, expected some of {list(KINDS)}", file=sys.stderr)
+        print(
+            f"fuzz: there is no kind {sorted(unknown)}, expected some of {list(KINDS)}",
+            file=sys.stderr,
+        )
         return 2
     first = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed
     print(f"seed {first}")
@@ -48,13 +55,18 @@ def main(options: Options) -> int:
                 outcomes[kind][case(random.Random(first + number))] += 1
             except Exception:  # whatever it is, it was not what was promised
                 finds += 1
-                print(f"FOUND: python -m tests.fuzz --kinds {kind} --seed {first + number} --cases 1")
+                print(
+                    f"FOUND: python -m tests.fuzz --kinds {kind} --seed {first + number} --cases 1"
+                )
                 traceback.print_exc(limit=-3, file=sys.stdout)
         number += 1
         if number % CLEAR_EVERY == 0:
             jax.clear_caches()
     for kind, counter in outcomes.items():
-        print(f"{kind}: {counter.total()} cases,", ", ".join(f"{count} {outcome}" for outcome, count in counter.most_common()))
+        print(
+            f"{kind}: {counter.total()} cases,",
+            ", ".join(f"{count} {outcome}" for outcome, count in counter.most_common()),
+        )
     print(f"{finds} finds")
     return 1 if finds else 0
 

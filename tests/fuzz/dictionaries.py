@@ -44,7 +44,9 @@ def of_flax(kind: str, *cells: Cell) -> Format:
 
 
 def of_keras(cell: Cell) -> dict[str, Any]:
-    return convert.to_keras(cell, jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f"), params_like(cell)))[0]
+    return convert.to_keras(
+        cell, jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f"), params_like(cell))
+    )[0]
 
 
 def vector_of(cell: Cell, params: Any) -> dict[str, Any]:
@@ -81,7 +83,9 @@ FORMATS = (
         "from_cudnn",
         (LSTM(HIDDEN), Bidirectional(LSTM(HIDDEN))),
         vector_of,
-        lambda cell, weights: convert.from_cudnn(weights["flat"], FEATURES, HIDDEN, 1, isinstance(cell, Bidirectional)),
+        lambda cell, weights: convert.from_cudnn(
+            weights["flat"], FEATURES, HIDDEN, 1, isinstance(cell, Bidirectional)
+        ),
     ),
     Format(
         "from_equinox",
@@ -141,7 +145,17 @@ OTHER_SHAPES: dict[str, Callable[[np.ndarray], Any]] = {
     "float16": lambda array: array.astype("float16"),
     "a view": lambda array: array[::-1],
 }
-NAMES: tuple[Any, ...] = ("weight_ih_l1", "weight_hr_l0", "bias", "kernel", "w_h", "", "a/b", None, 7)
+NAMES: tuple[Any, ...] = (
+    "weight_ih_l1",
+    "weight_hr_l0",
+    "bias",
+    "kernel",
+    "w_h",
+    "",
+    "a/b",
+    None,
+    7,
+)
 
 
 def case(random: random.Random) -> str:
@@ -156,7 +170,9 @@ def case(random: random.Random) -> str:
     read = unless_refused(lambda: form.read(cell, damaged), form.source, names, what)
     if read is None:
         return "refused"
-    if form.source == "from_keras" and any(a.shape in ((6 * HIDDEN,), (8 * HIDDEN,)) for a in damaged):
+    if form.source == "from_keras" and any(
+        a.shape in ((6 * HIDDEN,), (8 * HIDDEN,)) for a in damaged
+    ):
         return "read as a CuDNN layer's"
     again = to_numpy(form.write(*read))
     wanted, got = (flat(with_sums(form, tree)) for tree in (damaged, again))
@@ -166,7 +182,9 @@ def case(random: random.Random) -> str:
     for name, array in wanted.items():
         assert array.shape == got[name].shape, f"{what}: {name} was read as {got[name].shape}"
         rounding = 1e-3 if array.dtype == np.float16 else 1e-6  # sums, and Haiku's forget bias
-        np.testing.assert_allclose(np.float64(got[name]), np.float64(array), 1e-5, rounding, err_msg=what)
+        np.testing.assert_allclose(
+            np.float64(got[name]), np.float64(array), 1e-5, rounding, err_msg=what
+        )
     return "read"
 
 
@@ -203,7 +221,11 @@ def damage(random: random.Random, form: Format, weights: Any) -> tuple[Any, str,
     del holder[key]
     if kind == "rename":
         holder[new] = array
-    return damaged, f"{name} is called {new!r}" if kind == "rename" else f"no {name}", [*every, str(new)]
+    return (
+        damaged,
+        f"{name} is called {new!r}" if kind == "rename" else f"no {name}",
+        [*every, str(new)],
+    )
 
 
 def path_of(path: str, key: Any) -> str:
@@ -261,7 +283,8 @@ def with_sums(form: Format, tree: Any) -> Any:
     if form.source == "from_torch":
         for name in [name for name in tree if name.startswith("bias_hh")]:
             rows, state = tree[name.replace("bias", "weight")].shape
-            own = rows - rows // 3 if rows == 3 * state else rows  # what is before a GRU's candidate
+            # what is before a GRU's candidate
+            own = rows - rows // 3 if rows == 3 * state else rows
             tree[name.replace("hh", "ih")][:own] += tree[name][:own]
             tree[name][:own] = 0
     if form.source == "from_haiku":

@@ -35,7 +35,18 @@ CELLS: tuple[Cell, ...] = (
     Stack([Bidirectional(GRU(HIDDEN)), Elman(HIDDEN)]),
 )
 OPERATORS = ("RNN", "GRU", "LSTM")
-WORDS = ("", "forward", "reverse", "bidirectional", "up", "Tanh", "Relu", "xs", "layer_0.W", "layer_0.R")
+WORDS = (
+    "",
+    "forward",
+    "reverse",
+    "bidirectional",
+    "up",
+    "Tanh",
+    "Relu",
+    "xs",
+    "layer_0.W",
+    "layer_0.R",
+)
 
 
 def case(random: random.Random) -> str:
@@ -43,7 +54,9 @@ def case(random: random.Random) -> str:
         return "no onnx"
     cell = random.choice(CELLS)
     rng = np.random.default_rng(random.randrange(2**32))
-    params = jax.tree.map(lambda leaf: (rng.normal(size=leaf.shape) / 2).astype("f"), params_like(cell))
+    params = jax.tree.map(
+        lambda leaf: (rng.normal(size=leaf.shape) / 2).astype("f"), params_like(cell)
+    )
     model = to_onnx(cell, params)
     damage = random.choice([bytes_, *[inputs] * 2, *[attributes] * 3, *[tensors] * 3])
     damaged, words = damage(random, model)
@@ -74,7 +87,9 @@ def compared(model: Any, read: tuple[Cell, Any], what: str) -> str:
     features = jax.tree.leaves(params)[0].shape[0]
     xs = np.random.default_rng(0).normal(size=(TIME, BATCH, features)).astype("f")
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         (y,) = session.run(None, {model.graph.input[0].name: xs})
     except Exception as error:  # of many types
         return f"read, not run: {type(error).__name__}"
@@ -117,7 +132,9 @@ def inputs(random: random.Random, model: Any) -> tuple[Any, str]:
     for name, value in (("initial", 1), ("zeros", 0)):
         array = np.full((1, BATCH, HIDDEN), value, "f")
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    change = random.choice(("drop", "add", "replace", "replace", "swap", "operator", "domain", "output"))
+    change = random.choice(
+        ("drop", "add", "replace", "replace", "swap", "operator", "domain", "output")
+    )
     places = range(len(node.input))
     place, other, name = random.choice(places), random.choice(places), random.choice(names)
     if change == "drop":
@@ -141,8 +158,12 @@ def attributes(random: random.Random, model: Any) -> tuple[Any, str]:
     """A node with another attribute."""
     node = node_of(random, model)
     known = [attribute.name for attribute in node.attribute]
-    name = random.choice([*known * 2, "direction", "clip", "layout", "activations", "activation_alpha"])
-    name = random.choice([name] * 6 + ["hidden_size", "input_forget", "linear_before_reset", "speed"])
+    name = random.choice(
+        [*known * 2, "direction", "clip", "layout", "activations", "activation_alpha"]
+    )
+    name = random.choice(
+        [name] * 6 + ["hidden_size", "input_forget", "linear_before_reset", "speed"]
+    )
     numbers = (-1, 0, 1, 2, 3, 4, 8, 2**40, -0.5, 0.0, 0.25, 1.5, float("nan"), float("inf"))
     scalars = (*numbers, *WORDS, *numbers)
     value: Any = random.choice(scalars)
@@ -169,7 +190,22 @@ def tensors(random: random.Random, model: Any) -> tuple[Any, str]:
     """A constant that says something else."""
     tensor = random.choice(model.graph.initializer)
     name, array = tensor.name, onnx.numpy_helper.to_array(tensor)
-    change = random.choice(("size", "axis", "type", "short", "long", "cast", "typed", "empty", "remove", "twice", "shape", "value"))
+    change = random.choice(
+        (
+            "size",
+            "axis",
+            "type",
+            "short",
+            "long",
+            "cast",
+            "typed",
+            "empty",
+            "remove",
+            "twice",
+            "shape",
+            "value",
+        )
+    )
     if change == "size" and tensor.dims:
         place = random.randrange(len(tensor.dims))
         tensor.dims[place] = random.choice((-1, 0, 1, 2, 2**40, -tensor.dims[place]))
@@ -194,8 +230,16 @@ def tensors(random: random.Random, model: Any) -> tuple[Any, str]:
     elif change == "twice":
         model.graph.initializer.append(onnx.numpy_helper.from_array(2 * array, name))
     elif change == "shape":
-        changes = (array.T, array[None], array.reshape(-1), array[:0], np.concatenate([array, array]))
-        tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(random.choice(changes)), name))
+        changes = (
+            array.T,
+            array[None],
+            array.reshape(-1),
+            array[:0],
+            np.concatenate([array, array]),
+        )
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(np.ascontiguousarray(random.choice(changes)), name)
+        )
     else:
         tensor.CopyFrom(onnx.numpy_helper.from_array((array * 2).astype(array.dtype), name))
     return model, f"{change} of {name}: {tensor.dims} {tensor.data_type}"

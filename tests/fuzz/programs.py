@@ -1,9 +1,9 @@
-"""Programs: cells, drivers and JAX's transformations put together at random; values and gradients against `unroll`.
+"""Programs: cells, drivers and JAX's transformations put together at random; values and gradients
+against `unroll`.
 
-A program makes one to three calls of a driver. Each reads fresh inputs, inputs with a differentiated
-scale, or the outputs of the call before; goes on from a carry of before or not; is frozen in part by
-`stop_gradient`; and stands bare or in one of JAX's transformations.
-"""
+A program makes one to three calls of a driver. Each reads fresh inputs, inputs with a
+differentiated scale, or the outputs of the call before; goes on from a carry of before or not; is
+frozen in part by `stop_gradient`; and stands bare or in one of JAX's transformations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +21,17 @@ from tests.support.specs import SPECS, Spec
 
 TIME, BATCH = 4, 2
 GRADIENTS = ("bptt", "checkpointed", "autodiff")
-SURROUNDINGS = ("nothing", "jit", "checkpoint", "scan", "map", "cond", "while", "vmap", "vmap_params")
+SURROUNDINGS = (
+    "nothing",
+    "jit",
+    "checkpoint",
+    "scan",
+    "map",
+    "cond",
+    "while",
+    "vmap",
+    "vmap_params",
+)
 QUESTIONS = ("grad", "one_of_them", "in_turn", "aux", "grad_of_grad", "vmapped")
 
 Run = Callable[..., tuple[Any, Any]]
@@ -93,7 +103,9 @@ def case(random: Random) -> str:
 def _arguments(spec: Spec, seed: int) -> tuple[Any, Any, Any, Any]:
     """Two parameter sets, inputs, a carry, and the scale."""
     rng = np.random.default_rng(seed)
-    params = [spec.cell.init(jax.random.key(seed + k), spec.in_features, jnp.float64) for k in range(2)]
+    params = [
+        spec.cell.init(jax.random.key(seed + k), spec.in_features, jnp.float64) for k in range(2)
+    ]
     xs = jax.tree.map(jnp.asarray, spec.inputs(rng, (TIME, BATCH), spec.in_features))
     carry = spec.cell.initial_carry(params[0], jax.tree.leaves(xs)[0].shape[1:])
 
@@ -111,7 +123,11 @@ def _answer(program: Program, reference: bool) -> Callable[..., Any]:
         total, ys, last = jnp.zeros(()), None, carry
         for k, call in enumerate(program.calls):
             last, ys = _call(program.spec, call, reference, params, xs, carry, scale, last, ys)
-            leaves = [jnp.real(leaf) for leaf in jax.tree.leaves((last, ys)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+            leaves = [
+                jnp.real(leaf)
+                for leaf in jax.tree.leaves((last, ys))
+                if jnp.issubdtype(leaf.dtype, jnp.inexact)
+            ]
             total = total * 0.7 + sum(jnp.sum(jnp.sin(leaf + 0.1 * k)) for leaf in leaves)
         return total, ys
 
@@ -125,17 +141,22 @@ def _answer(program: Program, reference: bool) -> Callable[..., Any]:
         "in_turn": lambda *arguments: [_gradient(scalar, k)(*arguments) for k in (1, 0, 3, 1, 2)],
         "aux": _gradient(loss, every, has_aux=True),
         "grad_of_grad": _gradient(
-            lambda *arguments: sum(jnp.sum(jnp.cos(leaf)) for leaf in _gradient(scalar, (0, 3))(*arguments)), every
+            lambda *arguments: sum(
+                jnp.sum(jnp.cos(leaf)) for leaf in _gradient(scalar, (0, 3))(*arguments)
+            ),
+            every,
         ),
-        "vmapped": lambda params, xs, carry, scale: jax.vmap(_gradient(scalar, every), (None, None, None, 0))(
-            params, xs, carry, scale * jnp.arange(1.0, 3.0)
-        ),
+        "vmapped": lambda params, xs, carry, scale: jax.vmap(
+            _gradient(scalar, every), (None, None, None, 0)
+        )(params, xs, carry, scale * jnp.arange(1.0, 3.0)),
     }
     answer = answers[program.question]
     return answer if program.eager else jax.jit(answer)
 
 
-def _gradient(function: Callable[..., Any], argnums: Any, has_aux: bool = False) -> Callable[..., list[Any]]:
+def _gradient(
+    function: Callable[..., Any], argnums: Any, has_aux: bool = False
+) -> Callable[..., list[Any]]:
     """The leaves of value and gradient; an integer has none."""
 
     def leaves(*arguments: Any) -> list[Any]:
@@ -146,7 +167,15 @@ def _gradient(function: Callable[..., Any], argnums: Any, has_aux: bool = False)
 
 
 def _call(
-    spec: Spec, call: Call, reference: bool, params: Any, xs: Any, start: Any, scale: Any, last: Any, ys: Any
+    spec: Spec,
+    call: Call,
+    reference: bool,
+    params: Any,
+    xs: Any,
+    start: Any,
+    scale: Any,
+    last: Any,
+    ys: Any,
 ) -> tuple[Any, Any]:
     """One call of the program."""
     scaled = jax.tree.map(lambda leaf: leaf * scale, xs)
@@ -164,8 +193,12 @@ def _as_inputs(ys: Any, xs: Any) -> Any:
     """Inputs of the form of `xs` that depend on outputs."""
     if ys is None:
         return xs
-    mean = jnp.real(sum(jnp.mean(leaf, axis=tuple(range(2, leaf.ndim))) for leaf in jax.tree.leaves(ys)))
-    return jax.tree.map(lambda leaf: leaf * 0.5 + mean.reshape(*mean.shape, *[1] * (leaf.ndim - 2)), xs)
+    mean = jnp.real(
+        sum(jnp.mean(leaf, axis=tuple(range(2, leaf.ndim))) for leaf in jax.tree.leaves(ys))
+    )
+    return jax.tree.map(
+        lambda leaf: leaf * 0.5 + mean.reshape(*mean.shape, *[1] * (leaf.ndim - 2)), xs
+    )
 
 
 def _flags(call: Call) -> dict[str, Any]:
@@ -189,28 +222,44 @@ def _in_scan(run: Run, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
 
 
 def _in_while(run: Run, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
-    """In a loop that has no reverse derivative, the parameters carried: only the value reaches what follows."""
+    """In a loop that has no reverse derivative, the parameters carried: only the value reaches what
+    follows.
+    """
     frozen = lax.stop_gradient((params, xs, carry))
     forms = jax.eval_shape(lambda: run(*frozen))
     empty = jax.tree.map(lambda form: jnp.zeros(form.shape, form.dtype), forms)
-    result = lax.while_loop(lambda state: state[0] < 2, lambda state: (state[0] + 1, run(*frozen)), (0, empty))[1]
+    result = lax.while_loop(
+        lambda state: state[0] < 2, lambda state: (state[0] + 1, run(*frozen)), (0, empty)
+    )[1]
     return lax.stop_gradient(result)
 
 
 def _mapped_over_rows(run: Run, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
     """A `vmap` of the inputs with two scales, of the parameters not."""
-    both = jax.vmap(lambda factor: run(params, jax.tree.map(lambda leaf: leaf * factor, xs), carry))(jnp.array([0.5, 1.0]))
+    both = jax.vmap(
+        lambda factor: run(params, jax.tree.map(lambda leaf: leaf * factor, xs), carry)
+    )(jnp.array([0.5, 1.0]))
     return _last(both)
 
 
 def _mapped_over_params(run: Run, params: Any, xs: Any, carry: Any) -> tuple[Any, Any]:
-    two = jax.tree.map(lambda leaf: jnp.stack([leaf * 0.9, leaf]) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf, params)
+    two = jax.tree.map(
+        lambda leaf: (
+            jnp.stack([leaf * 0.9, leaf]) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+        ),
+        params,
+    )
     axes = jax.tree.map(lambda leaf: 0 if jnp.issubdtype(leaf.dtype, jnp.inexact) else None, params)
     return _last(jax.vmap(run, (axes, None, None))(two, xs, carry))
 
 
 def _last(stacked: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[-1] + 0.5 * leaf[0] if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf[-1], stacked)
+    return jax.tree.map(
+        lambda leaf: (
+            leaf[-1] + 0.5 * leaf[0] if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf[-1]
+        ),
+        stacked,
+    )
 
 
 _SURROUND: dict[str, Callable[..., tuple[Any, Any]]] = {
@@ -219,7 +268,10 @@ _SURROUND: dict[str, Callable[..., tuple[Any, Any]]] = {
     "checkpoint": lambda run, *arguments: jax.checkpoint(run)(*arguments),
     "scan": _in_scan,
     "map": lambda run, params, xs, carry: _last(
-        lax.map(lambda factor: run(params, jax.tree.map(lambda leaf: leaf * factor, xs), carry), jnp.array([0.5, 1.0]))
+        lax.map(
+            lambda factor: run(params, jax.tree.map(lambda leaf: leaf * factor, xs), carry),
+            jnp.array([0.5, 1.0]),
+        )
     ),
     "cond": lambda run, params, xs, carry: lax.cond(
         jax.tree.leaves(xs)[0].sum() > -1e9,

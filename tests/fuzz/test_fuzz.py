@@ -1,4 +1,6 @@
-"""The fuzzer's cases, a few of each kind, drawn by Hypothesis, which makes a case that breaks a promise small."""
+"""The fuzzer's cases, a few of each kind, drawn by Hypothesis, which makes a case that breaks a
+promise small.
+"""
 
 import importlib
 import random
@@ -8,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-KINDS = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "test_fuzz")
+KINDS = sorted(
+    path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "test_fuzz"
+)
 FEWER = {"programs": 3}
 """Examples of a kind whose cases compile for seconds; `python -m tests.fuzz` draws many."""
 

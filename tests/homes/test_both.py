@@ -1,4 +1,6 @@
-"""What both Flax homes promise: they are jaxrnn.scan, with readable parameters, batch-major sequences and Flax's dtypes."""
+"""What both Flax homes promise: they are jaxrnn.scan, with readable parameters, batch-major
+sequences and Flax's dtypes.
+"""
 
 import dataclasses
 import subprocess
@@ -23,20 +25,26 @@ CELLS = {
     "gru_after": jaxrnn.GRU(4),
     "gru_before": jaxrnn.GRU(4, reset="before"),
     "gru_no_bias": jaxrnn.GRU(4, bias=False),
-    "lstm_all": jaxrnn.LSTM(4, projection=3, peepholes=True, coupled=True, layer_norm="gates_and_cell"),
+    "lstm_all": jaxrnn.LSTM(
+        4, projection=3, peepholes=True, coupled=True, layer_norm="gates_and_cell"
+    ),
     "mgu": jaxrnn.MGU(4),
     "learned_carry": jaxrnn.LearnedCarry(jaxrnn.LSTM(4)),
     "zoneout": jaxrnn.Zoneout(jaxrnn.GRU(4), h=0.1),
     "stack": jaxrnn.Stack((jaxrnn.LSTM(4), jaxrnn.GRU(5))),
     "bidirectional": jaxrnn.Bidirectional(jaxrnn.LSTM(4), jaxrnn.Elman(3)),
-    "pair": jaxrnn.Stack((jaxrnn.Bidirectional(jaxrnn.Elman(4)), jaxrnn.Bidirectional(jaxrnn.GRU(4), merge=None))),
+    "pair": jaxrnn.Stack(
+        (jaxrnn.Bidirectional(jaxrnn.Elman(4)), jaxrnn.Bidirectional(jaxrnn.GRU(4), merge=None))
+    ),
 }
 B, T, IN = 3, 6, 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaky(jaxrnn.Cell):
-    """A user's cell: one bare parameter, which is also where the state starts; it takes images of any size."""
+    """A user's cell: one bare parameter, which is also where the state starts; it takes images of
+    any size.
+    """
 
     feature_axes = 2
 
@@ -78,7 +86,9 @@ class Decay(jaxrnn.Cell):
 def by_name(params):
     """Nested dicts under the names that the homes promise."""
     if hasattr(params, "_fields"):
-        return {name: by_name(value) for name, value in params._asdict().items() if value is not None}
+        return {
+            name: by_name(value) for name, value in params._asdict().items() if value is not None
+        }
     if isinstance(params, tuple):
         return {f"layer_{k}": by_name(value) for k, value in enumerate(params)}
     return params
@@ -136,7 +146,9 @@ def test_equals_scan_with_every_flag(home, cell):
     flags = {"lengths": lengths, "mask": mask.T, "reset": reset.T, "reverse": True}
     want_carry, want_ys = jaxrnn.scan(cell, params, xs.swapaxes(0, 1), carry, **flags)
     chex.assert_trees_all_close(given, (want_carry, transposed(want_ys)), atol=1e-6)
-    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[1], given[0]), jax.tree.map(lambda leaf: leaf[1], carry))
+    chex.assert_trees_all_equal(
+        jax.tree.map(lambda leaf: leaf[1], given[0]), jax.tree.map(lambda leaf: leaf[1], carry)
+    )
 
 
 @each_home
@@ -160,7 +172,9 @@ def test_time_major(home):
     params, xs = random_params(cell), inputs(T, B, IN)
     mask, reset = xs[..., 0] < 1, xs[..., 1] > 1
     given = home(cell, params, time_major=True)(xs, mask=mask, reset=reset)
-    chex.assert_trees_all_close(given, jaxrnn.scan(cell, params, xs, mask=mask, reset=reset), atol=1e-6)
+    chex.assert_trees_all_close(
+        given, jaxrnn.scan(cell, params, xs, mask=mask, reset=reset), atol=1e-6
+    )
 
 
 @each_home
@@ -175,7 +189,9 @@ def test_images_and_a_bare_parameter(home):
 def test_inputs_may_be_a_pytree(home):
     cell, params, xs = Decay(), {"gate": {"rate": inputs(IN)}}, (inputs(B, T, IN), inputs(B, T))
     given = home(cell, params)(xs, lengths=[T, 2, 0])
-    carry, ys = jaxrnn.scan(cell, params, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), xs), lengths=[T, 2, 0])
+    carry, ys = jaxrnn.scan(
+        cell, params, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), xs), lengths=[T, 2, 0]
+    )
     chex.assert_trees_all_close(given, (carry, transposed(ys)), atol=1e-6)
 
 
@@ -189,7 +205,9 @@ def test_plain_lists_are_flags_too(home):
 @each_tree
 @each_cell
 def test_parameters_have_readable_names(tree, cell):
-    assert jax.eval_shape(lambda: tree(cell)) == jax.eval_shape(lambda: by_name(cell.init(jax.random.key(0), IN)))
+    assert jax.eval_shape(lambda: tree(cell)) == jax.eval_shape(
+        lambda: by_name(cell.init(jax.random.key(0), IN))
+    )
 
 
 @each_tree
@@ -205,7 +223,12 @@ def test_names_are_what_users_write(tree):
         "backward/w_x",
         "backward/w_h",
     }
-    assert names(jaxrnn.Stack((jaxrnn.Elman(4, bias=False),) * 2)) == {"layer_0/w_x", "layer_0/w_h", "layer_1/w_x", "layer_1/w_h"}
+    assert names(jaxrnn.Stack((jaxrnn.Elman(4, bias=False),) * 2)) == {
+        "layer_0/w_x",
+        "layer_0/w_h",
+        "layer_1/w_x",
+        "layer_1/w_h",
+    }
 
 
 @each_tree
@@ -240,7 +263,9 @@ def test_dtype_casts_inputs_and_parameters(home):
     params, xs = random_params(cell), inputs(B, T, IN)
     narrow_params, narrow_xs = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, xs))
     carry, ys = jaxrnn.scan(cell, narrow_params, narrow_xs.swapaxes(0, 1))
-    chex.assert_trees_all_close(home(cell, params, dtype=jnp.bfloat16)(xs), (carry, transposed(ys)), atol=1e-6)
+    chex.assert_trees_all_close(
+        home(cell, params, dtype=jnp.bfloat16)(xs), (carry, transposed(ys)), atol=1e-6
+    )
 
 
 @each_home
@@ -248,7 +273,11 @@ def test_gradients_are_those_of_scan(home):
     cell = CELLS["elman"]
     params, xs = random_params(cell), inputs(B, T, IN)
     given = jax.grad(lambda xs: home(cell, params)(xs, lengths=jnp.array([T, 0, 2]))[1].var())(xs)
-    want = jax.grad(lambda xs: jaxrnn.scan(cell, params, xs.swapaxes(0, 1), lengths=jnp.array([T, 0, 2]))[1].var())(xs)
+    want = jax.grad(
+        lambda xs: jaxrnn.scan(cell, params, xs.swapaxes(0, 1), lengths=jnp.array([T, 0, 2]))[
+            1
+        ].var()
+    )(xs)
     chex.assert_trees_all_close(given, want, atol=1e-6)
 
 
@@ -262,11 +291,23 @@ def test_method_is_an_option(home):
 
 
 MISTAKES = {
-    "mask": ({"mask": jnp.ones((T, B), bool)}, r"RNN\(LSTM\): mask has shape \(6, 3\), expected \[\*batch, time\] = \(3, 6\)"),
-    "reset": ({"reset": jnp.ones((B,), bool)}, r"reset has shape \(3,\), expected .* = \(3, 6\); pass time_major=True"),
-    "lengths": ({"lengths": jnp.ones((T,), int)}, r"lengths has shape \(6,\), expected \[\*batch\] = \(3,\)"),
+    "mask": (
+        {"mask": jnp.ones((T, B), bool)},
+        r"RNN\(LSTM\): mask has shape \(6, 3\), expected \[\*batch, time\] = \(3, 6\)",
+    ),
+    "reset": (
+        {"reset": jnp.ones((B,), bool)},
+        r"reset has shape \(3,\), expected .* = \(3, 6\); pass time_major=True",
+    ),
+    "lengths": (
+        {"lengths": jnp.ones((T,), int)},
+        r"lengths has shape \(6,\), expected \[\*batch\] = \(3,\)",
+    ),
     "mask dtype": ({"mask": jnp.ones((B, T))}, "mask has dtype float32, expected bool"),
-    "carry": ({"carry": jaxrnn.LSTMCarry(*jnp.zeros((2, 2, 4)))}, r"carry\.h has shape \(2, 4\), expected \(3, 4\)"),
+    "carry": (
+        {"carry": jaxrnn.LSTMCarry(*jnp.zeros((2, 2, 4)))},
+        r"carry\.h has shape \(2, 4\), expected \(3, 4\)",
+    ),
 }
 
 
@@ -280,11 +321,17 @@ def test_mistakes_in_flags(home, flags, message):
 @each_home
 def test_mistakes_in_inputs(home):
     rnn = home(CELLS["lstm"], random_params(CELLS["lstm"]))
-    with pytest.raises(ValueError, match=r"RNN\(LSTM\): xs has shape \(5,\), expected \[\*batch, time, features\].*jaxrnn\.step"):
+    with pytest.raises(
+        ValueError,
+        match=r"RNN\(LSTM\): xs has shape \(5,\), expected \[\*batch, time, features\].*jaxrnn\.step",
+    ):
         rnn(inputs(IN))
     with pytest.raises(ValueError, match=r"xs holds no array"):
         rnn(())
-    with pytest.raises(ValueError, match=r"xs\[1\] has shape \(6, 3\), expected it to start \[\*batch, time\] = \(3, 6\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"xs\[1\] has shape \(6, 3\), expected it to start \[\*batch, time\] = \(3, 6\)",
+    ):
         rnn((inputs(B, T, IN), inputs(T, B)))
     with pytest.raises(TypeError, match=r"xs has dtype int32, expected floating .* embed"):
         rnn(jnp.ones((B, T, IN), int))
@@ -297,26 +344,38 @@ def test_core_messages_come_with_the_shape_that_was_passed(home):
     rnn = home(CELLS["lstm"], random_params(CELLS["lstm"]))
     with pytest.raises(ValueError, match=r"carry") as caught:
         rnn(inputs(B, T, IN), jnp.zeros((B, 4)))
-    assert any("was given xs of shape (3, 6, 5); it moves time to the front" in note for note in caught.value.__notes__)
+    assert any(
+        "was given xs of shape (3, 6, 5); it moves time to the front" in note
+        for note in caught.value.__notes__
+    )
 
 
 @pytest.mark.parametrize("build", [jaxrnn.linen.RNN, jaxrnn.linen.RNNCell], ids=["RNN", "RNNCell"])
 def test_linen_takes_cells_only(build):
-    with pytest.raises(TypeError, match=r"jaxrnn\.linen\.RNN.*: the first argument must be a jaxrnn\.Cell, got the class LSTM"):
+    with pytest.raises(
+        TypeError,
+        match=r"jaxrnn\.linen\.RNN.*: the first argument must be a jaxrnn\.Cell, got the class LSTM",
+    ):
         build(jaxrnn.LSTM)
 
 
 @pytest.mark.parametrize("build", [jaxrnn.nnx.RNN, jaxrnn.nnx.RNNCell], ids=["RNN", "RNNCell"])
 def test_nnx_takes_cells_only(build):
-    with pytest.raises(TypeError, match=r"jaxrnn\.nnx\.RNN.*: the first argument must be a jaxrnn\.Cell, got a int"):
+    with pytest.raises(
+        TypeError, match=r"jaxrnn\.nnx\.RNN.*: the first argument must be a jaxrnn\.Cell, got a int"
+    ):
         build(4, IN, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("name", ["bidirectional", "pair"])
 def test_flax_cannot_step_what_needs_the_future(name):
-    with pytest.raises(TypeError, match=r"jaxrnn\.linen\.RNNCell: .* needs the whole sequence.*jaxrnn\.linen\.RNN"):
+    with pytest.raises(
+        TypeError, match=r"jaxrnn\.linen\.RNNCell: .* needs the whole sequence.*jaxrnn\.linen\.RNN"
+    ):
         jaxrnn.linen.RNNCell(CELLS[name])
-    with pytest.raises(TypeError, match=r"jaxrnn\.nnx\.RNNCell: .* needs the whole sequence.*jaxrnn\.nnx\.RNN"):
+    with pytest.raises(
+        TypeError, match=r"jaxrnn\.nnx\.RNNCell: .* needs the whole sequence.*jaxrnn\.nnx\.RNN"
+    ):
         jaxrnn.nnx.RNNCell(CELLS[name], IN, rngs=nnx.Rngs(0))
 
 

@@ -35,12 +35,19 @@ class Tagger(nnx.Module):
 def test_an_ensemble_learns():
     """Two models at once name the token before the present one."""
     tokens = jax.random.randint(jax.random.key(0), (16, 6), 0, 5)
-    build = nnx.split_rngs(splits=2)(nnx.vmap(lambda rngs: Tagger(jaxrnn.Elman(8, w_h_init="lecun_normal"), rngs)))
+    build = nnx.split_rngs(splits=2)(
+        nnx.vmap(lambda rngs: Tagger(jaxrnn.Elman(8, w_h_init="lecun_normal"), rngs))
+    )
     model = build(nnx.Rngs(0))
-    optimizer = nnx.Optimizer(model, optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.03)), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(
+        model, optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.03)), wrt=nnx.Param
+    )
 
     def losses(model):
-        logits, before = nnx.vmap(lambda member: member(tokens))(model)[:, :, 1:], jnp.stack([tokens, tokens])[:, :, :-1]
+        logits, before = (
+            nnx.vmap(lambda member: member(tokens))(model)[:, :, 1:],
+            jnp.stack([tokens, tokens])[:, :, :-1],
+        )
         each = optax.softmax_cross_entropy_with_integer_labels(logits, before).mean(axis=(1, 2))
         return each.sum(), each
 
@@ -58,7 +65,10 @@ def test_an_ensemble_learns():
 
 
 def lstm_for_flax(p):
-    kernels = {f"i{k}": {"kernel": w} for k, w in zip(["i", "f_", "g", "o"], jnp.split(p.w_x, 4, axis=-1), strict=True)}
+    kernels = {
+        f"i{k}": {"kernel": w}
+        for k, w in zip(["i", "f_", "g", "o"], jnp.split(p.w_x, 4, axis=-1), strict=True)
+    }
     parts = zip("ifgo", jnp.split(p.w_h, 4, axis=-1), jnp.split(p.b, 4), strict=True)
     return kernels | {f"h{k}": {"kernel": w, "bias": b} for k, w, b in parts}
 
@@ -86,13 +96,17 @@ def test_equals_the_cells_of_flax(name, reverse):
     params, xs = random_params(cell), inputs(B, T, IN)
     if name == "GRUCell":
         params = params._replace(b_hn=np.zeros(4, np.float32))  # Flax's has none
-    theirs: Any = nnx.RNN(flax_cell(IN, 4, rngs=nnx.Rngs(0)), return_carry=True, reverse=reverse, keep_order=True)
+    theirs: Any = nnx.RNN(
+        flax_cell(IN, 4, rngs=nnx.Rngs(0)), return_carry=True, reverse=reverse, keep_order=True
+    )
     nnx.update(theirs.cell, convert(params))
     carry, ys = nnx_home(cell, params)(xs, lengths=LENGTHS, reverse=reverse)
     want_carry, want_ys = theirs(xs, seq_lengths=LENGTHS)
     valid = np.arange(T) < LENGTHS[:, None]
     chex.assert_trees_all_close(ys, jnp.where(valid[..., None], want_ys, 0), atol=1e-6)
-    chex.assert_trees_all_close((carry.c, carry.h) if isinstance(cell, jaxrnn.LSTM) else carry, want_carry, atol=1e-6)
+    chex.assert_trees_all_close(
+        (carry.c, carry.h) if isinstance(cell, jaxrnn.LSTM) else carry, want_carry, atol=1e-6
+    )
 
 
 def flax_cell(cell, params, **options):
@@ -109,20 +123,27 @@ def test_cells_run_inside_flax_rnn(name):
     carry, ys = rnn(xs, seq_lengths=LENGTHS)
     want, want_ys = jaxrnn.scan(cell, params, xs.swapaxes(0, 1), lengths=LENGTHS, reverse=True)
     valid = np.arange(T) < LENGTHS[:, None]
-    chex.assert_trees_all_close((carry, jnp.where(valid[..., None], ys, 0)), (want, transposed(want_ys)), atol=1e-6)
+    chex.assert_trees_all_close(
+        (carry, jnp.where(valid[..., None], ys, 0)), (want, transposed(want_ys)), atol=1e-6
+    )
 
 
 def test_cells_run_inside_flax_bidirectional():
     cell = jaxrnn.Bidirectional(jaxrnn.LSTM(4), jaxrnn.GRU(3))
     params, xs = random_params(cell), inputs(B, T, IN)
-    forward, backward = flax_cell(cell.forward, params.forward), flax_cell(cell.backward, params.backward)
+    forward, backward = (
+        flax_cell(cell.forward, params.forward),
+        flax_cell(cell.backward, params.backward),
+    )
     carry, ys = nnx.Bidirectional(nnx.RNN(forward), nnx.RNN(backward), return_carry=True)(xs)
     want, want_ys = jaxrnn.scan(cell, params, xs.swapaxes(0, 1))
     chex.assert_trees_all_close((carry, ys), (tuple(want), transposed(want_ys)), atol=1e-6)
 
 
 def test_a_cell_inside_flax_rnn_keeps_a_wide_carry():
-    cell = RNNCell(CELLS["lstm"], IN, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    cell = RNNCell(
+        CELLS["lstm"], IN, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0)
+    )
     rnn: Any = nnx.RNN(cell, return_carry=True)
     carry, ys = rnn(inputs(B, T, IN))
     assert (cell.w_h.dtype, carry.c.dtype, ys.dtype) == (jnp.bfloat16, jnp.float32, jnp.bfloat16)
@@ -133,7 +154,9 @@ def test_a_learned_start():
     module, xs = flax_cell(cell, {"w": w}), inputs(B, T, 2, IN)
     chex.assert_trees_all_equal(module.initialize_carry(shape), jnp.broadcast_to(w, shape))
     ys = nnx.RNN(module)(xs)
-    chex.assert_trees_all_close(ys, transposed(jaxrnn.scan(cell, w, xs.swapaxes(0, 1))[1]), atol=1e-6)
+    chex.assert_trees_all_close(
+        ys, transposed(jaxrnn.scan(cell, w, xs.swapaxes(0, 1))[1]), atol=1e-6
+    )
     assert module.num_feature_axes == 2
 
 
@@ -157,7 +180,9 @@ def test_gradients_and_lifts():
         return nnx.remat(lambda m, x: m(x, lengths=LENGTHS)[1])(module, xs).var()
 
     given = nnx.jit(nnx.grad(loss))(nnx_home(cell, params))
-    want = jax.grad(lambda p: jaxrnn.scan(cell, p, xs.swapaxes(0, 1), lengths=LENGTHS)[1].var())(params)
+    want = jax.grad(lambda p: jaxrnn.scan(cell, p, xs.swapaxes(0, 1), lengths=LENGTHS)[1].var())(
+        params
+    )
     chex.assert_trees_all_close(nnx.to_pure_dict(given), by_name(want), atol=1e-6)
 
 
@@ -185,7 +210,9 @@ def test_orbax_round_trip(tmp_path):
         checkpointer.wait_until_finished()
         other = nnx.eval_shape(lambda: RNN(CELLS["bidirectional"], IN, rngs=nnx.Rngs(1)))
         nnx.update(other, checkpointer.restore(tmp_path / "step_1", nnx.state(other)))
-    chex.assert_trees_all_equal(nnx.to_pure_dict(nnx.state(other)), nnx.to_pure_dict(nnx.state(module)))
+    chex.assert_trees_all_equal(
+        nnx.to_pure_dict(nnx.state(other)), nnx.to_pure_dict(nnx.state(module))
+    )
 
 
 def test_modules_pickle():
@@ -204,17 +231,31 @@ class Clash(Leaky):
 def test_mistakes_in_building():
     with pytest.raises(ValueError, match="LSTM: in_features is 0, expected a positive integer"):
         RNN(CELLS["lstm"], 0, rngs=nnx.Rngs(0))
-    with pytest.raises(TypeError, match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is a int, expected a flax\.nnx\.Rngs such as nnx\.Rngs\(0\)"):
+    with pytest.raises(
+        TypeError,
+        match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is a int, expected a flax\.nnx\.Rngs such as nnx\.Rngs\(0\)",
+    ):
         RNN(CELLS["lstm"], IN, rngs=0)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"jaxrnn\.nnx\.RNNCell\(Clash\): parameter 'cell' has the name of an attribute"):
+    with pytest.raises(
+        ValueError,
+        match=r"jaxrnn\.nnx\.RNNCell\(Clash\): parameter 'cell' has the name of an attribute",
+    ):
         RNNCell(Clash(), IN, rngs=nnx.Rngs(0))
 
 
 def test_mistakes_in_calling():
     cell = RNNCell(CELLS["lstm"], IN, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"RNNCell: LSTM has an initial carry of its own, so carry_init must be None"):
+    with pytest.raises(
+        ValueError,
+        match=r"RNNCell: LSTM has an initial carry of its own, so carry_init must be None",
+    ):
         cell.initialize_carry((B, IN), carry_init=jax.nn.initializers.ones)
-    with pytest.raises(ValueError, match=r"jaxrnn\.nnx\.RNNCell\(LSTM\): x has shape \(\), expected \[\*batch, features\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"jaxrnn\.nnx\.RNNCell\(LSTM\): x has shape \(\), expected \[\*batch, features\]",
+    ):
         cell(cell.initialize_carry((IN,)), jnp.ones(()))
-    with pytest.raises(ValueError, match=r"w_x has shape \(5, 16\), expected \(6, 16\) for inputs with 6 features"):
+    with pytest.raises(
+        ValueError, match=r"w_x has shape \(5, 16\), expected \(6, 16\) for inputs with 6 features"
+    ):
         RNN(CELLS["lstm"], IN, rngs=nnx.Rngs(0))(inputs(B, T, IN + 1))

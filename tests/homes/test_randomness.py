@@ -19,14 +19,18 @@ from tests.homes.test_both import CELLS, IN, B, T, by_name
 
 
 def test_both_homes_draw_from_their_dropout_stream():
-    """With the key of the stream, a module gives what `jaxrnn.scan` gives with it; without, inference."""
+    """With the key of the stream, a module gives what `jaxrnn.scan` gives with it; without,
+    inference.
+    """
     cell, xs = jaxrnn.Zoneout(jaxrnn.GRU(4), h=0.5), jnp.ones((B, T, IN))
     home = jaxrnn.linen.RNN(cell)
     variables = home.init(jax.random.key(0), xs)
     inference: Any = home.apply(variables, xs)
 
     def draw(seed: int) -> Any:
-        return home.apply(variables, xs, deterministic=False, rngs={"dropout": jax.random.key(seed)})
+        return home.apply(
+            variables, xs, deterministic=False, rngs={"dropout": jax.random.key(seed)}
+        )
 
     (_, drawn), (_, again), (_, other) = map(draw, (1, 1, 2))
     np.testing.assert_array_equal(drawn, again)

@@ -21,7 +21,9 @@ each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_af
 each_engine = pytest.mark.parametrize("method", ["bptt", "checkpointed"])
 
 
-def setup(cell: jaxrnn.Cell, time: int, batch: int = 4, features: int = 6, dtype: Any = jnp.float32) -> tuple[Any, jax.Array]:
+def setup(
+    cell: jaxrnn.Cell, time: int, batch: int = 4, features: int = 6, dtype: Any = jnp.float32
+) -> tuple[Any, jax.Array]:
     params = cell.init(jax.random.key(0), features, dtype)
     return params, jax.random.normal(jax.random.key(1), (time, batch, features), dtype)
 
@@ -34,7 +36,9 @@ def loss(cell: jaxrnn.Cell, params: Any, xs: jax.Array, method: Any = "bptt") ->
 def inner(equation: Any) -> list[Jaxpr]:
     """The jaxprs inside an equation."""
     found = []
-    for value in jax.tree.leaves(equation.params, is_leaf=lambda v: isinstance(v, Jaxpr | ClosedJaxpr)):
+    for value in jax.tree.leaves(
+        equation.params, is_leaf=lambda v: isinstance(v, Jaxpr | ClosedJaxpr)
+    ):
         if isinstance(value, Jaxpr | ClosedJaxpr):
             found.append(value.jaxpr if isinstance(value, ClosedJaxpr) else value)
     return found
@@ -59,15 +63,19 @@ def size(jaxpr: Jaxpr) -> int:
 @each_cell
 @pytest.mark.parametrize("kept", ["carries", "sums", "nothing"])
 def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
-    """Per step: the recurrent product, and one with the transposed weight; all others are of whole blocks."""
+    """Per step: the recurrent product, and one with the transposed weight; all others are of whole
+    blocks.
+    """
     params, xs = setup(cell, time=1024)
     method = Checkpointed() if kept == "nothing" else BPTT(keep=kept)
     traced = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1))).trace(params, xs)
     recurrent = 2 if getattr(cell, "reset", None) == "before" else 1
     in_loop = recurrent * (3 if kept == "nothing" else 2)
     assert products(traced.jaxpr.jaxpr)[2] == in_loop
-    # in a block: the projection, its two gradients, each weight's gradient; rebuilt: the projection, and with carries each product
-    pointwise = getattr(cell, "reset", None) == "after"  # the candidate of this GRU uses its input outside affine, too
+    # in a block: the projection, its two gradients, each weight's gradient; rebuilt: the
+    # projection, and with carries each product
+    # the candidate of this GRU uses its input outside affine, too
+    pointwise = getattr(cell, "reset", None) == "after"
     projection_again = kept != "sums" or pointwise
     in_block = 3 + recurrent + projection_again + recurrent * (kept == "carries")
     compiled = traced.lower().compile().as_text()
@@ -89,7 +97,9 @@ def test_what_is_kept():
 
 
 def test_blocks():
-    """Tall enough, small enough for a cache, a small part of all time; about √T where carries are kept at borders alone."""
+    """Tall enough, small enough for a cache, a small part of all time; about √T where carries are
+    kept at borders alone.
+    """
     assert plan.block_size(time=128, rows=32, width=512, checkpointed=False) == 8
     assert plan.block_size(time=512, rows=1, width=1024, checkpointed=False) == 64
     assert plan.block_size(time=100_000, rows=32, width=4096, checkpointed=False) == 4
@@ -106,7 +116,8 @@ def test_a_large_weight_comes_first(batch):
     assert params.w_h.size >= engine_products.LARGE_WEIGHT
     xs = jax.random.normal(jax.random.key(1), (6, *batch, 5))
     got, wanted = (
-        jax.value_and_grad(lambda p, x, method=method: loss(cell, p, x, method), (0, 1))(params, xs) for method in ("bptt", "autodiff")
+        jax.value_and_grad(lambda p, x, method=method: loss(cell, p, x, method), (0, 1))(params, xs)
+        for method in ("bptt", "autodiff")
     )
     assert_close(got, wanted, 1e-5)
 
@@ -148,7 +159,9 @@ def test_an_eager_gradient_is_traced_once(method):
 
     params, xs = setup(Counting(3), time=4)
     for argument in (0, 1):
-        differentiated = [jax.grad(lambda p, x: loss(Counting(3), p, x, method), argument) for _ in range(2)]
+        differentiated = [
+            jax.grad(lambda p, x: loss(Counting(3), p, x, method), argument) for _ in range(2)
+        ]
         differentiated[0](params, xs)
         before = Counting.traced
         assert before
@@ -162,7 +175,11 @@ def test_temporaries_are_a_fraction_of_those_of_autodiff(cell, method):
     params, xs = setup(cell, time=1024)
 
     def temporaries(method: str) -> int:
-        compiled = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1))).lower(params, xs).compile()
+        compiled = (
+            jax.jit(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1)))
+            .lower(params, xs)
+            .compile()
+        )
         analysis = compiled.memory_analysis()
         assert analysis is not None
         return analysis.temp_size_in_bytes
@@ -177,7 +194,9 @@ def test_the_program_does_not_grow_with_time(method):
 
     def program(time: int) -> int:
         params, xs = setup(cell, time)
-        return size(jax.make_jaxpr(jax.grad(lambda p, x: loss(cell, p, x, method)))(params, xs).jaxpr)
+        return size(
+            jax.make_jaxpr(jax.grad(lambda p, x: loss(cell, p, x, method)))(params, xs).jaxpr
+        )
 
     assert program(2**11) == program(2**16)
 
@@ -192,12 +211,16 @@ def test_second_derivatives(x64, cell, method):
         grads = jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1))
 
         def reverse_over_reverse(p: Any, x: Any) -> Any:
-            return jax.grad(lambda p, x: sum(jnp.sum(jnp.cos(g)) for g in jax.tree.leaves(grads(p, x))), (0, 1))(p, x)
+            return jax.grad(
+                lambda p, x: sum(jnp.sum(jnp.cos(g)) for g in jax.tree.leaves(grads(p, x))), (0, 1)
+            )(p, x)
 
         def forward_over_reverse(p: Any, x: Any) -> Any:
             return jax.jvp(lambda p: grads(p, x), (p,), (tangent,))[1]
 
-        return jax.jit(lambda p, x: (reverse_over_reverse(p, x), forward_over_reverse(p, x)))(params, xs)
+        return jax.jit(lambda p, x: (reverse_over_reverse(p, x), forward_over_reverse(p, x)))(
+            params, xs
+        )
 
     assert_close(over(method), over("autodiff"), 1e-12)
 
@@ -215,5 +238,8 @@ def test_forward_mode_is_autodiffs():
 def test_an_unknown_method_is_refused():
     cell = jaxrnn.GRU(8)
     params, xs = setup(cell, time=5)
-    with pytest.raises(ValueError, match=r"scan: method is 'rtrl', expected one of \['bptt', 'checkpointed', 'autodiff'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"scan: method is 'rtrl', expected one of \['bptt', 'checkpointed', 'autodiff'\]",
+    ):
         loss(cell, params, xs, "rtrl")

@@ -36,10 +36,16 @@ class Mixed(jaxrnn.Cell):
             return (real + 1j * imaginary if "complex" in dtype else real).astype(dtype)
 
         gain = draw(keys[2], (4,), self.w_h) if self.pointwise else None
-        return {"w_x": draw(keys[0], (in_features, 4), self.w_x), "w_h": draw(keys[1], (4, 4), self.w_h), "gain": gain}
+        return {
+            "w_x": draw(keys[0], (in_features, 4), self.w_x),
+            "w_h": draw(keys[1], (4, 4), self.w_h),
+            "gain": gain,
+        }
 
     def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> jax.Array:
-        return jnp.zeros((*input_shape[:-1], 4), self.carried or jnp.result_type(params["w_h"], jnp.float32))
+        return jnp.zeros(
+            (*input_shape[:-1], 4), self.carried or jnp.result_type(params["w_h"], jnp.float32)
+        )
 
     def project(self, params: Any, xs: jax.Array) -> jax.Array:
         return matmul(xs, params["w_x"])
@@ -64,7 +70,9 @@ CELLS = {
     "complex weight": Mixed("float32", "complex64", carried="complex64"),
     "complex part": Mixed("complex64", "float32", carried="complex64"),
     "complex throughout": Mixed("complex128", "complex128", pointwise=True, carried="complex128"),
-    "complex, own product": Mixed("complex128", "complex128", own=True, pointwise=True, carried="complex128"),
+    "complex, own product": Mixed(
+        "complex128", "complex128", own=True, pointwise=True, carried="complex128"
+    ),
 }
 
 
@@ -76,13 +84,20 @@ def test_gradients(cell, x64):
 
     def loss(driver: Any, params: Any, xs: Any) -> jax.Array:
         carry, ys = driver(cell, params, xs)
-        return jnp.sum(jnp.sin(ys).astype(jnp.float64)) + jnp.sum(jnp.abs(carry) ** 2).astype(jnp.float64)
+        return jnp.sum(jnp.sin(ys).astype(jnp.float64)) + jnp.sum(jnp.abs(carry) ** 2).astype(
+            jnp.float64
+        )
 
     def gradients(params: Any, xs: Any) -> Any:
         def by(method: Any) -> Any:
-            return jax.grad(lambda *at: loss(lambda *given: jaxrnn.scan(*given, method=method), *at), (0, 1))(params, xs)
+            return jax.grad(
+                lambda *at: loss(lambda *given: jaxrnn.scan(*given, method=method), *at), (0, 1)
+            )(params, xs)
 
-        return [jax.grad(lambda *at: loss(jaxrnn.unroll, *at), (0, 1))(params, xs), *map(by, ("bptt", "checkpointed", "autodiff"))]
+        return [
+            jax.grad(lambda *at: loss(jaxrnn.unroll, *at), (0, 1))(params, xs),
+            *map(by, ("bptt", "checkpointed", "autodiff")),
+        ]
 
     want, *others = jax.jit(gradients)(params, xs)
     for got in others:

@@ -51,4 +51,6 @@ def test_recurrent_dropout_per_gate(kind):
 
 def test_hard_sigmoid():
     z = jnp.linspace(-4, 4, 101)
-    assert_close(jaxrnn.activations.activation("hard_sigmoid")(z), keras.activations.hard_sigmoid(z), 1e-6)
+    assert_close(
+        jaxrnn.activations.activation("hard_sigmoid")(z), keras.activations.hard_sigmoid(z), 1e-6
+    )

@@ -27,13 +27,27 @@ CASES = {
     "lstm_coupled": ("LSTM", {"input_forget": 1}, jaxrnn.LSTM(HIDDEN, coupled=True)),
     "lstm_activations": (
         "LSTM",
-        {"activations": ["HardSigmoid", "Softsign", "Relu"], "activation_alpha": [0.2], "activation_beta": [0.5]},
-        jaxrnn.LSTM(HIDDEN, gate_activation=HardSigmoid(0.2), candidate_activation="softsign", output_activation="relu"),
+        {
+            "activations": ["HardSigmoid", "Softsign", "Relu"],
+            "activation_alpha": [0.2],
+            "activation_beta": [0.5],
+        },
+        jaxrnn.LSTM(
+            HIDDEN,
+            gate_activation=HardSigmoid(0.2),
+            candidate_activation="softsign",
+            output_activation="relu",
+        ),
     ),
     "gru_clip": ("GRU", {"linear_before_reset": 1, "clip": 0.6}, jaxrnn.GRU(HIDDEN, clip=0.6)),
     "gru_activations": (
         "GRU",
-        {"linear_before_reset": 1, "activations": ["HardSigmoid", "Softsign"], "activation_alpha": [0.2], "activation_beta": [0.5]},
+        {
+            "linear_before_reset": 1,
+            "activations": ["HardSigmoid", "Softsign"],
+            "activation_alpha": [0.2],
+            "activation_beta": [0.5],
+        },
         jaxrnn.GRU(HIDDEN, gate_activation=HardSigmoid(0.2), candidate_activation="softsign"),
     ),
     "gru_after": ("GRU", {"linear_before_reset": 1}, jaxrnn.GRU(HIDDEN)),
@@ -41,8 +55,12 @@ CASES = {
 }
 
 
-def to_params(operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b: np.ndarray, p: np.ndarray) -> Any:
-    """One direction of ONNX's `W [gates * hidden, in]`, `R [gates * hidden, hidden]`, `B [2 * gates * hidden]`, `P [3 * hidden]`."""
+def to_params(
+    operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b: np.ndarray, p: np.ndarray
+) -> Any:
+    """One direction of ONNX's `W [gates * hidden, in]`, `R [gates * hidden, hidden]`, `B [2 * gates
+    * hidden]`, `P [3 * hidden]`.
+    """
     gates = len(ORDERS[operator])
 
     def ordered(a: np.ndarray) -> np.ndarray:
@@ -55,7 +73,12 @@ def to_params(operator: str, cell: jaxrnn.Cell, w: np.ndarray, r: np.ndarray, b:
         if cell.coupled:  # ONNX keeps i and has f = 1 - i; with the opposite sign, i is f
             first = jnp.arange(4 * HIDDEN) < HIDDEN
             weights = (w_x, w_h, b_x + b_h)
-            params = jaxrnn.LSTMParams(*(jnp.delete(jnp.where(first, -a, a), slice(HIDDEN, 2 * HIDDEN), axis=-1) for a in weights))
+            params = jaxrnn.LSTMParams(
+                *(
+                    jnp.delete(jnp.where(first, -a, a), slice(HIDDEN, 2 * HIDDEN), axis=-1)
+                    for a in weights
+                )
+            )
         p_i, p_o, p_f = jnp.split(jnp.asarray(p), 3)
         return params._replace(p_i=p_i, p_f=p_f, p_o=p_o) if cell.peepholes else params
     if operator == "RNN":
@@ -87,41 +110,80 @@ def test_outputs_and_last_states_are_those_of_onnxruntime(case, direction, ragge
     if operator == "LSTM":
         feeds["initial_c"] = draw(ways, BATCH, HIDDEN)
     if operator == "LSTM":
-        feeds["P"] = draw(ways, 3 * HIDDEN) if cell.peepholes else np.zeros((ways, 3 * HIDDEN), np.float32)
-    attributes = {name: value * ways if isinstance(value, list) else value for name, value in attributes.items()}
-    expected = run(operator, {**attributes, "direction": direction, "hidden_size": HIDDEN}, feeds, ways)
+        feeds["P"] = (
+            draw(ways, 3 * HIDDEN) if cell.peepholes else np.zeros((ways, 3 * HIDDEN), np.float32)
+        )
+    attributes = {
+        name: value * ways if isinstance(value, list) else value
+        for name, value in attributes.items()
+    }
+    expected = run(
+        operator, {**attributes, "direction": direction, "hidden_size": HIDDEN}, feeds, ways
+    )
 
     params = [
-        to_params(operator, cell, feeds["W"][k], feeds["R"][k], feeds["B"][k], feeds.get("P", feeds["B"])[k]) for k in range(ways)
+        to_params(
+            operator,
+            cell,
+            feeds["W"][k],
+            feeds["R"][k],
+            feeds["B"][k],
+            feeds.get("P", feeds["B"])[k],
+        )
+        for k in range(ways)
     ]
     states = [jnp.asarray(feeds[name]) for name in ("initial_h", "initial_c") if name in feeds]
-    carries = [jaxrnn.LSTMCarry(*(s[k] for s in states)) if operator == "LSTM" else states[0][k] for k in range(ways)]
+    carries = [
+        jaxrnn.LSTMCarry(*(s[k] for s in states)) if operator == "LSTM" else states[0][k]
+        for k in range(ways)
+    ]
     options = {"lengths": feeds["sequence_lens"], "reverse": direction == "reverse"}
     if ways == 2:
         both = jaxrnn.Bidirectional(cell, merge=None)
         carry, ys = jaxrnn.scan(
-            both, jaxrnn.BidirectionalParams(*params), feeds["X"], jaxrnn.BidirectionalCarry(*carries), lengths=options["lengths"]
+            both,
+            jaxrnn.BidirectionalParams(*params),
+            feeds["X"],
+            jaxrnn.BidirectionalCarry(*carries),
+            lengths=options["lengths"],
         )
-        ys, last = jnp.stack(ys, axis=1), [jnp.stack(leaves) for leaves in zip(*map(jax.tree.leaves, carry), strict=True)]
+        ys, last = (
+            jnp.stack(ys, axis=1),
+            [jnp.stack(leaves) for leaves in zip(*map(jax.tree.leaves, carry), strict=True)],
+        )
     else:
         carry, ys = jaxrnn.scan(cell, params[0], feeds["X"], carries[0], **options)
         ys, last = ys[:, None], [leaf[None] for leaf in jax.tree.leaves(carry)]
 
     np.testing.assert_allclose(ys, expected[0], atol=2e-6, rtol=1e-5)
-    empty = feeds["sequence_lens"] == 0  # there ONNX Runtime gives zeros, jaxrnn the carry that was passed
+    # there ONNX Runtime gives zeros, jaxrnn the carry that was passed
+    empty = feeds["sequence_lens"] == 0
     for got, want, start in zip(last, expected[1:], states, strict=True):
         np.testing.assert_allclose(got[:, ~empty], want[:, ~empty], atol=2e-6, rtol=1e-5)
         np.testing.assert_array_equal(got[:, empty], start[:, empty])
 
 
-def run(operator: str, attributes: dict[str, Any], feeds: dict[str, np.ndarray], ways: int) -> list[np.ndarray]:
+def run(
+    operator: str, attributes: dict[str, Any], feeds: dict[str, np.ndarray], ways: int
+) -> list[np.ndarray]:
     """The operator alone, as a model of its own."""
     outputs = ["Y", "Y_h", "Y_c"][: 3 if operator == "LSTM" else 2]
     node = onnx.helper.make_node(operator, list(feeds), outputs, **attributes)
-    types = {name: onnx.TensorProto.INT32 if a.dtype == np.int32 else onnx.TensorProto.FLOAT for name, a in feeds.items()}
-    inputs = [onnx.helper.make_tensor_value_info(name, types[name], a.shape) for name, a in feeds.items()]
-    results = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
+    types = {
+        name: onnx.TensorProto.INT32 if a.dtype == np.int32 else onnx.TensorProto.FLOAT
+        for name, a in feeds.items()
+    }
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, types[name], a.shape) for name, a in feeds.items()
+    ]
+    results = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs
+    ]
     graph = onnx.helper.make_graph([node], "cell", inputs, results)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
-    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8
+    )
+    session = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return session.run(None, feeds)

@@ -22,13 +22,22 @@ TIME, BATCH, FEATURES, HIDDEN = 6, 3, 4, 5
 
 
 def to_params(cell: jaxrnn.Cell, tensors: dict[str, Any], suffix: str) -> Any:
-    """One layer and direction: torch's transposes, and the sum of its two biases; a GRU keeps the candidate's apart."""
+    """One layer and direction: torch's transposes, and the sum of its two biases; a GRU keeps the
+    candidate's apart.
+    """
     w_x, w_h = (tensors[f"weight_{part}_{suffix}"].T for part in ("ih", "hh"))
     b_x, b_h = (tensors[f"bias_{part}_{suffix}"] for part in ("ih", "hh"))
     if isinstance(cell, jaxrnn.GRU):
-        return jaxrnn.GRUParams(w_x, w_h, b_x + jnp.concatenate([b_h[: 2 * HIDDEN], jnp.zeros(HIDDEN, b_h.dtype)]), b_h[2 * HIDDEN :])
+        return jaxrnn.GRUParams(
+            w_x,
+            w_h,
+            b_x + jnp.concatenate([b_h[: 2 * HIDDEN], jnp.zeros(HIDDEN, b_h.dtype)]),
+            b_h[2 * HIDDEN :],
+        )
     if isinstance(cell, jaxrnn.LSTM):
-        return jaxrnn.LSTMParams(w_x, w_h, b_x + b_h, w_r=tensors[f"weight_hr_{suffix}"].T if cell.projection else None)
+        return jaxrnn.LSTMParams(
+            w_x, w_h, b_x + b_h, w_r=tensors[f"weight_hr_{suffix}"].T if cell.projection else None
+        )
     return jaxrnn.ElmanParams(w_x, w_h, b_x + b_h)
 
 
@@ -39,14 +48,22 @@ def build(cell: jaxrnn.Cell, layers: int, bidirectional: bool) -> jaxrnn.Cell:
 def all_params(cell: jaxrnn.Cell, tensors: dict[str, Any], layers: int, bidirectional: bool) -> Any:
     def layer(k: int) -> Any:
         forward = to_params(cell, tensors, f"l{k}")
-        return jaxrnn.BidirectionalParams(forward, to_params(cell, tensors, f"l{k}_reverse")) if bidirectional else forward
+        return (
+            jaxrnn.BidirectionalParams(forward, to_params(cell, tensors, f"l{k}_reverse"))
+            if bidirectional
+            else forward
+        )
 
     return tuple(layer(k) for k in range(layers))
 
 
 def all_carries(cell: jaxrnn.Cell, states: list[Any], layers: int, bidirectional: bool) -> Any:
     def one(row: int) -> Any:
-        return jaxrnn.LSTMCarry(states[0][row], states[1][row]) if isinstance(cell, jaxrnn.LSTM) else states[0][row]
+        return (
+            jaxrnn.LSTMCarry(states[0][row], states[1][row])
+            if isinstance(cell, jaxrnn.LSTM)
+            else states[0][row]
+        )
 
     ways = 1 + bidirectional
     pairs = [[one(ways * k + way) for way in range(ways)] for k in range(layers)]
@@ -71,7 +88,14 @@ def test_values_and_gradients_are_torchs(request, kind, layers, bidirectional, p
         request.getfixturevalue("x64")
     make, options, cell = KINDS[kind]
     torch.manual_seed(layers)
-    layer = make(FEATURES, HIDDEN, num_layers=layers, bidirectional=bidirectional, dtype=getattr(torch, dtype), **options)
+    layer = make(
+        FEATURES,
+        HIDDEN,
+        num_layers=layers,
+        bidirectional=bidirectional,
+        dtype=getattr(torch, dtype),
+        **options,
+    )
     rng = np.random.default_rng(layers)
     ways = 1 + bidirectional
     lengths = np.array([TIME, 2, 4]) if packed else np.full(BATCH, TIME)
@@ -82,14 +106,23 @@ def test_values_and_gradients_are_torchs(request, kind, layers, bidirectional, p
     xs = tensor(TIME, BATCH, FEATURES)
     lstm, out = isinstance(cell, jaxrnn.LSTM), cell.out_features
     states = [tensor(layers * ways, BATCH, size) for size in ((out, HIDDEN) if lstm else (out,))]
-    dys, dstates = rng.normal(size=(TIME, BATCH, ways * out)), [rng.normal(size=s.shape) for s in states]
+    dys, dstates = (
+        rng.normal(size=(TIME, BATCH, ways * out)),
+        [rng.normal(size=s.shape) for s in states],
+    )
 
-    inputs = torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(lengths), enforce_sorted=False) if packed else xs
+    inputs = (
+        torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(lengths), enforce_sorted=False)
+        if packed
+        else xs
+    )
     ys, last = layer(inputs, tuple(states) if lstm else states[0])
     ys = torch.nn.utils.rnn.pad_packed_sequence(ys)[0] if packed else ys
     last = list(last) if lstm else [last]
     total = (ys * torch.tensor(dys, dtype=ys.dtype)).sum()
-    total = total + sum((s * torch.tensor(d, dtype=s.dtype)).sum() for s, d in zip(last, dstates, strict=True))
+    total = total + sum(
+        (s * torch.tensor(d, dtype=s.dtype)).sum() for s, d in zip(last, dstates, strict=True)
+    )
     total.backward()
 
     tensors = {name: jnp.asarray(t.detach().numpy()) for name, t in layer.named_parameters()}
@@ -101,14 +134,29 @@ def test_values_and_gradients_are_torchs(request, kind, layers, bidirectional, p
         carry, ys = jaxrnn.scan(model, params, xs, start, lengths=lengths)
         return ys, rows(carry)
 
-    arguments = (tensors, jnp.asarray(xs.detach().numpy()), [jnp.asarray(s.detach().numpy()) for s in states])
+    arguments = (
+        tensors,
+        jnp.asarray(xs.detach().numpy()),
+        [jnp.asarray(s.detach().numpy()) for s in states],
+    )
     (our_ys, our_last), pull = jax.vjp(ours, *arguments)
     grads = pull((jnp.asarray(dys, our_ys.dtype), [jnp.asarray(d, our_ys.dtype) for d in dstates]))
 
-    expected = [ys, *last, *(p.grad for p in layer.parameters()), xs.grad, *(s.grad for s in states)]
+    expected = [
+        ys,
+        *last,
+        *(p.grad for p in layer.parameters()),
+        xs.grad,
+        *(s.grad for s in states),
+    ]
     names = [name for name, _ in layer.named_parameters()]
     got = [our_ys, *our_last, *(grads[0][name] for name in names), grads[1], *grads[2]]
-    for name, a, b in zip(["ys", *["carry"] * len(last), *names, "xs", *["state"] * len(states)], got, expected, strict=True):
+    for name, a, b in zip(
+        ["ys", *["carry"] * len(last), *names, "xs", *["state"] * len(states)],
+        got,
+        expected,
+        strict=True,
+    ):
         b = b.detach().numpy()
         error = np.linalg.norm(np.asarray(a) - b) / max(np.linalg.norm(b), 1e-6)
         assert error <= (1e-5 if dtype == "float32" else 1e-10), f"{name}: {error:.1e}"

@@ -1,4 +1,6 @@
-"""`generate` equals stepping by hand: prompts of different lengths, stop symbols, every way to draw."""
+"""`generate` equals stepping by hand: prompts of different lengths, stop symbols, every way to
+draw.
+"""
 
 import dataclasses
 from functools import partial
@@ -50,8 +52,12 @@ def prompts() -> Any:
     return np.random.default_rng(0).integers(0, SYMBOLS, (max(LENGTHS), 3))
 
 
-def by_hand(model: Any, params: Any, carry: Any, prompt: Any, sample: Any, stop: Any, key: Any) -> Any:
-    """One sequence at a time reads and writes; only the draws are made for all together, as `generate` makes them."""
+def by_hand(
+    model: Any, params: Any, carry: Any, prompt: Any, sample: Any, stop: Any, key: Any
+) -> Any:
+    """One sequence at a time reads and writes; only the draws are made for all together, as
+    `generate` makes them.
+    """
     rows, tokens = [], [[] for _ in LENGTHS]
     for row, length in enumerate(LENGTHS):
         own = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
@@ -76,7 +82,15 @@ def test_equals_stepping_by_hand(sample, stop):
     model, params, carry = build(jaxrnn.Stack([jaxrnn.LSTM(8), jaxrnn.GRU(8)]))
     key = jax.random.key(1)
     out = jaxrnn.generate(
-        model.step, params, carry, prompts(), steps=STEPS, lengths=np.array(LENGTHS), sample=sample, stop=stop, key=key
+        model.step,
+        params,
+        carry,
+        prompts(),
+        steps=STEPS,
+        lengths=np.array(LENGTHS),
+        sample=sample,
+        stop=stop,
+        key=key,
     )
     tokens, carries = by_hand(model, params, carry, prompts(), sample, stop, key)
     assert out.lengths.tolist() == [len(row) for row in tokens]
@@ -89,8 +103,16 @@ def test_equals_stepping_by_hand(sample, stop):
 def test_some_stop_and_some_do_not():
     """So the test above with stop symbols sees both."""
     model, params, carry = build(jaxrnn.Stack([jaxrnn.LSTM(8), jaxrnn.GRU(8)]))
-    arguments = {"steps": STEPS, "lengths": np.array(LENGTHS), "stop": (2, 7), "key": jax.random.key(1)}
-    lengths = [jaxrnn.generate(model.step, params, carry, prompts(), sample=s, **arguments).lengths for s in SAMPLERS.values()]
+    arguments = {
+        "steps": STEPS,
+        "lengths": np.array(LENGTHS),
+        "stop": (2, 7),
+        "key": jax.random.key(1),
+    }
+    lengths = [
+        jaxrnn.generate(model.step, params, carry, prompts(), sample=s, **arguments).lengths
+        for s in SAMPLERS.values()
+    ]
     assert jnp.min(jnp.array(lengths)) < STEPS == jnp.max(jnp.array(lengths))
 
 
@@ -100,10 +122,14 @@ def test_in_two_goes_and_alone(spec):
     prompt = prompts()
     out = jaxrnn.generate(model.step, params, carry, prompt, steps=STEPS)
     half = jaxrnn.generate(model.step, params, carry, prompt, steps=STEPS // 2)
-    rest = jaxrnn.generate(model.step, params, half.carry, half.tokens[-1:], steps=STEPS - STEPS // 2)
+    rest = jaxrnn.generate(
+        model.step, params, half.carry, half.tokens[-1:], steps=STEPS - STEPS // 2
+    )
     assert_equal(jnp.concatenate([half.tokens, rest.tokens]), out.tokens)
     assert_close(rest.carry, out.carry, 1e-6)
-    alone = jaxrnn.generate(model.step, params, jax.tree.map(lambda leaf: leaf[1], carry), prompt[:, 1], steps=STEPS)
+    alone = jaxrnn.generate(
+        model.step, params, jax.tree.map(lambda leaf: leaf[1], carry), prompt[:, 1], steps=STEPS
+    )
     assert_equal(alone.tokens, out.tokens[:, 1])
 
 
@@ -112,7 +138,9 @@ def test_signals_are_fed_back():
     cell = jaxrnn.GRU(3)
     params, xs = cell.init(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (5, 2, 3))
     step = partial(jaxrnn.step, cell)
-    out = jaxrnn.generate(step, params, cell.initial_carry(params, (2, 3)), xs, steps=4, sample=lambda key, y: y)
+    out = jaxrnn.generate(
+        step, params, cell.initial_carry(params, (2, 3)), xs, steps=4, sample=lambda key, y: y
+    )
     carry, ys = jaxrnn.scan(cell, params, xs)
     y, wanted = ys[-1], []
     for _ in range(4):
@@ -128,7 +156,17 @@ def test_one_program():
     before = program._cache_size()
     for k in range(4):
         lengths, sample = np.array([1, 2, 1 + k]), Categorical(0.5 + k, top_k=4)
-        jaxrnn.generate(model.step, params, carry, prompts(), steps=3, lengths=lengths, sample=sample, stop=[k], key=jax.random.key(k))
+        jaxrnn.generate(
+            model.step,
+            params,
+            carry,
+            prompts(),
+            steps=3,
+            lengths=lengths,
+            sample=sample,
+            stop=[k],
+            key=jax.random.key(k),
+        )
     assert program._cache_size() == before + 1
 
 
@@ -137,12 +175,16 @@ def test_top_k_leaves_only_so_many():
     keys = jax.random.split(jax.random.key(0), 200)
     drawn = jax.vmap(lambda key: Categorical(5.0, top_k=2)(key, logits))(keys)
     assert set(np.asarray(drawn).tolist()) == {4, 5}
-    assert set(np.asarray(jax.vmap(lambda key: Categorical(5.0)(key, logits))(keys)).tolist()) == set(range(6))
+    assert set(
+        np.asarray(jax.vmap(lambda key: Categorical(5.0)(key, logits))(keys)).tolist()
+    ) == set(range(6))
 
 
 def test_draws_have_their_probabilities():
     logits, temperature = jnp.array([0.0, 1.0, 2.0]), 0.7
-    drawn = jax.vmap(lambda key: Categorical(temperature)(key, logits))(jax.random.split(jax.random.key(0), 20_000))
+    drawn = jax.vmap(lambda key: Categorical(temperature)(key, logits))(
+        jax.random.split(jax.random.key(0), 20_000)
+    )
     share = jnp.bincount(drawn, length=3) / drawn.size
     assert_close(share, jax.nn.softmax(logits / temperature), 0.02)
 
@@ -237,17 +279,32 @@ def test_mistakes():
 
     for options, message in (
         ({"steps": 0}, "steps is 0, expected a positive integer"),
-        ({"prompt": prompt[:0]}, r"prompt has shape \(0, 3\), expected \[time, \*batch\] with at least one token"),
-        ({"lengths": np.array([1, 2])}, r"lengths has shape \(2,\), expected \[\*batch\] = \(3,\) for a prompt of shape \(4, 3\)"),
-        ({"lengths": np.array([0, 2, 3])}, "lengths go from 0 to 3, expected 1 to 4; begin prompts with a symbol"),
+        (
+            {"prompt": prompt[:0]},
+            r"prompt has shape \(0, 3\), expected \[time, \*batch\] with at least one token",
+        ),
+        (
+            {"lengths": np.array([1, 2])},
+            r"lengths has shape \(2,\), expected \[\*batch\] = \(3,\) for a prompt of shape \(4, 3\)",
+        ),
+        (
+            {"lengths": np.array([0, 2, 3])},
+            "lengths go from 0 to 3, expected 1 to 4; begin prompts with a symbol",
+        ),
         ({"lengths": np.array([1, 2, 5])}, "lengths go from 1 to 5, expected 1 to 4"),
-        ({"prompt": prompt[:, :2]}, r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] with the prompt's batch \(2,\)"),
+        (
+            {"prompt": prompt[:, :2]},
+            r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] with the prompt's batch \(2,\)",
+        ),
         ({"sample": Categorical(1.0)}, r"drawing needs a key; pass key=jax\.random\.key\(0\)"),
         (
             {"sample": lambda key, logits: logits},
             r"the token that sample returns is .*, expected the form of int32\[3\], its input",
         ),
-        ({"model": wider}, r"the carry that the model returns is .*, expected the form of float32\[3,8\]"),
+        (
+            {"model": wider},
+            r"the carry that the model returns is .*, expected the form of float32\[3,8\]",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call(**options)
@@ -256,6 +313,9 @@ def test_mistakes():
     with pytest.raises(TypeError, match=r"cannot be hashed; pass a function"):
         call(model=type("Mutable", (), {"__call__": model.step, "__hash__": None})())
     wrong: Any
-    for wrong, message in (({"temperature": 0.0}, "temperature is 0.0"), ({"top_k": 0}, "top_k is 0, expected a positive integer")):
+    for wrong, message in (
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"top_k": 0}, "top_k is 0, expected a positive integer"),
+    ):
         with pytest.raises(ValueError, match=message):
             Categorical(**wrong)

@@ -30,9 +30,13 @@ def make_slots(spec: Any, params: Any, **options: Any) -> Slots:
 
 @every_causal
 def test_pieces_of_any_size_equal_one_scan(spec):
-    """Three streams in pieces of 0 to 4 steps; one joins late, one restarts, one moves to another server half-way."""
+    """Three streams in pieces of 0 to 4 steps; one joins late, one restarts, one moves to another
+    server half-way.
+    """
     params = make_params(spec)
-    streams = {name: make_xs(spec, (7,), seed=seed) for seed, name in enumerate(("ann", "ben", "cid"))}
+    streams = {
+        name: make_xs(spec, (7,), seed=seed) for seed, name in enumerate(("ann", "ben", "cid"))
+    }
     wanted = {name: jaxrnn.scan(spec.cell, params, xs)[1] for name, xs in streams.items()}
     slots = make_slots(spec, params)
     slots.join("ann")
@@ -51,7 +55,9 @@ def test_pieces_of_any_size_equal_one_scan(spec):
     got[0].pop("ben")  # before its restart
     for name in streams:
         pieces = [part[name] for part in got if name in part]
-        assert_close(jax.tree.map(lambda *parts: np.concatenate(parts), *pieces), wanted[name], 1e-12)
+        assert_close(
+            jax.tree.map(lambda *parts: np.concatenate(parts), *pieces), wanted[name], 1e-12
+        )
 
 
 def test_one_program():
@@ -145,21 +151,44 @@ def test_mistakes():
     slots.join("ann")
     before = jax.tree.map(np.asarray, slots.carry)
     for call, message in (
-        (lambda: slots.join("ann"), r"'ann' has joined already; to begin it anew, use restart\('ann'\)"),
+        (
+            lambda: slots.join("ann"),
+            r"'ann' has joined already; to begin it anew, use restart\('ann'\)",
+        ),
         (lambda: slots.leave("ben"), "there is no stream 'ben'; let it join first"),
-        (lambda: slots.advance({"ann": np.ones((2, 3)), "ben": np.ones((2, 3))}), "there is no stream 'ben'"),
-        (lambda: slots.advance({"ann": np.ones((2, 4))}), r"the input of 'ann' has shape \(2, 4\), expected \('steps', 3\)"),
+        (
+            lambda: slots.advance({"ann": np.ones((2, 3)), "ben": np.ones((2, 3))}),
+            "there is no stream 'ben'",
+        ),
+        (
+            lambda: slots.advance({"ann": np.ones((2, 4))}),
+            r"the input of 'ann' has shape \(2, 4\), expected \('steps', 3\)",
+        ),
         (lambda: slots.advance({"ann": np.ones(())}), r"has shape \(\), expected \('steps', 3\)"),
-        (lambda: slots.join("ben", jnp.ones(4)), r"carry is .*, expected the form of one stream's, LSTMCarry"),
-        (lambda: [slots.join(k) for k in range(3)], "all 3 slots are taken; let a stream leave, or make more"),
+        (
+            lambda: slots.join("ben", jnp.ones(4)),
+            r"carry is .*, expected the form of one stream's, LSTMCarry",
+        ),
+        (
+            lambda: [slots.join(k) for k in range(3)],
+            "all 3 slots are taken; let a stream leave, or make more",
+        ),
         (lambda: Slots(spec.cell, params, 0, np.ones(3)), "size is 0, expected a positive integer"),
-        (lambda: Slots(spec.cell, params, 1, np.ones(3), chunk=0), "chunk is 0, expected a positive integer"),
+        (
+            lambda: Slots(spec.cell, params, 1, np.ones(3), chunk=0),
+            "chunk is 0, expected a positive integer",
+        ),
         (lambda: Slots(spec.cell, params, 1, 1.0), r"x has shape \(\), expected"),
-        (lambda: Slots(spec.cell, params, 1, np.ones(5)), r"w_x has shape \(3, 16\), expected \(5, 16\)"),
+        (
+            lambda: Slots(spec.cell, params, 1, np.ones(5)),
+            r"w_x has shape \(3, 16\), expected \(5, 16\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()
     assert_equal(jax.tree.map(np.asarray, slots.carry), before)
     both = jaxrnn.Bidirectional(jaxrnn.GRU(4))
-    with pytest.raises(TypeError, match="Bidirectional needs the whole sequence, so it has no stream"):
+    with pytest.raises(
+        TypeError, match="Bidirectional needs the whole sequence, so it has no stream"
+    ):
         Slots(both, both.init(jax.random.key(0), 3), 1, np.ones(3))

@@ -33,11 +33,15 @@ def setup(time: int, dtype: Any = jnp.float32) -> tuple[Any, Any, dict[str, Any]
 
 
 def frozen_until(last: int) -> optax.GradientTransformation:
-    """Gradient descent that moves at one update alone: the difference of parameters is that update's gradient."""
+    """Gradient descent that moves at one update alone: the difference of parameters is that
+    update's gradient.
+    """
     return optax.sgd(lambda count: jnp.where(count == last, 1.0, 0.0))
 
 
-def train(trainer: tbptt.Trainer, state: tbptt.State, stream: Any, size: int) -> tuple[tbptt.State, list[tbptt.Report]]:
+def train(
+    trainer: tbptt.Trainer, state: tbptt.State, stream: Any, size: int
+) -> tuple[tbptt.State, list[tbptt.Report]]:
     reports = []
     for chunk in tbptt.chunks(stream, size):
         state, report = trainer.step(state, chunk)
@@ -49,7 +53,9 @@ def train(trainer: tbptt.Trainer, state: tbptt.State, stream: Any, size: int) ->
 def test_a_window_that_covers_the_sequence_gives_the_full_gradient(x64, size, windows):
     params, carry, stream = setup(12, jnp.float64)
     trainer = tbptt.Trainer(loss, frozen_until(12 // size - 1), windows)
-    state, reports = train(trainer, trainer.init(params, carry, chunk=next(tbptt.chunks(stream, size))), stream, size)
+    state, reports = train(
+        trainer, trainer.init(params, carry, chunk=next(tbptt.chunks(stream, size))), stream, size
+    )
 
     def full(params: Any) -> jax.Array:
         _, ys = jaxrnn.scan(CELL, params, stream["x"], carry)
@@ -57,14 +63,18 @@ def test_a_window_that_covers_the_sequence_gives_the_full_gradient(x64, size, wi
 
     value, gradient = jax.value_and_grad(full)(params)
     assert_close(jax.tree.map(jnp.subtract, params, state.params), gradient, 1e-12)
-    assert_close((reports[-1].loss, reports[-1].gradient_norm), (value, optax.tree.norm(gradient)), 1e-12)
+    assert_close(
+        (reports[-1].loss, reports[-1].gradient_norm), (value, optax.tree.norm(gradient)), 1e-12
+    )
 
 
 @pytest.mark.parametrize("windows", [1, 2, 3])
 def test_nothing_before_the_window_has_a_gradient(x64, windows):
     params, carry, stream = setup(12, jnp.float64)
     trainer = tbptt.Trainer(loss, frozen_until(5), windows)
-    state, _ = train(trainer, trainer.init(params, carry, chunk=next(tbptt.chunks(stream, 2))), stream, 2)
+    state, _ = train(
+        trainer, trainer.init(params, carry, chunk=next(tbptt.chunks(stream, 2))), stream, 2
+    )
     first = 12 - 2 * windows
 
     def truncated(params: Any) -> jax.Array:
@@ -72,7 +82,9 @@ def test_nothing_before_the_window_has_a_gradient(x64, windows):
         _, ys = jaxrnn.scan(CELL, params, stream["x"][first:], jax.lax.stop_gradient(before))
         return jnp.mean((ys[-2:] - stream["y"][-2:]) ** 2)
 
-    assert_close(jax.tree.map(jnp.subtract, params, state.params), jax.grad(truncated)(params), 1e-12)
+    assert_close(
+        jax.tree.map(jnp.subtract, params, state.params), jax.grad(truncated)(params), 1e-12
+    )
 
 
 @pytest.mark.parametrize("windows", [1, 3])
@@ -131,8 +143,12 @@ def test_a_carry_that_is_not_finite_is_not_handed_on():
 
 
 def test_a_gradient_whose_norm_overflows_is_skipped():
-    """Its numbers are finite, the sum of their squares is not: clipping would make nothing of it, and a plain step ruin."""
-    trainer = tbptt.Trainer(lambda params, carry, chunk, key: (jnp.sum(params * chunk), carry), optax.sgd(0.1))
+    """Its numbers are finite, the sum of their squares is not: clipping would make nothing of it,
+    and a plain step ruin.
+    """
+    trainer = tbptt.Trainer(
+        lambda params, carry, chunk, key: (jnp.sum(params * chunk), carry), optax.sgd(0.1)
+    )
     state, report = trainer.step(trainer.init(jnp.ones(2), ()), jnp.array([1e30, 1e30]))
     assert int(report.skipped) == 1
     assert_equal(state.params, jnp.ones(2))

@@ -1,4 +1,6 @@
-"""What the tests of weight exchange share: random parameters, ragged sequences, and cells without how they start."""
+"""What the tests of weight exchange share: random parameters, ragged sequences, and cells without
+how they start.
+"""
 
 import dataclasses
 import functools
@@ -19,16 +21,23 @@ LENGTHS = np.array([6, 2, 4, 1], np.int32)
 VALID = np.arange(TIME)[:, None] < LENGTHS
 _HOW_TO_START = {"forget_bias", "update_bias", "w_x_init", "w_h_init", "b_init", "p_init"}
 
-each_dtype = pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"], indirect=True)
+each_dtype = pytest.mark.parametrize(
+    "dtype", ["float32", "float16", "bfloat16", "float64"], indirect=True
+)
 each_precision = pytest.mark.parametrize(
-    ("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)], ids=["float32", "float64"], indirect=["dtype"]
+    ("dtype", "tolerance"),
+    [("float32", 1e-5), ("float64", 1e-12)],
+    ids=["float32", "float64"],
+    indirect=["dtype"],
 )
 
 
 def random_like(shapes: Any, dtype: Any = "float32", seed: int = 0) -> Any:
     """Random arrays of these shapes without zeros, so that a bias that is left out would be seen."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=np.shape(leaf)) / 2, dtype), shapes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=np.shape(leaf)) / 2, dtype), shapes
+    )
 
 
 @functools.cache
@@ -44,8 +53,16 @@ def random_params(cell: jaxrnn.Cell, dtype: Any = "float32", in_features: int = 
 
 def with_zeros(params: Any, read: Any) -> Any:
     """The parameters, with zeros for those biases that only `read` has."""
-    added = {name for name in ("b", "b_hn") if getattr(params, name, 0) is None and getattr(read, name) is not None}
-    return params._replace(**{name: jnp.zeros_like(getattr(read, name)) for name in added}) if added else params
+    added = {
+        name
+        for name in ("b", "b_hn")
+        if getattr(params, name, 0) is None and getattr(read, name) is not None
+    }
+    return (
+        params._replace(**{name: jnp.zeros_like(getattr(read, name)) for name in added})
+        if added
+        else params
+    )
 
 
 def random_inputs(dtype: Any) -> jax.Array:
@@ -53,7 +70,9 @@ def random_inputs(dtype: Any) -> jax.Array:
     return random_like(jax.ShapeDtypeStruct((TIME, BATCH, FEATURES), "float32"), dtype, seed=1)
 
 
-def over_ragged(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, xs: Any) -> tuple[Any, Any]:
+def over_ragged(
+    step: Callable[[Any, Any], tuple[Any, Any]], state: Any, xs: Any
+) -> tuple[Any, Any]:
     """The final state and the outputs of another framework's step on sequences of `LENGTHS`."""
     ys = []
     for x, valid in zip(xs, VALID[..., None], strict=True):
@@ -70,7 +89,12 @@ def without_start(value: Any, **options: Any) -> Any:
     if not isinstance(value, jaxrnn.Cell):
         return value
     fields: Any = dataclasses.fields(value)  # type: ignore[arg-type]  # every cell is a dataclass
-    changes = {f.name: f.default if f.name in _HOW_TO_START else without_start(getattr(value, f.name), **options) for f in fields}
+    changes = {
+        f.name: f.default
+        if f.name in _HOW_TO_START
+        else without_start(getattr(value, f.name), **options)
+        for f in fields
+    }
     own = {name: option for name, option in options.items() if name in changes}
     return dataclasses.replace(value, **{**changes, **own})  # type: ignore[type-var]
 

@@ -20,7 +20,9 @@ STEPS = (5, 3)
 """Time and batch of most tests; those that agree on shapes share a compiled program."""
 
 BLOCK = 2
-"""Steps in a block of the drivers below that are "in blocks": two whole ones in `STEPS`, and a shorter one at the end."""
+"""Steps in a block of the drivers below that are "in blocks": two whole ones in `STEPS`, and a
+shorter one at the end.
+"""
 
 
 DRIVERS: dict[str, Driver] = {
@@ -43,7 +45,10 @@ _WALKS = [
 ]
 each_walk = pytest.mark.parametrize(
     ("driver", "reverse"),
-    [pytest.param(DRIVERS[name], reverse, id=f"{name}-{'reverse' if reverse else 'forward'}") for name, reverse in _WALKS],
+    [
+        pytest.param(DRIVERS[name], reverse, id=f"{name}-{'reverse' if reverse else 'forward'}")
+        for name, reverse in _WALKS
+    ],
 )
 """Drivers and directions, where every pair for every spec would take too long."""
 
@@ -73,7 +78,9 @@ def make_params(spec: Spec, dtype: Any = jnp.float64, seed: int = 0) -> Any:
     return perturb(spec.cell.init(jax.random.key(seed), spec.in_features, dtype), 0.3, seed)
 
 
-def make_xs(spec: Spec, steps: tuple[int, ...] = STEPS, dtype: Any = jnp.float64, seed: int = 1) -> Any:
+def make_xs(
+    spec: Spec, steps: tuple[int, ...] = STEPS, dtype: Any = jnp.float64, seed: int = 1
+) -> Any:
     """Inputs for `steps = (time, *batch)`."""
     xs = spec.inputs(np.random.default_rng(seed), steps, spec.in_features)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), xs)
@@ -95,8 +102,14 @@ def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, Any]:
 
 
 def all_flags(steps: tuple[int, ...] = STEPS, **flags: Any) -> dict[str, Any]:
-    """These flags, and those that leave everything as it is: with all of them given, one compiled program serves many tests."""
-    neutral = {"lengths": np.full(steps[1:], steps[0]), "mask": np.ones(steps, bool), "reset": np.zeros(steps, bool)}
+    """These flags, and those that leave everything as it is: with all of them given, one compiled
+    program serves many tests.
+    """
+    neutral = {
+        "lengths": np.full(steps[1:], steps[0]),
+        "mask": np.ones(steps, bool),
+        "reset": np.zeros(steps, bool),
+    }
     return {**neutral, **flags}
 
 
@@ -112,15 +125,28 @@ def over_steps(cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any = None) -> tu
 
 
 def cotangents(outputs: Any, seed: int = 4) -> Any:
-    """Fixed random weights for every output, the carry's included; None for outputs without a gradient."""
+    """Fixed random weights for every output, the carry's included; None for outputs without a
+    gradient.
+    """
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), wide(a)) if is_floating(a) else None, outputs)
+    return jax.tree.map(
+        lambda a: jnp.asarray(rng.normal(size=a.shape), wide(a)) if is_floating(a) else None,
+        outputs,
+    )
 
 
 def value_and_grads(
-    driver: Driver, cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any = None, *, reverse: bool = False, **flags: Any
+    driver: Driver,
+    cell: jaxrnn.Cell,
+    params: Any,
+    xs: Any,
+    carry: Any = None,
+    *,
+    reverse: bool = False,
+    **flags: Any,
 ) -> tuple[Any, Any]:
-    """`(carry, ys)`, and the gradients of its product with random cotangents in `(params, xs, carry)`, None at integers.
+    """`(carry, ys)`, and the gradients of its product with random cotangents in `(params, xs,
+    carry)`, None at integers.
 
     Compiled once for each driver, cell, shape and direction; the flags are traced.
     """
@@ -129,7 +155,13 @@ def value_and_grads(
 
 @partial(jax.jit, static_argnames=("driver", "reverse"))
 def _value_and_grads(
-    driver: Driver, cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any, flags: dict[str, Any], reverse: bool
+    driver: Driver,
+    cell: jaxrnn.Cell,
+    params: Any,
+    xs: Any,
+    carry: Any,
+    flags: dict[str, Any],
+    reverse: bool,
 ) -> tuple[Any, Any]:
     arguments, form = jax.tree.flatten((params, xs, carry))
     where = [k for k, leaf in enumerate(arguments) if is_floating(leaf)]
@@ -141,7 +173,11 @@ def _value_and_grads(
             leaves[k] = leaf
         p, x, c = jax.tree.unflatten(form, leaves)
         outputs = driver(cell, p, x, c, **options)
-        pairs = zip(jax.tree.leaves(outputs), jax.tree.leaves(cotangents(outputs), is_leaf=lambda a: a is None), strict=True)
+        pairs = zip(
+            jax.tree.leaves(outputs),
+            jax.tree.leaves(cotangents(outputs), is_leaf=lambda a: a is None),
+            strict=True,
+        )
         return sum(jnp.sum(a.astype(b.dtype) * b) for a, b in pairs if b is not None), outputs
 
     grads, outputs = jax.grad(product, has_aux=True)([arguments[k] for k in where])
@@ -152,11 +188,12 @@ def _value_and_grads(
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float, floor: float = 1e-3) -> None:
-    """Leaf by leaf: the same shape, and the norm of the error at most `tolerance` times the norm of what is expected.
+    """Leaf by leaf: the same shape, and the norm of the error at most `tolerance` times the norm of
+    what is expected.
 
-    Trees are compared by their leaves, for a reference has no NamedTuples. NaN equals nothing. A leaf whose norm is below `floor`
-    is compared with `floor`, for rounding does not shrink with cancellation.
-    """
+    Trees are compared by their leaves, for a reference has no NamedTuples. NaN equals nothing. A
+    leaf whose norm is below `floor` is compared with `floor`, for rounding does not shrink with
+    cancellation."""
     pairs = jax.tree_util.tree_leaves_with_path(actual)
     wanted = jax.tree.leaves(expected)
     assert len(pairs) == len(wanted)
@@ -165,7 +202,9 @@ def assert_close(actual: Any, expected: Any, tolerance: float, floor: float = 1e
         where = jax.tree_util.keystr(path)
         assert got.shape == want.shape, f"{where}: shape {got.shape}, expected {want.shape}"
         error, size = np.linalg.norm(got - want), max(np.linalg.norm(want), floor)
-        assert error <= tolerance * size, f"{where}: relative error {error / size:.1e} > {tolerance:.1e}\n{got}\n{want}"
+        assert error <= tolerance * size, (
+            f"{where}: relative error {error / size:.1e} > {tolerance:.1e}\n{got}\n{want}"
+        )
 
 
 def assert_equal(actual: Any, expected: Any) -> None:

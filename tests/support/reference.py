@@ -1,8 +1,8 @@
 """The papers' equations in float64 NumPy, one sequence and one step at a time.
 
-Written from the papers, not from jaxrnn: nothing is batched, projected ahead of time or selected by `where`. Masks, lengths, resets
-and direction are what they mean: each row is cut into separate sequences, and each of those is walked by a plain loop.
-"""
+Written from the papers, not from jaxrnn: nothing is batched, projected ahead of time or selected by
+`where`. Masks, lengths, resets and direction are what they mean: each row is cut into separate
+sequences, and each of those is walked by a plain loop."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Equations:
-    """One recurrence, for a single sequence: `initial(params, x)` and `step(params, carry, x) -> (carry, y)`."""
+    """One recurrence, for a single sequence: `initial(params, x)` and `step(params, carry, x) ->
+    (carry, y)`.
+    """
 
     initial: Callable[[Any, Any], Any]
     step: Callable[[Any, Any, Any], tuple[Any, np.ndarray]]
@@ -30,7 +32,9 @@ class Layers:
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """The outputs of a recurrence joined with its inputs: `join(params, xs, ys)`; `inner(params)` are those of the recurrence."""
+    """The outputs of a recurrence joined with its inputs: `join(params, xs, ys)`; `inner(params)`
+    are those of the recurrence.
+    """
 
     reference: "Reference"
     join: Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
@@ -70,19 +74,30 @@ def run(
 ) -> tuple[Any, Any]:
     """What `jaxrnn.scan` must give, in float64."""
     params, xs, carry = _float64((params, xs, carry))
-    flags: dict[str, Any] = {"lengths": lengths, "mask": mask, "reset": reset, "batch_axes": batch_axes}
+    flags: dict[str, Any] = {
+        "lengths": lengths,
+        "mask": mask,
+        "reset": reset,
+        "batch_axes": batch_axes,
+    }
     if isinstance(reference, Layers):
         carries = []
         for k, layer in enumerate(reference.layers):
-            last, ys = run(layer, params[k], xs, None if carry is None else carry[k], reverse=reverse, **flags)
+            last, ys = run(
+                layer, params[k], xs, None if carry is None else carry[k], reverse=reverse, **flags
+            )
             carries.append(last)
             xs = np.concatenate([xs, ys], axis=-1) if reference.dense else ys
         return tuple(carries), ys
     if isinstance(reference, Joined):
-        last, ys = run(reference.reference, reference.inner(params), xs, carry, reverse=reverse, **flags)
+        last, ys = run(
+            reference.reference, reference.inner(params), xs, carry, reverse=reverse, **flags
+        )
         usable = np.ones(xs.shape[: 1 + batch_axes], bool) if mask is None else np.asarray(mask)
         if lengths is not None:
-            usable = usable & (np.arange(len(xs)).reshape(-1, *[1] * batch_axes) < np.asarray(lengths))
+            usable = usable & (
+                np.arange(len(xs)).reshape(-1, *[1] * batch_axes) < np.asarray(lengths)
+            )
         joined = reference.join(params, np.where(usable[..., None], xs, 0), ys)
         return last, np.where(usable[..., None], joined, 0)
     if isinstance(reference, Backwards):
@@ -90,7 +105,9 @@ def run(
     if isinstance(reference, BothWays):
         carry = (None, None) if carry is None else carry
         left, ys_left = run(reference.forward, params[0], xs, carry[0], reverse=reverse, **flags)
-        right, ys_right = run(reference.backward, params[1], xs, carry[1], reverse=not reverse, **flags)
+        right, ys_right = run(
+            reference.backward, params[1], xs, carry[1], reverse=not reverse, **flags
+        )
         return (left, right), reference.merge(ys_left, ys_right)
 
     steps = jax.tree.leaves(xs)[0].shape[: 1 + batch_axes]
@@ -106,33 +123,50 @@ def run(
         last, ys = _row(reference, params, x, start, usable, reset[(slice(None), *row)], reverse)
         lasts.append(last)
         outputs.append(ys)
-    carry = jax.tree.map(lambda *rows: np.reshape(np.stack(rows), (*batch, *np.shape(rows[0]))), *lasts)
+    carry = jax.tree.map(
+        lambda *rows: np.reshape(np.stack(rows), (*batch, *np.shape(rows[0]))), *lasts
+    )
     ys = np.stack(outputs)
     return carry, np.moveaxis(ys.reshape(*batch, *ys.shape[1:]), len(batch), 0)
 
 
 def _row(
-    reference: Equations, params: Any, xs: Any, start: Any, usable: list[int], reset: np.ndarray, reverse: bool
+    reference: Equations,
+    params: Any,
+    xs: Any,
+    start: Any,
+    usable: list[int],
+    reset: np.ndarray,
+    reverse: bool,
 ) -> tuple[Any, np.ndarray]:
     """One row: the separate sequences in it, each walked by itself."""
     initial = reference.initial(params, jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:]), xs))
-    carry = initial if start is None else jax.tree.unflatten(jax.tree.structure(initial), jax.tree.leaves(start))
+    carry = (
+        initial
+        if start is None
+        else jax.tree.unflatten(jax.tree.structure(initial), jax.tree.leaves(start))
+    )
     _, form = reference.step(params, carry, jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:]), xs))
     ys = np.zeros((len(reset), *form.shape))
     for fresh, times in _sequences(usable, reset, reverse):
         if fresh and times:  # nothing restarts for a sequence without steps
             carry = initial
         for t in times:
-            carry, ys[t] = reference.step(params, carry, jax.tree.map(lambda leaf, t=t: leaf[t], xs))
+            carry, ys[t] = reference.step(
+                params, carry, jax.tree.map(lambda leaf, t=t: leaf[t], xs)
+            )
     return carry, ys
 
 
 def _sequences(usable: list[int], reset: np.ndarray, reverse: bool) -> list[tuple[bool, list[int]]]:
-    """The steps of each sequence in walking order, and whether it starts afresh rather than from the carry that was passed."""
+    """The steps of each sequence in walking order, and whether it starts afresh rather than from
+    the carry that was passed.
+    """
     sequences: list[tuple[bool, list[int]]] = [(False, [])]
     times = range(len(reset))
     for t in reversed(times) if reverse else times:
-        border = t + 1 if reverse else t  # reset[border] lies between step t and the one walked before it
+        # reset[border] lies between step t and the one walked before it
+        border = t + 1 if reverse else t
         if border < len(reset) and reset[border]:
             sequences.append((True, []))
         if t in usable:
@@ -168,11 +202,17 @@ def _zero_state(params: Any, x: np.ndarray) -> np.ndarray:
 
 
 def elman(phi: Callable[[np.ndarray], np.ndarray], clip: float = np.inf) -> Equations:
-    """Elman (1990), Finding Structure in Time: the hidden units see the input and a copy of their own last values."""
+    """Elman (1990), Finding Structure in Time: the hidden units see the input and a copy of their
+    own last values.
+    """
 
     def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = params.w_x.T @ x + params.w_h.T @ h
-        z = z + _or_zero(params.b) if params.gain is None else layer_norm(z, params.gain, _or_zero(params.b))
+        z = (
+            z + _or_zero(params.b)
+            if params.gain is None
+            else layer_norm(z, params.gain, _or_zero(params.b))
+        )
         h = phi(np.clip(z, -clip, clip))
         return h, h
 
@@ -194,9 +234,9 @@ def lstm(
 ) -> Equations:
     """Hochreiter & Schmidhuber (1997) with the forget gate of Gers, Schmidhuber & Cummins (2000).
 
-    The rest is what the parameters have: peepholes (Gers & Schmidhuber 2000), projection (Sak, Senior & Beaufays 2014), layer
-    normalisation. Without "i" among the gates, what is written is what is forgotten (Greff et al. 2015).
-    """
+    The rest is what the parameters have: peepholes (Gers & Schmidhuber 2000), projection (Sak,
+    Senior & Beaufays 2014), layer normalisation. Without "i" among the gates, what is written is
+    what is forgotten (Greff et al. 2015)."""
 
     def step(params: Any, carry: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
         h, c = carry
@@ -205,7 +245,9 @@ def lstm(
             own = slice(k * c.size, (k + 1) * c.size)
             b = 0.0 if params.b is None else params.b[own]
             z[name] = params.w_x[:, own].T @ x + params.w_h[:, own].T @ h
-            z[name] = z[name] + b if params.gain is None else layer_norm(z[name], params.gain[own], b)
+            z[name] = (
+                z[name] + b if params.gain is None else layer_norm(z[name], params.gain[own], b)
+            )
         f = gate(np.clip(z["f"] + _or_zero(params.p_f) * c, -clip, clip))
         i = gate(np.clip(z["i"] + _or_zero(params.p_i) * c, -clip, clip)) if "i" in gates else 1 - f
         c = np.clip(f * c + i * candidate(np.clip(z["g"], -clip, clip)), -cell_clip, cell_clip)
@@ -230,11 +272,16 @@ def gru(
     gate: Callable[[np.ndarray], np.ndarray] = sigmoid,
     candidate: Callable[[np.ndarray], np.ndarray] = np.tanh,
 ) -> Equations:
-    """Cho et al. (2014), `reset="before"`; with the reset gate after the product, as in cuDNN: `reset="after"`."""
+    """Cho et al. (2014), `reset="before"`; with the reset gate after the product, as in cuDNN:
+    `reset="after"`.
+    """
 
     def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_h = h.size
-        w, v = ([matrix[:, k * n_h : (k + 1) * n_h] for k in range(3)] for matrix in (params.w_x, params.w_h))
+        w, v = (
+            [matrix[:, k * n_h : (k + 1) * n_h] for k in range(3)]
+            for matrix in (params.w_x, params.w_h)
+        )
         b = (0.0, 0.0, 0.0) if params.b is None else np.split(params.b, 3)
         gains = None if params.gain is None else np.split(params.gain, 3)
 
@@ -245,7 +292,9 @@ def gru(
         z = gate(np.clip(shifted(1, w[1].T @ x + v[1].T @ h), -clip, clip))
         if reset == "after":
             recurrent, b_hn = v[2].T @ h, _or_zero(params.b_hn)
-            recurrent = recurrent + b_hn if gains is None else layer_norm(recurrent, params.gain_hn, b_hn)
+            recurrent = (
+                recurrent + b_hn if gains is None else layer_norm(recurrent, params.gain_hn, b_hn)
+            )
             n = shifted(2, w[2].T @ x) + r * recurrent
         else:
             n = shifted(2, w[2].T @ x + v[2].T @ (r * h))
@@ -295,7 +344,10 @@ def zoneout(equations: Equations, **rates: float) -> Equations:
         if not isinstance(carry, tuple):
             h = rates["h"] * carry + (1 - rates["h"]) * after
             return h, h
-        h, c = (rates.get(n, 0.0) * old + (1 - rates.get(n, 0.0)) * new for n, old, new in zip("hc", carry, after, strict=True))
+        h, c = (
+            rates.get(n, 0.0) * old + (1 - rates.get(n, 0.0)) * new
+            for n, old, new in zip("hc", carry, after, strict=True)
+        )
         return (h, c), h
 
     return Equations(equations.initial, step)
@@ -304,6 +356,8 @@ def zoneout(equations: Equations, **rates: float) -> Equations:
 def learned_carry(equations: Equations) -> Equations:
     """The initial carry is a parameter."""
     return Equations(
-        lambda params, x: jax.tree.map(np.asarray, tuple(params.start) if isinstance(params.start, tuple) else params.start),
+        lambda params, x: jax.tree.map(
+            np.asarray, tuple(params.start) if isinstance(params.start, tuple) else params.start
+        ),
         lambda params, carry, x: equations.step(params.inner, carry, x),
     )

@@ -74,7 +74,12 @@ def hard_sigmoid(z: np.ndarray) -> np.ndarray:
     return np.clip(0.2 * z + 0.5, 0, 1)
 
 
-ELMAN, IRNN, AFTER, BEFORE = ref.elman(np.tanh), ref.elman(ref.relu), ref.gru("after"), ref.gru("before")
+ELMAN, IRNN, AFTER, BEFORE = (
+    ref.elman(np.tanh),
+    ref.elman(ref.relu),
+    ref.gru("after"),
+    ref.gru("before"),
+)
 BOTH = ref.BothWays(AFTER, AFTER, concat)
 
 SPECS = [
@@ -90,18 +95,35 @@ SPECS = [
     Spec("lstm_coupled", LSTM(4, coupled=True, clip=0.5), ref.lstm("fgo", clip=0.5)),
     Spec(
         "lstm_activations",
-        LSTM(4, gate_activation=HardSigmoid(0.2), candidate_activation="softsign", output_activation="linear"),
+        LSTM(
+            4,
+            gate_activation=HardSigmoid(0.2),
+            candidate_activation="softsign",
+            output_activation="linear",
+        ),
         ref.lstm(gate=hard_sigmoid, candidate=lambda z: z / (1 + abs(z)), output=lambda z: z),
     ),
     Spec("lstm_layer_norm", LSTM(4, layer_norm="gates", bias=False), ref.LSTM),
     Spec(
         "lstm_all",
-        LSTM(4, peepholes=True, coupled=True, projection=3, clip=1.5, cell_clip=0.9, layer_norm="gates_and_cell"),
+        LSTM(
+            4,
+            peepholes=True,
+            coupled=True,
+            projection=3,
+            clip=1.5,
+            cell_clip=0.9,
+            layer_norm="gates_and_cell",
+        ),
         ref.lstm("fgo", clip=1.5, cell_clip=0.9),
     ),
     Spec("elman_layer_norm", Elman(4, layer_norm=True, clip=1.0), ref.elman(np.tanh, clip=1.0)),
     Spec("gru_after_layer_norm", GRU(4, layer_norm=True), AFTER),
-    Spec("gru_before_layer_norm", GRU(4, layer_norm=True, reset="before", clip=1.0), ref.gru("before", clip=1.0)),
+    Spec(
+        "gru_before_layer_norm",
+        GRU(4, layer_norm=True, reset="before", clip=1.0),
+        ref.gru("before", clip=1.0),
+    ),
     Spec(
         "gru_activations",
         GRU(4, gate_activation=HardSigmoid(0.2), candidate_activation="relu"),
@@ -116,24 +138,51 @@ SPECS = [
     Spec("stack", Stack((LSTM(4), GRU(5))), ref.Layers((ref.LSTM, AFTER))),
     Spec("stack_of_one", Stack((LSTM(4),)), ref.Layers((ref.LSTM,))),
     Spec("both_concat", Bidirectional(GRU(4)), BOTH),
-    Spec("both_sum", Bidirectional(Elman(4), merge="sum"), ref.BothWays(ELMAN, ELMAN, lambda a, b: a + b)),
-    Spec("both_mean", Bidirectional(Elman(4), merge="mean"), ref.BothWays(ELMAN, ELMAN, lambda a, b: 0.5 * a + 0.5 * b)),
-    Spec("both_product", Bidirectional(Elman(4), merge="product"), ref.BothWays(ELMAN, ELMAN, lambda a, b: a * b)),
-    Spec("both_pair", Bidirectional(Elman(4), merge=None), ref.BothWays(ELMAN, ELMAN, lambda a, b: (a, b))),
-    Spec("reversed", Stack((LSTM(4), Reversed(GRU(4)))), ref.Layers((ref.LSTM, ref.Backwards(AFTER)))),
+    Spec(
+        "both_sum",
+        Bidirectional(Elman(4), merge="sum"),
+        ref.BothWays(ELMAN, ELMAN, lambda a, b: a + b),
+    ),
+    Spec(
+        "both_mean",
+        Bidirectional(Elman(4), merge="mean"),
+        ref.BothWays(ELMAN, ELMAN, lambda a, b: 0.5 * a + 0.5 * b),
+    ),
+    Spec(
+        "both_product",
+        Bidirectional(Elman(4), merge="product"),
+        ref.BothWays(ELMAN, ELMAN, lambda a, b: a * b),
+    ),
+    Spec(
+        "both_pair",
+        Bidirectional(Elman(4), merge=None),
+        ref.BothWays(ELMAN, ELMAN, lambda a, b: (a, b)),
+    ),
+    Spec(
+        "reversed", Stack((LSTM(4), Reversed(GRU(4)))), ref.Layers((ref.LSTM, ref.Backwards(AFTER)))
+    ),
     Spec("both_unlike", Bidirectional(LSTM(4), Elman(5)), ref.BothWays(ref.LSTM, ELMAN, concat)),
     Spec("stack_with_both", Stack((Bidirectional(GRU(4)), LSTM(4))), ref.Layers((BOTH, ref.LSTM))),
     Spec(
         "nested",
         Stack((Stack((Elman(4),)), Bidirectional(Bidirectional(Elman(3)), Stack((GRU(2),))))),
-        ref.Layers((ref.Layers((ELMAN,)), ref.BothWays(ref.BothWays(ELMAN, ELMAN, concat), ref.Layers((AFTER,)), concat))),
+        ref.Layers(
+            (
+                ref.Layers((ELMAN,)),
+                ref.BothWays(ref.BothWays(ELMAN, ELMAN, concat), ref.Layers((AFTER,)), concat),
+            )
+        ),
     ),
     Spec(
         "stack_connected",
         Stack((LSTM(4), Residual(GRU(4)), Highway(Elman(4))), dropout=0.5),
         ref.Layers((ref.LSTM, ref.residual(AFTER), ref.highway(ELMAN))),
     ),
-    Spec("stack_dense", Stack((Elman(4), Elman(3), GRU(2)), dense=True), ref.Layers((ELMAN, ELMAN, AFTER), dense=True)),
+    Spec(
+        "stack_dense",
+        Stack((Elman(4), Elman(3), GRU(2)), dense=True),
+        ref.Layers((ELMAN, ELMAN, AFTER), dense=True),
+    ),
     Spec(
         "stack_repeated",
         Stack.repeat(LSTM(4, projection=2), 2, bidirectional=True, dropout=0.5),
@@ -143,7 +192,12 @@ SPECS = [
     Spec(
         "dropped",
         Dropout(
-            DropConnect(RecurrentDropout(StateNoise(Zoneout(CandidateDropout(GRU(4), 0.2), h=0.3), scale=0.1), rate=0.3), rate=0.2),
+            DropConnect(
+                RecurrentDropout(
+                    StateNoise(Zoneout(CandidateDropout(GRU(4), 0.2), h=0.3), scale=0.1), rate=0.3
+                ),
+                rate=0.2,
+            ),
             rate=0.4,
         ),
         ref.zoneout(AFTER, h=0.3),
@@ -154,7 +208,12 @@ SPECS = [
     Spec("user_highway", user.Highway(4), user.HIGHWAY),
     Spec("user_clockwork", user.Clockwork(4), user.CLOCKWORK),
     Spec("user_ring", user.Ring(4), user.RING, rings),
-    Spec("user_in_stack", Stack((user.Decaying(4), user.Clockwork(3))), ref.Layers((user.DECAYING, user.CLOCKWORK)), timed),
+    Spec(
+        "user_in_stack",
+        Stack((user.Decaying(4), user.Clockwork(3))),
+        ref.Layers((user.DECAYING, user.CLOCKWORK)),
+        timed,
+    ),
     Spec("user_fast_weights", user.FastWeights(4), user.FAST_WEIGHTS, lawful=False),
     Spec("user_rematerialised", user.Rematerialised(4), user.REMATERIALISED, lawful=False),
 ]
@@ -165,7 +224,9 @@ BY_ID = {spec.id: spec for spec in SPECS}
 def over(specs: list[Spec]) -> pytest.MarkDecorator:
     """Run a test for each of these."""
     expected = pytest.mark.filterwarnings("ignore:.*scan uses JAX's own derivative:UserWarning")
-    return pytest.mark.parametrize("spec", [pytest.param(s, id=s.id, marks=[] if s.lawful else [expected]) for s in specs])
+    return pytest.mark.parametrize(
+        "spec", [pytest.param(s, id=s.id, marks=[] if s.lawful else [expected]) for s in specs]
+    )
 
 
 every = over(SPECS)

@@ -1,9 +1,10 @@
-"""Cells as a user writes them, each with its equations in NumPy: what the contract allows beyond the built-in cells.
+"""Cells as a user writes them, each with its equations in NumPy: what the contract allows beyond
+the built-in cells.
 
-Between them they have parameters in a dict, inputs that are a pytree, an initial carry that depends on the parameters, two
-dependent products, parameters used pointwise, integer parameters and carries, `u` inside and outside `affine`, a bilinear product
-that is not a matmul, and two steps that break the law of `affine` and must still be right.
-"""
+Between them they have parameters in a dict, inputs that are a pytree, an initial carry that depends
+on the parameters, two dependent products, parameters used pointwise, integer parameters and
+carries, `u` inside and outside `affine`, a bilinear product that is not a matmul, and two steps
+that break the law of `affine` and must still be right."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -20,13 +21,19 @@ Array = Any
 
 def wide(*arrays: Array) -> Any:
     """At least float32."""
-    return max((jnp.dtype(jnp.float32), *(a.dtype for a in arrays)), key=lambda dtype: jnp.finfo(dtype).bits)
+    return max(
+        (jnp.dtype(jnp.float32), *(a.dtype for a in arrays)),
+        key=lambda dtype: jnp.finfo(dtype).bits,
+    )
 
 
 def draw(key: Array, dtype: Any, **shapes: tuple[int, ...]) -> dict[str, Array]:
     """Normal parameters of moderate size."""
     keys = jax.random.split(key, len(shapes))
-    return {name: (0.5 * jax.random.normal(k, shape)).astype(dtype) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+    return {
+        name: (0.5 * jax.random.normal(k, shape)).astype(dtype)
+        for k, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
 
 
 def times(x: Array, w: Array) -> Array:
@@ -65,11 +72,22 @@ class Timed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Decaying(Plain):
-    """The state decays with the time elapsed (Che et al. 2018), from a start that is learned; `y` is not the state."""
+    """The state decays with the time elapsed (Che et al. 2018), from a start that is learned; `y`
+    is not the state.
+    """
 
     def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
         n = self.hidden
-        return draw(key, dtype, w_x=(in_features, n), w_h=(n, n), b=(n,), rate=(n,), start=(n,), gain=(n - 1,))
+        return draw(
+            key,
+            dtype,
+            w_x=(in_features, n),
+            w_h=(n, n),
+            b=(n,),
+            rate=(n,),
+            start=(n,),
+            gain=(n - 1,),
+        )
 
     def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
         start = params["start"].astype(wide(params["w_h"]))
@@ -158,7 +176,9 @@ class ClockworkCarry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Clockwork(Plain):
-    """Each unit has a period and moves only then (Koutník et al. 2014): integers among the parameters and in the carry."""
+    """Each unit has a period and moves only then (Koutník et al. 2014): integers among the
+    parameters and in the carry.
+    """
 
     def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
         n = self.hidden
@@ -166,7 +186,9 @@ class Clockwork(Plain):
         return {**draw(key, dtype, w_x=(in_features, n), w_h=(n, n)), "periods": periods}
 
     def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
-        return ClockworkCarry(super().initial_carry(params, input_shape), jnp.zeros(input_shape[:-1], jnp.int32))
+        return ClockworkCarry(
+            super().initial_carry(params, input_shape), jnp.zeros(input_shape[:-1], jnp.int32)
+        )
 
     def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
         z = u + affine(None, carry.h, params["w_h"])
@@ -178,7 +200,9 @@ class Clockwork(Plain):
 def _clockwork_step(params: Any, carry: Any, x: Any) -> Any:
     h, t = carry
     moved = np.tanh(params["w_x"].T @ x + params["w_h"].T @ h)
-    h = np.array([moved[k] if t % period == 0 else h[k] for k, period in enumerate(params["periods"])])
+    h = np.array(
+        [moved[k] if t % period == 0 else h[k] for k, period in enumerate(params["periods"])]
+    )
     return (h, t + 1), h
 
 
@@ -192,7 +216,9 @@ def circular(h: Array, w: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Ring(Plain):
-    """A convolution as the recurrent product, of inputs `[*batch, width, channels]` (after Shi et al. 2015)."""
+    """A convolution as the recurrent product, of inputs `[*batch, width, channels]` (after Shi et
+    al. 2015).
+    """
 
     feature_axes = 2
 
@@ -216,7 +242,10 @@ def _ring_step(params: Any, h: Any, x: Any) -> Any:
     for p in range(width):
         new[p] = params["b"]
         for k in range(3):
-            new[p] += params["w_x"][k].T @ x[(p + 1 - k) % width] + params["w_h"][k].T @ h[(p + 1 - k) % width]
+            new[p] += (
+                params["w_x"][k].T @ x[(p + 1 - k) % width]
+                + params["w_h"][k].T @ h[(p + 1 - k) % width]
+            )
     new = np.tanh(new)
     return new, new
 
@@ -231,7 +260,9 @@ def each_row(h: Array, w: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class FastWeights(Plain):
-    """Breaks the law: the input writes into the weight, which therefore does not depend on the parameters alone."""
+    """Breaks the law: the input writes into the weight, which therefore does not depend on the
+    parameters alone.
+    """
 
     def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
         n = self.hidden

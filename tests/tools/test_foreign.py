@@ -1,4 +1,6 @@
-"""Step functions that know nothing of jaxrnn, and Flax's cells, against Flax's own RNN: values, gradients, products, memory."""
+"""Step functions that know nothing of jaxrnn, and Flax's cells, against Flax's own RNN: values,
+gradients, products, memory.
+"""
 
 import copy
 import pickle
@@ -32,11 +34,15 @@ def by_name(value):
 
 
 @pytest.mark.parametrize("module", LINEN, ids=by_name)
-@pytest.mark.parametrize("driver", ["bptt", "carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"])
+@pytest.mark.parametrize(
+    "driver", ["bptt", "carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"]
+)
 def test_linen_cells_give_what_flaxs_rnn_gives(module, driver):
     cell, rnn = jaxrnn.linen.as_cell(module), nn.RNN(module, time_major=True)
     params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), IN))
-    got = jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(DRIVERS[driver](cell, p, x)[1])), (0, 1))(params, XS)
+    got = jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(DRIVERS[driver](cell, p, x)[1])), (0, 1))(
+        params, XS
+    )
 
     def flaxs(p: Any, x: Any) -> Any:
         ys: Any = rnn.apply({"params": {"cell": p}}, x)
@@ -170,7 +176,10 @@ def _step(params, h, x):
 
 
 def _make_params(key, in_features, dtype):
-    w, v, u = (0.5 * jax.random.normal(k, (n, H)) for k, n in zip(jax.random.split(key, 3), (in_features, H, H), strict=True))
+    w, v, u = (
+        0.5 * jax.random.normal(k, (n, H))
+        for k, n in zip(jax.random.split(key, 3), (in_features, H, H), strict=True)
+    )
     return {"w": w.astype(dtype), "v": v.astype(dtype), "u": u.astype(dtype)}
 
 
@@ -183,12 +192,16 @@ FUNCTION = FunctionCell(_step, _make_params, _make_carry, H)
 
 
 def test_a_function_keeps_the_contract():
-    """Products inside nested functions, one that depends on another, an input that is used beside the carry."""
+    """Products inside nested functions, one that depends on another, an input that is used beside
+    the carry.
+    """
     check_cell(FUNCTION)
 
 
 def test_its_products_are_found():
-    """Two of one operand are one, the one that depends on it is another; that of the input stands outside the loop."""
+    """Two of one operand are one, the one that depends on it is another; that of the input stands
+    outside the loop.
+    """
     params = FUNCTION.init(jax.random.key(0), IN)
     carry = FUNCTION.initial_carry(params, (B, IN))
     made = []

@@ -1,7 +1,7 @@
 """Lengths, masks, resets and direction mean what they say, for values and for gradients.
 
-`test_reference.py` holds every combination of them to an independent loop; here each is stated as the property that users rely on.
-"""
+`test_reference.py` holds every combination of them to an independent loop; here each is stated as
+the property that users rely on."""
 
 from typing import Any
 
@@ -55,7 +55,10 @@ def row(tree, index, stop=None):
 
 def spoil(xs, valid):
     """NaN wherever a step is not valid."""
-    return jax.tree.map(lambda a: jnp.where(valid.reshape(valid.shape + (1,) * (a.ndim - valid.ndim)), a, jnp.nan), xs)
+    return jax.tree.map(
+        lambda a: jnp.where(valid.reshape(valid.shape + (1,) * (a.ndim - valid.ndim)), a, jnp.nan),
+        xs,
+    )
 
 
 def valid_steps(flags):
@@ -110,7 +113,9 @@ def test_mask_equals_deletion(spec, reverse):
     mask = np.zeros(STEPS, bool)
     mask[keep] = True
     last, ys = scan(spec, params, xs, carry, reverse, mask=mask)
-    short = reference.run(spec.reference, params, jax.tree.map(lambda leaf: leaf[keep], xs), carry, reverse=reverse)
+    short = reference.run(
+        spec.reference, params, jax.tree.map(lambda leaf: leaf[keep], xs), carry, reverse=reverse
+    )
     assert_close((last, jax.tree.map(lambda leaf: leaf[keep], ys)), short, 1e-12)
 
 
@@ -136,7 +141,9 @@ def test_nan_in_padding_leaks_nothing(spec, driver, reverse):
     params, xs, flags = make_params(spec), make_xs(spec), make_flags()
     carry, valid = make_carry(spec, params, xs), valid_steps(flags)
     clean = value_and_grads(driver, spec.cell, params, xs, carry, reverse=reverse, **flags)
-    spoilt = value_and_grads(driver, spec.cell, params, spoil(xs, valid), carry, reverse=reverse, **flags)
+    spoilt = value_and_grads(
+        driver, spec.cell, params, spoil(xs, valid), carry, reverse=reverse, **flags
+    )
     assert_equal(spoilt, clean)
     assert all(np.all(np.isfinite(leaf)) for leaf in leaves(spoilt))
     _, (_, of_xs, _) = spoilt
@@ -164,12 +171,17 @@ def test_a_nan_carry_does_not_survive_a_reset(spec, driver):
 @every
 @both_directions
 def test_a_nan_carry_does_not_survive_a_pending_reset(spec, reverse):
-    """Steps are masked before the first valid one, whichever way time is walked, and a boundary lies between."""
+    """Steps are masked before the first valid one, whichever way time is walked, and a boundary
+    lies between.
+    """
     params, xs = make_params(spec), make_xs(spec)
     carry, flags = make_carry(spec, params, xs), all_flags()
     flags["mask"][[0, 4]] = False
     flags["reset"][[0, 4]] = True
-    assert_equal(scan(spec, params, xs, nan_like(carry), reverse, **flags), scan(spec, params, xs, carry, reverse, **flags))
+    assert_equal(
+        scan(spec, params, xs, nan_like(carry), reverse, **flags),
+        scan(spec, params, xs, carry, reverse, **flags),
+    )
 
 
 @some("lstm", "gru_before")
@@ -190,10 +202,15 @@ def test_a_nan_input_does_not_survive_a_reset(spec, reverse):
     params, xs = make_params(spec), make_xs(spec)
     carry, reset = make_carry(spec, params, xs), np.zeros(STEPS, bool)
     reset[3] = True
-    before = np.broadcast_to((np.arange(STEPS[0]) >= 3 if reverse else np.arange(STEPS[0]) < 3)[:, None], STEPS)
+    before = np.broadcast_to(
+        (np.arange(STEPS[0]) >= 3 if reverse else np.arange(STEPS[0]) < 3)[:, None], STEPS
+    )
     clean = scan(spec, params, xs, carry, reverse, reset=reset)
     last, ys = scan(spec, params, spoil(xs, ~before), carry, reverse, reset=reset)
-    assert_equal((last, jax.tree.map(lambda leaf: leaf[~before], ys)), (clean[0], jax.tree.map(lambda a: a[~before], clean[1])))
+    assert_equal(
+        (last, jax.tree.map(lambda leaf: leaf[~before], ys)),
+        (clean[0], jax.tree.map(lambda a: a[~before], clean[1])),
+    )
 
 
 def separately(border, cell, params, xs, carry, reverse=False, **flags):
@@ -219,7 +236,9 @@ def test_reset_equals_separate_sequences(spec, reverse):
     carry, reset = make_carry(spec, params, xs), np.zeros(STEPS, bool)
     reset[3] = True
     apart = value_and_grads(separately_at_3, spec.cell, params, xs, carry, reverse=reverse)
-    together = value_and_grads(jaxrnn.scan, spec.cell, params, xs, carry, reverse=reverse, **all_flags(reset=reset))
+    together = value_and_grads(
+        jaxrnn.scan, spec.cell, params, xs, carry, reverse=reverse, **all_flags(reset=reset)
+    )
     assert_close(together, apart, 1e-11)
 
 
@@ -263,15 +282,22 @@ def test_all_together_for_any_number_of_batch_axes(spec, batch, reverse, seed):
     params, xs, flags = make_params(spec), make_xs(spec, (4, *batch)), make_flags((4, *batch), seed)
     carry = make_carry(spec, params, xs)
     got = jaxrnn.scan(spec.cell, params, xs, carry, reverse=reverse, **flags)
-    expected = reference.run(spec.reference, params, xs, carry, reverse=reverse, batch_axes=len(batch), **flags)
+    expected = reference.run(
+        spec.reference, params, xs, carry, reverse=reverse, batch_axes=len(batch), **flags
+    )
     assert_close(got, expected, 1e-12)
 
 
 @some("lstm", "both_concat")
-@pytest.mark.parametrize("names", [(), ("lengths",), ("mask",), ("reset",), ("lengths", "reset"), ("mask", "reset")])
+@pytest.mark.parametrize(
+    "names", [(), ("lengths",), ("mask",), ("reset",), ("lengths", "reset"), ("mask", "reset")]
+)
 def test_a_flag_left_out_changes_nothing(spec, names):
     params, xs = make_params(spec), make_xs(spec)
-    carry, flags = make_carry(spec, params, xs), {name: flag for name, flag in make_flags().items() if name in names}
+    carry, flags = (
+        make_carry(spec, params, xs),
+        {name: flag for name, flag in make_flags().items() if name in names},
+    )
     got = jaxrnn.scan(spec.cell, params, xs, carry, reverse=True, **flags)
     assert_close(got, scan(spec, params, xs, carry, True, **flags), 1e-13)
 
@@ -306,4 +332,7 @@ def test_flags_may_be_lists(spec):
     params, xs = make_params(spec), make_xs(spec)
     carry, flags = make_carry(spec, params, xs), all_flags(**make_flags())
     lists = {name: flag.tolist() for name, flag in flags.items()}
-    assert_equal(jaxrnn.scan(spec.cell, params, xs, carry, **lists), jaxrnn.scan(spec.cell, params, xs, carry, **flags))
+    assert_equal(
+        jaxrnn.scan(spec.cell, params, xs, carry, **lists),
+        jaxrnn.scan(spec.cell, params, xs, carry, **flags),
+    )

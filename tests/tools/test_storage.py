@@ -1,4 +1,6 @@
-"""Files of cells and parameters: every bit comes back, and nothing that is wrong with a file goes unnoticed."""
+"""Files of cells and parameters: every bit comes back, and nothing that is wrong with a file goes
+unnoticed.
+"""
 
 import json
 import os
@@ -19,7 +21,11 @@ from tests.support import user_cells
 from tests.support.helpers import make_params
 from tests.support.specs import SPECS, every
 
-USER_CELLS = [type(spec.cell) for spec in SPECS if spec.id.startswith("user") and type(spec.cell).__module__ == "user_cells"]
+USER_CELLS = [
+    type(spec.cell)
+    for spec in SPECS
+    if spec.id.startswith("user") and type(spec.cell).__module__ == "user_cells"
+]
 
 
 def bits(tree):
@@ -44,7 +50,9 @@ def rewritten(path: Path, change=same, change_arrays=same) -> Path:
         content = json.loads((file.metadata() or {})["jaxrnn"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     content, arrays = change(content), change_arrays(arrays)
-    content["sha256"] = storage._checksum({k: v for k, v in content.items() if k != "sha256"}, arrays)
+    content["sha256"] = storage._checksum(
+        {k: v for k, v in content.items() if k != "sha256"}, arrays
+    )
     path.write_bytes(safetensors.numpy.save(arrays, {"jaxrnn": json.dumps(content)}))
     return path
 
@@ -59,7 +67,10 @@ def test_every_cell_comes_back(spec, tmp_path):
     path = tmp_path / "cell"
     params = make_params(spec, jnp.float32)
     if isinstance(spec.cell, user_cells.Highway):
-        with pytest.raises(ValueError, match="save: Highway is a Highway that is not jaxrnn's; give the class another name"):
+        with pytest.raises(
+            ValueError,
+            match="save: Highway is a Highway that is not jaxrnn's; give the class another name",
+        ):
             jaxrnn.save(path, spec.cell, params)
         return
     jaxrnn.save(path, spec.cell, params)
@@ -80,7 +91,9 @@ def test_every_dtype_comes_back(x64, tmp_path, dtype):
 
 def test_float64_is_refused_where_jax_has_none(tmp_path):
     with jax.enable_x64(True):
-        jaxrnn.save(tmp_path / "cell", jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3, jnp.float64))
+        jaxrnn.save(
+            tmp_path / "cell", jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3, jnp.float64)
+        )
     with pytest.raises(ValueError, match="float64, which JAX would round; set jax_enable_x64"):
         jaxrnn.load(tmp_path / "cell")
 
@@ -109,7 +122,15 @@ def test_a_file_with_a_changed_byte_is_refused(saved):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello", b"\x80\x04\x95", b"\xff" * 100, (10**12).to_bytes(8, "little") + b"{}", b"PK\x03\x04"]
+    "content",
+    [
+        b"",
+        b"hello",
+        b"\x80\x04\x95",
+        b"\xff" * 100,
+        (10**12).to_bytes(8, "little") + b"{}",
+        b"PK\x03\x04",
+    ],
 )
 def test_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "cell").write_bytes(content)
@@ -119,12 +140,17 @@ def test_foreign_files_are_refused(tmp_path, content):
 
 def test_safetensors_of_others_are_refused(tmp_path):
     (tmp_path / "cell").write_bytes(safetensors.numpy.save({"w": np.ones(3)}))
-    with pytest.raises(ValueError, match=r"jaxrnn\.save did not write it; jaxrnn\.convert reads other layouts"):
+    with pytest.raises(
+        ValueError, match=r"jaxrnn\.save did not write it; jaxrnn\.convert reads other layouts"
+    ):
         jaxrnn.load(tmp_path / "cell")
 
 
 def test_later_versions_are_refused(saved):
-    with pytest.raises(ValueError, match="its format has version 2, and this jaxrnn reads version 1; upgrade jaxrnn"):
+    with pytest.raises(
+        ValueError,
+        match="its format has version 2, and this jaxrnn reads version 1; upgrade jaxrnn",
+    ):
         jaxrnn.load(rewritten(saved, lambda content: content | {"version": 2}))
 
 
@@ -148,7 +174,10 @@ def test_later_versions_are_refused(saved):
         ({"gate_activation": {"class": "LeakyReLU", "slope": "1"}}, "slope is '1', expected"),
         ({"b_init": "identity"}, r"Identity: shape is \(4,\), expected two axes"),
         ({"speed": 3}, "unexpected keyword argument 'speed'"),
-        ({"w_x_init": {"class": "Orthogonal", "gain": "x" * 2_000_000}}, "has 2000.* characters, more than"),
+        (
+            {"w_x_init": {"class": "Orthogonal", "gain": "x" * 2_000_000}},
+            "has 2000.* characters, more than",
+        ),
     ],
 )
 def test_descriptions_of_nothing_are_refused(saved, changes, message):
@@ -257,7 +286,10 @@ def test_missing_files_are_missing(tmp_path):
 
 def test_functions_are_refused_by_name(tmp_path):
     cell = jaxrnn.Stack((jaxrnn.LSTM(4), jaxrnn.LSTM(4, candidate_activation=jnp.sin)))
-    with pytest.raises(ValueError, match=r"save: Stack\.cells\[1\]\.candidate_activation is .*, which a file cannot hold; use a name"):
+    with pytest.raises(
+        ValueError,
+        match=r"save: Stack\.cells\[1\]\.candidate_activation is .*, which a file cannot hold; use a name",
+    ):
         jaxrnn.save(tmp_path / "cell", cell, cell.init(jax.random.key(0), 3))
     assert not list(tmp_path.iterdir())
 
@@ -271,7 +303,10 @@ def test_parameters_of_others_are_refused(tmp_path):
 def test_a_save_that_dies_leaves_the_old_file(saved, fails):
     before = saved.read_bytes()
     where = {"fsync": (os, "fsync"), "replace": (Path, "replace"), "write": (Path, "open")}[fails]
-    with mock.patch.object(*where, side_effect=OSError("disk full")), pytest.raises(OSError, match="disk full"):
+    with (
+        mock.patch.object(*where, side_effect=OSError("disk full")),
+        pytest.raises(OSError, match="disk full"),
+    ):
         jaxrnn.save(saved, jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3))
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]

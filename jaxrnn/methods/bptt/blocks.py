@@ -10,18 +10,25 @@ from jax import Array, lax
 
 
 def over_blocks(
-    body: Callable[[Any, Any, Any], tuple[Any, Any, Any]], carry: Any, steps: Any, blocks: Any, size: int, reverse: bool
+    body: Callable[[Any, Any, Any], tuple[Any, Any, Any]],
+    carry: Any,
+    steps: Any,
+    blocks: Any,
+    size: int,
+    reverse: bool,
 ) -> tuple[Any, Any, Any]:
     """`lax.scan` over blocks of time.
 
-    `body(carry, steps, block)` gets `size` steps (the last block in time may be shorter) of arrays that start with time, and one entry
-    of those that start with the block's number; it returns the carry, and likewise outputs for steps and for the block.
-    """
+    `body(carry, steps, block)` gets `size` steps (the last block in time may be shorter) of arrays
+    that start with time, and one entry of those that start with the block's number; it returns the
+    carry, and likewise outputs for steps and for the block."""
     time = steps_in(steps)
     whole, rest = divmod(time, size)
 
     def main(carry: Any) -> tuple[Any, Any, Any]:
-        folded = jax.tree.map(lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:]), steps)
+        folded = jax.tree.map(
+            lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:]), steps
+        )
         numbered = jax.tree.map(lambda leaf: leaf[:whole], blocks)
 
         def one(carry: Any, inputs: Any) -> tuple[Any, Any]:
@@ -29,11 +36,17 @@ def over_blocks(
             return carry, (per_step, per_block)
 
         carry, (per_step, per_block) = loop(one, carry, (folded, numbered), reverse)
-        return carry, jax.tree.map(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), per_step), per_block
+        return (
+            carry,
+            jax.tree.map(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), per_step),
+            per_block,
+        )
 
     def tail(carry: Any) -> tuple[Any, Any, Any]:
         last = jax.tree.map(lambda leaf: leaf[whole], blocks)
-        carry, per_step, per_block = body(carry, jax.tree.map(lambda leaf: leaf[whole * size :], steps), last)
+        carry, per_step, per_block = body(
+            carry, jax.tree.map(lambda leaf: leaf[whole * size :], steps), last
+        )
         return carry, per_step, jax.tree.map(lambda leaf: leaf[None], per_block)
 
     pieces = [piece for piece, present in ((main, whole), (tail, rest)) if present]
@@ -46,8 +59,12 @@ def over_blocks(
     return carry, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *in_time)
 
 
-def loop(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, reverse: bool) -> tuple[Any, Any]:
-    """`lax.scan` over arrays without axes of size one: for a batch of one, XLA would choose layouts that cost a copy of each."""
+def loop(
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, reverse: bool
+) -> tuple[Any, Any]:
+    """`lax.scan` over arrays without axes of size one: for a batch of one, XLA would choose layouts
+    that cost a copy of each.
+    """
     forms: list[Any] = []
 
     def squeezed_body(carry: Any, squeezed: Any) -> tuple[Any, Any]:
@@ -57,8 +74,12 @@ def loop(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, re
         return carry, jax.tree.map(_squeeze, outputs)
 
     squeezed = jax.tree.map(lambda leaf: _squeeze(leaf, keep=1), steps)
-    carry, outputs = lax.scan(squeezed_body, carry, squeezed, length=steps_in(steps), reverse=reverse)
-    return carry, jax.tree.map(lambda leaf, form: leaf.reshape(leaf.shape[0], *form.shape), outputs, forms[0])
+    carry, outputs = lax.scan(
+        squeezed_body, carry, squeezed, length=steps_in(steps), reverse=reverse
+    )
+    return carry, jax.tree.map(
+        lambda leaf, form: leaf.reshape(leaf.shape[0], *form.shape), outputs, forms[0]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +92,9 @@ def _squeeze(leaf: Array, keep: int = 0) -> Array:
 
 
 def shift(start: Array, after: Array, reverse: bool) -> Array:
-    """The carry before each step of a block, from the one before the block and those after its steps."""
+    """The carry before each step of a block, from the one before the block and those after its
+    steps.
+    """
     return jnp.concatenate([after[1:], start[None]] if reverse else [start[None], after[:-1]])
 
 

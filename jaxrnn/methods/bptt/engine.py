@@ -1,16 +1,19 @@
 """Back-propagation through time, generic over cells.
 
-`lax.scan`'s own derivative carries every weight gradient through the loop, adds one small product to it per step, and keeps all
-that a step computed. Here time is cut into blocks, and the forward pass keeps either the carries alone, or the sums in which the
-recurrent products end (`plan.py` chooses). The backward pass of a block
+`lax.scan`'s own derivative carries every weight gradient through the loop, adds one small product
+to it per step, and keeps all that a step computed. Here time is cut into blocks, and the forward
+pass keeps either the carries alone, or the sums in which the recurrent products end (`plan.py`
+chooses). The backward pass of a block
 
-1. rebuilds what is missing: products from carries, with one large product each, for the step can run under `vmap` once the carries are
+1. rebuilds what is missing: products from carries, with one large product each, for the step can
+run under `vmap` once the carries are
    known; or carries from sums, in a loop without products;
-2. walks the derivative of the step backwards with those products given, one product with the transposed weight per step;
-3. forms every weight gradient as one large product of operand and cotangent.
+2. walks the derivative of the step backwards with those products given, one product with the
+transposed weight per step; 3. forms every weight gradient as one large product of operand and
+cotangent.
 
-The seam is the `affine` that a step is handed (`seam.py`). Autodiff provides every derivative; no cell has one of its own.
-"""
+The seam is the `affine` that a step is handed (`seam.py`). Autodiff provides every derivative; no
+cell has one of its own."""
 
 import dataclasses
 from collections.abc import Callable
@@ -41,7 +44,8 @@ class Trace(NamedTuple):
     """What is known of the steps of a block or of all time; None where it has to be rebuilt."""
 
     carries: Carry | None  # after each step
-    sums: list[tuple[Array, ...]] | None  # of each call of `affine`, as `_seam.keeper` collects them
+    # of each call of `affine`, as `_seam.keeper` collects them
+    sums: list[tuple[Array, ...]] | None
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -58,22 +62,34 @@ def _run_forward(plan: Plan, *primals: Any) -> tuple[tuple[Carry, Any], Any]:
     return (last, ys), (params, xs, flags, trace, starts)
 
 
-def _forward(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags, kept: Kept) -> tuple[Carry, Any, Trace, Carry]:
+def _forward(
+    plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags, kept: Kept
+) -> tuple[Carry, Any, Trace, Carry]:
     """The last carry, all outputs, what is kept of all steps, and the carry before each block."""
 
     products = [forward_product(call) for call in _calls(plan, params, xs, carry, flags)]
 
     def block(carry: Carry, steps: Any, _: None) -> tuple[Carry, Any, Any]:
         xs, flags = steps
-        last, ys, trace = _forward_block(plan, params, products, _project(plan, params, xs), flags, carry, kept)
+        last, ys, trace = _forward_block(
+            plan, params, products, _project(plan, params, xs), flags, carry, kept
+        )
         return last, (ys, trace), carry
 
-    carry, (ys, trace), starts = over_blocks(block, carry, (xs, flags), None, plan.block, plan.reverse)
+    carry, (ys, trace), starts = over_blocks(
+        block, carry, (xs, flags), None, plan.block, plan.reverse
+    )
     return carry, ys, trace, starts
 
 
 def _forward_block(
-    plan: Plan, params: Params, products: list[Callable[[Array], Array]], us: Any, flags: Flags, carry: Carry, kept: Kept
+    plan: Plan,
+    params: Params,
+    products: list[Callable[[Array], Array]],
+    us: Any,
+    flags: Flags,
+    carry: Carry,
+    kept: Kept,
 ) -> tuple[Carry, Any, Trace]:
     same: list[int] = []
 
@@ -81,8 +97,11 @@ def _forward_block(
         sums: list[tuple[Array, ...]] = []
         carry, y = plan.step(params, carry, *inputs, _seam.keeper(plan.seam, products, sums))
         if kept in ("carries", "all"):
-            same[:] = [i for i, leaf in enumerate(jax.tree.leaves(carry)) if leaf is y][:1]  # often y is h: store it once
-        trace = Trace(carry if kept in ("carries", "all") else None, sums if kept in ("sums", "all") else None)
+            # often y is h: store it once
+            same[:] = [i for i, leaf in enumerate(jax.tree.leaves(carry)) if leaf is y][:1]
+        trace = Trace(
+            carry if kept in ("carries", "all") else None, sums if kept in ("sums", "all") else None
+        )
         return carry, (None if same else y, trace)
 
     carry, (ys, trace) = loop(body, carry, (us, flags), plan.reverse)
@@ -90,7 +109,9 @@ def _forward_block(
 
 
 def _calls(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> list[Call]:
-    """The calls of `affine` in the first step: of their values the weights alone are used, the compiler drops the rest."""
+    """The calls of `affine` in the first step: of their values the weights alone are used, the
+    compiler drops the rest.
+    """
     calls: list[Call] = []
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
     plan.step(params, carry, plan.cell.project(params, x), flags_t, _seam.recorder(calls))
@@ -101,14 +122,23 @@ def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any
     params, xs, flags, trace, starts = residuals
     dcarry, dys = cotangents
     dcarry = [_instantiate(leaf) for leaf in floats(dcarry)]
-    dys = None if all(_is_symbolic(leaf) for leaf in jax.tree.leaves(dys)) else jax.tree.map(_instantiate, dys)
+    dys = (
+        None
+        if all(_is_symbolic(leaf) for leaf in jax.tree.leaves(dys))
+        else jax.tree.map(_instantiate, dys)
+    )
     start = jax.tree.map(lambda leaf: leaf[0], starts)
     places = float_positions(params)
     templates = _calls(plan, params, xs, start, flags)
     ws, pull_weights = jax.vjp(
-        lambda theta: [call.w for call in _calls(plan, put(params, places, theta), xs, start, flags)], floats(params)
+        lambda theta: [
+            call.w for call in _calls(plan, put(params, places, theta), xs, start, flags)
+        ],
+        floats(params),
     )
-    products, transposes = ([make(call) for call in templates] for make in (forward_product, transposed_product))
+    products, transposes = (
+        [make(call) for call in templates] for make in (forward_product, transposed_product)
+    )
     backward = _BackwardBlock(plan, params, products, transposes, templates)
 
     def block(state: Any, steps: Any, start: Carry) -> tuple[Any, list[Array], None]:
@@ -116,13 +146,25 @@ def _run_backward(plan: Plan, residuals: Any, cotangents: Any) -> tuple[Any, Any
         dcarry, more, dxs = backward(dcarry, start, *steps)
         return (dcarry, jax.tree.map(jnp.add, sums, more)), dxs, None
 
-    dws = {j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*places}}
-    dtheta = {i: jnp.zeros(leaf.shape, wide(leaf)) for i, leaf in enumerate(jax.tree.leaves(params)) if i in backward.reached}
+    dws = {
+        j: jnp.zeros(w.shape, wide(w)) for j, w in enumerate(ws) if plan.seam.weights[j] & {*places}
+    }
+    dtheta = {
+        i: jnp.zeros(leaf.shape, wide(leaf))
+        for i, leaf in enumerate(jax.tree.leaves(params))
+        if i in backward.reached
+    }
     state = varying_as(xs, (dcarry, (dws, dtheta)))
-    (dcarry, (dws, dtheta)), dxs, _ = over_blocks(block, state, (xs, flags, dys, trace), starts, plan.block, not plan.reverse)
-    (through_weights,) = pull_weights([dws[j].astype(w.dtype) if j in dws else jnp.zeros_like(w) for j, w in enumerate(ws)])
+    (dcarry, (dws, dtheta)), dxs, _ = over_blocks(
+        block, state, (xs, flags, dys, trace), starts, plan.block, not plan.reverse
+    )
+    (through_weights,) = pull_weights(
+        [dws[j].astype(w.dtype) if j in dws else jnp.zeros_like(w) for j, w in enumerate(ws)]
+    )
     dparams = [
-        (dtheta[i] + through.astype(dtheta[i].dtype)).astype(through.dtype) if i in dtheta else through
+        (dtheta[i] + through.astype(dtheta[i].dtype)).astype(through.dtype)
+        if i in dtheta
+        else through
         for i, through in zip(places, through_weights, strict=True)
     ]
     carry_form = jax.tree.map(lambda leaf: leaf[0], starts)
@@ -148,17 +190,25 @@ class _BackwardBlock:
     def reached(self) -> frozenset[int]:
         """The parameters that get a gradient in any way but as a weight of `affine`."""
         seam = self.plan.seam
-        return frozenset(self._floating(seam.free_params | seam.direct_params | self.plan.projected))
+        return frozenset(
+            self._floating(seam.free_params | seam.direct_params | self.plan.projected)
+        )
 
     def _floating(self, positions: frozenset[int]) -> list[int]:
         return sorted(positions & {*float_positions(self.params)})
 
-    def __call__(self, dcarry: list[Array], start: Carry, xs: Any, flags: Flags, dys: Any, trace: Trace) -> Any:
-        """From the cotangent of the last carry to that of the first, the gradients of weights and parameters, and of inputs."""
+    def __call__(
+        self, dcarry: list[Array], start: Carry, xs: Any, flags: Flags, dys: Any, trace: Trace
+    ) -> Any:
+        """From the cotangent of the last carry to that of the first, the gradients of weights and
+        parameters, and of inputs.
+        """
         plan, seam, params = self.plan, self.plan.seam, self.params
         project_theta = self._floating(plan.projected)
         us, pull_project = jax.vjp(
-            lambda theta, leaves: _project(plan, put(params, project_theta, theta), put(xs, float_positions(xs), leaves)),
+            lambda theta, leaves: _project(
+                plan, put(params, project_theta, theta), put(xs, float_positions(xs), leaves)
+            ),
             pick(params, project_theta),
             floats(xs),
         )
@@ -178,7 +228,9 @@ class _BackwardBlock:
                 return [
                     jnp.broadcast_to(u_k, piece.shape)
                     for call, free in zip(calls, seam.free, strict=True)
-                    for u_k, piece, f in zip(call.u or (), cut_like(call.u, call.product), free, strict=False)
+                    for u_k, piece, f in zip(
+                        call.u or (), cut_like(call.u, call.product), free, strict=False
+                    )
                     if f
                 ]
 
@@ -190,15 +242,29 @@ class _BackwardBlock:
         direct = sorted(seam.direct_inputs & {*float_positions((us, flags))})
         direct_theta = self._floating(seam.direct_params)
 
-        def linearize(before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[Callable[..., Any], list[Callable[..., Any]]]:
-            """The derivative of one step, its products given: of its results, and of the operand of each product."""
+        def linearize(
+            before: Carry, u: Any, flags: Flags, sums: Any
+        ) -> tuple[Callable[..., Any], list[Callable[..., Any]]]:
+            """The derivative of one step, its products given: of its results, and of the operand of
+            each product.
+            """
 
-            def replay(before_floats: list[Array], u_direct: list[Array], sums: Any) -> tuple[Any, list[Array]]:
-                return self._replay(params, put(before, float_positions(before), before_floats), put(u, direct, u_direct), flags, sums)
+            def replay(
+                before_floats: list[Array], u_direct: list[Array], sums: Any
+            ) -> tuple[Any, list[Array]]:
+                return self._replay(
+                    params,
+                    put(before, float_positions(before), before_floats),
+                    put(u, direct, u_direct),
+                    flags,
+                    sums,
+                )
 
             at = (floats(before), pick(u, direct), sums)
             of_results = jax.vjp(lambda *at: replay(*at)[0], *at)[1]
-            of_operands = [jax.vjp(lambda *at, j=j: replay(*at)[1][j], *at)[1] for j in range(len(sums))]
+            of_operands = [
+                jax.vjp(lambda *at, j=j: replay(*at)[1][j], *at)[1] for j in range(len(sums))
+            ]
             return of_results, of_operands
 
         def body(dcarry: list[Array], inputs: Any) -> tuple[list[Array], Any]:
@@ -214,11 +280,24 @@ class _BackwardBlock:
             return dbefore, (deltas, du, dcarry if direct_theta else None)
 
         if dys is None:
-            dys = _zeros_like(jax.eval_shape(lambda *at: jax.vmap(partial(self._replay, params))(*at)[0][1], before, us, flags, sums))
-        first, (deltas, du_direct, dafter) = loop(body, dcarry, ((before, us, flags, sums), dys), not plan.reverse)
+            dys = _zeros_like(
+                jax.eval_shape(
+                    lambda *at: jax.vmap(partial(self._replay, params))(*at)[0][1],
+                    before,
+                    us,
+                    flags,
+                    sums,
+                )
+            )
+        first, (deltas, du_direct, dafter) = loop(
+            body, dcarry, ((before, us, flags, sums), dys), not plan.reverse
+        )
 
         # 3. the gradients
-        dproducts = [cast(delta, call.product.dtype) for call, delta in zip(self.templates, deltas, strict=True)]
+        dproducts = [
+            cast(delta, call.product.dtype)
+            for call, delta in zip(self.templates, deltas, strict=True)
+        ]
         dws = {
             j: weight_gradient(call, operands[j], dproducts[j])
             for j, call in enumerate(self.templates)
@@ -238,14 +317,21 @@ class _BackwardBlock:
         dtheta: dict[int, Array] = {}
         gains = [(project_theta, dtheta_project), (free_theta, dtheta_parts)]
         if direct_theta:
-            gains.append((direct_theta, self._pointwise(direct_theta, before, us, flags, sums, dafter, dys, dproducts)))
+            gains.append(
+                (
+                    direct_theta,
+                    self._pointwise(direct_theta, before, us, flags, sums, dafter, dys, dproducts),
+                )
+            )
         for positions, grads in gains:
             for i, grad in zip(positions, grads, strict=True):
                 grad = grad.astype(wide(grad))
                 dtheta[i] = dtheta[i] + grad if i in dtheta else grad
         return first, (dws, dtheta), dxs
 
-    def _complete(self, trace: Trace, start: Carry, us: Any, flags: Flags) -> tuple[Carry, list[tuple[Array, ...]]]:
+    def _complete(
+        self, trace: Trace, start: Carry, us: Any, flags: Flags
+    ) -> tuple[Carry, list[tuple[Array, ...]]]:
         """The carries and sums of a block, from those that were kept."""
         plan, (carries, sums) = self.plan, trace
         if carries is None and sums is None:
@@ -264,28 +350,50 @@ class _BackwardBlock:
 
             def walk(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
                 u, flags, sums = inputs
-                carry, _ = plan.step(self.params, carry, u, flags, _seam.replayer(plan.seam, sums, []))
+                carry, _ = plan.step(
+                    self.params, carry, u, flags, _seam.replayer(plan.seam, sums, [])
+                )
                 return carry, carry
 
             _, carries = loop(walk, start, (us, flags, sums), plan.reverse)
         return carries, sums
 
-    def _replay(self, params: Params, before: Carry, u: Any, flags: Flags, sums: Any) -> tuple[Any, list[Array]]:
-        """The floating results of one step whose products are given, and the operands of those products."""
+    def _replay(
+        self, params: Params, before: Carry, u: Any, flags: Flags, sums: Any
+    ) -> tuple[Any, list[Array]]:
+        """The floating results of one step whose products are given, and the operands of those
+        products.
+        """
         operands: list[Array] = []
-        after, y = self.plan.step(params, before, u, flags, _seam.replayer(self.plan.seam, sums, operands))
+        after, y = self.plan.step(
+            params, before, u, flags, _seam.replayer(self.plan.seam, sums, operands)
+        )
         return (floats(after), y), operands
 
     def _pointwise(
-        self, positions: list[int], before: Carry, us: Any, flags: Flags, sums: Any, dafter: Any, dys: Any, dproducts: list[Array]
+        self,
+        positions: list[int],
+        before: Carry,
+        us: Any,
+        flags: Flags,
+        sums: Any,
+        dafter: Any,
+        dys: Any,
+        dproducts: list[Array],
     ) -> list[Array]:
-        """The gradient of parameters that the step uses pointwise; the cotangents are known, so nothing is sequential."""
+        """The gradient of parameters that the step uses pointwise; the cotangents are known, so
+        nothing is sequential.
+        """
 
         def steps(theta: list[Array]) -> Any:
-            return jax.vmap(partial(self._replay, put(self.params, positions, theta)))(before, us, flags, sums)
+            return jax.vmap(partial(self._replay, put(self.params, positions, theta)))(
+                before, us, flags, sums
+            )
 
         _, pull = jax.vjp(steps, pick(self.params, positions))
-        doperands = [over_steps(*of) for of in zip(self.templates, self.transposes, dproducts, strict=True)]
+        doperands = [
+            over_steps(*of) for of in zip(self.templates, self.transposes, dproducts, strict=True)
+        ]
         return pull(((dafter, dys), doperands))[0]
 
 
@@ -293,16 +401,22 @@ run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
 
 
 def _project(plan: Plan, params: Params, xs: Any) -> Any:
-    """The projection of a block, as of one large batch: a product over two axes costs XLA a transposed copy in its derivative."""
+    """The projection of a block, as of one large batch: a product over two axes costs XLA a
+    transposed copy in its derivative.
+    """
     leading = (steps_in(xs), *plan.input_shape[: len(plan.input_shape) - plan.cell.feature_axes])
     if any(leaf.shape[: len(leading)] != leading for leaf in jax.tree.leaves(xs)):
         return plan.cell.project(params, xs)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(leading) :]), xs)
-    return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), plan.cell.project(params, flat))
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), plan.cell.project(params, flat)
+    )
 
 
 def _cut_flat(u: tuple[Array, ...] | None, deltas: Array) -> list[Array]:
-    """`cut_like` by way of one flat batch: the projection's derivative, which joins the parts again, then finds nothing to do."""
+    """`cut_like` by way of one flat batch: the projection's derivative, which joins the parts
+    again, then finds nothing to do.
+    """
     pieces = cut_like(u, deltas.reshape(-1, deltas.shape[-1]))
     return [piece.reshape(*deltas.shape[:-1], piece.shape[-1]) for piece in pieces]
 

@@ -46,14 +46,17 @@ class BPTT(Method):
             _check.check_fields(self, _check.check_size, "block")
         _check.check_choice(self, "keep", self.keep, (None, "carries", "sums"))
 
-    def run(self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Any]:
         """Plan, and run the engine."""
         return _run(cell, params, xs, carry, walk, self.block, self.keep)
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpointed(Method):
-    """Back-propagation through time that keeps the carries between blocks alone, for long sequences.
+    """Back-propagation through time that keeps the carries between blocks alone, for long
+    sequences.
 
     With blocks of √T steps it keeps O(√T) carries, and takes every step twice (Chen et al. 2016).
 
@@ -73,7 +76,9 @@ class Checkpointed(Method):
         if self.block is not None:
             _check.check_fields(self, _check.check_size, "block")
 
-    def run(self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk) -> tuple[Carry, Any]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Any]:
         """Plan, and run the engine."""
         return _run(cell, params, xs, carry, walk, self.block, "nothing")
 
@@ -88,8 +93,8 @@ def _run(
     keep: Kept | None,
 ) -> tuple[Carry, Any]:
     """The engine, or JAX's derivative where the engine cannot: there is no step, time is a symbol
-    (`jax.export`) and cannot be cut, or the step breaks the law of `affine`, of which a warning tells.
-    """
+    (`jax.export`) and cannot be cut, or the step breaks the law of `affine`, of which a warning
+    tells."""
     time = jax.tree.leaves(xs)[0].shape[0]
     if export.is_symbolic_dim(time) or time == 0:
         return Autodiff().run(cell, params, xs, carry, walk)
@@ -98,7 +103,8 @@ def _run(
         plan = make_plan(cell, params, xs, carry, flags, walk.reverse, block, keep)
     except LawBrokenError as broken:
         warnings.warn(
-            f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which is "
+            f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which "
+            "is "
             "slower and needs more memory. jaxrnn.Cell states the law; "
             'method="autodiff" asks for this without a warning',
             stacklevel=2,

@@ -1,8 +1,9 @@
-"""What the engine learns about a step, and how it steps in, through the `affine` that a step multiplies by.
+"""What the engine learns about a step, and how it steps in, through the `affine` that a step
+multiplies by.
 
-A step is traced once, abstractly, with an `affine` that marks what passes through it; which parameters, inputs and carries reach
-what is then read off the jaxpr. A step that breaks the law of `jaxrnn.Cell` is reported; the driver falls back to JAX's derivative.
-"""
+A step is traced once, abstractly, with an `affine` that marks what passes through it; which
+parameters, inputs and carries reach what is then read off the jaxpr. A step that breaks the law of
+`jaxrnn.Cell` is reported; the driver falls back to JAX's derivative."""
 
 import dataclasses
 from collections.abc import Callable
@@ -37,16 +38,17 @@ class Call(NamedTuple):
 class Seam:
     """How a step uses its parameters and its input; numbers are positions among their flat leaves.
 
-    A part u_k of a call is *free* if neither the carry nor a product reaches it: then its sum with the product, and the way from
-    its cotangent to parameters and inputs, can be computed for many steps at once.
-    """
+    A part u_k of a call is *free* if neither the carry nor a product reaches it: then its sum with
+    the product, and the way from its cotangent to parameters and inputs, can be computed for many
+    steps at once."""
 
     weights: tuple[frozenset[int], ...]  # for each call: the parameters that its weight depends on
     widths: tuple[int, ...]  # for each call: the size of its product's last axis
     free: tuple[tuple[bool, ...], ...]  # for each call: which of its parts are free
     free_params: frozenset[int]  # the parameters that free parts depend on
     direct_params: frozenset[int]  # the parameters that are used in any other way
-    direct_inputs: frozenset[int]  # the leaves of the projected input that are used outside free parts
+    # the leaves of the projected input that are used outside free parts
+    direct_inputs: frozenset[int]
 
 
 def recorder(calls: list[Call]) -> Callable[..., Any]:
@@ -59,24 +61,33 @@ def recorder(calls: list[Call]) -> Callable[..., Any]:
     return affine
 
 
-def keeper(seam: Seam, products: list[Callable[[Array], Array]] | None, sums: list[tuple[Array, ...]]) -> Callable[..., Any]:
-    """An `affine` that computes, by the `products` prepared for its calls if there are any, and collects what `replayer` needs.
+def keeper(
+    seam: Seam, products: list[Callable[[Array], Array]] | None, sums: list[tuple[Array, ...]]
+) -> Callable[..., Any]:
+    """An `affine` that computes, by the `products` prepared for its calls if there are any, and
+    collects what `replayer` needs.
 
-    `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product alone if not.
-    """
+    `sums[j]` holds, for each part of call j, the product plus the part if that is free, the product
+    alone if not."""
 
     def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
         j = len(sums)
         pieces = cut_like(u, linear(h, w) if products is None else products[j](h))
         free = seam.free[j]
-        sums.append(tuple(u[k] + piece if u and free[k] else piece for k, piece in enumerate(pieces)))
+        sums.append(
+            tuple(u[k] + piece if u and free[k] else piece for k, piece in enumerate(pieces))
+        )
         return _complete(u, sums[-1], free)
 
     return affine
 
 
-def replayer(seam: Seam, sums: list[tuple[Array, ...]], operands: list[Array]) -> Callable[..., Any]:
-    """An `affine` that returns what a `keeper` computed before, and collects the operand of each product."""
+def replayer(
+    seam: Seam, sums: list[tuple[Array, ...]], operands: list[Array]
+) -> Callable[..., Any]:
+    """An `affine` that returns what a `keeper` computed before, and collects the operand of each
+    product.
+    """
 
     def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
         del w, linear
@@ -97,21 +108,27 @@ def _complete(u: tuple[Array, ...] | None, sums: tuple[Array, ...], free: tuple[
 def join(parts: tuple[Array, ...]) -> Array:
     """The inverse of `cut_like`, in the widest of their dtypes."""
     dtype = wide(*parts)
-    return parts[0] if len(parts) == 1 else jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)
+    return (
+        parts[0]
+        if len(parts) == 1
+        else jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)
+    )
 
 
 def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
     """Trace `step(params, carry, u, affine)` once and read off how it uses what it is given.
 
     Raises:
-        LawBrokenError: a weight depends on more than parameters, or `affine` was called inside control flow or a checkpoint.
+        LawBrokenError: a weight depends on more than parameters, or `affine` was called inside
+            control flow or a checkpoint.
     """
 
     def probe(params: Any, carry: Any, u: Any) -> Any:
         marked: list[Any] = []
 
         def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
-            product = lax.optimization_barrier(linear(h, w))  # gives a variable of its own, at which dependence is cut
+            # gives a variable of its own, at which dependence is cut
+            product = lax.optimization_barrier(linear(h, w))
             parts = None if u is None else tuple(lax.optimization_barrier(part) for part in u)
             marked.append((h, w, product, u or (), parts or ()))
             return add_parts(parts, product)
@@ -133,7 +150,9 @@ def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
     parts = {marked for _, _, _, _, marked in calls for marked in marked}
     free: dict[Any, frozenset] = {}
     for equation in jaxpr.eqns:
-        found = frozenset().union(*(reach[v] for v in equation.invars if not isinstance(v, Literal)))
+        found = frozenset().union(
+            *(reach[v] for v in equation.invars if not isinstance(v, Literal))
+        )
         for var in equation.outvars:
             if var in products:
                 reach[var] = frozenset({("product", 0)})
@@ -159,7 +178,9 @@ def inspect(step: Callable[..., Any], params: Any, carry: Any, u: Any) -> Seam:
         for part in u_parts:
             reached(part)
         if any(name != "params" for name, _ in reached(w)):
-            raise LawBrokenError("a weight that it passes to affine depends on more than the parameters")
+            raise LawBrokenError(
+                "a weight that it passes to affine depends on more than the parameters"
+            )
         weights.append(positions("params", reached(w)))
         rest |= reached(h).union(*(reached(part) for part in marked if part not in free))
     return Seam(
