@@ -33,7 +33,7 @@ from jaxrnn.combinators import (
 )
 from jaxrnn.constraints import Dale, Sparse, SpectralNorm
 from jaxrnn.core.affine import affine
-from jaxrnn.core.cell import Cell
+from jaxrnn.core.cell import Cell, ContextCell, LinearCell, NoisyCell
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
@@ -51,6 +51,7 @@ __all__ = [
     "CandidateDropout",
     "Cell",
     "Constrained",
+    "ContextCell",
     "Dale",
     "DropConnect",
     "Dropout",
@@ -64,7 +65,9 @@ __all__ = [
     "LSTMParams",
     "LearnedCarry",
     "LearnedCarryParams",
+    "LinearCell",
     "MGUParams",
+    "NoisyCell",
     "RecurrentDropout",
     "Residual",
     "Reversed",

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxrnn.core.affine import wide
 from jaxrnn.core.check import check_fields, check_positive, check_rate, check_seed, check_size
+from jaxrnn.core.dtypes import wide
 
 
 class Constraint(Protocol):

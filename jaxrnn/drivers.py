@@ -1,56 +1,45 @@
 """The drivers: how T steps of a cell are run.
 
-Each verb checks its arguments, then hands the cell a `Drive`. The cell's `run` calls it, once, or
-once for every cell inside (`Stack`, `Bidirectional`), so that each inner cell is projected and
-looped over by itself."""
+Each verb makes a `Call` of its arguments and checks it. A `Runner` then takes the cell, or each
+cell inside one that is made of cells, through its stages, by a method of `jaxrnn.methods`.
+"""
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.core import check as _check
-from jaxrnn.core.affine import affine, equally_varying, varying_as
-from jaxrnn.core.cell import Carry, Cell, Driver, OneStep, Params
-from jaxrnn.core.noise import Draws, number, threefry
-from jaxrnn.core.walk import Walk, valid_steps, without_masked
+from jaxrnn.core.affine import affine
+from jaxrnn.core.call import Call, Flags, check_causal, check_cell, checked, make_call
+from jaxrnn.core.cell import C, Carry, Cell, P, Params
+from jaxrnn.core.composite import OneStep, Runner
+from jaxrnn.core.noise import Draws, Numbers, number, threefry
+from jaxrnn.core.trees import Tree
+from jaxrnn.core.walk import StepFlags, Walk, valid_steps, without_masked
 from jaxrnn.methods import Method, MethodLike, Unrolled, named, steps
 from jaxrnn.methods.autodiff import length
-from jaxrnn.methods.mesh import in_groups, left_to_the_compiler, split_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Drive(Driver):
-    """Runs a cell over time: a method, and the walk that it takes."""
-
-    method: Method
-    walk: Walk
-
-    def walk_through(self, cell: Cell, params: Params, xs: Any, carry: Carry) -> tuple[Carry, Any]:
-        """Run the cell by the method."""
-        return self.method.run(cell, params, xs, carry, self.walk)
-
-    def reversed(self) -> "Drive":
-        """The same driver, walking the other way."""
-        return dataclasses.replace(self, walk=self.walk.reversed())
+from jaxrnn.methods.mesh import (
+    equally_varying,
+    left_to_the_compiler,
+    over_devices,
+    split_of,
+    varying_as,
+)
 
 
 def scan(
-    cell: Cell,
-    params: Params,
-    xs: Any,
-    carry: Carry = None,
+    cell: Cell[P, C],
+    params: P,
+    xs: Tree,
+    carry: C | None = None,
     *,
-    lengths: Any = None,
-    mask: Any = None,
-    reset: Any = None,
-    reverse: bool = False,
     key: Array | None = None,
     method: MethodLike = "bptt",
-) -> tuple[Carry, Any]:
+    **flags: Unpack[Flags],
+) -> tuple[C, Any]:
     """Run a cell over a sequence: `carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))`.
 
     Calling it outside `jax.jit` compiles once for each cell, shape and dtype.
@@ -71,6 +60,8 @@ def scan(
             it stays pending until the next valid one.
         reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to
             `xs[t]`.
+        context: a pytree `[*batch, ...]` that a `ContextCell` sees at every step: a memory to attend
+            to, features of an image, a goal.
         key: what cells that draw (`Dropout`, `Zoneout`, ...) draw from, in training. Without it
             nothing is random: inference.
         method: how the steps are run and differentiated, a name or an instance of `jaxrnn.methods`;
@@ -95,23 +86,19 @@ def scan(
     >>> ys.shape, bool(jnp.all(carry.h[1] == ys[4, 1])), bool(jnp.all(ys[5:, 1] == 0))
     ((7, 2, 4), True, True)
     """
-    return _drive(
-        "scan", named("scan", method), cell, params, xs, carry, lengths, mask, reset, reverse, key
-    )
+    call, reverse = make_call("scan", cell, params, xs, carry, key, flags)
+    return _run(named("scan", method), cell, call, reverse)
 
 
 def unroll(
-    cell: Cell,
-    params: Params,
-    xs: Any,
-    carry: Carry = None,
+    cell: Cell[P, C],
+    params: P,
+    xs: Tree,
+    carry: C | None = None,
     *,
-    lengths: Any = None,
-    mask: Any = None,
-    reset: Any = None,
-    reverse: bool = False,
     key: Array | None = None,
-) -> tuple[Carry, Any]:
+    **flags: Unpack[Flags],
+) -> tuple[C, Any]:
     """What `scan` computes, by a Python loop over steps: the reference, whose program and compile
     time grow with T.
 
@@ -123,21 +110,19 @@ def unroll(
     >>> bool(jnp.allclose(jaxrnn.unroll(cell, params, xs)[1], jaxrnn.scan(cell, params, xs)[1], atol=1e-6))
     True
     """
-    return _drive("unroll", Unrolled(), cell, params, xs, carry, lengths, mask, reset, reverse, key)
+    call, reverse = make_call("unroll", cell, params, xs, carry, key, flags)
+    return _run(Unrolled(), cell, call, reverse)
 
 
 def trajectory(
-    cell: Cell,
-    params: Params,
-    xs: Any,
-    carry: Carry = None,
+    cell: Cell[P, C],
+    params: P,
+    xs: Tree,
+    carry: C | None = None,
     *,
-    lengths: Any = None,
-    mask: Any = None,
-    reset: Any = None,
-    reverse: bool = False,
     key: Array | None = None,
-) -> tuple[Carry, Any]:
+    **flags: Unpack[Flags],
+) -> tuple[C, Any]:
     """Like `scan`, but keep every carry: the initial one first, then one after each step in the
     order of the walk.
 
@@ -151,14 +136,19 @@ def trajectory(
     >>> states.c.shape, bool(jnp.all(states.h[1:] == ys))
     ((8, 2, 4), True)
     """
-    return _drive(
-        "trajectory", _Trajectory(), cell, params, xs, carry, lengths, mask, reset, reverse, key
-    )
+    call, reverse = make_call("trajectory", cell, params, xs, carry, key, flags)
+    return _run(_Trajectory(), cell, call, reverse)
 
 
 def step(
-    cell: Cell, params: Params, carry: Carry, x: Any, *, key: Array | None = None
-) -> tuple[Carry, Any]:
+    cell: Cell[P, C],
+    params: P,
+    carry: C,
+    x: Tree,
+    *,
+    context: Tree = None,
+    key: Array | None = None,
+) -> tuple[C, Any]:
     """Take one step, for streaming, acting and decoding.
 
     Args:
@@ -166,6 +156,7 @@ def step(
         params: the cell's parameters.
         carry: the carry before this step, from `cell.initial_carry` or an earlier call.
         x: one step's input `[*batch, features]`.
+        context: what a `ContextCell` sees, a pytree `[*batch, ...]`.
         key: what cells that draw draw from, a new one for each call; without it nothing is random.
 
     Returns:
@@ -183,133 +174,84 @@ def step(
     >>> y.shape
     (2, 4)
     """
-    _check.check_cell(cell, "step")
-    _check.check_causal(cell, "single step")
-    return _step(cell, params, carry, x, key)
-
-
-@jax.jit
-def _step(cell: Cell, params: Params, carry: Carry, x: Any, key: Array | None) -> tuple[Carry, Any]:
-    _check.check_inputs(cell, x, timed=False)
-    params, carry, x = equally_varying(_arrays((params, carry, x)))
-    _check.check_params(cell, params, _input_shape(x)[-1])
-    carry = _check.check_carry(cell, params, carry, _input_shape(x))
-    if key is not None:
-        key = threefry(_check.check_key(cell, key))
-    batch = _input_shape(x)[: len(_input_shape(x)) - cell.feature_axes]
-    split = split_of(x, (params, carry), len(batch), False, None)
-
-    def run(params: Params, carry: Carry, x: Any, key: Any) -> tuple[Carry, Any]:
-        draws = (
-            None
-            if key is None
-            else Draws(key, jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None)))
-        )
-        return cell.run(params, x, carry, OneStep(draws=draws))
-
-    return left_to_the_compiler(run, split, (split.spec, split.spec), params, carry, x, key)
-
-
-def _drive(
-    verb: str,
-    method: Method,
-    cell: Cell,
-    params: Params,
-    xs: Any,
-    carry: Carry,
-    lengths: Any,
-    mask: Any,
-    reset: Any,
-    reverse: bool,
-    key: Array | None = None,
-) -> tuple[Carry, Any]:
-    _check.check_cell(cell, verb)
-    reverse = _check.check_flag(verb, "reverse", reverse)
-    _check.check_lengths(cell, xs, lengths)
-    lengths, mask, reset = (
-        None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset)
-    )
-    return _run(method, cell, params, xs, carry, lengths, mask, reset, key, reverse)
+    check_cell(cell, "step")
+    check_causal(cell, "single step")
+    return _step(cell, Call(params, x, carry, context=context, key=key))
 
 
 # Compiled here, so that a call outside jit is traced once. Not inlined: then JAX would trace and
 # compile anew whenever such a call is differentiated; XLA inlines it anyway.
 @partial(jax.jit, static_argnames=("method", "reverse"))
-def _run(
-    method: Method,
-    cell: Cell,
-    params: Params,
-    xs: Any,
-    carry: Carry,
-    lengths: Array | None,
-    mask: Array | None,
-    reset: Array | None,
-    key: Array | None,
-    reverse: bool,
-) -> tuple[Carry, Any]:
-    _check.check_inputs(cell, xs, timed=True)
-    params, xs, carry = _arrays((params, xs, carry))
-    params, xs, carry, lengths, mask, reset = equally_varying(
-        (params, xs, carry, lengths, mask, reset)
+def _run(method: Method, cell: Cell, call: Call, reverse: bool) -> tuple[Carry, Tree]:
+    call = _ready(cell, call, timed=True)
+    time, *batch = call.shape[: len(call.shape) - cell.feature_axes]
+    numbers = None if call.key is None else number((time, *batch), call.reset)
+    valid = valid_steps(time, call.lengths, call.mask)
+    split = split_of(call.xs, call._replace(key=None), len(batch), True, method.batch_axes)
+    return over_devices(
+        split,
+        partial(_walk, method, cell, reverse, call.key),
+        call.params,
+        in_time=(call.xs, valid, call.reset, numbers),
+        at_start=(call.carry, call.context),
+        all_carries=method.all_carries,
     )
-    time, *shape = _input_shape(xs)
-    input_shape = tuple(shape)
-    _check.check_params(cell, params, input_shape[-1])
-    _check.check_flags(cell, xs, lengths, mask, reset)
-    if carry is not None:
-        carry = _check.check_carry(cell, params, carry, input_shape)
-    if key is not None:
-        key = threefry(_check.check_key(cell, key))
-    batch_axes = len(input_shape) - cell.feature_axes
-    split = split_of(xs, (params, carry, lengths, mask, reset), batch_axes, True, method.batch_axes)
-    batch = split.spec[1:]
-
-    def run(
-        params: Params, xs: Any, carry: Carry, lengths: Any, mask: Any, reset: Any, key: Any
-    ) -> tuple[Carry, Any]:
-        numbers = None if key is None else number((time, *input_shape[:batch_axes]), reset)
-        in_time, at_start = (xs, valid_steps(time, lengths, mask), reset, numbers), carry
-        if isinstance(method, _Trajectory):
-            return _run_group(method, cell, reverse, key, params, in_time, at_start)
-        return in_groups(
-            split.groups, partial(_run_group, method, cell, reverse, key), params, in_time, at_start
-        )
-
-    out_specs = ((None, *batch) if isinstance(method, _Trajectory) else batch, split.spec)
-    return left_to_the_compiler(run, split, out_specs, params, xs, carry, lengths, mask, reset, key)
 
 
-def _run_group(
+def _walk(
     method: Method,
     cell: Cell,
     reverse: bool,
     key: Array | None,
     params: Params,
-    in_time: Any,
-    carry: Carry,
-) -> tuple[Carry, Any]:
-    xs, valid, reset, numbers = in_time
+    in_time: tuple[Tree, Array | None, Array | None, Numbers | None],
+    at_start: tuple[Carry, Tree],
+) -> tuple[Carry, Tree]:
+    """Run the cell over the sequences of one device."""
+    (xs, valid, reset, numbers), (carry, context) = in_time, at_start
     if carry is None:
-        carry = varying_as(xs, cell.initial_carry(params, _input_shape(xs)[1:]))
-    draws = None if key is None else Draws(key, numbers)
-    return cell.run(
-        params,
-        without_masked(xs, valid),
-        carry,
-        Drive(method, Walk(valid, reset, reverse), draws=draws),
-    )
+        carry = varying_as(xs, cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:]))
+    draws = None if key is None or numbers is None else Draws(key, numbers)
+    walk = Walk(valid, reset, reverse)
+    runner = Runner(method=method, walk=walk, draws=draws, context=context)
+    return runner(cell, params, without_masked(xs, valid), carry)
+
+
+@jax.jit
+def _step(cell: Cell, call: Call) -> tuple[Carry, Tree]:
+    call = _ready(cell, call, timed=False)
+    batch = call.shape[: len(call.shape) - cell.feature_axes]
+    draws = None
+    if call.key is not None:
+        numbers = jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None))
+        draws = Draws(call.key, numbers)
+    runner = Runner(method=OneStep(), draws=draws, context=call.context)
+    split = split_of(call.xs, call._replace(key=None), len(batch), False, None)
+    run, spec = partial(runner, cell), split.spec
+    return left_to_the_compiler(run, split, (spec, spec), call.params, call.xs, call.carry)
+
+
+def _ready(cell: Cell, call: Call, timed: bool) -> Call:
+    """The call, checked, as all that follows wants it."""
+    key = call.key
+    # arrays they are already, but for NumPy's under jax.disable_jit
+    call = equally_varying(jax.tree.map(jnp.asarray, call._replace(key=None)))
+    call = checked(cell, call._replace(key=key), timed)
+    return call if call.key is None else call._replace(key=threefry(call.key))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Trajectory(Method):
     """A loop that returns every carry in place of the last one."""
 
+    all_carries: ClassVar[bool] = True
+
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Tree]:
         step, inputs = steps(cell, params, xs, walk)
 
-        def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        def body(carry: Carry, inputs: tuple[Tree, StepFlags]) -> tuple[Carry, Tree]:
             carry, y = step(params, carry, *inputs, affine)
             return carry, (carry, y)
 
@@ -318,15 +260,5 @@ class _Trajectory(Method):
         )
         if walk.reverse:
             states = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), states)
-        return jax.tree.map(
-            lambda first, rest: jnp.concatenate([first[None], rest]), carry, states
-        ), ys
-
-
-def _arrays(tree: Any) -> Any:
-    """Leaves as JAX's arrays, which they are already, but for NumPy's under `jax.disable_jit`."""
-    return jax.tree.map(jnp.asarray, tree)
-
-
-def _input_shape(xs: Any) -> tuple[int, ...]:
-    return jax.tree.leaves(xs)[0].shape
+        firsts = jax.tree.map(lambda leaf: leaf[None], carry)
+        return jax.tree.map(lambda *pair: jnp.concatenate(pair), firsts, states), ys

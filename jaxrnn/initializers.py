@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.core.affine import wide
 from jaxrnn.core.check import check_fields, check_function, check_number, check_size
+from jaxrnn.core.dtypes import wide
 
 Initializer = str | Callable[..., Array]
 

@@ -1,7 +1,7 @@
 """jaxrnn at home in `flax.linen`: `RNN`, and `RNNCell` for Flax's own `RNN` and `Bidirectional`."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from flax import traverse_util
 from jax import Array
 
 from jaxrnn._flax import home, names, recipes
+from jaxrnn.core.call import Flags
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_flag
 from jaxrnn.drivers import step
@@ -28,9 +29,10 @@ class RNN(nn.Module):
 
     Attributes:
         cell: any `jaxrnn.Cell`.
-        time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one after the batch axes.
-        dtype: what inputs and parameters are cast to before computing, and so the dtype of the output; not cast if None. The
-            carry has at least float32.
+        time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one
+            after the batch axes.
+        dtype: what inputs and parameters are cast to before computing, and so the dtype of the
+            output; not cast if None. The carry has at least float32.
         param_dtype: what parameters are initialised in.
         method: how the steps are run and differentiated, as in `jaxrnn.scan`.
 
@@ -64,11 +66,8 @@ class RNN(nn.Module):
         xs: Any,
         carry: Carry = None,
         *,
-        lengths: Any = None,
-        mask: Any = None,
-        reset: Any = None,
-        reverse: bool = False,
         deterministic: bool = True,
+        **flags: Unpack[Flags],
     ) -> tuple[Carry, Any]:
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
@@ -76,14 +75,10 @@ class RNN(nn.Module):
             xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays
                 that start `[*batch, time]`.
             carry: the carry before the first step; the cell's initial carry if left out.
-            lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is
-                padding on the right.
-            mask: bool `[*batch, time]`: which steps are valid.
-            reset: bool `[*batch, time]`: where a new sequence begins.
-            reverse: walk from each sequence's last valid step to its first; `ys` stays in the order
-                of `xs`.
             deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw
                 from the `"dropout"` stream, which no other cell asks for.
+            **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse` and
+                `context`, as in `jaxrnn.scan`.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
@@ -97,18 +92,7 @@ class RNN(nn.Module):
         params = _params(self, home.sequence_feature_size(owner, self, xs))
         deterministic = check_flag(owner, "deterministic", deterministic)
         key = self.make_rng("dropout") if self.cell.noisy and not deterministic else None
-        return home.run(
-            owner,
-            self,
-            params,
-            xs,
-            carry,
-            lengths=lengths,
-            mask=mask,
-            reset=reset,
-            reverse=reverse,
-            key=key,
-        )
+        return home.run(owner, self, params, xs, carry, key, flags)
 
 
 class RNNCell(nn.RNNCellBase):
@@ -120,7 +104,8 @@ class RNNCell(nn.RNNCellBase):
 
     Attributes:
         cell: any `jaxrnn.Cell` that needs no future input.
-        dtype: what inputs and parameters are cast to before computing; not cast if None. The carry has at least float32.
+        dtype: what inputs and parameters are cast to before computing; not cast if None. The carry
+            has at least float32.
         param_dtype: what parameters are initialised in.
 
     Raises:
@@ -251,7 +236,8 @@ def as_cell(module: nn.RNNCellBase) -> FunctionCell:
 
     >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn
     >>> cell = as_cell(nn.GRUCell(4))
-    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)), lengths=jnp.array([7, 5]))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> h, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), lengths=jnp.array([7, 5]))
     >>> ys.shape
     (7, 2, 4)
     """

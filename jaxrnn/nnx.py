@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from flax import nnx
 from jax import Array
 
 from jaxrnn._flax import home, names, recipes
+from jaxrnn.core.call import Flags
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_in_features
 from jaxrnn.drivers import step
@@ -125,11 +126,8 @@ class RNN(_Home):
         xs: Any,
         carry: Carry = None,
         *,
-        lengths: Any = None,
-        mask: Any = None,
-        reset: Any = None,
-        reverse: bool = False,
         rngs: nnx.Rngs | None = None,
+        **flags: Unpack[Flags],
     ) -> tuple[Carry, Any]:
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
@@ -137,15 +135,11 @@ class RNN(_Home):
             xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays
                 that start `[*batch, time]`.
             carry: the carry before the first step; the cell's initial carry if left out.
-            lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is
-                padding on the right.
-            mask: bool `[*batch, time]`: which steps are valid.
-            reset: bool `[*batch, time]`: where a new sequence begins.
-            reverse: walk from each sequence's last valid step to its first; `ys` stays in the order
-                of `xs`.
             rngs: in training, what cells that draw (`Dropout`, `Zoneout`, ...) draw from: its
                 `dropout` stream. Nothing is drawn without it, or while `deterministic` is True,
                 which `model.eval()` sets and `model.train()` undoes.
+            **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse` and
+                `context`, as in `jaxrnn.scan`.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.
@@ -159,18 +153,7 @@ class RNN(_Home):
         home.sequence_feature_size(owner, self, xs)
         draws = self.cell.noisy and not self.deterministic
         key = rngs.dropout() if draws and rngs is not None else None
-        return home.run(
-            owner,
-            self,
-            self._params(),
-            xs,
-            carry,
-            lengths=lengths,
-            mask=mask,
-            reset=reset,
-            reverse=reverse,
-            key=key,
-        )
+        return home.run(owner, self, self._params(), xs, carry, key, flags)
 
 
 class RNNCell(_Home, nnx.RNNCellBase):
@@ -196,7 +179,8 @@ class RNNCell(_Home, nnx.RNNCellBase):
     >>> import jax, jax.numpy as jnp, jaxrnn.nnx
     >>> from flax import nnx
     >>> cell = jaxrnn.nnx.RNNCell(jaxrnn.GRU(4), in_features=3, rngs=nnx.Rngs(0))
-    >>> carry, ys = nnx.RNN(cell, return_carry=True)(jnp.ones((2, 7, 3)), seq_lengths=jnp.array([7, 5]))
+    >>> rnn = nnx.RNN(cell, return_carry=True)
+    >>> carry, ys = rnn(jnp.ones((2, 7, 3)), seq_lengths=jnp.array([7, 5]))
     >>> carry.shape, ys.shape
     ((2, 4), (2, 7, 4))
     """

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.core.affine import wide
 from jaxrnn.core.cell import Cell
+from jaxrnn.core.dtypes import wide
 from jaxrnn.core.walk import select, valid_steps
 
 Pool = Callable[[Array, Array], Array]

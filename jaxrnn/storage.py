@@ -18,8 +18,9 @@ import numpy as np
 from jax import export
 
 from jaxrnn import activations, cells, combinators, initializers
+from jaxrnn.core.call import check_cell, check_kinds, kind
 from jaxrnn.core.cell import Cell, Params
-from jaxrnn.core.check import check_cell, check_in_features, check_kinds, kind
+from jaxrnn.core.check import check_in_features
 from jaxrnn.core.trees import form
 
 _KEY = "jaxrnn"

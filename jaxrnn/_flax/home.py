@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxrnn.core.call import Flags, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_cell, check_flag
+from jaxrnn.core.check import check_flag
+from jaxrnn.core.trees import Tree
 from jaxrnn.drivers import scan
 from jaxrnn.methods import MethodLike
 
@@ -84,32 +86,24 @@ def run(
     owner: str,
     home: Home,
     params: Params,
-    xs: Any,
+    xs: Tree,
     carry: Carry,
-    *,
-    lengths: Any,
-    mask: Any,
-    reset: Any,
-    reverse: bool,
     key: Array | None,
-) -> tuple[Carry, Any]:
+    flags: Flags,
+) -> tuple[Carry, Tree]:
     """`jaxrnn.scan` in Flax's dtypes, over sequences whose time axis comes after the batch axes
     unless `home.time_major`.
     """
     shape = jnp.shape(jax.tree.leaves(xs)[0])
     axis = 0 if home.time_major else len(shape) - home.cell.feature_axes - 1
-    lengths, mask, reset = (
-        None if flag is None else jnp.asarray(flag) for flag in (lengths, mask, reset)
-    )
     if not home.time_major:
-        _check_batch_major(
-            f"{owner}({type(home.cell).__name__})", shape[: axis + 1], xs, lengths, mask, reset
-        )
-    xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), (xs, mask, reset))
-    params, xs = cast((params, xs), home.dtype)
-    flags = {"lengths": lengths, "mask": mask, "reset": reset, "reverse": reverse, "key": key}
+        _check_batch_major(f"{owner}({type(home.cell).__name__})", shape[: axis + 1], xs, flags)
+    timed = xs, flags.get("mask"), flags.get("reset")
+    xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(jnp.asarray(leaf), axis, 0), timed)
+    params, xs, context = cast((params, xs, flags.get("context")), home.dtype)
+    flags = Flags(**flags | {"mask": mask, "reset": reset, "context": context})
     try:
-        carry, ys = scan(home.cell, params, xs, carry, **flags, method=home.method)
+        carry, ys = scan(home.cell, params, xs, carry, key=key, method=home.method, **flags)
     except (TypeError, ValueError) as error:
         if axis:
             error.add_note(
@@ -120,9 +114,7 @@ def run(
     return carry, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), ys)
 
 
-def _check_batch_major(
-    name: str, steps: tuple[int, ...], xs: Any, lengths: Any, mask: Any, reset: Any
-) -> None:
+def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags) -> None:
     hint = "pass time_major=True to the constructor if time is the first axis"
     for path, leaf in jax.tree_util.tree_leaves_with_path(xs):
         if (given := jnp.shape(leaf))[: len(steps)] != steps:
@@ -131,9 +123,12 @@ def _check_batch_major(
                 f"{name}: {where} has shape {given}, expected it to start [*batch, time] = "
                 f"{steps}; {hint}"
             )
-    forms = [("lengths", lengths, "[*batch]", steps[:-1]), ("mask", mask, "[*batch, time]", steps)]
-    forms.append(("reset", reset, "[*batch, time]", steps))
-    for argument, flag, form, want in forms:
+    for argument, form, want in (
+        ("lengths", "[*batch]", steps[:-1]),
+        ("mask", "[*batch, time]", steps),
+        ("reset", "[*batch, time]", steps),
+    ):
+        flag = flags.get(argument)
         if flag is not None and (given := jnp.shape(flag)) != want:
             raise ValueError(
                 f"{name}: {argument} has shape {given}, expected {form} = {want}; {hint}"

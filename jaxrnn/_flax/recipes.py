@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.core.affine import wide
 from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.dtypes import wide
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,24 +1,20 @@
 """Long short-term memory."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
-from jaxrnn.activations import Activation, activation, check_activation
-from jaxrnn.core import affine as _numerics
-from jaxrnn.core.cell import Affine, Cell
-from jaxrnn.core.check import (
-    check_choice,
-    check_fields,
-    check_flag,
-    check_in_features,
-    check_limit,
-    check_size,
-)
-from jaxrnn.initializers import Chrono, Initializer, check_initial, check_initializer, draw_gates
+from jaxrnn.activations import Activation, activation
+from jaxrnn.cells._gates import GatedCell, clip, layer_norm, zeros
+from jaxrnn.core.affine import Affine
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.check import check_choice, check_fields, check_in_features, check_limit, check_size
+from jaxrnn.core.dtypes import promote
+from jaxrnn.initializers import Chrono, Initializer, draw_gates
 
 
 class LSTMParams(NamedTuple):
@@ -47,8 +43,8 @@ class LSTMCarry(NamedTuple):
     c: Array
 
 
-@dataclasses.dataclass(frozen=True)
-class LSTM(Cell):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LSTM(GatedCell[LSTMParams, LSTMCarry]):
     """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber &
     Cummins 2000).
 
@@ -57,13 +53,15 @@ class LSTM(Cell):
 
     With options, which combine:
 
-        peepholes       p_i ⊙ c_{t-1} and p_f ⊙ c_{t-1} are added within i and f, p_o ⊙ c_t within o   (Gers & Schmidhuber 2000)
-        coupled         i = 1 - f, and no weights for i                              (Greff et al. 2015)
-        projection      h_t = (o ⊙ tanh(c_t)) W_r                                    (Sak, Senior & Beaufays 2014)
-        clip            all that enters i, f, g and o is clipped to [-clip, clip]    (as ONNX has it)
-        cell_clip       c_t is clipped to [-cell_clip, cell_clip]                    (Sak et al. 2014)
-        layer_norm      LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each gate by itself;
-                        "gates_and_cell" also h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c) (Ba, Kiros & Hinton 2016)
+        peepholes    p_i ⊙ c_{t-1} and p_f ⊙ c_{t-1} are added within i and f, p_o ⊙ c_t within o
+                     (Gers & Schmidhuber 2000)
+        coupled      i = 1 - f, and no weights for i (Greff et al. 2015)
+        projection   h_t = (o ⊙ tanh(c_t)) W_r (Sak, Senior & Beaufays 2014)
+        clip         all that enters i, f, g and o is clipped to [-clip, clip] (as ONNX has it)
+        cell_clip    c_t is clipped to [-cell_clip, cell_clip] (Sak et al. 2014)
+        layer_norm   LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each gate by itself; with
+                     "gates_and_cell" also h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c)
+                     (Ba, Kiros & Hinton 2016)
 
     Args:
         hidden: size of the memory; of the state and the output, too, unless there is a projection.
@@ -92,146 +90,115 @@ class LSTM(Cell):
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.LSTM(hidden=4)
-    >>> carry, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
     >>> carry.h.shape, carry.c.shape, ys.shape
     ((2, 4), (2, 4), (7, 2, 4))
     >>> cell = jaxrnn.LSTM(hidden=4, projection=2, peepholes=True, coupled=True, layer_norm="gates")
-    >>> carry, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
     >>> carry.h.shape, carry.c.shape, ys.shape
     ((2, 2), (2, 4), (7, 2, 2))
     """
 
-    hidden: int
-    bias: bool = True
     forget_bias: float | Chrono = 1.0
     peepholes: bool = False
     coupled: bool = False
     projection: int | None = None
-    clip: float | None = None
     cell_clip: float | None = None
     layer_norm: Literal["gates", "gates_and_cell"] | None = None
     gate_activation: Activation = "sigmoid"
     candidate_activation: Activation = "tanh"
     output_activation: Activation = "tanh"
-    w_x_init: Initializer = "lecun_normal"
-    w_h_init: Initializer = "orthogonal"
-    b_init: Initializer = "zeros"
     p_init: Initializer = "zeros"
 
+    roles = {  # noqa: RUF012
+        **GatedCell.roles,
+        **dict.fromkeys(("p_i", "p_f", "p_o"), "peephole"),
+        "w_r": "projection",
+        "gain_c": "gain",
+        "b_c": "bias",
+    }
+
     def __post_init__(self) -> None:
-        check_fields(self, check_size, "hidden")
+        super().__post_init__()
+        check_fields(self, check_limit, "cell_clip")
+        check_choice(self, "layer_norm", self.layer_norm, (None, "gates", "gates_and_cell"))
         if self.projection is not None:
             check_fields(self, check_size, "projection")
             if self.projection > self.hidden:
                 raise ValueError(
                     f"LSTM: projection is {self.projection}, expected at most hidden, {self.hidden}"
                 )
-        check_fields(self, check_flag, "bias", "peepholes", "coupled")
-        check_fields(self, check_initial, "forget_bias")
-        check_fields(self, check_limit, "clip", "cell_clip")
-        check_choice(self, "layer_norm", self.layer_norm, (None, "gates", "gates_and_cell"))
-        check_fields(self, check_activation, "gate_activation", "candidate_activation")
-        check_fields(self, check_activation, "output_activation")
-        check_fields(self, check_initializer, "w_x_init", "w_h_init", "b_init", "p_init")
 
     @property
-    def _gates(self) -> str:
+    def order(self) -> str:  # type: ignore[override]
+        """i f g o, or f g o if `coupled`."""
         return "fgo" if self.coupled else "ifgo"
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> LSTMParams:
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> LSTMParams:
         """Draw the parameters."""
         in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_p, k_r = jax.random.split(key, 5)
-        gates, hidden = len(self._gates), self.hidden
-        peephole = dict.fromkeys("ifo")
-        if self.peepholes:
-            drawn = zip("ifo", jax.random.split(k_p, 3), strict=True)
-            peephole |= {
-                gate: draw_gates(self.p_init, k, (hidden,), dtype, gates=1)
-                for gate, k in drawn
-                if gate in self._gates
-            }
+        k_b, k_f = jax.random.split(k_b)
+        w_x, w_h = self.draw_weights(k_x, k_h, in_features, dtype)
+        added = {"f": self.draw_initial(self.forget_bias, k_f, dtype)}
+        if isinstance(self.forget_bias, Chrono):
+            added["i"] = -added["f"]
+        hidden, shape = self.hidden, (self.hidden, self.out_features)
         cell_norm = self.layer_norm == "gates_and_cell"
         return LSTMParams(
-            w_x=draw_gates(self.w_x_init, k_x, (in_features, hidden), dtype, gates=gates),
-            w_h=draw_gates(self.w_h_init, k_h, (self.out_features, hidden), dtype, gates=gates),
-            b=self._init_bias(k_b, dtype) if self.bias else None,
-            p_i=peephole["i"],
-            p_f=peephole["f"],
-            p_o=peephole["o"],
-            w_r=None
-            if self.projection is None
-            else draw_gates(self.w_h_init, k_r, (hidden, self.projection), dtype, gates=1),
-            gain=None if self.layer_norm is None else jnp.ones(gates * hidden, dtype),
+            w_x,
+            w_h,
+            self.draw_bias(k_b, dtype, added),
+            **self._draw_peepholes(k_p, dtype),
+            w_r=draw_gates(self.w_h_init, k_r, shape, dtype, gates=1) if self.projection else None,
+            gain=jnp.ones(self.gates * hidden, dtype) if self.layer_norm else None,
             gain_c=jnp.ones(hidden, dtype) if cell_norm else None,
             b_c=jnp.zeros(hidden, dtype) if cell_norm else None,
         )
 
-    def _init_bias(self, key: Array, dtype: Any) -> Array:
-        k_b, k_f = jax.random.split(key)
-        parts = _numerics.split(
-            draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=len(self._gates)),
-            len(self._gates),
-        )
-        b = dict(zip(self._gates, parts, strict=True))
-        if isinstance(self.forget_bias, Chrono):
-            longest = self.forget_bias(k_f, (self.hidden,), dtype)
-            b |= {
-                gate: b[gate] + sign * longest for gate, sign in (("i", -1), ("f", 1)) if gate in b
-            }
-        else:
-            b["f"] = b["f"] + jnp.asarray(self.forget_bias, dtype)
-        return jnp.concatenate(list(b.values()))
+    def _draw_peepholes(self, key: Array, dtype: DTypeLike) -> dict[str, Array]:
+        if not self.peepholes:
+            return {}
+        drawn = zip("ifo", jax.random.split(key, 3), strict=True)
+        return {
+            f"p_{gate}": draw_gates(self.p_init, k, (self.hidden,), dtype, gates=1)
+            for gate, k in drawn
+            if gate in self.order
+        }
 
     def initial_carry(self, params: LSTMParams, input_shape: tuple[int, ...]) -> LSTMCarry:
         """`h = c = 0`."""
-        batch, dtype = input_shape[:-1], _numerics.wide(params.w_h)
-        return LSTMCarry(
-            h=jnp.zeros((*batch, self.out_features), dtype),
-            c=jnp.zeros((*batch, self.hidden), dtype),
-        )
-
-    def project(self, params: LSTMParams, xs: Array) -> tuple[Array, ...]:
-        """`x W_x + b`, one array per gate; without b where a normalisation comes first."""
-        return _numerics.project(
-            xs, params.w_x, params.b if self.layer_norm is None else None, gates=len(self._gates)
-        )
+        sizes = self.out_features, self.hidden
+        return LSTMCarry(*(zeros(size, params, input_shape) for size in sizes))
 
     def step(
         self,
         params: LSTMParams,
         carry: LSTMCarry,
         u: tuple[Array, ...],
-        affine: Affine = _numerics.affine,
+        affine: Affine = default_affine,
     ) -> tuple[LSTMCarry, Array]:
         """One step of the equations above."""
         gate, candidate, output = map(
             activation, (self.gate_activation, self.candidate_activation, self.output_activation)
         )
-        z = affine(u, carry.h, params.w_h)
-        if params.gain is not None:
-            z = _numerics.normalize_gates(z, params.gain, params.b)
-        z = dict(zip(self._gates, z, strict=True))
+        z = dict(zip(self.order, affine(u, carry.h, params.w_h), strict=True))
 
-        def entering(name: str, peephole: Array | None, c: Array) -> Array:
-            seen = z[name] if peephole is None else z[name] + _numerics.promote(peephole, c) * c
-            return _numerics.clip(seen, self.clip)
+        def entering(name: str, peephole: Array | None = None, c: Array = carry.c) -> Array:
+            seen = self.normal(params, name, z[name])
+            return clip(seen if peephole is None else seen + promote(peephole, c) * c, self.clip)
 
-        f = gate(entering("f", params.p_f, carry.c))
-        i = 1 - f if self.coupled else gate(entering("i", params.p_i, carry.c))
-        g = candidate(_numerics.clip(z["g"], self.clip))
-        c = _numerics.clip(f * carry.c + i * g, self.cell_clip)
+        f = gate(entering("f", params.p_f))
+        i = 1 - f if self.coupled else gate(entering("i", params.p_i))
+        c = clip(f * carry.c + i * candidate(entering("g")), self.cell_clip)
         o = gate(entering("o", params.p_o, c))
-        m = c if params.gain_c is None else _numerics.layer_norm(c, params.gain_c, params.b_c)
+        m = c if params.gain_c is None else layer_norm(c, params.gain_c, params.b_c)
         h = o * output(m)
         if params.w_r is not None:
             h = affine(None, h, params.w_r)
         return LSTMCarry(h, c), h
-
-    @property
-    def gates(self) -> int:
-        """i f g o, or f g o if `coupled`."""
-        return len(self._gates)
 
     @property
     def out_features(self) -> int:

@@ -1,61 +1,72 @@
 """The minimal gated unit."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.nn import sigmoid
-from jax.numpy import tanh
+from jax.typing import DTypeLike
 
-from jaxrnn.core import affine as _numerics
-from jaxrnn.core.cell import Affine, Cell
-from jaxrnn.core.check import (
-    check_choice,
-    check_fields,
-    check_flag,
-    check_in_features,
-    check_number,
-    check_size,
-)
-from jaxrnn.initializers import Initializer, check_initializer, draw_gates
+from jaxrnn.activations import Activation, activation
+from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias, zeros
+from jaxrnn.core.affine import Affine
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.check import check_choice, check_in_features
+from jaxrnn.initializers import Chrono, draw_gates
 
 
 class MGUParams(NamedTuple):
-    """Parameters of `MGU`; gate and candidate stand side by side on the last axis in the order f n."""
+    """Parameters of `MGU`; gate and candidate stand side by side on the last axis, f n.
+
+    `b_hn` and `gain_hn` belong to the candidate's recurrent product of form "flax".
+    """
 
     w_x: Array  # [in, 2 * hidden]
     w_h: Array  # [hidden, 2 * hidden]
     b: Array | None  # [2 * hidden]
-    b_hn: Array | None = None  # [hidden], the candidate's recurrent bias of form "flax"
+    b_hn: Array | None = None  # [hidden]
+    gain: Array | None = None  # [2 * hidden], of the layer normalisation of gate and candidate
+    gain_hn: Array | None = None  # [hidden]
 
 
-@dataclasses.dataclass(frozen=True)
-class MGU(Cell):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MGU(GatedCell[MGUParams, Array]):
     """Minimal gated unit: a GRU with one gate (Zhou, Wu, Zhang & Zhou 2016).
 
         f = σ(x_t W_xf + h_{t-1} W_hf + b_f)
-        n = tanh(x_t W_xn + b_n + (f ⊙ h_{t-1}) W_hn),     h_t = (1 - f) ⊙ h_{t-1} + f ⊙ n      form="paper"
-        n = tanh(x_t W_xn + b_n + f ⊙ (h_{t-1} W_hn + b_hn)),    h_t = (1 - f) ⊙ n + f ⊙ h_{t-1}      form="flax"
+
+        n = tanh(x_t W_xn + b_n + (f ⊙ h_{t-1}) W_hn)            form="paper"
+        h_t = (1 - f) ⊙ h_{t-1} + f ⊙ n
+
+        n = tanh(x_t W_xn + b_n + f ⊙ (h_{t-1} W_hn + b_hn))     form="flax"
+        h_t = (1 - f) ⊙ n + f ⊙ h_{t-1}
 
     and `y_t = h_t`. The second form is that of `flax.linen.MGUCell`, where f has the meaning of a
     GRU's z.
+
+    With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, gate and
+    candidate are normalised (Ba, Kiros & Hinton 2016) where a `GRU` normalises r and n: of form
+    "paper" as with `reset="before"`, of form "flax" as with `reset="after"`.
 
     Args:
         hidden: size of the state and the output.
         form: the paper's equations, or Flax's.
         bias: whether there are biases.
-        forget_bias: added to the initial bias of f; 1 in Flax. Positive values keep the state in
-            Flax's form, negative ones in the paper's.
+        clip: bound of what enters σ and tanh.
+        layer_norm: whether gate and candidate are normalised.
+        gate_activation: instead of σ; a name or a pointwise function.
+        candidate_activation: instead of tanh.
+        forget_bias: added to the initial bias of f, or `Chrono(longest)`; 1 in Flax. Positive
+            values keep the state in Flax's form, negative ones in the paper's.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` is not positive, `form` is another word, `bias` is no bool, or a name
-            is unknown.
-        TypeError: an initialiser is no function of its arguments.
+        ValueError: `hidden` or `clip` is not positive, `form` is another word, a flag is no bool,
+            or a name is unknown.
+        TypeError: an activation or an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.MGU(hidden=4)
@@ -64,76 +75,69 @@ class MGU(Cell):
     ((2, 4), (7, 2, 4))
     """
 
-    hidden: int
     form: Literal["paper", "flax"] = "paper"
-    bias: bool = True
-    forget_bias: float = 0.0
-    w_x_init: Initializer = "lecun_normal"
-    w_h_init: Initializer = "orthogonal"
-    b_init: Initializer = "zeros"
+    forget_bias: float | Chrono = 0.0
+    layer_norm: bool = False
+    gate_activation: Activation = "sigmoid"
+    candidate_activation: Activation = "tanh"
+
+    order = "fn"
+    roles = {**GatedCell.roles, "b_hn": "bias", "gain_hn": "gain"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
-        check_fields(self, check_size, "hidden")
+        super().__post_init__()
         check_choice(self, "form", self.form, ("paper", "flax"))
-        check_fields(self, check_flag, "bias")
-        check_fields(self, check_number, "forget_bias")
-        check_fields(self, check_initializer, "w_x_init", "w_h_init", "b_init")
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> MGUParams:
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> MGUParams:
         """Draw the parameters."""
         in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_n = jax.random.split(key, 4)
-        b = draw_gates(self.b_init, k_b, (self.hidden,), dtype, gates=2)
+        added = {"f": self.draw_initial(self.forget_bias, jax.random.fold_in(k_b, 1), dtype)}
+        if isinstance(self.forget_bias, Chrono) and self.form == "paper":
+            added = {"f": -added["f"]}
+        w_x, w_h = self.draw_weights(k_x, k_h, in_features, dtype)
+        flax = self.form == "flax"
+        b_hn = draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1)
+        gain = jnp.ones(2 * self.hidden, dtype) if self.layer_norm else None
         return MGUParams(
-            w_x=draw_gates(self.w_x_init, k_x, (in_features, self.hidden), dtype, gates=2),
-            w_h=draw_gates(self.w_h_init, k_h, (self.hidden, self.hidden), dtype, gates=2),
-            b=b.at[: self.hidden].add(jnp.asarray(self.forget_bias, dtype)) if self.bias else None,
-            b_hn=draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1)
-            if self.bias and self.form == "flax"
-            else None,
+            w_x,
+            w_h,
+            self.draw_bias(k_b, dtype, added),
+            b_hn if self.bias and flax else None,
+            gain,
+            gain_hn=jnp.ones(self.hidden, dtype) if self.layer_norm and flax else None,
         )
 
     def initial_carry(self, params: MGUParams, input_shape: tuple[int, ...]) -> Array:
         """`h = 0`."""
-        return jnp.zeros((*input_shape[:-1], self.hidden), _numerics.wide(params.w_h))
-
-    def project(self, params: MGUParams, xs: Array) -> tuple[Array, ...]:
-        """`x W_x + b`, one array for the gate and one for the candidate."""
-        return _numerics.project(xs, params.w_x, params.b, gates=2)
+        return zeros(self.hidden, params, input_shape)
 
     def step(
         self,
         params: MGUParams,
         carry: Array,
         u: tuple[Array, ...],
-        affine: Affine = _numerics.affine,
+        affine: Affine = default_affine,
     ) -> tuple[Array, Array]:
         """One step of the equations above."""
         u_f, u_n = u
+        candidate = activation(self.candidate_activation)
         if self.form == "flax":
-            b_hn = (
-                jnp.zeros(self.hidden, u_n.dtype)
-                if params.b_hn is None
-                else _numerics.promote(params.b_hn, u_n)
-            )
-            f, n_h = affine((u_f, b_hn), carry, params.w_h)
-            f = sigmoid(f)
-            n = tanh(u_n + f * n_h)
+            b_hn = None if self.layer_norm else params.b_hn
+            inner = recurrent_bias(b_hn, self.hidden, u_n)
+            f, n_h = affine((u_f, inner), carry, params.w_h)
+            f = self._gate(params, f)
+            if params.gain_hn is not None:
+                n_h = layer_norm(n_h, params.gain_hn, params.b_hn)
+            n = candidate(clip(self.normal(params, "n", u_n) + f * n_h, self.clip))
             h = n + f * (carry - n)
         else:
             w_f, w_n = jnp.split(params.w_h, 2, axis=-1)
             (f,) = affine((u_f,), carry, w_f)
-            f = sigmoid(f)
+            f = self._gate(params, f)
             (n,) = affine((u_n,), f * carry, w_n)
-            h = carry + f * (tanh(n) - carry)
+            h = carry + f * (candidate(clip(self.normal(params, "n", n), self.clip)) - carry)
         return h, h
 
-    @property
-    def gates(self) -> int:
-        """f n."""
-        return 2
-
-    @property
-    def out_features(self) -> int:
-        """`hidden`."""
-        return self.hidden
+    def _gate(self, params: MGUParams, f: Array) -> Array:
+        return activation(self.gate_activation)(clip(self.normal(params, "f", f), self.clip))

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
-from jaxrnn.core.cell import Carry, Cell, Composite, Driver, Params
+from jaxrnn.core.cell import Carry, Cell, Params, Take
 from jaxrnn.core.check import check_choice, check_inner
+from jaxrnn.core.composite import Composite, Runner
+from jaxrnn.core.trees import Tree
 
 
 class BidirectionalParams(NamedTuple):
@@ -28,7 +31,7 @@ class BidirectionalCarry(NamedTuple):
     backward: Carry
 
 
-MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
+MERGES: dict[str | None, Callable[[Array, Array], Tree]] = {
     "concat": lambda a, b: jnp.concatenate([a, b], axis=-1),
     "sum": lambda a, b: a + b,
     "mean": lambda a, b: (a + b) / 2,
@@ -38,7 +41,7 @@ MERGES: dict[str | None, Callable[[Array, Array], Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Bidirectional(Composite):
+class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
     """One cell reads the sequence forwards, another backwards, and their outputs are merged
     (Schuster & Paliwal 1997).
 
@@ -58,13 +61,15 @@ class Bidirectional(Composite):
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
-    >>> carry, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
     >>> carry.backward.shape, ys.shape
     ((2, 4), (7, 2, 8))
     """
 
     forward: Cell
     backward: Cell = None  # type: ignore[assignment]  # __post_init__ puts a cell here
+    _: dataclasses.KW_ONLY
     merge: Literal["concat", "sum", "mean", "product"] | None = "concat"
 
     def __post_init__(self) -> None:
@@ -80,7 +85,9 @@ class Bidirectional(Composite):
                 'merge="concat"'
             )
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> BidirectionalParams:
+    def init(
+        self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32
+    ) -> BidirectionalParams:
         """Draw both cells' parameters."""
         k_f, k_b = jax.random.split(key)
         return BidirectionalParams(
@@ -96,17 +103,25 @@ class Bidirectional(Composite):
             self.backward.initial_carry(params.backward, input_shape),
         )
 
-    def run(
-        self, params: BidirectionalParams, xs: Any, carry: BidirectionalCarry, drive: Driver
-    ) -> tuple[BidirectionalCarry, Any]:
-        """Run one cell the way time is walked, the other against it."""
-        forward, ys_forward = self.forward.run(params.forward, xs, carry.forward, drive.part(0))
-        backward, ys_backward = self.backward.run(
-            params.backward, xs, carry.backward, drive.part(1).reversed()
-        )
-        return BidirectionalCarry(forward, backward), MERGES[self.merge](ys_forward, ys_backward)
+    def in_features(self, params: BidirectionalParams) -> int:
+        """What the forward cell says."""
+        return self.forward.in_features(params.forward)
 
-    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+    def labels(self, params: BidirectionalParams) -> BidirectionalParams:
+        """Both cells'."""
+        backward = self.backward.labels(params.backward)
+        return BidirectionalParams(self.forward.labels(params.forward), backward)
+
+    def run(
+        self, params: BidirectionalParams, xs: Tree, carry: BidirectionalCarry, runner: Runner
+    ) -> tuple[BidirectionalCarry, Tree]:
+        """Run one cell the way time is walked, the other against it."""
+        against = runner.part(1).reversed()
+        forward, ys = runner.part(0)(self.forward, params.forward, xs, carry.forward)
+        backward, ys_backward = against(self.backward, params.backward, xs, carry.backward)
+        return BidirectionalCarry(forward, backward), MERGES[self.merge](ys, ys_backward)
+
+    def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
         """Each direction's own."""
         forward, backward = self._halves(ys)
         return MERGES[self.merge](
@@ -114,7 +129,7 @@ class Bidirectional(Composite):
             self.backward.ends(backward, take, not backwards),
         )
 
-    def _halves(self, ys: Any) -> tuple[Any, Any]:
+    def _halves(self, ys: Tree) -> tuple[Array, Array]:
         """The two that were merged."""
         if self.merge not in ("concat", None):
             raise ValueError(
@@ -126,7 +141,7 @@ class Bidirectional(Composite):
             if isinstance(ys, tuple | list) and len(ys) == 2:
                 return ys[0], ys[1]
         else:
-            if isinstance(ys, jax.Array) and ys.shape[-1] == self.out_features:
+            if isinstance(ys, Array) and ys.shape[-1] == self.out_features:
                 forward, backward = jnp.split(ys, [self.forward.out_features], axis=-1)
                 return forward, backward
             wanted = f"one array with {self.out_features} features"

@@ -7,14 +7,16 @@ from jax import Array
 
 from jaxrnn.activations import activation
 from jaxrnn.combinators.wrapper import Row, Wrapper
+from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.cell import C, Cell, Keys, P
 from jaxrnn.core.check import check_fields, check_flag, check_rate
-from jaxrnn.core.noise import Keys, drop, keep
+from jaxrnn.core.noise import drop, keep
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class CandidateDropout(Wrapper):
+class CandidateDropout(Wrapper[P, C]):
     """Recurrent dropout without memory loss (Semeniuta, Severyn & Barth 2016).
 
         LSTM:  c_t = f ⊙ c_{t-1} + i ⊙ (d ⊙ g / (1 - rate)),        d ~ Bernoulli(1 - rate)
@@ -38,8 +40,9 @@ class CandidateDropout(Wrapper):
     (7, 2, 4)
     """
 
-    cell: Cell
+    cell: Cell[P, C]
     rate: float
+    _: dataclasses.KW_ONLY
     locked: bool = False
 
     def __post_init__(self) -> None:
@@ -55,19 +58,21 @@ class CandidateDropout(Wrapper):
 
     def draw_own(self, keys: Keys, row: Row) -> Array:
         """Which units survive."""
-        return keep(keys.sequence if self.locked else keys.step, self.rate, (self.cell.hidden,))  # type: ignore[attr-defined]
+        cell: Any = self.cell
+        return keep(keys.sequence if self.locked else keys.step, self.rate, (cell.hidden,))
 
     def step(
-        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
-    ) -> tuple[Carry, Array]:
+        self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """The step of the same cell whose candidate's activation drops, too."""
         u_cell, kept = u
         if kept is None:
             return self.cell.step(params, carry, u_cell, affine)
-        function = activation(self.cell.candidate_activation)  # type: ignore[attr-defined]
+        cell: Any = self.cell
+        function = activation(cell.candidate_activation)
         dropping = dataclasses.replace(
-            self.cell, candidate_activation=lambda z: drop(function(z), kept, self.rate)
-        )  # type: ignore[call-arg]
+            cell, candidate_activation=lambda z: drop(function(z), kept, self.rate)
+        )
         return dropping.step(params, carry, u_cell, affine)
 
     @property

@@ -1,20 +1,20 @@
 """Cells whose recurrent weights satisfy a constraint."""
 
 import dataclasses
-from typing import Any
 
 import jax
 from jax import Array
 
 from jaxrnn.combinators.wrapper import AroundWeights
 from jaxrnn.constraints import Constraint
-from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.cell import C, Cell, P, Params
 from jaxrnn.core.check import takes
-from jaxrnn.labels import is_recurrent
+from jaxrnn.core.composite import Runner
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Constrained(AroundWeights):
+class Constrained(AroundWeights[P, C]):
     """A cell whose recurrent weights `w_h` satisfy a constraint, whatever an optimiser makes of the
     parameters behind them.
 
@@ -29,7 +29,7 @@ class Constrained(AroundWeights):
 
     Raises:
         TypeError: the constraint cannot be called.
-        ValueError: no parameter is named `w_h`; or, when it is run, one is no matrix of as many
+        ValueError: there is no recurrent weight; or, when it is run, one is no matrix of as many
             gates as its cell says.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -39,7 +39,7 @@ class Constrained(AroundWeights):
     (7, 2, 4)
     """
 
-    cell: Cell
+    cell: Cell[P, C]
     constraint: Constraint
 
     def __post_init__(self) -> None:
@@ -50,14 +50,14 @@ class Constrained(AroundWeights):
                 "such as jaxrnn.Dale()"
             )
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
+    def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
         """Run the cell; the cells inside get constrained parameters."""
-        drive = dataclasses.replace(drive, changes=(*drive.changes, self._constrained))
-        return self.cell.run(params, xs, carry, drive)
+        runner = dataclasses.replace(runner, changes=(*runner.changes, self._constrained))
+        return runner(self.cell, params, xs, carry)
 
     def _constrained(self, cell: Cell, params: Params) -> Params:
-        def gates(path: tuple[Any, ...], w: Array) -> Array:
-            if not is_recurrent(path):
+        def gates(role: str, w: Array) -> Array:
+            if role != "recurrent":
                 return w
             if w.ndim != 2 or w.shape[1] % cell.gates:
                 raise ValueError(
@@ -67,4 +67,4 @@ class Constrained(AroundWeights):
             each = w.reshape(w.shape[0], cell.gates, -1)
             return jax.vmap(self.constraint, in_axes=1, out_axes=1)(each).reshape(w.shape)
 
-        return jax.tree_util.tree_map_with_path(gates, params)
+        return jax.tree.map(gates, cell.labels(params), params)

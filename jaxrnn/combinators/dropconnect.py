@@ -1,33 +1,33 @@
 """Dropout on recurrent weights."""
 
 import dataclasses
-from typing import Any
 
 import jax
 from jax import Array
 
 from jaxrnn.combinators.wrapper import AroundWeights
-from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_rate
+from jaxrnn.core.composite import Runner
 from jaxrnn.core.noise import drop
-from jaxrnn.labels import is_recurrent
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class DropConnect(AroundWeights):
+class DropConnect(AroundWeights[P, C]):
     """Some recurrent weights are dropped, the same for the whole batch and all steps of a call
     (Merity, Keskar & Socher 2018).
 
         W_h  becomes  D ⊙ W_h / (1 - rate),    D ~ Bernoulli(1 - rate)
 
-    of every parameter that is named `w_h`; a projection `w_r` is left alone.
+    of every recurrent weight; a projection `w_r` is left alone.
 
     Args:
         cell: any cell; one made of cells, too.
         rate: how often a weight is dropped.
 
     Raises:
-        ValueError: the rate is not in [0, 1), or no parameter is named `w_h`.
+        ValueError: the rate is not in [0, 1), or there is no recurrent weight.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.DropConnect(jaxrnn.LSTM(4), rate=0.5)
@@ -37,29 +37,30 @@ class DropConnect(AroundWeights):
     (7, 2, 4)
     """
 
-    cell: Cell
+    cell: Cell[P, C]
     rate: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, check_rate, "rate")
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
+    def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
         """Drop, then run the cell."""
-        if drive.draws is not None and self.rate:
-            leaves = jax.tree_util.tree_leaves_with_path(params)
-            keys = iter(jax.random.split(drive.part(0).draws.key, len(leaves)))
+        draws = runner.part(0).draws
+        if draws is not None and self.rate:
+            params = self._thinned(params, draws.key)
+        return runner.part(1)(self.cell, params, xs, carry)
 
-            def thinned(path: Any, leaf: Array) -> Array:
-                own = next(keys)
-                return (
-                    drop(leaf, jax.random.bernoulli(own, 1 - self.rate, leaf.shape), self.rate)
-                    if is_recurrent(path)
-                    else leaf
-                )
+    def _thinned(self, params: P, key: Array) -> P:
+        labels, form = jax.tree.flatten(self.cell.labels(params))
+        keys = jax.tree.unflatten(form, [*jax.random.split(key, len(labels))])
 
-            params = jax.tree_util.tree_map_with_path(thinned, params)
-        return self.cell.run(params, xs, carry, drive.part(1))
+        def leaf(role: str, w: Array, own: Array) -> Array:
+            if role != "recurrent":
+                return w
+            return drop(w, jax.random.bernoulli(own, 1 - self.rate, w.shape), self.rate)
+
+        return jax.tree.map(leaf, self.cell.labels(params), params, keys)
 
     @property
     def noisy(self) -> bool:

@@ -1,19 +1,19 @@
 """Dropout on inputs."""
 
 import dataclasses
-from typing import Any
 
-import jax
 from jax import Array
 
 from jaxrnn.combinators.wrapper import Around
-from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.cell import C, Cell, Keys, P
 from jaxrnn.core.check import check_fields, check_flag, check_rate
-from jaxrnn.core.noise import Keys, drop, keep
+from jaxrnn.core.composite import Runner
+from jaxrnn.core.noise import drop, keep
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Dropout(Around):
+class Dropout(Around[P, C]):
     """The cell sees its input with some features dropped (Zaremba, Sutskever & Vinyals 2014).
 
         x_t  becomes  d ⊙ x_t / (1 - rate),    d ~ Bernoulli(1 - rate)
@@ -34,8 +34,9 @@ class Dropout(Around):
     (7, 2, 4)
     """
 
-    cell: Cell
+    cell: Cell[P, C]
     rate: float
+    _: dataclasses.KW_ONLY
     locked: bool = False
 
     def __post_init__(self) -> None:
@@ -43,14 +44,10 @@ class Dropout(Around):
         check_fields(self, check_rate, "rate")
         check_fields(self, check_flag, "locked")
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
+    def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
         """Drop, then run the cell."""
-        return self.cell.run(
-            params,
-            dropped(xs, self.rate, self.locked, drive.part(0), self.feature_axes),
-            carry,
-            drive.part(1),
-        )
+        xs = dropped(xs, self.rate, self.locked, runner.part(0), self.feature_axes)
+        return runner.part(1)(self.cell, params, xs, carry)
 
     @property
     def noisy(self) -> bool:
@@ -58,11 +55,11 @@ class Dropout(Around):
         return self.rate > 0 or super().noisy
 
 
-def dropped(xs: Any, rate: float, locked: bool, drive: Driver, feature_axes: int = 1) -> Any:
+def dropped(xs: Tree, rate: float, locked: bool, runner: Runner, feature_axes: int = 1) -> Tree:
     """A sequence, or one step of it, with features dropped if the driver has a key."""
     if not rate:
         return xs
-    if not isinstance(xs, jax.Array):
+    if not isinstance(xs, Array):
         raise TypeError(
             f"Dropout: xs is a {type(xs).__name__}, expected one array whose features can be "
             "dropped; wrap a cell that takes one"
@@ -71,4 +68,4 @@ def dropped(xs: Any, rate: float, locked: bool, drive: Driver, feature_axes: int
     def survivors(keys: Keys) -> Array:
         return keep(keys.sequence if locked else keys.step, rate, xs.shape[-feature_axes:])
 
-    return drop(xs, drive.draw(survivors), rate)
+    return drop(xs, runner.draw(survivors), rate)

@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxrnn.combinators.wrapper import Wrapper
+from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.cell import C, Carry, Cell, Keys, Params
+from jaxrnn.core.trees import Tree
 
 
 class LearnedCarryParams(NamedTuple):
@@ -20,7 +23,7 @@ class LearnedCarryParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LearnedCarry(Wrapper):
+class LearnedCarry(Wrapper[LearnedCarryParams, C]):
     """The cell, with an initial carry that is a parameter, at first the cell's.
 
     Every sequence starts from it, after a reset, too.
@@ -42,9 +45,11 @@ class LearnedCarry(Wrapper):
     ((4,), (2, 4))
     """
 
-    cell: Cell
+    cell: Cell[Any, C]
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> LearnedCarryParams:
+    def init(
+        self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32
+    ) -> LearnedCarryParams:
         """Draw the cell's parameters; the carry starts as the cell has it."""
         params = self.cell.init(key, in_features, dtype)
         one_position = (*[1] * (self.feature_axes - 1), in_features)
@@ -55,7 +60,7 @@ class LearnedCarry(Wrapper):
 
         return LearnedCarryParams(params, jax.tree.map(leaf, start))
 
-    def initial_carry(self, params: LearnedCarryParams, input_shape: tuple[int, ...]) -> Carry:
+    def initial_carry(self, params: LearnedCarryParams, input_shape: tuple[int, ...]) -> C:
         """The parameter, for each row of the batch."""
         carry = self.cell.initial_carry(params.inner, input_shape)
 
@@ -64,16 +69,31 @@ class LearnedCarry(Wrapper):
 
         return jax.tree.map(leaf, params.start, carry, is_leaf=lambda start: start is None)
 
-    def project(self, params: LearnedCarryParams, xs: Any, noise: Any = None) -> tuple[Any, Any]:
+    def in_features(self, params: LearnedCarryParams) -> int:
+        """The cell's."""
+        return self.cell.in_features(params.inner)
+
+    def labels(self, params: LearnedCarryParams) -> LearnedCarryParams:
+        """The cell's, and "carry"."""
+        start = jax.tree.map(lambda _: "carry", params.start)
+        return LearnedCarryParams(self.cell.labels(params.inner), start)
+
+    def project(
+        self, params: LearnedCarryParams, xs: Tree, noise: tuple[Any, Keys] | None = None
+    ) -> tuple[Tree, Tree]:
         """The cell's projection."""
         return super().project(params.inner, xs, noise)
+
+    def read(self, params: LearnedCarryParams, ys: Any, xs: Any) -> Any:
+        """What the cell does to its outputs."""
+        return super().read(params.inner, ys, xs)
 
     def step(
         self,
         params: LearnedCarryParams,
-        carry: Carry,
-        u: tuple[Any, Any],
+        carry: C,
+        u: tuple[Tree, Tree],
         affine: Affine = default_affine,
-    ) -> tuple[Carry, Array]:
+    ) -> tuple[C, Array]:
         """The cell's step."""
         return super().step(params.inner, carry, u, affine)

@@ -8,16 +8,16 @@ from jax import Array, lax
 from jax.extend import core
 
 from jaxrnn.combinators.wrapper import Row, Wrapper
-from jaxrnn.core.affine import Linear, cut_like, matmul
+from jaxrnn.core.affine import Affine, Linear, cut_like, matmul
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params
 from jaxrnn.core.check import check_fields, check_flag, check_rate, check_size
-from jaxrnn.core.noise import Keys, drop, keep
-from jaxrnn.core.trees import is_float
+from jaxrnn.core.noise import drop, keep
+from jaxrnn.core.trees import Tree, is_float
 
 
 @dataclasses.dataclass(frozen=True)
-class RecurrentDropout(Wrapper):
+class RecurrentDropout(Wrapper[P, C]):
     """Dropout on what the recurrent weights multiply (Gal & Ghahramani 2016; Semeniuta, Severyn &
     Barth 2016).
 
@@ -48,8 +48,9 @@ class RecurrentDropout(Wrapper):
     (7, 2, 4)
     """
 
-    cell: Cell
+    cell: Cell[P, C]
     rate: float
+    _: dataclasses.KW_ONLY
     locked: bool = True
     draws: int = 1
 
@@ -85,8 +86,8 @@ class RecurrentDropout(Wrapper):
         return [product and masks(product) for product in products]
 
     def step(
-        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
-    ) -> tuple[Carry, Array]:
+        self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """The cell's step, with an `affine` that drops first."""
         u_cell, kept = u
         if kept is None:

@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxrnn.combinators.wrapper import Around
-from jaxrnn.core import affine as _numerics
-from jaxrnn.core.cell import Carry, Cell, Driver, Params
+from jaxrnn.core.affine import project
+from jaxrnn.core.cell import C, Cell, P, Params
 from jaxrnn.core.check import check_fields, check_number, check_same_size
+from jaxrnn.core.composite import Runner
 from jaxrnn.initializers import draw_gates
 
 
 @dataclasses.dataclass(frozen=True)
-class Residual(Around):
+class Residual(Around[P, C]):
     """`y_t = cell(x)_t + x_t` (He et al. 2016; between recurrent layers, Wu et al. 2016).
 
     Args:
@@ -31,9 +33,9 @@ class Residual(Around):
     True
     """
 
-    cell: Cell
+    cell: Cell[P, C]
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
         """Draw the cell's parameters."""
         self.check_in_features(in_features)
         return self.cell.init(key, in_features, dtype)
@@ -42,9 +44,9 @@ class Residual(Around):
         """The sizes must agree."""
         check_same_size(self, self.cell, in_features)
 
-    def run(self, params: Params, xs: Array, carry: Carry, drive: Driver) -> tuple[Carry, Array]:
+    def run(self, params: P, xs: Array, carry: C, runner: Runner) -> tuple[C, Array]:
         """Run the cell and add."""
-        carry, ys = self.cell.run(params, xs, carry, drive)
+        carry, ys = runner(self.cell, params, xs, carry)
         return carry, ys + xs
 
 
@@ -57,7 +59,7 @@ class HighwayParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Highway(Around):
+class Highway(Around[HighwayParams, C]):
     """A gate between a cell's output and its input (Srivastava, Greff & Schmidhuber 2015; Zhang et
     al. 2016).
 
@@ -77,14 +79,15 @@ class Highway(Around):
     (7, 2, 4)
     """
 
-    cell: Cell
+    cell: Cell[Any, C]
+    _: dataclasses.KW_ONLY
     bias: float = -1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, check_number, "bias")
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> HighwayParams:
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> HighwayParams:
         """Draw the cell's parameters and the gate's."""
         self.check_in_features(in_features)
         k_inner, k_t = jax.random.split(key)
@@ -95,19 +98,25 @@ class Highway(Around):
             jnp.full(in_features, self.bias, dtype),
         )
 
-    def initial_carry(self, params: HighwayParams, input_shape: tuple[int, ...]) -> Carry:
+    def initial_carry(self, params: HighwayParams, input_shape: tuple[int, ...]) -> C:
         """The cell's initial carry."""
         return self.cell.initial_carry(params.inner, input_shape)
+
+    def in_features(self, params: HighwayParams) -> int:
+        """The size of the gate."""
+        return params.w_t.shape[0]
+
+    def labels(self, params: HighwayParams) -> HighwayParams:
+        """The cell's, and the gate's."""
+        return HighwayParams(self.cell.labels(params.inner), w_t="highway", b_t="bias")  # type: ignore[arg-type]
 
     def check_in_features(self, in_features: int) -> None:
         """The sizes must agree."""
         check_same_size(self, self.cell, in_features)
 
-    def run(
-        self, params: HighwayParams, xs: Array, carry: Carry, drive: Driver
-    ) -> tuple[Carry, Array]:
+    def run(self, params: HighwayParams, xs: Array, carry: C, runner: Runner) -> tuple[C, Array]:
         """Run the cell and mix."""
-        carry, ys = self.cell.run(params.inner, xs, carry, drive)
-        (z,) = _numerics.project(xs, params.w_t, params.b_t, gates=1)
+        carry, ys = runner(self.cell, params.inner, xs, carry)
+        (z,) = project(xs, params.w_t, params.b_t, gates=1)
         t = jax.nn.sigmoid(z).astype(ys.dtype)
         return carry, t * ys + (1 - t) * xs

@@ -1,15 +1,16 @@
 """A cell that walks the other way."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from jaxrnn.combinators.wrapper import Around
-from jaxrnn.core.cell import Carry, Driver, Params
+from jaxrnn.core.cell import C, P, Take
+from jaxrnn.core.composite import Runner
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Reversed(Around):
+class Reversed(Around[P, C]):
     """The cell reads the sequence from its end: as `scan(..., reverse=True)`, for one layer among
     others.
 
@@ -25,16 +26,17 @@ class Reversed(Around):
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.Reversed(jaxrnn.LSTM(4))])
-    >>> carry, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
     >>> ys.shape
     (7, 2, 4)
     """
 
-    def run(self, params: Params, xs: Any, carry: Carry, drive: Driver) -> tuple[Carry, Any]:
+    def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
         """Run the cell against the way time is walked."""
-        return self.cell.run(params, xs, carry, drive.reversed())
+        return runner.reversed()(self.cell, params, xs, carry)
 
-    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+    def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Any:
         """At the other end."""
         return self.cell.ends(ys, take, not backwards)
 

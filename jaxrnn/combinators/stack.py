@@ -1,17 +1,18 @@
 """Layers of cells."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxrnn.combinators.bidirectional import Bidirectional
 from jaxrnn.combinators.dropout import dropped
 from jaxrnn.combinators.residual import Highway, Residual
-from jaxrnn.core.cell import Carry, Cell, Composite, Driver, Params
+from jaxrnn.core.cell import Carry, Cell, Params, Take
 from jaxrnn.core.check import (
     check_choice,
     check_fields,
@@ -21,10 +22,12 @@ from jaxrnn.core.check import (
     check_rate,
     check_size,
 )
+from jaxrnn.core.composite import Composite, Runner
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Stack(Composite):
+class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     """Cells on top of each other: each layer's output is the next one's input (Graves 2013).
 
     Parameters and carry are tuples with one entry per layer. A stack with a `Bidirectional` layer
@@ -45,12 +48,14 @@ class Stack(Composite):
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5)])
-    >>> carry, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
     >>> carry[0].c.shape, carry[1].shape, ys.shape
     ((2, 4), (2, 5), (7, 2, 5))
     """
 
     cells: Sequence[Cell]
+    _: dataclasses.KW_ONLY
     dropout: float = 0.0
     dense: bool = False
 
@@ -89,8 +94,9 @@ class Stack(Composite):
             connection: around each layer but the first, whose input has another size.
 
         >>> import jaxrnn
-        >>> jaxrnn.Stack.repeat(jaxrnn.LSTM(4, projection=3), 2, bidirectional=True, dropout=0.1).out_features
-        6
+        >>> stack = jaxrnn.Stack.repeat(jaxrnn.LSTM(4), 2, bidirectional=True, dropout=0.1)
+        >>> stack.out_features
+        8
         """
         check_choice(cls, "connection", connection, (None, "residual", "highway", "dense"))
         layers = check_size(cls, "layers", layers)
@@ -101,7 +107,9 @@ class Stack(Composite):
             (layer, *[around(layer)] * (layers - 1)), dropout=dropout, dense=connection == "dense"
         )
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> tuple[Params, ...]:
+    def init(
+        self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32
+    ) -> tuple[Params, ...]:
         """Draw every layer's parameters."""
         in_features = check_in_features(self, in_features)
         keys = jax.random.split(key, len(self.cells))
@@ -130,21 +138,29 @@ class Stack(Composite):
             for cell, p, shape in zip(self.cells, params, shapes, strict=True)
         )
 
+    def in_features(self, params: tuple[Params, ...]) -> int:
+        """What the bottom layer says."""
+        return self.cells[0].in_features(params[0])
+
+    def labels(self, params: tuple[Params, ...]) -> tuple[Params, ...]:
+        """Every layer's."""
+        return tuple(cell.labels(p) for cell, p in zip(self.cells, params, strict=True))
+
     def run(
-        self, params: tuple[Params, ...], xs: Any, carry: tuple[Carry, ...], drive: Driver
-    ) -> tuple[tuple[Carry, ...], Any]:
+        self, params: tuple[Params, ...], xs: Tree, carry: tuple[Carry, ...], runner: Runner
+    ) -> tuple[tuple[Carry, ...], Tree]:
         """Run the layers one after the other."""
         carries, ys = [], xs
         for k, (cell, p, c) in enumerate(zip(self.cells, params, carry, strict=True)):
-            below, own = drive.part(2 * k), drive.part(2 * k + 1)
+            below, own = runner.part(2 * k), runner.part(2 * k + 1)
             if k:
-                ys = dropped(ys, self.dropout, locked=False, drive=below)
+                ys = dropped(ys, self.dropout, locked=False, runner=below)
                 xs = jnp.concatenate([xs, ys], axis=-1) if self.dense else ys
-            c, ys = cell.run(p, xs, c, own)
+            c, ys = own(cell, p, xs, c)
             carries.append(c)
         return tuple(carries), ys
 
-    def ends(self, ys: Any, take: Callable[[Any, bool], Any], backwards: bool = False) -> Any:
+    def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
         """Where those of the top layer are."""
         return self.cells[-1].ends(ys, take, backwards)
 

@@ -1,21 +1,21 @@
 """Noise on the state."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
+from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.cell import C, Cell, Keys, P
 from jaxrnn.core.check import check_fields, check_positive
-from jaxrnn.core.noise import Keys
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class StateNoise(Wrapper):
+class StateNoise(Wrapper[P, C]):
     """`h_t = h̃_t + scale ε_t` with ε_t from a normal distribution, where h̃_t is what the cell
     gives (Jim, Giles & Horne 1996).
 
@@ -36,7 +36,7 @@ class StateNoise(Wrapper):
     True
     """
 
-    cell: Cell
+    cell: Cell[P, C]
     scale: float
 
     def __post_init__(self) -> None:
@@ -50,8 +50,8 @@ class StateNoise(Wrapper):
         return jax.random.normal(keys.step, parts(row.carry)["h"].shape, jnp.float32)
 
     def step(
-        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
-    ) -> tuple[Carry, Array]:
+        self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """The cell's step, and noise on its state."""
         u_cell, noise = u
         after, y = self.cell.step(params, carry, u_cell, affine)

@@ -1,20 +1,21 @@
 """What combinators around one cell share."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
+from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Affine, Carry, Cell, Composite, Delegate, Params
+from jaxrnn.core.cell import C, Carry, Cell, Keys, NoisyCell, P, Params
 from jaxrnn.core.check import check_inner
-from jaxrnn.core.noise import Keys, for_each
-from jaxrnn.core.trees import is_float
-from jaxrnn.labels import is_recurrent, names
+from jaxrnn.core.composite import Composite, Delegate
+from jaxrnn.core.noise import for_each
+from jaxrnn.core.trees import Tree, is_float, path_names
 
 
 class Row(NamedTuple):
@@ -22,11 +23,11 @@ class Row(NamedTuple):
 
     params: Params
     carry: Carry
-    u: Any
+    u: Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Wrapper(Delegate):
+class Wrapper(Delegate[P, C], NoisyCell[P, C]):
     """A cell around one cell, which does all that a subclass does not write anew: everything, here.
 
     A subclass that draws is `noisy`, writes `draw_own`, and finds what it drew as the second part
@@ -47,16 +48,20 @@ class Wrapper(Delegate):
                 "and has no step of its own to change; wrap the cells inside it instead"
             )
 
-    def project(self, params: Params, xs: Any, noise: Any = None) -> tuple[Any, Any]:
+    def project(
+        self, params: P, xs: Tree, noise: tuple[Any, Keys] | None = None
+    ) -> tuple[Tree, Tree]:
         """The cell's projection, and what this combinator drew."""
-        inner, keys = (None, None) if noise is None else noise
-        project: Callable[..., Any] = self.cell.project  # of a noisy cell: it takes the noise, too
-        us = project(params, xs, inner) if self.cell.noisy else project(params, xs)
+        (inner, keys), cell = noise or (None, None), self.cell
+        if isinstance(cell, NoisyCell) and cell.noisy:
+            us = cell.project(params, xs, inner)
+        else:
+            us = cell.project(params, xs)
         if keys is None:
             return us, None
         return us, for_each(partial(self.draw_own, row=self._row(params, xs, us)), keys)
 
-    def _row(self, params: Params, xs: Any, us: Any) -> Row:
+    def _row(self, params: P, xs: Tree, us: Tree) -> Row:
         shape = jax.tree.leaves(xs)[0].shape
         rows = len(shape) - self.feature_axes
         carry = jax.eval_shape(lambda p: self.cell.initial_carry(p, shape[rows:]), params)
@@ -64,28 +69,23 @@ class Wrapper(Delegate):
         return Row(jax.eval_shape(lambda p: p, params), carry, u)
 
     def step(
-        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
-    ) -> tuple[Carry, Array]:
+        self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """The cell's step."""
         return self.cell.step(params, carry, u[0], affine)
 
-    def draw_own(self, keys: Keys, row: Row) -> Any:
+    def draw_own(self, keys: Keys, row: Row) -> Tree:
         """What this combinator draws at one step of one row, besides the cell."""
         del keys, row
 
-    def draw(self, keys: Keys) -> tuple[Any, Any]:
+    def draw(self, keys: Keys) -> tuple[Tree, Keys]:
         """What the cell draws, and the keys of the combinator: its draws need shapes."""
-        for_cell, own = keys.split()
-        return (self.cell.draw(for_cell) if self.cell.noisy else None), own
-
-    @property
-    def noisy(self) -> bool:
-        """Whether the cell is."""
-        return self.cell.noisy
+        (for_cell, own), cell = keys.split(), self.cell
+        return (cell.draw(for_cell) if isinstance(cell, NoisyCell) and cell.noisy else None), own
 
 
 @dataclasses.dataclass(frozen=True)
-class Around(Delegate, Composite):
+class Around(Delegate[P, C], Composite[P, C]):
     """A cell around any cell, even one made of cells, that changes what goes in or comes out.
 
     A subclass writes `run`.
@@ -96,7 +96,7 @@ class Around(Delegate, Composite):
 
 
 @dataclasses.dataclass(frozen=True)
-class AroundWeights(Around):
+class AroundWeights(Around[P, C]):
     """A cell around any cell that changes its recurrent weights for a run; it must have some."""
 
     def __post_init__(self) -> None:
@@ -107,28 +107,28 @@ class AroundWeights(Around):
             return
         self._check_weights(form)
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
         """Draw the cell's parameters."""
         params = super().init(key, in_features, dtype)
         self._check_weights(params)
         return params
 
-    def _check_weights(self, params: Params) -> None:
-        if not any(is_recurrent(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)):
-            name = type(self).__name__
+    def _check_weights(self, params: P) -> None:
+        if "recurrent" not in jax.tree.leaves(self.cell.labels(params)):
+            name, inner = type(self).__name__, type(self.cell).__name__
             raise ValueError(
-                f"{name}: {type(self.cell).__name__} has no parameter named w_h, "
-                f"so {name} would change nothing; expected a cell whose recurrent weights are w_h"
+                f"{name}: {inner} has no recurrent weight, so {name} would change nothing; a cell "
+                "of your own names it w_h, or gives it that role in `roles`"
             )
 
 
-def parts(carry: Carry) -> dict[str, Any]:
+def parts(carry: Carry) -> dict[str, Array]:
     """The arrays of a carry by name; a carry that is one array is `h`."""
     leaves = jax.tree_util.tree_leaves_with_path(carry)
-    return {(names(path) or ["h"])[0]: leaf for path, leaf in leaves if len(path) <= 1}
+    return {(path_names(path) or ["h"])[0]: leaf for path, leaf in leaves if len(path) <= 1}
 
 
-def with_parts(carry: Carry, y: Any, new: dict[str, Any]) -> tuple[Carry, Any]:
+def with_parts(carry: C, y: Tree, new: dict[str, Array]) -> tuple[C, Tree]:
     """A carry with some parts replaced, and the output, replaced as well if it is such a part."""
     replaced = {id(part): new[name] for name, part in parts(carry).items() if name in new}
     return jax.tree.map(lambda leaf: replaced.get(id(leaf), leaf), (carry, y))

@@ -1,21 +1,21 @@
 """Zoneout."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
+from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Affine, Carry, Cell, Params
+from jaxrnn.core.cell import C, Cell, Keys, P
 from jaxrnn.core.check import check_fields, check_rate
-from jaxrnn.core.noise import Keys
+from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Zoneout(Wrapper):
+class Zoneout(Wrapper[P, C]):
     """Some units keep their last value for a step, drawn anew at each step (Krueger et al. 2017).
 
         h_t = d ⊙ h_{t-1} + (1 - d) ⊙ h̃_t,    d ~ Bernoulli(rate)        with a key
@@ -40,7 +40,8 @@ class Zoneout(Wrapper):
     ((2, 4), (7, 2, 4))
     """
 
-    cell: Cell
+    cell: Cell[P, C]
+    _: dataclasses.KW_ONLY
     h: float = 0.0
     c: float = 0.0
 
@@ -67,8 +68,8 @@ class Zoneout(Wrapper):
         return {name: draw(key, rate, state[name].shape) for (name, rate), key in rates}
 
     def step(
-        self, params: Params, carry: Carry, u: tuple[Any, Any], affine: Affine = default_affine
-    ) -> tuple[Carry, Array]:
+        self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """The cell's step, then the equations above."""
         u_cell, kept = u
         after, y = self.cell.step(params, carry, u_cell, affine)

@@ -13,8 +13,8 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
+from jaxrnn.core.call import check_params
 from jaxrnn.core.cell import Cell, Params
-from jaxrnn.core.check import check_params
 
 Layer = list[tuple[Cell, Params]]
 """The directions of one layer, forwards first."""

@@ -153,7 +153,7 @@ def from_flax(
         _check_cell("from_flax", cells[0], kind)
         if len(cells) == 1:
             return cells[0], params[0]
-        return Bidirectional(cells[0], cells[1], merge), BidirectionalParams(*params)
+        return Bidirectional(cells[0], cells[1], merge=merge), BidirectionalParams(*params)
 
 
 def _shapes(

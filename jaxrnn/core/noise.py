@@ -5,7 +5,6 @@ Every step of every row has a number, and so has every sequence of every row (a 
 one). A draw depends on the driver's key and on such a number alone, so it can be repeated when the
 backward pass needs it again: no mask is kept."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.core.cell import Affine, Carry, Cell, Delegate, Params
+from jaxrnn.core.cell import Cell, Keys, Params
+from jaxrnn.core.composite import Fed
+from jaxrnn.core.trees import Tree
 
 _IMPLEMENTATION = "threefry2x32"
 """Under `vmap`, each key draws for itself; of other kinds ("rbg"), the first draws for all."""
@@ -28,18 +29,6 @@ def threefry(key: Array) -> Array:
     for word in jax.random.key_data(key).ravel():
         made = jax.random.fold_in(made, word)
     return made
-
-
-class Keys(NamedTuple):
-    """What a cell draws from at one step of one row."""
-
-    step: Array  # another at every step
-    sequence: Array  # the same at all steps of a sequence
-
-    def split(self) -> tuple["Keys", "Keys"]:
-        """Two that are independent of each other."""
-        (a, b), (c, d) = jax.random.split(self.step), jax.random.split(self.sequence)
-        return Keys(a, c), Keys(b, d)
 
 
 class Numbers(NamedTuple):
@@ -85,11 +74,8 @@ class Draws(NamedTuple):
         k_step, k_sequence = jax.random.split(self.key)
 
         def one(at: Numbers) -> Any:
-            return function(
-                Keys(
-                    jax.random.fold_in(k_step, at.step), jax.random.fold_in(k_sequence, at.sequence)
-                )
-            )
+            own = jax.random.fold_in(k_step, at.step), jax.random.fold_in(k_sequence, at.sequence)
+            return function(Keys(*own))
 
         return for_each(one, self.numbers)
 
@@ -97,7 +83,7 @@ class Draws(NamedTuple):
         """Draws that are independent of these, and of those of other parts."""
         return self._replace(key=jax.random.fold_in(self.key, k))
 
-    def fed_to(self, cell: Cell, params: Params, xs: Any) -> tuple[Cell, Params, Any]:
+    def fed_to(self, cell: Cell, params: Params, xs: Tree) -> tuple[Cell, Params, Tree]:
         """A cell, parameters and inputs for any loop: the parameters hold the key, too, and the
         inputs the numbers.
         """
@@ -111,31 +97,20 @@ class _Keyed(NamedTuple):
 
 
 class _Numbered(NamedTuple):
-    xs: Any
+    xs: Tree
     numbers: Numbers
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawing(Delegate):
+class _Drawing(Fed):
     """A cell that draws what it needs when it projects its inputs."""
 
-    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Params:
-        """Not asked for: parameters are made before there is a key to draw with."""
-        raise NotImplementedError
-
-    def initial_carry(self, params: _Keyed, input_shape: tuple[int, ...]) -> Carry:
-        """The cell's."""
-        return self.cell.initial_carry(params.params, input_shape)
-
-    def project(self, params: _Keyed, xs: _Numbered) -> Any:
-        """The cell's, with what it draws."""
+    def project(self, params: _Keyed, xs: _Numbered) -> Tree:
         key = jax.random.wrap_key_data(params.key_data, impl=_IMPLEMENTATION)
-        project: Callable[..., Any] = self.cell.project  # of a noisy cell: it takes the noise, too
-        return project(params.params, xs.xs, Draws(key, xs.numbers)(self.cell.draw))
+        draw: Callable[[Keys], Any] = self.cell.draw  # type: ignore[attr-defined]  # it is noisy
+        return super().project(params, xs.xs, Draws(key, xs.numbers)(draw))
 
-    def step(self, params: _Keyed, carry: Carry, u: Any, affine: Affine) -> tuple[Carry, Array]:
-        """The cell's."""
-        return self.cell.step(params.params, carry, u, affine)
+    def read(self, params: _Keyed, ys: Any, xs: _Numbered) -> Any:
+        return super().read(params, ys, xs.xs)
 
 
 def keep(key: Array, rate: float, shape: tuple[int, ...]) -> Array:
@@ -147,8 +122,6 @@ def drop(values: Array, kept: Array | None, rate: float) -> Array:
     """Zero what is not kept and scale the rest up, so that the expectation is `values`; as they are
     if `kept` is None.
     """
-    return (
-        values
-        if kept is None
-        else jnp.where(kept, values / (1 - rate), jnp.zeros((), values.dtype))
-    )
+    if kept is None:
+        return values
+    return jnp.where(kept, values / (1 - rate), jnp.zeros((), values.dtype))

@@ -10,36 +10,39 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+Tree = Any
+"""A pytree of arrays. Its structure is the user's, and no type can state it."""
 
-def form(tree: Any) -> Any:
+
+def form(tree: Tree) -> tuple[object, list[tuple[int, ...]]]:
     """The structure of a tree and the shapes of its leaves: equal for trees that fit each other,
     whatever their dtypes.
     """
     return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-def is_float(leaf: Any) -> bool:
+def is_float(leaf: Array | jax.ShapeDtypeStruct) -> bool:
     """Whether it is differentiated: real or complex numbers."""
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def float_positions(tree: Any) -> list[int]:
+def float_positions(tree: Tree) -> list[int]:
     """Where among the flat leaves the floating ones stand."""
     return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if is_float(leaf)]
 
 
-def floats(tree: Any) -> list[Any]:
+def floats(tree: Tree) -> list[Array]:
     """The floating leaves."""
     return [leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)]
 
 
-def pick(tree: Any, positions: Iterable[int]) -> list[Any]:
+def pick(tree: Tree, positions: Iterable[int]) -> list[Array]:
     """The leaves at these positions."""
     leaves = jax.tree.leaves(tree)
     return [leaves[i] for i in positions]
 
 
-def put(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
+def put(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
     """The tree with other leaves at these positions."""
     leaves, form = jax.tree.flatten(tree)
     for i, leaf in zip(positions, new, strict=True):
@@ -47,7 +50,7 @@ def put(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
     return jax.tree.unflatten(form, leaves)
 
 
-def only(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
+def only(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
     """A cotangent for `tree` that holds those of some leaves, and zero for the others."""
     leaves, form = jax.tree.flatten(tree)
     given = dict(zip(positions, new, strict=True))
@@ -56,5 +59,10 @@ def only(tree: Any, positions: Iterable[int], new: list[Any]) -> Any:
     )
 
 
-def _zero(leaf: Array) -> Any:
+def _zero(leaf: Array) -> Array | np.ndarray:
     return jnp.zeros_like(leaf) if is_float(leaf) else np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+def path_names(path: tuple[object, ...]) -> list[str]:
+    """The names on the way to a leaf of a pytree; an entry that has a number alone is ""."""
+    return [str(getattr(entry, "name", getattr(entry, "key", ""))) for entry in path]

@@ -3,18 +3,21 @@ steps, in one place.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
-from jaxrnn.core.cell import Affine, Carry, Cell, Params, emit
-from jaxrnn.core.check import check_step_result
+from jaxrnn.core.affine import Affine
+from jaxrnn.core.call import check_step_result
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.dtypes import emit
+from jaxrnn.core.trees import Tree
 
 
-class Flags(NamedTuple):
+class StepFlags(NamedTuple):
     """What a step is told besides its input; None where no sequence needs it. Each is `[*batch]` of
     a `[time, *batch]` array.
     """
@@ -45,9 +48,9 @@ class Walk:
         """The same sequences, walked the other way."""
         return dataclasses.replace(self, reverse=not self.reverse)
 
-    def flags(self) -> Flags:
+    def flags(self) -> StepFlags:
         """The flags of all steps, in order of time."""
-        return Flags(self.valid, self._restart())
+        return StepFlags(self.valid, self._restart())
 
     def _restart(self) -> Array | None:
         """Where a step begins from the initial carry.
@@ -81,7 +84,7 @@ def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array |
     return within if mask is None else within & mask
 
 
-def select(condition: Array, chosen: Any, other: Any) -> Any:
+def select(condition: Array, chosen: Tree, other: Tree) -> Tree:
     """`where`, with a condition `[*batch]` on the leading axes of every leaf."""
 
     def leaf(a: Array, b: Array) -> Array:
@@ -92,33 +95,37 @@ def select(condition: Array, chosen: Any, other: Any) -> Any:
     return jax.tree.map(leaf, chosen, other)
 
 
-def without_masked(xs: Any, valid: Array | None) -> Any:
-    """Zero the inputs of steps that are masked out, so that a NaN in padding cannot reach a weight
-    gradient as 0 * NaN.
+def without_masked(tree: Tree, valid: Array | None) -> Tree:
+    """Zero what belongs to steps that are masked out. Of inputs, because a NaN in padding would
+    reach a weight gradient as 0 * NaN.
     """
-    return xs if valid is None else select(valid, xs, jax.tree.map(jnp.zeros_like, xs))
+    return tree if valid is None else select(valid, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
-def guarded_step(
-    cell: Cell, input_shape: tuple[int, ...], dtype: Any
-) -> Callable[..., tuple[Carry, Any]]:
+class Step(Protocol):
+    """A cell's step with restarts before it and masking after it."""
+
+    def __call__(
+        self, params: Params, carry: Carry, u: Tree, flags: StepFlags, affine: Affine
+    ) -> tuple[Carry, Tree]: ...
+
+
+def guarded_step(cell: Cell, input_shape: tuple[int, ...], dtype: DTypeLike) -> Step:
     """The cell's step with restarts before it and masking after it, emitting in `dtype`."""
 
     def step(
-        params: Params, carry: Carry, u: Any, flags: Flags, affine: Affine
-    ) -> tuple[Carry, Any]:
+        params: Params, carry: Carry, u: Tree, flags: StepFlags, affine: Affine
+    ) -> tuple[Carry, Tree]:
         fresh = flags.fresh()
-        start = (
-            carry
-            if fresh is None
-            else select(fresh, cell.initial_carry(params, input_shape), carry)
-        )
+        start = carry
+        if fresh is not None:
+            start = select(fresh, cell.initial_carry(params, input_shape), carry)
         after, y = cell.step(params, start, u, affine)
         check_step_result(cell, carry, after)
         y = emit(y, dtype)
         if flags.valid is not None:
             after = select(flags.valid, after, carry)
-            y = select(flags.valid, y, jax.tree.map(jnp.zeros_like, y))
+            y = without_masked(y, flags.valid)
         return after, y
 
     return step

@@ -9,28 +9,33 @@ block of time would need a sum over devices inside the loop."""
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array, export
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax import Array, export, lax
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.trees import Tree
+
+T = TypeVar("T")
+
+Axes = str | tuple[str, ...] | None
+"""The names of the mesh axes that split one axis of an array."""
+Spec = tuple[Axes, ...]
 
 
 class Split(NamedTuple):
     """How the batch of some inputs is split."""
 
-    mesh: Any  # with explicit axes; None if there is none
-    # names of explicit axes for time, if the inputs have it, and for each batch axis
-    spec: tuple[Any, ...]
+    mesh: AbstractMesh | None  # one with explicit axes
+    spec: Spec  # the explicit axes for time, if the inputs have it, and for each batch axis
     groups: tuple[int, ...]  # for each batch axis: how many devices share it
 
 
-def split_of(
-    inputs: Any, others: Any, batch_axes: int, timed: bool, named: str | tuple[str, ...] | None
-) -> Split:
+def split_of(inputs: Tree, others: Tree, batch_axes: int, timed: bool, named: Axes) -> Split:
     """As the arrays' types tell, and, of mesh axes that are the compiler's (`AxisType.Auto`), the
     user, who names them.
 
@@ -55,13 +60,36 @@ def split_of(
     return Split(mesh if AxisType.Explicit in kinds.values() else None, spec, tuple(groups))
 
 
-def _names(entry: Any) -> tuple[Any, ...]:
+def _names(entry: Axes) -> tuple[str, ...]:
     return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
 
 
+Run = Callable[..., tuple[Carry, Tree]]
+"""`run(params, in_time, at_start) -> (carry, ys)`; what it is given starts `[time, *batch]` and
+`[*batch]`, and so do `ys` and the carry."""
+
+
+def over_devices(
+    split: Split,
+    run: Run,
+    params: Params,
+    in_time: Tree,
+    at_start: Tree,
+    all_carries: bool = False,
+) -> tuple[Carry, Tree]:
+    """`run(params, in_time, at_start)`, the rows of each device by themselves.
+
+    With `all_carries`, the carry that it returns starts with time, too.
+    """
+    grouped = partial(_in_groups, split.groups, run, int(all_carries))
+    batch = split.spec[1:]
+    out_specs = ((None, *batch) if all_carries else batch, split.spec)
+    return left_to_the_compiler(grouped, split, out_specs, params, in_time, at_start)
+
+
 def left_to_the_compiler(
-    run: Callable[..., tuple[Any, Any]], split: Split, out_specs: tuple[Any, Any], *arguments: Any
-) -> Any:
+    run: Run, split: Split, out_specs: tuple[Spec, Spec], *arguments: Tree
+) -> tuple[Carry, Tree]:
     """`run(*arguments)`, whatever the axes of the mesh; its two results are placed as `out_specs`
     say, if any axis is explicit.
     """
@@ -69,38 +97,66 @@ def left_to_the_compiler(
         return run(*arguments)
     places = tuple(NamedSharding(split.mesh, PartitionSpec(*spec)) for spec in out_specs)
     with jax.sharding.use_abstract_mesh(split.mesh):
-        return jax.sharding.auto_axes(run, out_sharding=places)(*arguments)
+        placed: Run = jax.sharding.auto_axes(run, out_sharding=places)  # type: ignore[assignment]
+        return placed(*arguments)
 
 
-def in_groups(
+def _in_groups(
     groups: tuple[int, ...],
-    run: Callable[..., tuple[Carry, Any]],
+    run: Run,
+    carry_axis: int,
     params: Params,
-    in_time: Any,
-    at_start: Any,
-) -> tuple[Carry, Any]:
-    """`run(params, in_time, at_start)` with the groups of the batch side by side; what it is given
-    starts `[time, *batch]` and `[*batch]`, and so do the outputs and the carry that it returns.
+    in_time: Tree,
+    at_start: Tree,
+) -> tuple[Carry, Tree]:
+    """`run` with the groups of the batch side by side; `carry_axis` is where the batch begins in
+    the carry that it returns.
     """
     axis = max((axis for axis, size in enumerate(groups) if size > 1), default=None)
     if axis is None:
         return run(params, in_time, at_start)
     size = groups[axis]
 
-    def fold(leaf: Array, axis: int) -> Array:
-        return leaf.reshape(*leaf.shape[:axis], size, -1, *leaf.shape[axis + 1 :])
+    def fold(tree: Tree, axis: int) -> Tree:
+        def leaf(a: Array) -> Array:
+            return a.reshape(*a.shape[:axis], size, -1, *a.shape[axis + 1 :])
 
-    def unfold(leaf: Array, axis: int) -> Array:
-        return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
+        return jax.tree.map(leaf, tree)
 
-    def inner(*arguments: Any) -> tuple[Carry, Any]:
-        return in_groups(groups[:axis], run, *arguments)
+    def unfold(tree: Tree, axis: int) -> Tree:
+        def leaf(a: Array) -> Array:
+            return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
+
+        return jax.tree.map(leaf, tree)
 
     copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), params)
-    in_time = jax.tree.map(lambda leaf: fold(leaf, axis + 1), in_time)
-    at_start = jax.tree.map(lambda leaf: fold(leaf, axis), at_start)
-    mapped = jax.vmap(inner, in_axes=(0, axis + 1, axis), out_axes=(axis, axis + 1))
-    carry, ys = mapped(copies, in_time, at_start)
-    return jax.tree.map(lambda leaf: unfold(leaf, axis), carry), jax.tree.map(
-        lambda leaf: unfold(leaf, axis + 1), ys
-    )
+    inner = partial(_in_groups, groups[:axis], run, carry_axis)
+    carry_out = axis + carry_axis
+    mapped = jax.vmap(inner, in_axes=(0, axis + 1, axis), out_axes=(carry_out, axis + 1))
+    carry, ys = mapped(copies, fold(in_time, axis + 1), fold(at_start, axis))
+    return unfold(carry, carry_out), unfold(ys, axis + 1)
+
+
+def equally_varying(tree: T) -> T:
+    """Under `jax.shard_map`, let every array vary over the mesh axes that any of them varies over;
+    elsewhere, nothing.
+
+    A loop's carry must vary as its inputs do. For a parameter that all devices share, the transpose
+    of this is the one sum over devices that its gradient needs."""
+    return varying_as(tree, tree)
+
+
+def varying_as(like: Tree, tree: T) -> T:
+    """`tree`, varying over all mesh axes that a leaf of `like` varies over."""
+    axes = frozenset().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(like)))
+
+    def cast(leaf: Array) -> Array:
+        missing = tuple(axes - _varying_axes(leaf))
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _varying_axes(leaf: Array) -> frozenset[str]:
+    kind = jax.typeof(leaf)
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma

@@ -3,12 +3,12 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.walk import Flags, Walk, guarded_step
+from jaxrnn.core.walk import StepFlags, Walk, guarded_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,9 @@ class Method(ABC):
 
     batch_axes: str | tuple[str, ...] | None = None
 
+    all_carries: ClassVar[bool] = False
+    """Whether `run` returns the carry before the first step and after each, not the last alone."""
+
     @abstractmethod
     def run(
         self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
@@ -77,6 +80,6 @@ def step_of(cell: Cell, xs: Any) -> Step:
     return guarded_step(cell, first.shape[1:], first.dtype)
 
 
-def steps(cell: Cell, params: Params, xs: Any, walk: Walk) -> tuple[Step, tuple[Any, Flags]]:
+def steps(cell: Cell, params: Params, xs: Any, walk: Walk) -> tuple[Step, tuple[Any, StepFlags]]:
     """A cell's step with restarts and masking, and what it reads: all inputs, projected, and flags."""
     return step_of(cell, xs), (cell.project(params, xs), walk.flags())

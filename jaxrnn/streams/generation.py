@@ -14,10 +14,11 @@ import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
 
-from jaxrnn.core.affine import varying_as, wide
 from jaxrnn.core.check import check_size
+from jaxrnn.core.dtypes import wide
 from jaxrnn.core.trees import form
 from jaxrnn.core.walk import select, valid_steps
+from jaxrnn.methods.mesh import varying_as
 
 Model = Callable[[Any, Any, Any], tuple[Any, Any]]
 """`model(params, carry, token) -> (carry, outputs)`: read one token `[*batch]`; outputs are logits

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxrnn.core.call import check_causal, check_cell, check_inputs, check_params
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_causal, check_cell, check_inputs, check_params, check_size
+from jaxrnn.core.check import check_size
 from jaxrnn.core.trees import form
 from jaxrnn.drivers import scan
 

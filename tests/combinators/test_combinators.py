@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
+from jaxrnn.core.affine import matmul
 import jaxrnn.linen
 from jaxrnn import (
     GRU,
@@ -76,7 +77,7 @@ def test_zoneout_of_nothing_is_the_cell(cell):
 def test_numpy_arrays_without_jit():
     cell = Zoneout(RecurrentDropout(StateNoise(GRU(H), 0.1), 0.5), h=0.3)
     params, xs = setup(cell, 2, 2)
-    carry = np.ones((2, H), np.float32)
+    carry: Any = np.ones((2, H), np.float32)
     wanted = jaxrnn.unroll(cell, params, xs, carry, key=KEY)
     with jax.disable_jit():
         got = jaxrnn.unroll(cell, params, np.asarray(xs), carry, key=KEY)
@@ -108,7 +109,7 @@ def test_integers_in_a_carry_are_not_learned():
     cell = LearnedCarry(user.Clockwork(H))
     params, xs = setup(cell, 5, 2)
     assert params.start.t is None
-    assert jaxrnn.labels(params).start == user.ClockworkCarry("carry", None)
+    assert jaxrnn.labels(cell, params).start == user.ClockworkCarry("carry", None)
     params = params._replace(start=params.start._replace(h=jnp.ones(H)))
     given = user.ClockworkCarry(jnp.ones((2, H)), jnp.zeros(2, jnp.int32))
     wanted = jaxrnn.scan(cell.cell, params.inner, xs, given)
@@ -154,9 +155,9 @@ def test_recurrent_dropout_is_of_what_comes_of_the_carry(inner, dropped):
     assert [masks is not None for masks in drawn] == dropped
     operands = []
 
-    def affine(u: Any, h: Any, w: Any, *linear: Any) -> Any:
+    def affine(u: Any, h: Any, w: Any, linear: Any = matmul) -> Any:
         operands.append(h)
-        return jaxrnn.affine(u, h, w, *linear)
+        return jaxrnn.affine(u, h, w, linear)
 
     for none_survives in (False, True):
         masks = jax.tree.map(lambda leaf, zero=none_survives: jnp.full_like(leaf, not zero), drawn)

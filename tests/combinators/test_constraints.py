@@ -108,7 +108,7 @@ def test_gates_are_bounded_whatever_stands_between():
 def test_labels_choose_what_optax_does():
     cell = jaxrnn.LearnedCarry(LSTM(4, peepholes=True, projection=3, layer_norm="gates_and_cell"))
     params = cell.init(jax.random.key(0), 3)
-    kinds = jaxrnn.labels(params)
+    kinds = jaxrnn.labels(cell, params)
     assert set(jax.tree.leaves(kinds)) == {
         "input",
         "recurrent",

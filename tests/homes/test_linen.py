@@ -37,8 +37,12 @@ def test_an_ensemble_learns():
     """Two models at once name the token before the present one."""
     tokens = jax.random.randint(KEY, (16, 6), 0, 5)
     ensemble: Any = nn.vmap(
-        Tagger, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=2
-    )  # type: ignore[arg-type]
+        Tagger,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=None,  # type: ignore[arg-type]
+        axis_size=2,
+    )
     model, tx = (
         ensemble(jaxrnn.Elman(8, w_h_init="lecun_normal")),
         optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.03)),

@@ -50,10 +50,10 @@ def test_both_homes_draw_from_their_dropout_stream():
 
 @dataclasses.dataclass(frozen=True)
 class Handed(Around):
-    """A user's combinator, which hands its cell to `drive`."""
+    """A user's combinator, which hands its cell to the runner."""
 
-    def run(self, params, xs, carry, drive):
-        return drive(self.cell, params, xs, carry)
+    def run(self, params, xs, carry, runner):
+        return runner(self.cell, params, xs, carry)
 
 
 DRAWING = {

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
+from jaxrnn.streams import generation
 from jaxrnn.streams.generation import Categorical, greedy
 from tests.support.helpers import assert_close, assert_equal
 from tests.support.specs import some
@@ -152,7 +153,7 @@ def test_signals_are_fed_back():
 def test_one_program():
     """For every temperature, key, stop symbol and length of a prompt."""
     model, params, carry = build(jaxrnn.GRU(8))
-    program: Any = jaxrnn.streams.generation._generate
+    program: Any = generation._generate
     before = program._cache_size()
     for k in range(4):
         lengths, sample = np.array([1, 2, 1 + k]), Categorical(0.5 + k, top_k=4)

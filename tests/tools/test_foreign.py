@@ -17,6 +17,7 @@ from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 import jaxrnn
+from jaxrnn.core.affine import matmul
 import jaxrnn.linen
 import jaxrnn.nnx
 from jaxrnn.foreign import FunctionCell
@@ -206,9 +207,9 @@ def test_its_products_are_found():
     carry = FUNCTION.initial_carry(params, (B, IN))
     made = []
 
-    def affine(u, h, w, *linear):
+    def affine(u, h, w, linear: Any = matmul):
         made.append(w.shape)
-        return jaxrnn.affine(u, h, w, *linear)
+        return jaxrnn.affine(u, h, w, linear)
 
     FUNCTION.step(params, carry, FUNCTION.project(params, XS[0]), affine)
     assert made == [(H, 2 * H), (H, H)]
@@ -312,9 +313,9 @@ def test_every_recurrent_product_goes_through_affine():
     h = _make_carry(params, (B, IN)) + 1
     made = []
 
-    def affine(u, h, w, *linear):
+    def affine(u, h, w, linear: Any = matmul):
         made.append((u is None, h.dtype.name, w.shape))
-        return jaxrnn.affine(u, h, w, *linear)
+        return jaxrnn.affine(u, h, w, linear)
 
     cell.step(params, h, cell.project(params, XS[0]), affine)
     kinds = [("float32", (H, H)), ("float32", (H, 2, H)), ("bfloat16", (H, H))]

@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.core.affine import cast, cut_like, varying_as, wide
+from jaxrnn.core.affine import cut_like
 from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.dtypes import cast, wide
 from jaxrnn.core.trees import float_positions, floats, only, pick, put
-from jaxrnn.core.walk import Flags
+from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt import seam as _seam
 from jaxrnn.methods.bptt.blocks import loop, over_blocks, shift, steps_in
 from jaxrnn.methods.bptt.plan import Kept, Plan
@@ -38,6 +39,7 @@ from jaxrnn.methods.bptt.products import (
     weight_gradient,
 )
 from jaxrnn.methods.bptt.seam import Call
+from jaxrnn.methods.mesh import varying_as
 
 
 class Trace(NamedTuple):
@@ -49,7 +51,7 @@ class Trace(NamedTuple):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+def run(plan: Plan, params: Params, xs: Any, carry: Carry, flags: StepFlags) -> tuple[Carry, Any]:
     """Run a cell over time with the engine's derivative."""
     plan = dataclasses.replace(plan, block=plan.block_forward)
     carry, ys, _, _ = _forward(plan, params, xs, carry, flags, "nothing")
@@ -63,7 +65,7 @@ def _run_forward(plan: Plan, *primals: Any) -> tuple[tuple[Carry, Any], Any]:
 
 
 def _forward(
-    plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags, kept: Kept
+    plan: Plan, params: Params, xs: Any, carry: Carry, flags: StepFlags, kept: Kept
 ) -> tuple[Carry, Any, Trace, Carry]:
     """The last carry, all outputs, what is kept of all steps, and the carry before each block."""
 
@@ -87,7 +89,7 @@ def _forward_block(
     params: Params,
     products: list[Callable[[Array], Array]],
     us: Any,
-    flags: Flags,
+    flags: StepFlags,
     carry: Carry,
     kept: Kept,
 ) -> tuple[Carry, Any, Trace]:
@@ -108,7 +110,7 @@ def _forward_block(
     return carry, jax.tree.leaves(trace.carries)[same[0]] if same else ys, trace
 
 
-def _calls(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> list[Call]:
+def _calls(plan: Plan, params: Params, xs: Any, carry: Carry, flags: StepFlags) -> list[Call]:
     """The calls of `affine` in the first step: of their values the weights alone are used, the
     compiler drops the rest.
     """
@@ -198,7 +200,7 @@ class _BackwardBlock:
         return sorted(positions & {*float_positions(self.params)})
 
     def __call__(
-        self, dcarry: list[Array], start: Carry, xs: Any, flags: Flags, dys: Any, trace: Trace
+        self, dcarry: list[Array], start: Carry, xs: Any, flags: StepFlags, dys: Any, trace: Trace
     ) -> Any:
         """From the cotangent of the last carry to that of the first, the gradients of weights and
         parameters, and of inputs.
@@ -222,7 +224,7 @@ class _BackwardBlock:
         def free_parts(theta: list[Array], u_floats: list[Array]) -> list[Array]:
             """The free parts of all calls, which depend on neither carry nor products."""
 
-            def one(before: Carry, u: Any, flags: Flags) -> list[Array]:
+            def one(before: Carry, u: Any, flags: StepFlags) -> list[Array]:
                 calls: list[Call] = []
                 plan.step(put(params, free_theta, theta), before, u, flags, _seam.recorder(calls))
                 return [
@@ -243,7 +245,7 @@ class _BackwardBlock:
         direct_theta = self._floating(seam.direct_params)
 
         def linearize(
-            before: Carry, u: Any, flags: Flags, sums: Any
+            before: Carry, u: Any, flags: StepFlags, sums: Any
         ) -> tuple[Callable[..., Any], list[Callable[..., Any]]]:
             """The derivative of one step, its products given: of its results, and of the operand of
             each product.
@@ -330,7 +332,7 @@ class _BackwardBlock:
         return first, (dws, dtheta), dxs
 
     def _complete(
-        self, trace: Trace, start: Carry, us: Any, flags: Flags
+        self, trace: Trace, start: Carry, us: Any, flags: StepFlags
     ) -> tuple[Carry, list[tuple[Array, ...]]]:
         """The carries and sums of a block, from those that were kept."""
         plan, (carries, sums) = self.plan, trace
@@ -340,7 +342,7 @@ class _BackwardBlock:
         if sums is None:
             before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)
 
-            def multiply(before: Carry, u: Any, flags: Flags) -> list[tuple[Array, ...]]:
+            def multiply(before: Carry, u: Any, flags: StepFlags) -> list[tuple[Array, ...]]:
                 sums: list[tuple[Array, ...]] = []
                 plan.step(self.params, before, u, flags, _seam.keeper(plan.seam, None, sums))
                 return sums
@@ -359,7 +361,7 @@ class _BackwardBlock:
         return carries, sums
 
     def _replay(
-        self, params: Params, before: Carry, u: Any, flags: Flags, sums: Any
+        self, params: Params, before: Carry, u: Any, flags: StepFlags, sums: Any
     ) -> tuple[Any, list[Array]]:
         """The floating results of one step whose products are given, and the operands of those
         products.
@@ -375,7 +377,7 @@ class _BackwardBlock:
         positions: list[int],
         before: Carry,
         us: Any,
-        flags: Flags,
+        flags: StepFlags,
         sums: Any,
         dafter: Any,
         dys: Any,

@@ -10,7 +10,7 @@ from jax import export
 
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.trees import floats
-from jaxrnn.core.walk import Flags, guarded_step
+from jaxrnn.core.walk import StepFlags, guarded_step
 from jaxrnn.methods.bptt import seam as _seam
 
 Kept = Literal["carries", "sums", "all", "nothing"]
@@ -55,7 +55,7 @@ def make_plan(
     params: Params,
     xs: Any,
     carry: Carry,
-    flags: Flags,
+    flags: StepFlags,
     reverse: bool,
     block: int | None = None,
     keep: Kept | None = None,

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.core.affine import matmul, wide
+from jaxrnn.core.affine import matmul
+from jaxrnn.core.dtypes import wide
 from jaxrnn.methods.bptt.plan import count
 from jaxrnn.methods.bptt.seam import Call
 

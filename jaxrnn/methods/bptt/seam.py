@@ -15,7 +15,8 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from jaxrnn.core.affine import Linear, add_parts, cut_like, matmul, wide
+from jaxrnn.core.affine import Linear, add_parts, cut_like, matmul
+from jaxrnn.core.dtypes import wide
 
 NESTED = "it calls affine inside control flow, a checkpoint or a transformation, or closes over a traced value"
 

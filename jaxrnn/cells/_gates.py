@@ -1,0 +1,131 @@
+"""What cells share whose gates stand side by side in one weight."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from jaxrnn.activations import check_activation
+from jaxrnn.core.affine import project, split
+from jaxrnn.core.cell import C, Cell, P
+from jaxrnn.core.check import check_fields, check_flag, check_limit, check_size
+from jaxrnn.core.dtypes import promote, wide
+from jaxrnn.initializers import (
+    Chrono,
+    Initializer,
+    check_initial,
+    check_initializer,
+    draw_gates,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedCell(Cell[P, C]):
+    """A cell with parameters `w_x [in, gates * hidden]`, `w_h`, `b` and, normalised, `gain`.
+
+    A subclass names its gates, `order`, one letter each, as they stand on the last axis.
+    """
+
+    hidden: int
+    _: dataclasses.KW_ONLY
+    bias: bool = True
+    clip: float | None = None
+    w_x_init: Initializer = "lecun_normal"
+    w_h_init: Initializer = "orthogonal"
+    b_init: Initializer = "zeros"
+
+    order: ClassVar[str]
+    roles: ClassVar[Mapping[str, str]] = {**Cell.roles, "gain": "gain"}
+
+    def __post_init__(self) -> None:
+        check_fields(self, check_size, "hidden")
+        check_fields(self, check_limit, "clip")
+        for field in dataclasses.fields(self):
+            if field.type in (bool, "bool"):
+                check_fields(self, check_flag, field.name)
+            elif field.name.endswith("_init"):
+                check_fields(self, check_initializer, field.name)
+            elif field.name.endswith("activation"):
+                check_fields(self, check_activation, field.name)
+            elif field.name.endswith("_bias"):
+                check_fields(self, check_initial, field.name)
+
+    @property
+    def gates(self) -> int:
+        """How many gates stand side by side."""
+        return len(self.order)
+
+    @property
+    def out_features(self) -> int:
+        """`hidden`."""
+        return self.hidden
+
+    def project(self, params: Any, xs: Array) -> tuple[Array, ...]:
+        """`x W_x + b`, one array per gate; without b where a normalisation comes first."""
+        b = params.b if params.gain is None else None
+        return project(xs, params.w_x, b, self.gates)
+
+    def draw_weights(
+        self, k_x: Array, k_h: Array, in_features: int, dtype: DTypeLike
+    ) -> tuple[Array, Array]:
+        """`w_x` and `w_h`, drawn gate by gate."""
+        shapes = (in_features, self.hidden), (self.out_features, self.hidden)
+        w_x = draw_gates(self.w_x_init, k_x, shapes[0], dtype, self.gates)
+        return w_x, draw_gates(self.w_h_init, k_h, shapes[1], dtype, self.gates)
+
+    def draw_bias(
+        self, key: Array, dtype: DTypeLike, added: Mapping[str, Array] | None = None
+    ) -> Array | None:
+        """`b`, with what is added to the biases of some gates."""
+        if not self.bias:
+            return None
+        drawn = draw_gates(self.b_init, key, (self.hidden,), dtype, self.gates)
+        b = dict(zip(self.order, split(drawn, self.gates), strict=True))
+        more = {gate: b[gate] + value for gate, value in (added or {}).items() if gate in b}
+        return jnp.concatenate([*(b | more).values()])
+
+    def draw_initial(self, value: float | Chrono, key: Array, dtype: DTypeLike) -> Array:
+        """What a gate's bias starts at: a number, or memories of up to so many steps."""
+        if isinstance(value, Chrono):
+            return value(key, (self.hidden,), dtype)
+        return jnp.asarray(value, dtype)
+
+    def normal(self, params: Any, gate: str, z: Array) -> Array:
+        """What enters a gate, normalised and with its bias; as it is without a normalisation."""
+        if params.gain is None:
+            return z
+        start = self.order.index(gate) * self.hidden
+        own = slice(start, start + self.hidden)
+        return layer_norm(z, params.gain[own], None if params.b is None else params.b[own])
+
+
+def zeros(size: int, params: Any, input_shape: tuple[int, ...]) -> Array:
+    """A carry of zeros `[*batch, size]`, in the dtype in which products with `w_h` accumulate."""
+    return jnp.zeros((*input_shape[:-1], size), wide(params.w_h))
+
+
+def recurrent_bias(b: Array | None, size: int, like: Array) -> Array:
+    """A bias within a recurrent product, zero where there is none."""
+    return jnp.zeros(size, like.dtype) if b is None else promote(b, like)
+
+
+def clip(z: Array, bound: float | None) -> Array:
+    """`z` within [-bound, bound]; as it is without a bound."""
+    return z if bound is None else jnp.clip(z, -bound, bound)
+
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+def layer_norm(z: Array, gain: Array, b: Array | None) -> Array:
+    """`(z - mean) / sqrt(variance + ε) ⊙ gain + b` over the last axis (Ba, Kiros & Hinton 2016);
+    ε = 1e-5.
+    """
+    centred = z - jnp.mean(z, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    normal = centred * lax.rsqrt(variance + jnp.asarray(LAYER_NORM_EPSILON, z.dtype))
+    scaled = normal * promote(gain, z)
+    return scaled if b is None else scaled + promote(b, z)

@@ -1,0 +1,301 @@
+"""What a driver is asked for, and the checks of it, which run before anything else.
+
+Every message names the cell and the argument, what was given, what was expected, and what to do.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import check_flag, described, name_of
+from jaxrnn.core.trees import Tree
+
+
+class Flags(TypedDict, total=False):
+    """What every driver and home takes besides a cell and its inputs; all may be left out.
+
+    Homes whose batch comes first take `mask` and `reset` as `[*batch, time]`.
+    """
+
+    lengths: ArrayLike | Sequence[int] | None  # [*batch], integers: how many steps are valid, the rest is padding
+    mask: ArrayLike | None  # [time, *batch], bool: which steps are valid
+    reset: ArrayLike | None  # [time, *batch], bool: before which steps a new sequence begins
+    reverse: bool  # walk from each sequence's last valid step to its first
+    context: Tree  # [*batch, ...]: what a cell that takes a context sees at every step
+
+
+class Call(NamedTuple):
+    """What a cell is run on, for all time or for one step; None for what is left out."""
+
+    params: Params
+    xs: Tree
+    carry: Carry
+    lengths: Array | None = None
+    mask: Array | None = None
+    reset: Array | None = None
+    context: Tree = None
+    key: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the inputs; of their first leaf, if they are a pytree."""
+        return jax.tree.leaves(self.xs)[0].shape
+
+
+def make_call(
+    verb: str, cell: Cell, params: Params, xs: Tree, carry: Carry, key: Array | None, flags: Flags
+) -> tuple[Call, bool]:
+    """The call, and whether time is walked backwards. Checks what only values tell, which no trace
+    has, and what is no array.
+    """
+    check_cell(cell, verb)
+    if unknown := set(flags) - {*Flags.__annotations__}:
+        raise TypeError(
+            f"jaxrnn.{verb} got an unexpected keyword argument {sorted(unknown)[0]!r}, expected "
+            f"some of {[*Flags.__annotations__]}"
+        )
+    reverse = check_flag(verb, "reverse", flags.get("reverse", False))
+    lengths, mask, reset = (flags.get(name) for name in ("lengths", "mask", "reset"))
+    _check_known_lengths(cell, xs, lengths)
+    lengths, mask, reset = (None if f is None else jnp.asarray(f) for f in (lengths, mask, reset))
+    return Call(params, xs, carry, lengths, mask, reset, flags.get("context"), key), reverse
+
+
+def checked(cell: Cell, call: Call, timed: bool) -> Call:
+    """The call with its carry widened and its key as `jax.random.key` makes it; refused if a shape,
+    a structure or a dtype does not fit.
+    """
+    check_inputs(cell, call.xs, timed)
+    one_step = call.shape[timed:]
+    check_params(cell, call.params, one_step[-1])
+    steps = call.shape[: len(call.shape) - cell.feature_axes]
+    if timed:
+        _check_flags(cell, call, steps)
+    _check_context(cell, call.context, steps[timed:])
+    if call.carry is not None or not timed:
+        call = call._replace(carry=check_carry(cell, call.params, call.carry, one_step))
+    return call if call.key is None else call._replace(key=_checked_key(cell, call.key))
+
+
+def check_cell(cell: object, verb: str) -> None:
+    """Refuse anything that is not a cell."""
+    if not isinstance(cell, Cell):
+        is_class = isinstance(cell, type)
+        hint = "construct it first, e.g. jaxrnn.LSTM(128)" if is_class else "subclass jaxrnn.Cell"
+        raise TypeError(
+            f"jaxrnn.{verb}: the first argument must be a jaxrnn.Cell, got {described(cell)}; "
+            f"{hint}"
+        )
+
+
+def check_causal(cell: Cell, what: str) -> None:
+    """Refuse a single step of a cell that needs the future."""
+    if not cell.causal:
+        raise TypeError(
+            f"{name_of(cell)} needs the whole sequence, so it has no {what}; run it with "
+            "jaxrnn.scan or jaxrnn.unroll"
+        )
+
+
+def check_inputs(cell: Cell, xs: Tree, timed: bool) -> None:
+    """Refuse inputs that are not floating, or lack a time or a feature axis."""
+    features = "features" if cell.feature_axes == 1 else f"{cell.feature_axes} feature axes"
+    argument, form = (
+        ("xs", f"[time, *batch, {features}]") if timed else ("x", f"[*batch, {features}]")
+    )
+    name, leaves = name_of(cell), jax.tree.leaves(xs)
+    if not leaves:
+        raise ValueError(f"{name}: {argument} holds no array; expected {form}")
+    first = leaves[0]
+    if not jnp.issubdtype(first.dtype, jnp.floating):
+        raise TypeError(
+            f"{name}: {argument} has dtype {first.dtype}, expected floating numbers; embed or "
+            "one-hot encode token ids (jax.nn.one_hot), or cast with .astype(jnp.float32)"
+        )
+    if first.ndim < cell.feature_axes + timed:
+        for_one = "one step's input has no time axis but has features"
+        hint = "for a single step use jaxrnn.step" if timed else for_one
+        raise ValueError(f"{name}: {argument} has shape {first.shape}, expected {form}; {hint}")
+    if timed and (times := {leaf.shape[:1] for leaf in leaves}) != {first.shape[:1]}:
+        raise ValueError(
+            f"{name}: the leaves of xs differ in their first axis, {sorted(times)}; every leaf "
+            "starts with time"
+        )
+
+
+def check_params(cell: Cell, params: Params, in_features: int) -> None:
+    """Refuse parameters that `cell.init` would not have made for inputs of this size."""
+    name = name_of(cell)
+    expected = jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
+    if (given := jax.tree.structure(params)) != (wanted := jax.tree.structure(expected)):
+        raise ValueError(
+            f"{name}: params has the structure {given}, expected {wanted}; "
+            "make them with cell.init, and pass them as (cell, params, xs)"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for (path, leaf), want in zip(leaves, jax.tree.leaves(expected), strict=True):
+        if jnp.shape(leaf) != want.shape:
+            raise ValueError(
+                f"{name}: params{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, expected "
+                f"{want.shape} for inputs with {in_features} features; check the last axis of xs "
+                "and the sizes that params were initialised for"
+            )
+    check_kinds(cell, params, expected)
+
+
+def check_kinds(cell: Cell, params: Params, expected: Params) -> None:
+    """Refuse parameters that hold another kind of numbers than `cell.init` makes, of any width."""
+    given = jax.tree_util.tree_leaves_with_path(params)
+    for (path, leaf), want in zip(given, jax.tree.leaves(expected), strict=True):
+        if kind(leaf) != kind(want):
+            raise TypeError(
+                f"{name_of(cell)}: params{jax.tree_util.keystr(path)} has dtype {_dtype(leaf)}, "
+                f"expected {kind(want)} such as {want.dtype}, as cell.init makes it; "
+                "dequantise or cast it first"
+            )
+
+
+_KINDS = (
+    (jnp.bool_, "bool"),
+    (jnp.integer, "integers"),
+    (jnp.floating, "floating numbers"),
+    (jnp.complexfloating, "complex numbers"),
+)
+
+
+def kind(leaf: ArrayLike | jax.ShapeDtypeStruct) -> str:
+    """What an array holds, in words."""
+    dtype = _dtype(leaf)
+    return next((name for kind, name in _KINDS if jnp.issubdtype(dtype, kind)), str(dtype))
+
+
+def _dtype(leaf: ArrayLike | jax.ShapeDtypeStruct) -> np.dtype:
+    return getattr(leaf, "dtype", None) or jnp.result_type(leaf)
+
+
+def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int, ...]) -> Carry:
+    """The carry, widened to the dtype that the cell carries in; refused if its structure, shape or
+    dtype is another.
+    """
+    name = name_of(cell)
+    expected = jax.eval_shape(lambda p: cell.initial_carry(p, input_shape), params)
+    if (given := jax.tree.structure(carry)) != (wanted := jax.tree.structure(expected)):
+        raise ValueError(
+            f"{name}: carry has the structure {given}, expected {wanted}; start from "
+            f"cell.initial_carry(params, input_shape={input_shape}), or leave it out"
+        )
+
+    def leaf(path: tuple[object, ...], given: ArrayLike, want: jax.ShapeDtypeStruct) -> Array:
+        where = f"{name}: carry{jax.tree_util.keystr(path)}"
+        if jnp.shape(given) != want.shape:
+            raise ValueError(
+                f"{where} has shape {jnp.shape(given)}, expected {want.shape} for one step's "
+                f"input of shape {input_shape}; its batch axes are those of xs"
+            )
+        return _widened(where, jnp.asarray(given), want.dtype)
+
+    return jax.tree_util.tree_map_with_path(leaf, carry, expected)
+
+
+def _widened(where: str, given: Array, dtype: np.dtype) -> Array:
+    if given.dtype == dtype:
+        return given
+    floating = all(jnp.issubdtype(d, jnp.floating) for d in (given.dtype, dtype))
+    if floating and jnp.finfo(given.dtype).bits <= jnp.finfo(dtype).bits:
+        return given.astype(dtype)
+    loss = "it would lose digits: cast it, or the parameters, yourself"
+    raise TypeError(
+        f"{where} has dtype {given.dtype}, expected {dtype} or a narrower float; "
+        f"{loss if floating else 'cast it yourself'}"
+    )
+
+
+def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
+    """Refuse lengths, masks and resets of the wrong shape or dtype."""
+    for argument, form, want in (
+        ("lengths", "[*batch]", steps[1:]),
+        ("mask", "[time, *batch]", steps),
+        ("reset", "[time, *batch]", steps),
+    ):
+        given: Array | None = getattr(call, argument)
+        if given is None:
+            continue
+        if given.shape != want:
+            raise ValueError(
+                f"{name_of(cell)}: {argument} has shape {given.shape}, expected {form} = {want} "
+                f"for xs of shape {call.shape}; jaxrnn.scan is time-major"
+            )
+        counts = argument == "lengths"
+        if not jnp.issubdtype(given.dtype, jnp.integer if counts else jnp.bool_):
+            to_bool = f"write {argument} != 0, or .astype(bool)"
+            raise TypeError(
+                f"{name_of(cell)}: {argument} has dtype {given.dtype}, expected "
+                f"{'integers' if counts else 'bool'}; "
+                f"{'cast with .astype(int)' if counts else to_bool}"
+            )
+
+
+def _check_known_lengths(cell: Cell, xs: Tree, lengths: ArrayLike | Sequence[int] | None) -> None:
+    """Refuse lengths below 0 or above T, if they are known: NumPy's, or those outside `jax.jit`."""
+    leaves = jax.tree.leaves(lengths)
+    if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
+        return
+    if any(isinstance(leaf, Array) and not leaf.is_fully_addressable for leaf in leaves):
+        return  # other processes hold a part of them
+    known, shape = np.asarray(lengths), np.shape(next(iter(jax.tree.leaves(xs)), ()))
+    if not shape or known.size == 0 or not np.issubdtype(known.dtype, np.integer):
+        return  # nothing to compare, or refused where axes and dtypes are checked
+    time, shortest, longest = shape[0], int(known.min()), int(known.max())
+    if shortest < 0 or longest > time:
+        raise ValueError(
+            f"{name_of(cell)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
+            "the number of steps in xs; count the valid steps of each sequence, as "
+            "jaxrnn.sequences.pad does"
+        )
+
+
+def _check_context(cell: Cell, context: Tree, batch: tuple[int, ...]) -> None:
+    """Refuse a context that nobody asks for, one that is missing, and one of another batch."""
+    name, leaves = name_of(cell), jax.tree_util.tree_leaves_with_path(context)
+    if cell.takes_context and not leaves:
+        raise ValueError(f"{name}: a cell inside takes a context, and there is none; pass context=")
+    if leaves and not cell.takes_context:
+        raise ValueError(f"{name}: no cell takes a context, but context= is given; leave it out")
+    for path, leaf in leaves:
+        if jnp.shape(leaf)[: len(batch)] != batch:
+            raise ValueError(
+                f"{name}: context{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, "
+                f"expected it to start [*batch] = {batch}, as one step's input does"
+            )
+
+
+def _checked_key(cell: Cell, key: object) -> Array:
+    """The key as `jax.random.key` makes them; refused if it is none."""
+    if isinstance(key, Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+            return key
+        if key.dtype == jnp.uint32 and key.ndim == 1:
+            return jax.random.wrap_key_data(key)  # as jax.random.PRNGKey makes them
+    given = f"{jnp.shape(key)} {key.dtype}" if isinstance(key, Array) else described(key)
+    raise TypeError(f"{name_of(cell)}: key is {given}, expected one key such as jax.random.key(0)")
+
+
+def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
+    """Refuse a step that changes the structure, a shape or a dtype of its carry."""
+    given, got = jax.tree.map(jax.typeof, before), jax.tree.map(jax.typeof, after)
+    same = jax.tree.structure(given) == jax.tree.structure(got) and all(
+        a.shape == b.shape and a.dtype == b.dtype
+        for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(got), strict=True)
+    )
+    if not same:
+        raise TypeError(
+            f"{name_of(cell)}.step was given the carry {given} and returned {got}; a carry keeps "
+            "its structure, shapes and dtypes (initial_carry sets them)"
+        )

@@ -1,0 +1,242 @@
+"""Cells made of cells, and what runs the cells inside."""
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn.core.affine import Affine
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params, Take, WithContext
+from jaxrnn.core.dtypes import emit
+from jaxrnn.core.trees import Tree
+from jaxrnn.core.walk import Walk, without_masked
+
+if TYPE_CHECKING:
+    from jaxrnn.core.noise import Draws
+
+
+class Composite(Cell[P, C]):
+    """A cell made of cells: it hands each of them to a runner, so that each keeps its own stages."""
+
+    @abstractmethod
+    def run(self, params: P, xs: Any, carry: C, runner: "Runner") -> tuple[C, Any]:
+        """Run the cells inside, over time or for one step.
+
+        `runner(cell, params, xs, carry)` runs one; `runner.part(k)` is the same runner with a
+        random key of its own for part k; `runner.reversed()` walks the other way; `runner.draw(f)`
+        is `f(keys)` for every step and row, or None where the user passed no key.
+        """
+
+    def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
+        """One step through all parts."""
+        return self.run(params, u, carry, Runner(method=OneStep(affine)))
+
+    def _inner(self) -> list[Cell]:
+        leaves = jax.tree.leaves(vars(self), is_leaf=lambda value: isinstance(value, Cell))
+        return [leaf for leaf in leaves if isinstance(leaf, Cell)]
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a cell inside is."""
+        return any(cell.noisy for cell in self._inner())
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether a cell inside does."""
+        return any(cell.takes_context for cell in self._inner())
+
+
+@dataclasses.dataclass(frozen=True)
+class Delegate(Cell[P, C]):
+    """A cell around one cell, which is as that one is where a subclass does not say otherwise."""
+
+    cell: Cell[P, C]
+
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
+        """Draw the cell's parameters."""
+        return self.cell.init(key, in_features, dtype)
+
+    def initial_carry(self, params: P, input_shape: tuple[int, ...]) -> C:
+        """The cell's initial carry."""
+        return self.cell.initial_carry(params, input_shape)
+
+    def prepare(self, params: P, context: Any) -> Any:
+        """What the cell makes of a context."""
+        return self.cell.prepare(params, context)  # type: ignore[attr-defined]
+
+    def read(self, params: P, ys: Any, xs: Any) -> Any:
+        """What the cell does to its outputs."""
+        return self.cell.read(params, ys, xs)
+
+    def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
+        """Where the cell's are."""
+        return self.cell.ends(ys, take, backwards)
+
+    def in_features(self, params: P) -> int:
+        """The cell's."""
+        return self.cell.in_features(params)
+
+    def labels(self, params: P) -> Any:
+        """The cell's."""
+        return self.cell.labels(params)
+
+    def check_in_features(self, in_features: int) -> None:
+        """The cell's check."""
+        self.cell.check_in_features(in_features)
+
+    @property
+    def feature_axes(self) -> int:  # type: ignore[override]
+        """The cell's."""
+        return self.cell.feature_axes
+
+    @property
+    def out_features(self) -> int:
+        """The cell's."""
+        return self.cell.out_features
+
+    @property
+    def gates(self) -> int:
+        """The cell's."""
+        return self.cell.gates
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the cell is."""
+        return self.cell.noisy
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the cell does."""
+        return self.cell.takes_context
+
+    @property
+    def causal(self) -> bool:
+        """Whether the cell is."""
+        return self.cell.causal
+
+
+class Steps(Protocol):
+    """How the steps of a cell are taken: a `jaxrnn.methods.Method`, or `OneStep`."""
+
+    def run(
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk, /
+    ) -> tuple[Carry, Tree]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Runs a cell, over time or for one step."""
+
+    method: Steps
+    walk: Walk = dataclasses.field(default_factory=Walk)
+    """The direction of time, the steps that are masked out, and the boundaries."""
+
+    draws: "Draws | None" = None
+    """What noisy cells draw from; None for inference."""
+
+    context: Tree = None
+    """What cells that take a context are given."""
+
+    changes: tuple[Callable[[Cell, Params], Params], ...] = ()
+    """What the parameters of every cell go through before it runs, first to last."""
+
+    def __call__(self, cell: Cell[P, C], params: P, xs: Tree, carry: C) -> tuple[C, Any]:
+        """Run a cell through its three stages; one made of cells by its own `run`."""
+        if isinstance(cell, Composite):
+            return cell.run(params, xs, carry, self)
+        for change in self.changes:
+            params = change(cell, params)
+        if cell.takes_context:
+            cell, params = _in_context(cell, params, self.context)
+        if cell.noisy and self.draws is not None:
+            cell, params, xs = self.draws.fed_to(cell, params, xs)
+        carry, ys = self.method.run(cell, params, xs, carry, self.walk)
+        read = cell.read(params, ys, xs)
+        if read is not ys:
+            dtype = jax.tree.leaves(xs)[0].dtype
+            ys = without_masked(emit(read, dtype), self.walk.valid)
+        return carry, ys
+
+    def part(self, k: int) -> "Runner":
+        """The same runner with another key, that of part k."""
+        return self if self.draws is None else dataclasses.replace(self, draws=self.draws.part(k))
+
+    def reversed(self) -> "Runner":
+        """The same runner, walking the other way.
+
+        Raises:
+            TypeError: it takes a single step, which has no other way.
+        """
+        if isinstance(self.method, OneStep):
+            raise TypeError(
+                "a layer that reads backwards needs the whole sequence, so it has no single step; "
+                "run it with jaxrnn.scan"
+            )
+        return dataclasses.replace(self, walk=self.walk.reversed())
+
+    def draw(self, function: Callable[[Keys], Any]) -> Any:
+        """`function(keys)` for every step and row, or None without a key."""
+        return None if self.draws is None else self.draws(function)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneStep:
+    """Takes a single step, whose input has no time axis."""
+
+    affine: Affine = default_affine
+
+    def run(
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk, /
+    ) -> tuple[Carry, Tree]:
+        """Project, and take it."""
+        del walk
+        carry, y = cell.step(params, carry, cell.project(params, xs), self.affine)
+        return carry, emit(y, jax.tree.leaves(xs)[0].dtype)
+
+
+def _in_context(cell: Cell, params: Params, context: Tree) -> tuple[Cell, Params]:
+    """A cell and parameters for any loop: the parameters hold the context, too."""
+    prepare: Callable[..., Any] = cell.prepare  # type: ignore[attr-defined]  # it takes a context
+    return _InContext(cell), WithContext(params, prepare(params, context))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fed(Delegate):
+    """A cell whose `params` hold more than its own, which are `params.params`."""
+
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> Params:
+        """Not asked for: the parameters were made before."""
+        raise NotImplementedError
+
+    def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
+        return self.cell.initial_carry(params.params, input_shape)
+
+    def project(self, params: Params, xs: Tree, *noise: Any) -> Tree:
+        return self.cell.project(params.params, xs, *noise)
+
+    def step(
+        self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
+        return self.cell.step(params.params, carry, u, affine)
+
+    def read(self, params: Params, ys: Any, xs: Any) -> Any:
+        return self.cell.read(params.params, ys, xs)
+
+
+class _InContext(Fed):
+    """A cell whose `step` sees the context."""
+
+    def step(
+        self, params: WithContext, carry: Carry, u: Any, affine: Affine = default_affine
+    ) -> tuple[Carry, Array]:
+        return self.cell.step(params, carry, u, affine)
+
+    def draw(self, keys: Keys) -> Any:
+        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]  # it is noisy
+        return draw(keys)
