@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxrnn.core.call import Flags, check_cell
@@ -129,7 +130,7 @@ def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags
         ("reset", "[*batch, time]", steps),
     ):
         flag = flags.get(argument)
-        if flag is not None and (given := jnp.shape(flag)) != want:
+        if flag is not None and (given := np.shape(flag)) != want:
             raise ValueError(
                 f"{name}: {argument} has shape {given}, expected {form} = {want}; {hint}"
             )

@@ -9,10 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.combinators.wrapper import Wrapper
-from jaxrnn.core.affine import Affine
-from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, Keys, Params
-from jaxrnn.core.trees import Tree
+from jaxrnn.core.cell import C, Carry, Cell, Params
 
 
 class LearnedCarryParams(NamedTuple):
@@ -47,6 +44,10 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
 
     cell: Cell[Any, C]
 
+    def inner(self, params: LearnedCarryParams) -> Params:
+        """Without the initial carry."""
+        return params.inner
+
     def init(
         self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32
     ) -> LearnedCarryParams:
@@ -69,31 +70,7 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
 
         return jax.tree.map(leaf, params.start, carry, is_leaf=lambda start: start is None)
 
-    def in_features(self, params: LearnedCarryParams) -> int:
-        """The cell's."""
-        return self.cell.in_features(params.inner)
-
     def labels(self, params: LearnedCarryParams) -> LearnedCarryParams:
         """The cell's, and "carry"."""
         start = jax.tree.map(lambda _: "carry", params.start)
         return LearnedCarryParams(self.cell.labels(params.inner), start)
-
-    def project(
-        self, params: LearnedCarryParams, xs: Tree, noise: tuple[Any, Keys] | None = None
-    ) -> tuple[Tree, Tree]:
-        """The cell's projection."""
-        return super().project(params.inner, xs, noise)
-
-    def read(self, params: LearnedCarryParams, ys: Any, xs: Any) -> Any:
-        """What the cell does to its outputs."""
-        return super().read(params.inner, ys, xs)
-
-    def step(
-        self,
-        params: LearnedCarryParams,
-        carry: C,
-        u: tuple[Tree, Tree],
-        affine: Affine = default_affine,
-    ) -> tuple[C, Array]:
-        """The cell's step."""
-        return super().step(params.inner, carry, u, affine)

@@ -98,13 +98,9 @@ class Highway(Around[HighwayParams, C]):
             jnp.full(in_features, self.bias, dtype),
         )
 
-    def initial_carry(self, params: HighwayParams, input_shape: tuple[int, ...]) -> C:
-        """The cell's initial carry."""
-        return self.cell.initial_carry(params.inner, input_shape)
-
-    def in_features(self, params: HighwayParams) -> int:
-        """The size of the gate."""
-        return params.w_t.shape[0]
+    def inner(self, params: HighwayParams) -> Params:
+        """Without the gate."""
+        return params.inner
 
     def labels(self, params: HighwayParams) -> HighwayParams:
         """The cell's, and the gate's."""

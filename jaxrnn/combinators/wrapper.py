@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, Keys, NoisyCell, P, Params
+from jaxrnn.core.cell import C, Carry, Cell, Keys, NoisyCell, P, Params, WithContext
 from jaxrnn.core.check import check_inner
 from jaxrnn.core.composite import Composite, Delegate
 from jaxrnn.core.noise import for_each
@@ -52,9 +52,9 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
         self, params: P, xs: Tree, noise: tuple[Any, Keys] | None = None
     ) -> tuple[Tree, Tree]:
         """The cell's projection, and what this combinator drew."""
-        (inner, keys), cell = noise or (None, None), self.cell
+        (for_cell, keys), cell, params = noise or (None, None), self.cell, self.inner(params)
         if isinstance(cell, NoisyCell) and cell.noisy:
-            us = cell.project(params, xs, inner)
+            us = cell.project(params, xs, for_cell)
         else:
             us = cell.project(params, xs)
         if keys is None:
@@ -72,7 +72,11 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
     ) -> tuple[C, Array]:
         """The cell's step."""
-        return self.cell.step(params, carry, u[0], affine)
+        if isinstance(params, WithContext):
+            own: Params = params._replace(params=self.inner(params.params))
+        else:
+            own = self.inner(params)
+        return self.cell.step(own, carry, u[0], affine)
 
     def draw_own(self, keys: Keys, row: Row) -> Tree:
         """What this combinator draws at one step of one row, besides the cell."""

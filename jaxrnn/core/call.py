@@ -24,7 +24,9 @@ class Flags(TypedDict, total=False):
     Homes whose batch comes first take `mask` and `reset` as `[*batch, time]`.
     """
 
-    lengths: ArrayLike | Sequence[int] | None  # [*batch], integers: how many steps are valid, the rest is padding
+    lengths: (
+        ArrayLike | Sequence[int] | None
+    )  # [*batch], integers: how many steps are valid, the rest is padding
     mask: ArrayLike | None  # [time, *batch], bool: which steps are valid
     reset: ArrayLike | None  # [time, *batch], bool: before which steps a new sequence begins
     reverse: bool  # walk from each sequence's last valid step to its first

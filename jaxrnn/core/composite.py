@@ -58,21 +58,25 @@ class Delegate(Cell[P, C]):
 
     cell: Cell[P, C]
 
+    def inner(self, params: Params) -> Params:
+        """The cell's part of the parameters."""
+        return params
+
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
         """Draw the cell's parameters."""
         return self.cell.init(key, in_features, dtype)
 
     def initial_carry(self, params: P, input_shape: tuple[int, ...]) -> C:
         """The cell's initial carry."""
-        return self.cell.initial_carry(params, input_shape)
+        return self.cell.initial_carry(self.inner(params), input_shape)
 
     def prepare(self, params: P, context: Any) -> Any:
         """What the cell makes of a context."""
-        return self.cell.prepare(params, context)  # type: ignore[attr-defined]
+        return self.cell.prepare(self.inner(params), context)  # type: ignore[attr-defined]
 
     def read(self, params: P, ys: Any, xs: Any) -> Any:
         """What the cell does to its outputs."""
-        return self.cell.read(params, ys, xs)
+        return self.cell.read(self.inner(params), ys, xs)
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
         """Where the cell's are."""
@@ -80,11 +84,11 @@ class Delegate(Cell[P, C]):
 
     def in_features(self, params: P) -> int:
         """The cell's."""
-        return self.cell.in_features(params)
+        return self.cell.in_features(self.inner(params))
 
     def labels(self, params: P) -> Any:
         """The cell's."""
-        return self.cell.labels(params)
+        return self.cell.labels(self.inner(params))
 
     def check_in_features(self, in_features: int) -> None:
         """The cell's check."""
@@ -210,23 +214,23 @@ def _in_context(cell: Cell, params: Params, context: Tree) -> tuple[Cell, Params
 class Fed(Delegate):
     """A cell whose `params` hold more than its own, which are `params.params`."""
 
+    def inner(self, params: Params) -> Params:
+        """Its own."""
+        return params.params
+
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> Params:
         """Not asked for: the parameters were made before."""
         raise NotImplementedError
 
-    def initial_carry(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
-        return self.cell.initial_carry(params.params, input_shape)
-
     def project(self, params: Params, xs: Tree, *noise: Any) -> Tree:
+        """The cell's projection."""
         return self.cell.project(params.params, xs, *noise)
 
     def step(
         self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine
     ) -> tuple[Carry, Array]:
+        """The cell's step."""
         return self.cell.step(params.params, carry, u, affine)
-
-    def read(self, params: Params, ys: Any, xs: Any) -> Any:
-        return self.cell.read(params.params, ys, xs)
 
 
 class _InContext(Fed):

@@ -209,7 +209,11 @@ def test_what_needs_the_future_has_no_step(cell):
         (lambda: GRU(4, gate_activation=LeakyReLU), TypeError, ["gate_activation is", "(z)"]),
         (lambda: jaxrnn.Sparse(0.5, seed=-1), ValueError, ["Sparse: seed is -1", "integer from 0"]),
         (lambda: jaxrnn.StateNoise(GRU(4), None), ValueError, ["scale is None", "positive"]),
-        (lambda: jaxrnn.Highway(GRU(4), bias="-1"), ValueError, ["Highway: bias is '-1'", "a number"]),
+        (
+            lambda: jaxrnn.Highway(GRU(4), bias="-1"),
+            ValueError,
+            ["Highway: bias is '-1'", "a number"],
+        ),
         (lambda: jaxrnn.initializers.Chrono(2.5), ValueError, ["longest is 2.5", "integer"]),
         (lambda: jaxrnn.initializers.Chrono(2), ValueError, ["Chrono: longest is 2", "at least 3"]),
         (lambda: Stack([]), ValueError, ["Stack: cells is empty", "at least one"]),
@@ -245,9 +249,7 @@ def test_cells_refuse_when_they_are_built(build, kind, parts):
 
 def test_numbers_of_numpy_become_those_of_python():
     """So that equal cells save equal, for jaxrnn.save writes the fields as they are."""
-    given = LSTM(
-        np.int64(5), bias=np.bool_(False), forget_bias=np.float32(2), clip=np.float64(0.5)
-    )
+    given = LSTM(np.int64(5), bias=np.bool_(False), forget_bias=np.float32(2), clip=np.float64(0.5))
     given = dataclasses.replace(given, projection=np.int8(3))
     for field in dataclasses.fields(given):
         assert not isinstance(getattr(given, field.name), np.generic), field.name

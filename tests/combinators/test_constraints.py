@@ -138,7 +138,7 @@ def test_what_cannot_be_constrained_is_refused():
         Sparse(0.5, seed=-1)
     flax = jaxrnn.linen.as_cell(nn.SimpleCell(4))
     for combinator in (lambda cell: Constrained(cell, Dale()), lambda cell: DropConnect(cell, 0.5)):
-        with pytest.raises(ValueError, match="FunctionCell has no parameter named w_h"):
+        with pytest.raises(ValueError, match="FunctionCell has no recurrent weight"):
             combinator(flax)
         with pytest.raises(ValueError, match="Residual has no parameter named w_h"):
             combinator(Residual(Residual(flax))).init(jax.random.key(0), 4)

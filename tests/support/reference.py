@@ -304,18 +304,32 @@ def gru(
     return Equations(_zero_state, step)
 
 
-def mgu(form: str) -> Equations:
+def mgu(
+    form: str,
+    clip: float = np.inf,
+    gate: Callable[[np.ndarray], np.ndarray] = sigmoid,
+) -> Equations:
     """Zhou, Wu, Zhang & Zhou (2016), Minimal gated unit; or as `flax.linen.MGUCell` has it."""
 
     def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_h = h.size
-        b_f, b_n = (0.0, 0.0) if params.b is None else np.split(params.b, 2)
-        f = sigmoid(params.w_x[:, :n_h].T @ x + params.w_h[:, :n_h].T @ h + b_f)
+        b = (0.0, 0.0) if params.b is None else np.split(params.b, 2)
+        gains = None if params.gain is None else np.split(params.gain, 2)
+
+        def shifted(k: int, z: np.ndarray) -> np.ndarray:
+            return z + b[k] if gains is None else layer_norm(z, gains[k], b[k])
+
+        z = params.w_x[:, :n_h].T @ x + params.w_h[:, :n_h].T @ h
+        f = gate(np.clip(shifted(0, z), -clip, clip))
         w, v = params.w_x[:, n_h:], params.w_h[:, n_h:]
         if form == "flax":
-            h = f * h + (1 - f) * np.tanh(w.T @ x + b_n + f * (v.T @ h + _or_zero(params.b_hn)))
+            inner, b_hn = v.T @ h, _or_zero(params.b_hn)
+            inner = inner + b_hn if gains is None else layer_norm(inner, params.gain_hn, b_hn)
+            n = shifted(1, w.T @ x) + f * inner
+            h = f * h + (1 - f) * np.tanh(np.clip(n, -clip, clip))
         else:
-            h = (1 - f) * h + f * np.tanh(w.T @ x + b_n + v.T @ (f * h))
+            n = shifted(1, w.T @ x + v.T @ (f * h))
+            h = (1 - f) * h + f * np.tanh(np.clip(n, -clip, clip))
         return h, h
 
     return Equations(_zero_state, step)

@@ -131,6 +131,12 @@ SPECS = [
     ),
     Spec("mgu_paper", MGU(4), ref.mgu("paper")),
     Spec("mgu_flax", MGU(4, form="flax", forget_bias=1.0), ref.mgu("flax")),
+    Spec("mgu_paper_layer_norm", MGU(4, layer_norm=True, clip=1.0), ref.mgu("paper", clip=1.0)),
+    Spec(
+        "mgu_flax_options",
+        MGU(4, form="flax", layer_norm=True, gate_activation=HardSigmoid(0.2)),
+        ref.mgu("flax", gate=hard_sigmoid),
+    ),
     Spec("gru_after", GRU(4), AFTER),
     Spec("gru_after_no_bias", GRU(4, bias=False), AFTER),
     Spec("gru_before", GRU(4, reset="before"), BEFORE),
@@ -208,6 +214,7 @@ SPECS = [
     Spec("user_highway", user.Highway(4), user.HIGHWAY),
     Spec("user_clockwork", user.Clockwork(4), user.CLOCKWORK),
     Spec("user_ring", user.Ring(4), user.RING, rings),
+    Spec("user_linear", user.Leaky(4, out=3), user.LEAKY),
     Spec(
         "user_in_stack",
         Stack((user.Decaying(4), user.Clockwork(3))),

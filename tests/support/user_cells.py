@@ -304,3 +304,90 @@ def _rematerialised_step(params: Any, h: Any, x: Any) -> Any:
 
 
 REMATERIALISED = Equations(zeros, _rematerialised_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaky(jaxrnn.LinearCell):
+    """A linear recurrence whose decay depends on the input, read by an output layer with a skip:
+    `h_t = a_t ∘ h_{t-1} + (1 - a_t) ∘ x_t W_x`, `y_t = h_t W_o + x_t W_d`.
+    """
+
+    hidden: int
+    out: int
+
+    roles = {**jaxrnn.Cell.roles, "w_o": "output", "w_d": "output"}  # noqa: RUF012
+
+    def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
+        n = self.hidden
+        shapes = {"w_x": (in_features, n), "w_a": (in_features, n)}
+        return draw(key, dtype, **shapes, w_o=(n, self.out), w_d=(in_features, self.out))
+
+    def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+        return jnp.zeros((*input_shape[:-1], self.hidden), wide(params["w_x"]))
+
+    def project(self, params: Any, xs: Any) -> Any:
+        return jax.nn.sigmoid(times(xs, params["w_a"])), times(xs, params["w_x"])
+
+    def coefficients(self, params: Any, u: Any) -> Any:
+        a, x = u
+        return a, (1 - a) * x
+
+    def read(self, params: Any, ys: Any, xs: Any) -> Any:
+        return times(ys, params["w_o"]) + times(xs, params["w_d"])
+
+    @property
+    def out_features(self) -> int:
+        return self.out
+
+
+def _leaky_step(params: Any, h: Any, x: Any) -> Any:
+    a = sigmoid(params["w_a"].T @ x)
+    h = a * h + (1 - a) * (params["w_x"].T @ x)
+    return h, params["w_o"].T @ h + params["w_d"].T @ x
+
+
+LEAKY = Equations(lambda params, x: np.zeros(params["w_x"].shape[1]), _leaky_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attending(jaxrnn.ContextCell):
+    """A decoder that looks at a memory `[*batch, places, in]`, which padding leaves out: keys are
+    made once, and two products are with the memory.
+    """
+
+    hidden: int
+
+    def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
+        n = self.hidden
+        return draw(key, dtype, w_x=(in_features, n), w_h=(n, n), w_k=(in_features, n), b=(n,))
+
+    def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+        return jnp.zeros((*input_shape[:-1], self.hidden), wide(params["w_h"]))
+
+    def prepare(self, params: Any, context: Any) -> Any:
+        memory, valid = context
+        return times(memory, params["w_k"]), valid
+
+    def project(self, params: Any, xs: Any) -> Any:
+        return times(xs, params["w_x"])
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        own, (keys, valid) = params
+        scores = affine(None, carry, keys, linear=_score)
+        weights = jax.nn.softmax(scores, axis=-1, where=valid)
+        seen = affine(None, weights, keys, linear=_mix)
+        (z,) = affine((u,), carry, own["w_h"])
+        h = jnp.tanh(z + seen + own["b"].astype(z.dtype))
+        return h, h
+
+    @property
+    def out_features(self) -> int:
+        return self.hidden
+
+
+def _score(h: Array, keys: Array) -> Array:
+    return jnp.einsum("...n,...pn->...p", h, keys)
+
+
+def _mix(weights: Array, keys: Array) -> Array:
+    return jnp.einsum("...p,...pn->...n", weights, keys)
