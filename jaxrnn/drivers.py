@@ -60,8 +60,8 @@ def scan(
             it stays pending until the next valid one.
         reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to
             `xs[t]`.
-        context: a pytree `[*batch, ...]` that a `ContextCell` sees at every step: a memory to attend
-            to, features of an image, a goal.
+        context: a pytree `[*batch, ...]` that a `ContextCell` sees at every step: a memory that
+            it attends to, features of an image, a goal.
         key: what cells that draw (`Dropout`, `Zoneout`, ...) draw from, in training. Without it
             nothing is random: inference.
         method: how the steps are run and differentiated, a name or an instance of `jaxrnn.methods`;
@@ -107,7 +107,8 @@ def unroll(
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4)
     >>> params, xs = cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3))
-    >>> bool(jnp.allclose(jaxrnn.unroll(cell, params, xs)[1], jaxrnn.scan(cell, params, xs)[1], atol=1e-6))
+    >>> _, expected = jaxrnn.scan(cell, params, xs)
+    >>> bool(jnp.allclose(jaxrnn.unroll(cell, params, xs)[1], expected, atol=1e-6))
     True
     """
     call, reverse = make_call("unroll", cell, params, xs, carry, key, flags)
@@ -132,7 +133,8 @@ def trajectory(
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.LSTM(hidden=4)
-    >>> states, ys = jaxrnn.trajectory(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> states, ys = jaxrnn.trajectory(cell, params, jnp.ones((7, 2, 3)))
     >>> states.c.shape, bool(jnp.all(states.h[1:] == ys))
     ((8, 2, 4), True)
     """

@@ -77,8 +77,8 @@ class RNN(nn.Module):
             carry: the carry before the first step; the cell's initial carry if left out.
             deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw
                 from the `"dropout"` stream, which no other cell asks for.
-            **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse` and
-                `context`, as in `jaxrnn.scan`.
+            **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse`
+                and `context`, as in `jaxrnn.scan`.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.

@@ -138,8 +138,8 @@ class RNN(_Home):
             rngs: in training, what cells that draw (`Dropout`, `Zoneout`, ...) draw from: its
                 `dropout` stream. Nothing is drawn without it, or while `deterministic` is True,
                 which `model.eval()` sets and `model.train()` undoes.
-            **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse` and
-                `context`, as in `jaxrnn.scan`.
+            **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse`
+                and `context`, as in `jaxrnn.scan`.
 
         Returns:
             The carry after the last valid step, and `ys [*batch, time, out_features]`.

@@ -32,7 +32,7 @@ class Cell(ABC, Generic[P, C]):
 
         us = project(params, xs)                            all that does not need the carry
         carry, y = step(params, carry, u)                   the recurrence
-        ys = read(params, ys, xs)                           what is done to outputs without the carry
+        ys = read(params, ys, xs)                           what needs the outputs, not the carry
 
     A cell never holds an array. It is hashable, compares by value, pickles, and is a pytree without
     leaves, so it passes through `jax.jit`, `jax.vmap` and `jax.grad` as an ordinary argument, and
@@ -107,7 +107,7 @@ class Cell(ABC, Generic[P, C]):
 
     @abstractmethod
     def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
-        """The recurrence: from the carry and one projected input to the new carry and the output."""
+        """The recurrence: from carry and projected input to the new carry and the output."""
 
     def read(self, params: P, ys: Any, xs: Any) -> Any:
         """What is done to the outputs without the carry, for one step or for many: an output layer
@@ -170,12 +170,12 @@ class Cell(ABC, Generic[P, C]):
 
     @property
     def causal(self) -> bool:
-        """Whether an output depends on the present and the past alone; if not, there is no `step`."""
+        """Whether an output needs no later input; if it does, there is no single step."""
         return True
 
 
 class LinearCell(Cell[P, C]):
-    """`h_t = a_t ∘ h_{t-1} + b_t`, elementwise, real or complex, where neither a nor b depends on h.
+    """`h_t = a_t ∘ h_{t-1} + b_t`, elementwise, real or complex; a and b do not depend on h.
 
     A subclass writes `coefficients` in place of `step`. The output is the state; what is made of it
     for all t at once stands in `read`.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Composite(Cell[P, C]):
-    """A cell made of cells: it hands each of them to a runner, so that each keeps its own stages."""
+    """A cell made of cells: it hands each to a runner, so that each keeps its own stages."""
 
     @abstractmethod
     def run(self, params: P, xs: Any, carry: C, runner: "Runner") -> tuple[C, Any]:

@@ -74,7 +74,7 @@ class Walk:
 
 
 def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array | None:
-    """The steps `[time, *batch]` that both `lengths` and `mask` leave in; None if neither is given."""
+    """The steps `[time, *batch]` that `lengths` and `mask` leave in; None if neither is given."""
     if lengths is None:
         return mask
     # A narrow dtype may not hold `time`; in a wide one, a cast of large lengths could wrap.
