@@ -1,0 +1,402 @@
+"""The backward pass of a block, in four parts: rebuild, linearize, walk back, collect.
+
+Cotangents are named as in the field: `d` before the name of what they belong to, and *delta* for
+that of a pre-activation.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+
+from jaxrnn.core.affine import cast, varying_as, wide
+from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.trees import Tree, float_positions, floats, only, pick, put
+from jaxrnn.core.walk import Flags
+from jaxrnn.methods.bptt.blocks import loop, over_blocks, shift, steps_in
+from jaxrnn.methods.bptt.forward import Kept, Residuals, first_calls, walk_forward
+from jaxrnn.methods.bptt.plan import Plan
+from jaxrnn.methods.bptt.products import (
+    Product,
+    forward_product,
+    over_steps,
+    transposed_product,
+    weight_gradient,
+)
+from jaxrnn.methods.bptt.seam import Call, Pieces, computing, join, keeping, record, replaying
+
+T = TypeVar("T")
+
+Pullback = Callable[..., tuple]
+"""What `jax.vjp` returns: from the cotangents of results to those of arguments."""
+
+
+class Fixed(NamedTuple):
+    """What is the same in every block."""
+
+    plan: Plan
+    params: Params
+    calls: list[Call]  # of the first step: weights and forms are those of every step
+    products: list[Product]
+    transposes: list[Product]
+
+
+class Rebuilt(NamedTuple):
+    """All that a step's derivative is taken at; with a leading axis, for all steps of a block."""
+
+    before: Carry  # the carry before the step
+    u: Tree
+    flags: Flags
+    preactivations: list[Pieces]
+
+
+class Linearized(NamedTuple):
+    """A step's derivative with the pre-activations given. Each pullback ends in the cotangents of
+    the carry before, of the inputs that are used pointwise, and of the pre-activations.
+    """
+
+    of_results: Pullback  # from the cotangents of the carry after the step and of the output
+    of_operands: list[Pullback]  # from the cotangent of each product's operand
+
+
+class Walked(NamedTuple):
+    """What the walk back leaves: cotangents."""
+
+    dstart: list[Array]  # of the carry before the block
+    deltas: list[Array]  # of each call's pre-activations, at each step
+    dus: list[Array]  # of the inputs that are used pointwise, at each step
+    dafter: list[Array] | None  # of the carry after each step, if `collect` needs it
+
+
+class Gradients(NamedTuple):
+    """Gradients of what is shared by all steps."""
+
+    weights: dict[int, Array]  # of the weights of `affine`, by the number of the call
+    params: dict[int, Array]  # of parameters in any other use, by their position
+
+
+State = tuple[list[Array], Gradients]  # the cotangent of a carry, and the sums over later blocks
+Steps = tuple[Tree, Flags, Kept, Tree]  # xs, flags, what is kept, and dys unless they are all zero
+
+
+def backward(
+    plan: Plan, residuals: Residuals, cotangents: tuple[Carry, Tree]
+) -> tuple[Params, Tree, Carry, None]:
+    """From the cotangents of the last carry and the outputs to those of params, xs and the first
+    carry. Flags have none.
+    """
+    params, xs, flags, kept, starts = residuals
+    dlast, dys = cotangents
+    start = jax.tree.map(lambda leaf: leaf[0], starts)
+    fixed, pull_weights = _prepare(plan, params, xs, start, flags)
+    silent = all(map(_is_symbolic, jax.tree.leaves(dys)))
+
+    def block(state: State, steps: Steps, start: Carry) -> tuple[State, list[Array], None]:
+        dcarry, total = state
+        xs, flags, kept, dys_known = steps
+        dys_here = _zeros(dys, steps_in(xs)) if silent else dys_known
+        rebuilt, pull_projection = rebuild(fixed, start, xs, flags, kept)
+        walked = walk_back(fixed, rebuilt, dcarry, dys_here)
+        gradients, dxs = collect(fixed, rebuilt, walked, dys_here, pull_projection)
+        return (walked.dstart, jax.tree.map(jnp.add, total, gradients)), dxs, None
+
+    state = varying_as(xs, ([*map(_dense, floats(dlast))], _no_gradients(fixed)))
+    steps = (xs, flags, kept, None if silent else jax.tree.map(_dense, dys))
+    (dstart, total), dxs, _ = over_blocks(block, state, steps, starts, plan.block, not plan.reverse)
+    return (
+        _of_params(fixed, total, pull_weights),
+        only(xs, float_positions(xs), dxs),
+        only(start, float_positions(start), dstart),
+        None,
+    )
+
+
+def rebuild(
+    fixed: Fixed, start: Carry, xs: Tree, flags: Flags, kept: Kept
+) -> tuple[Rebuilt, Pullback]:
+    """Part 1: the projected input, carry and pre-activations of each step, and the pullback of the
+    projection.
+
+    Given carries, each product of the block is one large product. Given pre-activations, carries
+    take a loop, without products. Given neither, the block is run again.
+    """
+    plan, params = fixed.plan, fixed.params
+    us, pull_projection = jax.vjp(
+        lambda theta, leaves: plan.project(
+            put(params, plan.projected_params, theta), put(xs, float_positions(xs), leaves)
+        ),
+        pick(params, plan.projected_params),
+        floats(xs),
+    )
+    carries, preactivations = kept
+    if carries is None and preactivations is None:
+        again = walk_forward(plan, params, fixed.products, start, us, flags, "all")
+        carries, preactivations = again[2]
+    elif carries is None:
+        carries = _carries(fixed, start, us, flags, preactivations)
+    before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)
+    if preactivations is None:
+        preactivations = _preactivations(fixed, before, us, flags)
+    return Rebuilt(before, us, flags, preactivations), pull_projection
+
+
+def _carries(
+    fixed: Fixed, start: Carry, us: Tree, flags: Flags, preactivations: list[Pieces] | None
+) -> Carry:
+    """The carries after each step of a block whose pre-activations are known."""
+    plan = fixed.plan
+
+    def body(before: Carry, inputs: tuple[Tree, Flags, list[Pieces]]) -> tuple[Carry, Carry]:
+        (after, _), _ = replay(plan, fixed.params, Rebuilt(before, *inputs))
+        return after, after
+
+    return loop(body, start, (us, flags, preactivations), plan.reverse)[1]
+
+
+def _preactivations(fixed: Fixed, before: Carry, us: Tree, flags: Flags) -> list[Pieces]:
+    """The pre-activations of a block whose carries are known, for all steps at once."""
+    plan = fixed.plan
+
+    def one(*at: Tree) -> list[Pieces]:
+        return record(partial(plan.step, fixed.params, *at), keeping(plan.seam))[1]
+
+    return jax.vmap(one)(before, us, flags)
+
+
+def replay(plan: Plan, params: Params, step: Rebuilt) -> tuple[tuple[Carry, Tree], list[Array]]:
+    """A step with its pre-activations given: its results, and the operand of each product."""
+    before, u, flags, preactivations = step
+    return record(
+        partial(plan.step, params, before, u, flags), replaying(plan.seam, preactivations)
+    )
+
+
+def _replay_floats(
+    plan: Plan, params: Params, step: Rebuilt
+) -> tuple[tuple[list[Array], Tree], list[Array]]:
+    """`replay`, with those leaves of the carry alone that are differentiated."""
+    (after, y), operands = replay(plan, params, step)
+    return (floats(after), y), operands
+
+
+def linearize(fixed: Fixed, step: Rebuilt) -> Linearized:
+    """Part 2: the derivative of one step."""
+    inputs = fixed.plan.seam.pointwise_inputs
+
+    def replayed(
+        before: list[Array], u: list[Array], preactivations: list[Pieces]
+    ) -> tuple[tuple[list[Array], Tree], list[Array]]:
+        at = Rebuilt(
+            put(step.before, float_positions(step.before), before),
+            put(step.u, inputs, u),
+            step.flags,
+            preactivations,
+        )
+        return _replay_floats(fixed.plan, fixed.params, at)
+
+    at = (floats(step.before), pick(step.u, inputs), step.preactivations)
+    _, of_results = jax.vjp(lambda *at: replayed(*at)[0], *at)
+    of_operands = [
+        jax.vjp(lambda *at, j=j: replayed(*at)[1][j], *at)[1] for j in range(len(fixed.calls))
+    ]
+    return Linearized(of_results, of_operands)
+
+
+def walk_back(fixed: Fixed, rebuilt: Rebuilt, dlast: list[Array], dys: Tree) -> Walked:
+    """Part 3: the loop back through a block, with one product per call of `affine` and step."""
+    seam = fixed.plan.seam
+
+    def body(
+        dafter: list[Array], inputs: tuple[Rebuilt, Tree]
+    ) -> tuple[list[Array], tuple[list[Array], list[Array], list[Array] | None]]:
+        step, dy = inputs
+        of_results, of_operands = linearize(fixed, step)
+        total = of_results((dafter, dy))
+        deltas: list[Array] = []
+        for j in reversed(range(len(fixed.calls))):  # a product reaches later operands alone
+            delta = join(total[2][j])
+            deltas = [delta, *deltas]
+            doperand = fixed.transposes[j](cast(delta, seam.products[j].dtype))
+            total = jax.tree.map(jnp.add, total, of_operands[j](doperand))
+        dbefore, du, _ = total
+        return dbefore, (deltas, du, dafter if seam.pointwise_params else None)
+
+    dstart, outputs = loop(body, dlast, (rebuilt, dys), not fixed.plan.reverse)
+    return Walked(dstart, *outputs)
+
+
+def collect(
+    fixed: Fixed, rebuilt: Rebuilt, walked: Walked, dys: Tree, pull_projection: Pullback
+) -> tuple[Gradients, list[Array]]:
+    """Part 4: the gradients of what all steps share, and the cotangents of the inputs, for all
+    steps of a block at once: one large product for each weight.
+    """
+    plan, seam = fixed.plan, fixed.plan.seam
+    _, operands = jax.vmap(partial(replay, plan, fixed.params))(rebuilt)
+    dproducts = [
+        cast(delta, product.dtype)
+        for delta, product in zip(walked.deltas, seam.products, strict=True)
+    ]
+    weights = {
+        j: weight_gradient(call, operands[j], dproducts[j])
+        for j, call in enumerate(fixed.calls)
+        if seam.trained[j]
+    }
+    dinput_only, dus = _through_input_only_parts(fixed, rebuilt, walked.deltas)
+    places = float_positions(rebuilt.u)
+    at_places = dict(zip(places, dus, strict=True))
+    for i, du in zip(seam.pointwise_inputs, walked.dus, strict=True):
+        at_places[i] = at_places[i] + du
+    dprojected, dxs = pull_projection(only(rebuilt.u, places, [*at_places.values()]))
+    params = _sums_by_position(
+        (plan.projected_params, dprojected),
+        (seam.input_only_params, dinput_only),
+        (seam.pointwise_params, _of_pointwise(fixed, rebuilt, walked, dys, dproducts)),
+    )
+    return Gradients(weights, params), dxs
+
+
+def _through_input_only_parts(
+    fixed: Fixed, rebuilt: Rebuilt, deltas: list[Array]
+) -> tuple[list[Array], list[Array]]:
+    """From the deltas to the parameters that input-only parts depend on, and to the projected
+    inputs.
+    """
+    plan, seam = fixed.plan, fixed.plan.seam
+
+    def parts(theta: list[Array], leaves: list[Array]) -> list[Array]:
+        params = put(fixed.params, seam.input_only_params, theta)
+        us = put(rebuilt.u, float_positions(rebuilt.u), leaves)
+
+        def one(*at: Tree) -> list[Array]:
+            _, calls = record(partial(plan.step, params, *at), computing)
+            return [
+                jnp.broadcast_to(part, (*product.shape[:-1], part.shape[-1]))
+                for call, product, input_only in zip(
+                    calls, seam.products, seam.input_only, strict=True
+                )
+                for part in _chosen(call.parts, input_only)
+            ]
+
+        return jax.vmap(one)(rebuilt.before, us, rebuilt.flags)
+
+    _, pull = jax.vjp(parts, pick(fixed.params, seam.input_only_params), floats(rebuilt.u))
+    dparts = [
+        cast(dpart, part.dtype)
+        for call, delta, input_only in zip(fixed.calls, deltas, seam.input_only, strict=True)
+        for part, dpart in zip(
+            _chosen(call.parts, input_only),
+            _chosen(_cut_flat(call, delta), input_only),
+            strict=True,
+        )
+    ]
+    return pull(dparts)
+
+
+def _of_pointwise(
+    fixed: Fixed, rebuilt: Rebuilt, walked: Walked, dys: Tree, dproducts: list[Array]
+) -> list[Array]:
+    """The gradient of parameters that the step uses pointwise. The cotangents of all steps are
+    known by now, so nothing is sequential.
+    """
+    positions = fixed.plan.seam.pointwise_params
+    if not positions:
+        return []
+
+    def steps(theta: list[Array]) -> tuple[tuple[list[Array], Tree], list[Array]]:
+        params = put(fixed.params, positions, theta)
+        return jax.vmap(partial(_replay_floats, fixed.plan, params))(rebuilt)
+
+    _, pull = jax.vjp(steps, pick(fixed.params, positions))
+    doperands = [
+        over_steps(*of) for of in zip(fixed.calls, fixed.transposes, dproducts, strict=True)
+    ]
+    (dparams,) = pull(((walked.dafter, dys), doperands))
+    return dparams
+
+
+def _chosen(items: Sequence[T], chosen: Sequence[bool]) -> list[T]:
+    return [item for item, is_chosen in zip(items, chosen, strict=True) if is_chosen]
+
+
+def _cut_flat(call: Call, deltas: Array) -> Pieces:
+    """`call.cut` by way of one flat batch: the projection's derivative, which joins the pieces
+    again, then finds nothing to do.
+    """
+    pieces = call.cut(deltas.reshape(-1, deltas.shape[-1]))
+    return tuple(piece.reshape(*deltas.shape[:-1], piece.shape[-1]) for piece in pieces)
+
+
+def _sums_by_position(*gains: tuple[Sequence[int], Sequence[Array]]) -> dict[int, Array]:
+    """The sum of all gradients that belong to one position."""
+    total: dict[int, Array] = {}
+    for positions, grads in gains:
+        for i, grad in zip(positions, grads, strict=True):
+            grad = grad.astype(wide(grad))
+            total[i] = total[i] + grad if i in total else grad
+    return total
+
+
+def _prepare(
+    plan: Plan, params: Params, xs: Tree, start: Carry, flags: Flags
+) -> tuple[Fixed, Pullback]:
+    """What is the same in every block, and the pullback from the weights of `affine` to the
+    floating parameters.
+    """
+    places = float_positions(params)
+
+    def weights(theta: list[Array]) -> tuple[list[Array], list[Call]]:
+        calls = first_calls(plan, put(params, places, theta), xs, start, flags)
+        return [call.w for call in calls], calls
+
+    _, pull_weights, calls = jax.vjp(weights, floats(params), has_aux=True)
+    products, transposes = (
+        [make(call) for call in calls] for make in (forward_product, transposed_product)
+    )
+    return Fixed(plan, params, calls, products, transposes), pull_weights
+
+
+def _no_gradients(fixed: Fixed) -> Gradients:
+    """Zeros to add to, wide enough to add up in."""
+    leaves = jax.tree.leaves(fixed.params)
+    trained = {j: call.w for j, call in enumerate(fixed.calls) if fixed.plan.seam.trained[j]}
+    return jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, wide(leaf)),
+        Gradients(trained, {i: leaves[i] for i in fixed.plan.reached_params}),
+    )
+
+
+def _of_params(fixed: Fixed, total: Gradients, pull_weights: Pullback) -> Params:
+    """The cotangent of the parameters, from their use as weights and from any other."""
+    places = float_positions(fixed.params)
+    (through_weights,) = pull_weights(
+        [
+            total.weights[j].astype(call.w.dtype) if j in total.weights else jnp.zeros_like(call.w)
+            for j, call in enumerate(fixed.calls)
+        ]
+    )
+
+    def add(i: int, through: Array) -> Array:
+        if i not in total.params:
+            return through
+        other = total.params[i]
+        return (other + through.astype(other.dtype)).astype(through.dtype)
+
+    return only(fixed.params, places, map(add, places, through_weights))
+
+
+def _is_symbolic(leaf: Array | SymbolicZero) -> bool:
+    return isinstance(leaf, SymbolicZero)
+
+
+def _dense(leaf: Array | SymbolicZero) -> Array:
+    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, SymbolicZero) else leaf
+
+
+def _zeros(forms: Tree, steps: int) -> Tree:
+    """Zeros like these, which start with time, for some steps."""
+    return jax.tree.map(lambda form: jnp.zeros((steps, *form.shape[1:]), form.dtype), forms)
