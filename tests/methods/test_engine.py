@@ -61,7 +61,7 @@ def size(jaxpr: Jaxpr) -> int:
 
 
 @each_cell
-@pytest.mark.parametrize("kept", ["carries", "sums", "nothing"])
+@pytest.mark.parametrize("kept", ["carries", "preactivations", "nothing"])
 def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     """Per step: the recurrent product, and one with the transposed weight; all others are of whole
     blocks.
@@ -76,7 +76,7 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     # projection, and with carries each product
     # the candidate of this GRU uses its input outside affine, too
     pointwise = getattr(cell, "reset", None) == "after"
-    projection_again = kept != "sums" or pointwise
+    projection_again = kept != "preactivations" or pointwise
     in_block = 3 + recurrent + projection_again + recurrent * (kept == "carries")
     compiled = traced.lower().compile().as_text()
     assert compiled is not None
@@ -84,16 +84,16 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
 
 
 def test_what_is_kept():
-    """Sums where they take no more memory than carries or save much work."""
+    """Pre-activations where they take no more memory than carries or save much work."""
 
     def kept(cell: Any) -> str:
         params, xs = setup(cell, time=64)
         carry = cell.initial_carry(params, xs.shape[1:])
-        return plan.make_plan(cell, params, xs, carry, Walk().flags(), False).kept
+        return plan.make_plan(cell, params, xs, carry, Walk().flags(), False).keep
 
-    assert kept(jaxrnn.Elman(8)) == "sums"
-    assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "sums")
-    assert (kept(jaxrnn.GRU(8)), kept(jaxrnn.GRU(256))) == ("carries", "sums")
+    assert kept(jaxrnn.Elman(8)) == "preactivations"
+    assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "preactivations")
+    assert (kept(jaxrnn.GRU(8)), kept(jaxrnn.GRU(256))) == ("carries", "preactivations")
 
 
 def test_blocks():

@@ -6,30 +6,21 @@ that of a pre-activation.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.custom_derivatives import SymbolicZero
 
-from jaxrnn.core.affine import cast, varying_as, wide
+from jaxrnn.core.affine import cast, wide
 from jaxrnn.core.cell import Carry, Params
 from jaxrnn.core.trees import Tree, float_positions, floats, only, pick, put
 from jaxrnn.core.walk import Flags
-from jaxrnn.methods.bptt.blocks import loop, over_blocks, shift, steps_in
-from jaxrnn.methods.bptt.forward import Kept, Residuals, first_calls, walk_forward
+from jaxrnn.methods.bptt.blocks import loop, shift
+from jaxrnn.methods.bptt.forward import Kept, walk_forward
 from jaxrnn.methods.bptt.plan import Plan
-from jaxrnn.methods.bptt.products import (
-    Product,
-    forward_product,
-    over_steps,
-    transposed_product,
-    weight_gradient,
-)
+from jaxrnn.methods.bptt.products import Product, over_steps, weight_gradient
 from jaxrnn.methods.bptt.seam import Call, Pieces, computing, join, keeping, record, replaying
-
-T = TypeVar("T")
 
 Pullback = Callable[..., tuple]
 """What `jax.vjp` returns: from the cotangents of results to those of arguments."""
@@ -79,42 +70,6 @@ class Gradients(NamedTuple):
     params: dict[int, Array]  # of parameters in any other use, by their position
 
 
-State = tuple[list[Array], Gradients]  # the cotangent of a carry, and the sums over later blocks
-Steps = tuple[Tree, Flags, Kept, Tree]  # xs, flags, what is kept, and dys unless they are all zero
-
-
-def backward(
-    plan: Plan, residuals: Residuals, cotangents: tuple[Carry, Tree]
-) -> tuple[Params, Tree, Carry, None]:
-    """From the cotangents of the last carry and the outputs to those of params, xs and the first
-    carry. Flags have none.
-    """
-    params, xs, flags, kept, starts = residuals
-    dlast, dys = cotangents
-    start = jax.tree.map(lambda leaf: leaf[0], starts)
-    fixed, pull_weights = _prepare(plan, params, xs, start, flags)
-    silent = all(map(_is_symbolic, jax.tree.leaves(dys)))
-
-    def block(state: State, steps: Steps, start: Carry) -> tuple[State, list[Array], None]:
-        dcarry, total = state
-        xs, flags, kept, dys_known = steps
-        dys_here = _zeros(dys, steps_in(xs)) if silent else dys_known
-        rebuilt, pull_projection = rebuild(fixed, start, xs, flags, kept)
-        walked = walk_back(fixed, rebuilt, dcarry, dys_here)
-        gradients, dxs = collect(fixed, rebuilt, walked, dys_here, pull_projection)
-        return (walked.dstart, jax.tree.map(jnp.add, total, gradients)), dxs, None
-
-    state = varying_as(xs, ([*map(_dense, floats(dlast))], _no_gradients(fixed)))
-    steps = (xs, flags, kept, None if silent else jax.tree.map(_dense, dys))
-    (dstart, total), dxs, _ = over_blocks(block, state, steps, starts, plan.block, not plan.reverse)
-    return (
-        _of_params(fixed, total, pull_weights),
-        only(xs, float_positions(xs), dxs),
-        only(start, float_positions(start), dstart),
-        None,
-    )
-
-
 def rebuild(
     fixed: Fixed, start: Carry, xs: Tree, flags: Flags, kept: Kept
 ) -> tuple[Rebuilt, Pullback]:
@@ -132,12 +87,11 @@ def rebuild(
         pick(params, plan.projected_params),
         floats(xs),
     )
+    if kept.carries is None and kept.preactivations is None:
+        _, _, kept = walk_forward(plan, params, fixed.products, start, us, flags, "all")
     carries, preactivations = kept
-    if carries is None and preactivations is None:
-        again = walk_forward(plan, params, fixed.products, start, us, flags, "all")
-        carries, preactivations = again[2]
-    elif carries is None:
-        carries = _carries(fixed, start, us, flags, preactivations)
+    if carries is None:
+        carries = _carries(fixed, start, us, flags, preactivations or [])
     before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)
     if preactivations is None:
         preactivations = _preactivations(fixed, before, us, flags)
@@ -145,7 +99,7 @@ def rebuild(
 
 
 def _carries(
-    fixed: Fixed, start: Carry, us: Tree, flags: Flags, preactivations: list[Pieces] | None
+    fixed: Fixed, start: Carry, us: Tree, flags: Flags, preactivations: list[Pieces]
 ) -> Carry:
     """The carries after each step of a block whose pre-activations are known."""
     plan = fixed.plan
@@ -319,8 +273,9 @@ def _of_pointwise(
     return dparams
 
 
-def _chosen(items: Sequence[T], chosen: Sequence[bool]) -> list[T]:
-    return [item for item, is_chosen in zip(items, chosen, strict=True) if is_chosen]
+def _chosen(parts: Sequence[Array | None], chosen: Sequence[bool]) -> list[Array]:
+    pairs = zip(parts, chosen, strict=True)
+    return [part for part, is_chosen in pairs if part is not None and is_chosen]
 
 
 def _cut_flat(call: Call, deltas: Array) -> Pieces:
@@ -339,64 +294,3 @@ def _sums_by_position(*gains: tuple[Sequence[int], Sequence[Array]]) -> dict[int
             grad = grad.astype(wide(grad))
             total[i] = total[i] + grad if i in total else grad
     return total
-
-
-def _prepare(
-    plan: Plan, params: Params, xs: Tree, start: Carry, flags: Flags
-) -> tuple[Fixed, Pullback]:
-    """What is the same in every block, and the pullback from the weights of `affine` to the
-    floating parameters.
-    """
-    places = float_positions(params)
-
-    def weights(theta: list[Array]) -> tuple[list[Array], list[Call]]:
-        calls = first_calls(plan, put(params, places, theta), xs, start, flags)
-        return [call.w for call in calls], calls
-
-    _, pull_weights, calls = jax.vjp(weights, floats(params), has_aux=True)
-    products, transposes = (
-        [make(call) for call in calls] for make in (forward_product, transposed_product)
-    )
-    return Fixed(plan, params, calls, products, transposes), pull_weights
-
-
-def _no_gradients(fixed: Fixed) -> Gradients:
-    """Zeros to add to, wide enough to add up in."""
-    leaves = jax.tree.leaves(fixed.params)
-    trained = {j: call.w for j, call in enumerate(fixed.calls) if fixed.plan.seam.trained[j]}
-    return jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, wide(leaf)),
-        Gradients(trained, {i: leaves[i] for i in fixed.plan.reached_params}),
-    )
-
-
-def _of_params(fixed: Fixed, total: Gradients, pull_weights: Pullback) -> Params:
-    """The cotangent of the parameters, from their use as weights and from any other."""
-    places = float_positions(fixed.params)
-    (through_weights,) = pull_weights(
-        [
-            total.weights[j].astype(call.w.dtype) if j in total.weights else jnp.zeros_like(call.w)
-            for j, call in enumerate(fixed.calls)
-        ]
-    )
-
-    def add(i: int, through: Array) -> Array:
-        if i not in total.params:
-            return through
-        other = total.params[i]
-        return (other + through.astype(other.dtype)).astype(through.dtype)
-
-    return only(fixed.params, places, map(add, places, through_weights))
-
-
-def _is_symbolic(leaf: Array | SymbolicZero) -> bool:
-    return isinstance(leaf, SymbolicZero)
-
-
-def _dense(leaf: Array | SymbolicZero) -> Array:
-    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, SymbolicZero) else leaf
-
-
-def _zeros(forms: Tree, steps: int) -> Tree:
-    """Zeros like these, which start with time, for some steps."""
-    return jax.tree.map(lambda form: jnp.zeros((steps, *form.shape[1:]), form.dtype), forms)

@@ -1,41 +1,22 @@
-"""The two methods, and the function with a derivative of its own that runs them."""
+"""The two methods of the engine."""
 
 import dataclasses
 import warnings
 from abc import abstractmethod
-from functools import partial
 from typing import Literal
 
 import jax
 from jax import export
-from jax.custom_derivatives import CustomVJPPrimal
 
 from jaxrnn.core import check as _check
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.trees import Tree
-from jaxrnn.core.walk import Flags, Walk
+from jaxrnn.core.walk import Walk
 from jaxrnn.methods.autodiff import Autodiff
-from jaxrnn.methods.bptt.backward import backward
-from jaxrnn.methods.bptt.forward import Residuals, forward
-from jaxrnn.methods.bptt.plan import Keep, Plan, make_plan
+from jaxrnn.methods.bptt.plan import Keep, make_plan
+from jaxrnn.methods.bptt.rule import bptt
 from jaxrnn.methods.bptt.seam import LawBrokenError
 from jaxrnn.methods.method import Method
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def bptt(plan: Plan, params: Params, xs: Tree, carry: Carry, flags: Flags) -> tuple[Carry, Tree]:
-    """Run a cell over time; `forward` and `backward` are its derivative."""
-    results, _ = forward(plan, params, xs, carry, flags, plan.block_forward, "nothing")
-    return results
-
-
-def _forward(plan: Plan, *primals: Tree) -> tuple[tuple[Carry, Tree], Residuals]:
-    params, xs, carry, flags = jax.tree.map(lambda leaf: leaf.value, primals)
-    return forward(plan, params, xs, carry, flags, plan.block, plan.keep)
-
-
-# symbolic zeros tell which outputs nothing depends on
-bptt.defvjp(_forward, backward, symbolic_zeros=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-from jax import Array
 
 from jaxrnn.core.cell import Carry, Params
 from jaxrnn.core.trees import Tree, pick

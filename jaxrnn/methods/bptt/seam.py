@@ -179,10 +179,7 @@ def inspect(
         pointwise |= traced.reached([p for p in marked.parts if p not in traced.input_only])
     after, y = traced.result
     return Seam(
-        products=tuple(
-            jax.ShapeDtypeStruct(marked.product.aval.shape, marked.product.aval.dtype)
-            for marked in traced.calls
-        ),
+        products=tuple(marked.form for marked in traced.calls),
         trained=tuple(bool(positions("params", traced.of_weight(m))) for m in traced.calls),
         input_only=tuple(tuple(p in traced.input_only for p in m.parts) for m in traced.calls),
         input_only_params=positions("params", _union(traced.input_only.values())),
@@ -217,6 +214,7 @@ class _Marked(NamedTuple):
     call: Call
     product: Var
     parts: tuple[Var | None, ...]
+    form: jax.ShapeDtypeStruct  # of the product
 
 
 class _Traced(NamedTuple):
@@ -255,11 +253,14 @@ def _trace(step: Callable[..., Tree], params: Params, carry: Carry, u: Tree) -> 
     def marked(params: Params, carry: Carry, u: Tree) -> Tree:
         return record(partial(step, params, carry, u), mark)
 
-    closed, shape = jax.make_jaxpr(marked, return_shape=True)(params, carry, u)
+    closed, forms = jax.make_jaxpr(marked, return_shape=True)(params, carry, u)
     if any(isinstance(const, Tracer) for const in closed.consts):
         raise LawBrokenError(NESTED)
-    result, calls = jax.tree.unflatten(jax.tree.structure(shape), closed.jaxpr.outvars)
-    calls = [_Marked(*call) for call in calls]
+    result, calls = jax.tree.unflatten(jax.tree.structure(forms), closed.jaxpr.outvars)
+    calls = [
+        _Marked(call, product, parts, jax.ShapeDtypeStruct(form.shape, form.dtype))
+        for (call, product, parts), (_, form, _) in zip(calls, forms[1], strict=True)
+    ]
     given = [
         (name, position)
         for name, tree in (("params", params), ("carry", carry), ("u", u))
