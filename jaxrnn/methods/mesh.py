@@ -5,32 +5,34 @@ mesh whose sharding is part of an array's type (`AxisType.Explicit`, what `jax.m
 handed to the compiler: cells are written without a sharding for each operation. And the rows of
 each device run as a group of their own, with a copy of the parameters: a weight gradient then stays
 on its device until the transpose of the copy sums it, once; summed over the whole batch, every
-block of time would need a sum over devices inside the loop."""
+block of time would need a sum over devices inside the loop.
+"""
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, export
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.trees import Tree
+
+Names = str | tuple[str, ...] | None
+"""The mesh axes that split one axis of an array."""
 
 
 class Split(NamedTuple):
     """How the batch of some inputs is split."""
 
-    mesh: Any  # with explicit axes; None if there is none
-    # names of explicit axes for time, if the inputs have it, and for each batch axis
-    spec: tuple[Any, ...]
+    mesh: AbstractMesh | None  # if it has explicit axes
+    spec: tuple[Names, ...]  # the explicit axes for time, if the inputs have it, and for the batch
     groups: tuple[int, ...]  # for each batch axis: how many devices share it
 
 
-def split_of(
-    inputs: Any, others: Any, batch_axes: int, timed: bool, named: str | tuple[str, ...] | None
-) -> Split:
+def split_of(inputs: Tree, others: Tree, batch_axes: int, timed: bool, named: Names) -> Split:
     """As the arrays' types tell, and, of mesh axes that are the compiler's (`AxisType.Auto`), the
     user, who names them.
 
@@ -55,13 +57,18 @@ def split_of(
     return Split(mesh if AxisType.Explicit in kinds.values() else None, spec, tuple(groups))
 
 
-def _names(entry: Any) -> tuple[Any, ...]:
-    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+def _names(entry: Names) -> tuple[str, ...]:
+    if entry is None:
+        return ()
+    return entry if isinstance(entry, tuple) else (entry,)
 
 
 def left_to_the_compiler(
-    run: Callable[..., tuple[Any, Any]], split: Split, out_specs: tuple[Any, Any], *arguments: Any
-) -> Any:
+    run: Callable[..., tuple[Carry, Tree]],
+    split: Split,
+    out_specs: tuple[tuple[Names, ...], tuple[Names, ...]],
+    *arguments: Tree,
+) -> Tree:
     """`run(*arguments)`, whatever the axes of the mesh; its two results are placed as `out_specs`
     say, if any axis is explicit.
     """
@@ -74,11 +81,11 @@ def left_to_the_compiler(
 
 def in_groups(
     groups: tuple[int, ...],
-    run: Callable[..., tuple[Carry, Any]],
+    run: Callable[..., tuple[Carry, Tree]],
     params: Params,
-    in_time: Any,
-    at_start: Any,
-) -> tuple[Carry, Any]:
+    in_time: Tree,
+    at_start: Tree,
+) -> tuple[Carry, Tree]:
     """`run(params, in_time, at_start)` with the groups of the batch side by side; what it is given
     starts `[time, *batch]` and `[*batch]`, and so do the outputs and the carry that it returns.
     """
@@ -93,7 +100,7 @@ def in_groups(
     def unfold(leaf: Array, axis: int) -> Array:
         return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])
 
-    def inner(*arguments: Any) -> tuple[Carry, Any]:
+    def inner(*arguments: Tree) -> tuple[Carry, Tree]:
         return in_groups(groups[:axis], run, *arguments)
 
     copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), params)
@@ -101,6 +108,5 @@ def in_groups(
     at_start = jax.tree.map(lambda leaf: fold(leaf, axis), at_start)
     mapped = jax.vmap(inner, in_axes=(0, axis + 1, axis), out_axes=(axis, axis + 1))
     carry, ys = mapped(copies, in_time, at_start)
-    return jax.tree.map(lambda leaf: unfold(leaf, axis), carry), jax.tree.map(
-        lambda leaf: unfold(leaf, axis + 1), ys
-    )
+    carry = jax.tree.map(lambda leaf: unfold(leaf, axis), carry)
+    return carry, jax.tree.map(lambda leaf: unfold(leaf, axis + 1), ys)

@@ -3,11 +3,11 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Flags, Walk, guarded_step
 
 
@@ -50,8 +50,8 @@ class Method(ABC):
 
     @abstractmethod
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Tree]:
         """Run a cell that draws nothing and is made of no others.
 
         Args:
@@ -66,17 +66,16 @@ class Method(ABC):
         """
 
 
-Step = Callable[..., tuple[Carry, Any]]
-"""`step(params, carry, u, flags, affine) -> (carry, y)`: a cell's step with restarts and masking.
-"""
+Step = Callable[..., tuple[Carry, Tree]]
+"""`step(params, carry, u, flags, affine) -> (carry, y)`, with restarts and masking."""
 
 
-def step_of(cell: Cell, xs: Any) -> Step:
+def step_of(cell: Cell, xs: Tree) -> Step:
     """A cell's step with restarts and masking."""
     first = jax.tree.leaves(xs)[0]
     return guarded_step(cell, first.shape[1:], first.dtype)
 
 
-def steps(cell: Cell, params: Params, xs: Any, walk: Walk) -> tuple[Step, tuple[Any, Flags]]:
-    """A cell's step with restarts and masking, and what it reads: all inputs, projected, and flags."""
+def steps(cell: Cell, params: Params, xs: Tree, walk: Walk) -> tuple[Step, tuple[Tree, Flags]]:
+    """A cell's step with restarts and masking, and what it reads: projected inputs and flags."""
     return step_of(cell, xs), (cell.project(params, xs), walk.flags())

@@ -11,7 +11,7 @@ operand may be any function of the carry; nothing below changes.)
 **Its derivative.** Write dv for the derivative of the loss by v, and J for the derivatives of f.
 Back-propagation through time starts at the last step and computes, for t = T … 1,
 
-    δ_t      = J_{a,t}ᵀ (dh_t, dy_t)               the delta: what the pre-activation is blamed for
+    δ_t      = J_{a,t}ᵀ (dh_t, dy_t)                 the delta
     dh_{t-1} = J_{h,t}ᵀ (dh_t, dy_t) + δ_t Wᵀ
     dW       = Σ_t h_{t-1}ᵀ δ_t
     du_t     = δ_t + J_{u,t}ᵀ (dh_t, dy_t)
@@ -67,11 +67,12 @@ The last terms of the first three are the temporaries of one block: some thirty 
 step. `plan.py` weighs these terms when it chooses K and what to keep.
 
 **The seam.** The engine has no list of cells, and no cell has a derivative of its own. A step
-multiplies through the `affine` that it is handed, and the engine hands it one that keeps a
-pre-activation, returns one that was kept, or tells what was multiplied (`seam.py`). A trace of one
-step tells the rest: a part u of a pre-activation is *input-only* if neither carry nor product
-reaches it, so that it can be added before and pulled back after the loop; a parameter is *pointwise*
-if it is used outside products and such parts, and its gradient, too, is collected after the loop.
+multiplies through the `affine` that it is handed. The engine hands it one that keeps the
+pre-activation, returns the one that was kept, or tells what was multiplied (`seam.py`). A trace of
+one step tells the rest. A part of a pre-activation is *input-only* if neither carry nor product
+reaches it: it is added before the loop back, and pulled back after it, for many steps at once. A
+parameter is *pointwise* if it is used outside products and such parts: its gradient, too, is
+collected after the loop.
 
 Read on in `entry.py` (the methods), `rule.py` (all blocks), `forward.py`, and `backward.py`.
 """

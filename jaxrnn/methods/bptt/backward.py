@@ -26,6 +26,10 @@ Pullback = Callable[..., tuple]
 """What `jax.vjp` returns: from the cotangents of results to those of arguments."""
 
 
+Results = tuple[list[Array], Tree]
+"""The floating leaves of the carry after a step, and the output; or their cotangents."""
+
+
 class Fixed(NamedTuple):
     """What is the same in every block."""
 
@@ -129,9 +133,7 @@ def replay(plan: Plan, params: Params, step: Rebuilt) -> tuple[tuple[Carry, Tree
     )
 
 
-def _replay_floats(
-    plan: Plan, params: Params, step: Rebuilt
-) -> tuple[tuple[list[Array], Tree], list[Array]]:
+def _replay_floats(plan: Plan, params: Params, step: Rebuilt) -> tuple[Results, list[Array]]:
     """`replay`, with those leaves of the carry alone that are differentiated."""
     (after, y), operands = replay(plan, params, step)
     return (floats(after), y), operands
@@ -143,7 +145,7 @@ def linearize(fixed: Fixed, step: Rebuilt) -> Linearized:
 
     def replayed(
         before: list[Array], u: list[Array], preactivations: list[Pieces]
-    ) -> tuple[tuple[list[Array], Tree], list[Array]]:
+    ) -> tuple[Results, list[Array]]:
         at = Rebuilt(
             put(step.before, float_positions(step.before), before),
             put(step.u, inputs, u),
@@ -201,15 +203,13 @@ def collect(
         if seam.trained[j]
     }
     dinput_only, dus = _through_input_only_parts(fixed, rebuilt, walked.deltas)
-    places = float_positions(rebuilt.u)
-    at_places = dict(zip(places, dus, strict=True))
-    for i, du in zip(seam.pointwise_inputs, walked.dus, strict=True):
-        at_places[i] = at_places[i] + du
-    dprojected, dxs = pull_projection(only(rebuilt.u, places, [*at_places.values()]))
-    params = _sums_by_position(
-        (plan.projected_params, dprojected),
-        (seam.input_only_params, dinput_only),
-        (seam.pointwise_params, _of_pointwise(fixed, rebuilt, walked, dys, dproducts)),
+    total = _sum_by_position((float_positions(rebuilt.u), dus), (seam.pointwise_inputs, walked.dus))
+    dprojected, dxs = pull_projection(only(rebuilt.u, total, [*total.values()]))
+    dpointwise = _of_pointwise(fixed, rebuilt, walked, dys, dproducts)
+    params = _sum_by_position(
+        (plan.projected_params, _widen(dprojected)),
+        (seam.input_only_params, _widen(dinput_only)),
+        (seam.pointwise_params, _widen(dpointwise)),
     )
     return Gradients(weights, params), dxs
 
@@ -261,7 +261,7 @@ def _of_pointwise(
     if not positions:
         return []
 
-    def steps(theta: list[Array]) -> tuple[tuple[list[Array], Tree], list[Array]]:
+    def steps(theta: list[Array]) -> tuple[Results, list[Array]]:
         params = put(fixed.params, positions, theta)
         return jax.vmap(partial(_replay_floats, fixed.plan, params))(rebuilt)
 
@@ -286,11 +286,15 @@ def _cut_flat(call: Call, deltas: Array) -> Pieces:
     return tuple(piece.reshape(*deltas.shape[:-1], piece.shape[-1]) for piece in pieces)
 
 
-def _sums_by_position(*gains: tuple[Sequence[int], Sequence[Array]]) -> dict[int, Array]:
-    """The sum of all gradients that belong to one position."""
+def _widen(grads: Sequence[Array]) -> list[Array]:
+    """In dtypes wide enough to add them up over blocks."""
+    return [grad.astype(wide(grad)) for grad in grads]
+
+
+def _sum_by_position(*gains: tuple[Sequence[int], Sequence[Array]]) -> dict[int, Array]:
+    """The sum of all cotangents that belong to one position."""
     total: dict[int, Array] = {}
-    for positions, grads in gains:
-        for i, grad in zip(positions, grads, strict=True):
-            grad = grad.astype(wide(grad))
-            total[i] = total[i] + grad if i in total else grad
+    for positions, cotangents in gains:
+        for i, cotangent in zip(positions, cotangents, strict=True):
+            total[i] = total[i] + cotangent if i in total else cotangent
     return total

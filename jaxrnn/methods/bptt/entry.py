@@ -41,7 +41,6 @@ class _InBlocks(Method):
     def run(
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
     ) -> tuple[Carry, Tree]:
-        """Plan, and run the engine."""
         time = jax.tree.leaves(xs)[0].shape[0]
         if export.is_symbolic_dim(time) or time == 0:
             return Autodiff().run(cell, params, xs, carry, walk)

@@ -1,4 +1,4 @@
-"""What the engine decides when it is traced: how long a block is, and what the forward pass keeps."""
+"""What is decided when the engine is traced: how long a block is, and what is kept."""
 
 import dataclasses
 import math
