@@ -1,4 +1,4 @@
-"""The engine keeps its promises: products, temporaries and program sizes are counted, never timed."""
+"""The engine's promises: products, temporaries and program sizes are counted, never timed."""
 
 import re
 from collections import Counter
@@ -15,6 +15,7 @@ from jaxrnn.methods import BPTT, Checkpointed
 from jaxrnn.methods.bptt import plan
 from jaxrnn.methods.bptt import products as engine_products
 from tests.support.helpers import assert_close
+from tests.support.user_cells import Ring
 
 CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset="before")]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_after", "gru_before"])
@@ -96,6 +97,21 @@ def test_what_is_kept():
     assert (kept(jaxrnn.GRU(8)), kept(jaxrnn.GRU(256))) == ("carries", "preactivations")
 
 
+def test_numbers_of_a_row():
+    """Whatever its axes, for a convolution has several; a complex number is two real ones."""
+    image = jax.ShapeDtypeStruct((3, 5, 6, 7), jnp.float32)
+    wave = jax.ShapeDtypeStruct((3, 8), jnp.complex64)
+    assert plan.numbers((image, wave), batch_axes=1) == 5 * 6 * 7 + 2 * 8
+
+    cell = Ring(4)
+    params = cell.init(jax.random.key(0), 2)
+    xs = jnp.zeros((6, 3, 10, 2))
+    carry = jnp.zeros((3, 10, 4))
+    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), False)
+    assert [product.shape for product in made.seam.products] == [(3, 10, 4)]
+    assert made.keep == "preactivations"
+
+
 def test_blocks():
     """Tall enough, small enough for a cache, a small part of all time; about √T where carries are
     kept at borders alone.
@@ -110,7 +126,7 @@ def test_blocks():
 
 @pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
 def test_a_large_weight_comes_first(batch):
-    """With few rows, `(wᵀ hᵀ)ᵀ` instead of `h w`; a batch of one has neither a copy of the weight."""
+    """With few rows, `(wᵀ hᵀ)ᵀ` instead of `h w`; a batch of one has no copy of the weight."""
     cell = jaxrnn.LSTM(384)
     params = cell.init(jax.random.key(0), 5)
     assert params.w_h.size >= engine_products.LARGE_WEIGHT

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -99,9 +99,8 @@ def make_plan(
         carry,
         (cell.project(params, x), flags_t),
     )
-    batch_axes = len(input_shape) - cell.feature_axes
-    rows = count(input_shape[:batch_axes])
-    width = numbers(seam.products, batch_axes)
+    row = _row(seam, params, carry, input_shape, len(input_shape) - cell.feature_axes)
+    sizes = time, count(input_shape[: len(input_shape) - cell.feature_axes]), row.preactivations
     return Plan(
         cell=cell,
         seam=seam,
@@ -109,15 +108,28 @@ def make_plan(
         input_shape=tuple(input_shape),
         dtype=first.dtype,
         reverse=reverse,
-        block=min(block or block_size(time, rows, width, keep == "nothing"), time),
-        block_forward=min(block or _block_size_forward(time, rows, width), time),
-        keep=keep
-        or _worth_keeping(
-            width,
-            carry=numbers(floats(carry), batch_axes),
-            # each weight of a convolution is used at every position
-            multiply_adds=numbers(params, 0) * count(input_shape[batch_axes:-1]),
-        ),
+        block=min(block or block_size(*sizes, checkpointed=keep == "nothing"), time),
+        block_forward=min(block or _block_size_forward(*sizes), time),
+        keep=keep or _worth_keeping(row),
+    )
+
+
+class Row(NamedTuple):
+    """What a step is made of, for one row of the batch, in real numbers of whatever axes."""
+
+    preactivations: int
+    carry: int
+    multiply_adds: int  # to compute the pre-activations
+
+
+def _row(
+    seam: Seam, params: Params, carry: Carry, input_shape: Sequence[int], batch_axes: int
+) -> Row:
+    positions = count(input_shape[batch_axes:-1])  # a convolution uses each weight at every one
+    return Row(
+        preactivations=numbers(seam.products, batch_axes),
+        carry=numbers(floats(carry), batch_axes),
+        multiply_adds=numbers(params, 0) * positions,
     )
 
 
@@ -127,7 +139,8 @@ def block_size(time: int, rows: int, width: int, checkpointed: bool) -> int:
     The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough to
     stay in a cache, and a small part of all time, for its temporaries are some thirty numbers per
     unit and step. Where only carries at borders are kept, blocks are about √T, so that both are
-    few."""
+    few.
+    """
     rows = max(rows, 1)
     most = min(MOST_ROWS, MOST_NUMBERS // max(width, 1)) // rows
     fewest = max(FEWEST_STEPS, math.isqrt(time) if checkpointed else 0)
@@ -163,14 +176,15 @@ def numbers(tree: Tree, batch_axes: int) -> int:
     )
 
 
-def _worth_keeping(width: int, carry: int, multiply_adds: int) -> Keep:
+def _worth_keeping(row: Row) -> Keep:
     """Pre-activations, which save the products that rebuild them, if they take no more memory than
     carries or save enough.
 
-    All are counted for one row and step. An LSTM has four pre-activations per unit where its carry
-    has two numbers. Rebuilding costs one multiply-add per parameter; the wider the cell and its
-    input, the more of them each additional number saves.
+    An LSTM has four pre-activations per unit where its carry has two numbers. Rebuilding costs one
+    multiply-add per parameter. The wider the cell and its input, the more of them each additional
+    number saves.
     """
-    if not width:
+    if not row.preactivations:
         return "carries"
-    return "preactivations" if multiply_adds >= SAVED_PER_NUMBER * (width - carry) else "carries"
+    additional = row.preactivations - row.carry
+    return "preactivations" if row.multiply_adds >= SAVED_PER_NUMBER * additional else "carries"
