@@ -26,7 +26,7 @@ from jaxrnn.methods.bptt.products import forward_product, transposed_product
 from jaxrnn.methods.bptt.seam import Call
 
 State = tuple[list[Array], Gradients]  # the cotangent of a carry, and the sums over later blocks
-Steps = tuple[Tree, Flags, Kept, Tree]  # xs, flags, what is kept, and dys unless they are all zero
+Steps = tuple[Tree, Flags, Tree, Kept]  # xs, flags, dys unless they are all zero, what is kept
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -55,7 +55,7 @@ def _backward(
 
     def block(state: State, steps: Steps, start: Carry) -> tuple[State, list[Array], None]:
         dcarry, total = state
-        xs, flags, kept, dys_known = steps
+        xs, flags, dys_known, kept = steps
         dys_here = _zeros(dys, steps_in(xs)) if silent else dys_known
         rebuilt, pull_projection = rebuild(fixed, start, xs, flags, kept)
         walked = walk_back(fixed, rebuilt, dcarry, dys_here)
@@ -63,7 +63,7 @@ def _backward(
         return (walked.dstart, jax.tree.map(jnp.add, total, gradients)), dxs, None
 
     state = varying_as(xs, ([*map(_dense, floats(dlast))], _no_gradients(fixed)))
-    steps = (xs, flags, kept, None if silent else jax.tree.map(_dense, dys))
+    steps = (xs, flags, None if silent else jax.tree.map(_dense, dys), kept)
     (dstart, total), dxs, _ = over_blocks(block, state, steps, starts, plan.block, not plan.reverse)
     return (
         _of_params(fixed, total, pull_weights),
