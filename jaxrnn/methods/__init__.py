@@ -1,6 +1,6 @@
 """How T steps are run and differentiated: one class each, chosen by `jaxrnn.scan(..., method=)`."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from jaxrnn.methods.autodiff import Autodiff
 from jaxrnn.methods.bptt import BPTT, Checkpointed
@@ -22,10 +22,10 @@ __all__ = [
 MethodLike = Literal["bptt", "checkpointed", "autodiff"] | Method
 """What `method=` takes."""
 
-NAMED: dict[Any, Method] = {"bptt": BPTT(), "checkpointed": Checkpointed(), "autodiff": Autodiff()}
+NAMED: dict[str, Method] = {"bptt": BPTT(), "checkpointed": Checkpointed(), "autodiff": Autodiff()}
 
 
-def named(owner: str, method: Any) -> Method:
+def named(owner: str, method: object) -> Method:
     """The method of a name, or the method itself; refused if it is neither."""
     if isinstance(method, Method):
         return method

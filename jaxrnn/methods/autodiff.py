@@ -1,13 +1,13 @@
 """JAX's own derivative of the loop over time."""
 
 import dataclasses
-from typing import Any
 
 import jax
 from jax import lax
 
 from jaxrnn.core.affine import affine
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods.method import Method, steps
 
@@ -29,17 +29,16 @@ class Autodiff(Method):
     """
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Any]:
-        """One `lax.scan`."""
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Tree]:
         step, inputs = steps(cell, params, xs, walk)
 
-        def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        def body(carry: Carry, inputs: Tree) -> tuple[Carry, Tree]:
             return step(params, carry, *inputs, affine)
 
         return lax.scan(body, carry, inputs, length=length(inputs, xs), reverse=walk.reverse)
 
 
-def length(inputs: Any, xs: Any) -> Any:
-    """What `lax.scan` must be told: nothing where its inputs tell, for it takes no symbolic length."""
+def length(inputs: Tree, xs: Tree) -> int | None:
+    """The length that `lax.scan` is told: none where its inputs tell, for it takes no symbol."""
     return None if jax.tree.leaves(inputs) else jax.tree.leaves(xs)[0].shape[0]

@@ -5,7 +5,8 @@ mesh whose sharding is part of an array's type (`AxisType.Explicit`, what `jax.m
 handed to the compiler: cells are written without a sharding for each operation. And the rows of
 each device run as a group of their own, with a copy of the parameters: a weight gradient then stays
 on its device until the transpose of the copy sums it, once; summed over the whole batch, every
-block of time would need a sum over devices inside the loop."""
+block of time would need a sum over devices inside the loop.
+"""
 
 import math
 from collections.abc import Callable

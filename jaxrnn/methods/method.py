@@ -2,13 +2,13 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.walk import StepFlags, Walk, guarded_step
+from jaxrnn.core.trees import Tree
+from jaxrnn.core.walk import Step, StepFlags, Walk, guarded_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class Method(ABC):
 
     @abstractmethod
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Tree]:
         """Run a cell that draws nothing and is made of no others.
 
         Args:
@@ -69,17 +69,12 @@ class Method(ABC):
         """
 
 
-Step = Callable[..., tuple[Carry, Any]]
-"""`step(params, carry, u, flags, affine) -> (carry, y)`: a cell's step with restarts and masking.
-"""
-
-
-def step_of(cell: Cell, xs: Any) -> Step:
+def step_of(cell: Cell, xs: Tree) -> Step:
     """A cell's step with restarts and masking."""
     first = jax.tree.leaves(xs)[0]
     return guarded_step(cell, first.shape[1:], first.dtype)
 
 
-def steps(cell: Cell, params: Params, xs: Any, walk: Walk) -> tuple[Step, tuple[Any, StepFlags]]:
-    """A cell's step with restarts and masking, and what it reads: all inputs, projected, and flags."""
+def steps(cell: Cell, params: Params, xs: Tree, walk: Walk) -> tuple[Step, tuple[Tree, StepFlags]]:
+    """A cell's step with restarts and masking, and what it reads: projected inputs and flags."""
     return step_of(cell, xs), (cell.project(params, xs), walk.flags())

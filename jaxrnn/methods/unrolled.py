@@ -1,13 +1,13 @@
 """A Python loop over time."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxrnn.core.affine import affine
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods.autodiff import Autodiff
 from jaxrnn.methods.method import Method, step_of
@@ -26,14 +26,13 @@ class Unrolled(Method):
     """
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Any]:
-        """One step after the other, each input projected by itself."""
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Tree]:
         time = jax.tree.leaves(xs)[0].shape[0]
         if time == 0:
             return Autodiff().run(cell, params, xs, carry, walk)
         step, flags = step_of(cell, xs), walk.flags()
-        ys: list[Any] = [None] * time
+        ys: list[Tree] = [None] * time
         for t in reversed(range(time)) if walk.reverse else range(time):
             x, flags_t = jax.tree.map(lambda leaf, t=t: leaf[t], (xs, flags))
             carry, ys[t] = step(params, carry, cell.project(params, x), flags_t, affine)

@@ -81,7 +81,7 @@ def test_every_driver_draws_the_same(x64, cell, flags):
     wanted = jax.value_and_grad(noisy_loss(DRIVERS["autodiff"], cell, **options), (0, 1))(
         params, xs
     )
-    for name in ("carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"):
+    for name in ("carries_in_blocks", "preactivations_in_blocks", "checkpointed_in_blocks"):
         assert_close(
             jax.value_and_grad(noisy_loss(DRIVERS[name], cell, **options), (0, 1))(params, xs),
             wanted,

@@ -1,4 +1,4 @@
-"""The engine keeps its promises: products, temporaries and program sizes are counted, never timed."""
+"""The engine's promises: products, temporaries and program sizes are counted, never timed."""
 
 import re
 from collections import Counter
@@ -15,6 +15,7 @@ from jaxrnn.methods import BPTT, Checkpointed
 from jaxrnn.methods.bptt import plan
 from jaxrnn.methods.bptt import products as engine_products
 from tests.support.helpers import assert_close
+from tests.support.user_cells import Ring
 
 CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset="before")]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_after", "gru_before"])
@@ -61,7 +62,7 @@ def size(jaxpr: Jaxpr) -> int:
 
 
 @each_cell
-@pytest.mark.parametrize("kept", ["carries", "sums", "nothing"])
+@pytest.mark.parametrize("kept", ["carries", "preactivations", "nothing"])
 def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     """Per step: the recurrent product, and one with the transposed weight; all others are of whole
     blocks.
@@ -76,7 +77,7 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     # projection, and with carries each product
     # the candidate of this GRU uses its input outside affine, too
     pointwise = getattr(cell, "reset", None) == "after"
-    projection_again = kept != "sums" or pointwise
+    projection_again = kept != "preactivations" or pointwise
     in_block = 3 + recurrent + projection_again + recurrent * (kept == "carries")
     compiled = traced.lower().compile().as_text()
     assert compiled is not None
@@ -84,16 +85,31 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
 
 
 def test_what_is_kept():
-    """Sums where they take no more memory than carries or save much work."""
+    """Pre-activations where they take no more memory than carries or save much work."""
 
     def kept(cell: Any) -> str:
         params, xs = setup(cell, time=64)
         carry = cell.initial_carry(params, xs.shape[1:])
-        return plan.make_plan(cell, params, xs, carry, Walk().flags(), False).kept
+        return plan.make_plan(cell, params, xs, carry, Walk().flags(), False).keep
 
-    assert kept(jaxrnn.Elman(8)) == "sums"
-    assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "sums")
-    assert (kept(jaxrnn.GRU(8)), kept(jaxrnn.GRU(256))) == ("carries", "sums")
+    assert kept(jaxrnn.Elman(8)) == "preactivations"
+    assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "preactivations")
+    assert (kept(jaxrnn.GRU(8)), kept(jaxrnn.GRU(256))) == ("carries", "preactivations")
+
+
+def test_numbers_of_a_row():
+    """Whatever its axes, for a convolution has several; a complex number is two real ones."""
+    image = jax.ShapeDtypeStruct((3, 5, 6, 7), jnp.float32)
+    wave = jax.ShapeDtypeStruct((3, 8), jnp.complex64)
+    assert plan.numbers((image, wave), batch_axes=1) == 5 * 6 * 7 + 2 * 8
+
+    cell = Ring(4)
+    params = cell.init(jax.random.key(0), 2)
+    xs = jnp.zeros((6, 3, 10, 2))
+    carry = jnp.zeros((3, 10, 4))
+    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), False)
+    assert [product.shape for product in made.seam.products] == [(3, 10, 4)]
+    assert made.keep == "preactivations"
 
 
 def test_blocks():
@@ -110,7 +126,7 @@ def test_blocks():
 
 @pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
 def test_a_large_weight_comes_first(batch):
-    """With few rows, `(wᵀ hᵀ)ᵀ` instead of `h w`; a batch of one has neither a copy of the weight."""
+    """With few rows, `(wᵀ hᵀ)ᵀ` instead of `h w`; a batch of one has no copy of the weight."""
     cell = jaxrnn.LSTM(384)
     params = cell.init(jax.random.key(0), 5)
     assert params.w_h.size >= engine_products.LARGE_WEIGHT

@@ -28,7 +28,7 @@ shorter one at the end.
 DRIVERS: dict[str, Driver] = {
     "bptt": jaxrnn.scan,
     "carries_in_blocks": partial(jaxrnn.scan, method=BPTT(BLOCK, keep="carries")),
-    "sums_in_blocks": partial(jaxrnn.scan, method=BPTT(BLOCK, keep="sums")),
+    "preactivations_in_blocks": partial(jaxrnn.scan, method=BPTT(BLOCK, keep="preactivations")),
     "checkpointed_in_blocks": partial(jaxrnn.scan, method=Checkpointed(BLOCK)),
     "autodiff": partial(jaxrnn.scan, method="autodiff"),
 }
@@ -39,7 +39,7 @@ both_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forwar
 
 _WALKS = [
     ("carries_in_blocks", False),
-    ("sums_in_blocks", True),
+    ("preactivations_in_blocks", True),
     ("checkpointed_in_blocks", True),
     ("autodiff", False),
 ]

@@ -36,7 +36,7 @@ def by_name(value):
 
 @pytest.mark.parametrize("module", LINEN, ids=by_name)
 @pytest.mark.parametrize(
-    "driver", ["bptt", "carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"]
+    "driver", ["bptt", "carries_in_blocks", "preactivations_in_blocks", "checkpointed_in_blocks"]
 )
 def test_linen_cells_give_what_flaxs_rnn_gives(module, driver):
     cell, rnn = jaxrnn.linen.as_cell(module), nn.RNN(module, time_major=True)

@@ -1,94 +1,116 @@
-"""Loops over time in blocks, and over the steps of one."""
+"""Loops over time in blocks, and over the steps of one.
+
+A *tree of steps* is a pytree of arrays that start with time; a tree of blocks starts with the
+block's number.
+"""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxrnn.core.trees import Tree
+
+C = TypeVar("C")  # the carry of a loop
+X = TypeVar("X")  # what it reads, of a step
+B = TypeVar("B")  # what it reads, of a block
+Y = TypeVar("Y")  # what it writes, of a step
+Z = TypeVar("Z")  # what it writes, of a block
+
 
 def over_blocks(
-    body: Callable[[Any, Any, Any], tuple[Any, Any, Any]],
-    carry: Any,
-    steps: Any,
-    blocks: Any,
+    body: Callable[[C, X, B], tuple[C, Y, Z]],
+    carry: C,
+    steps: X,
+    blocks: B,
     size: int,
     reverse: bool,
-) -> tuple[Any, Any, Any]:
+) -> tuple[C, Y, Z]:
     """`lax.scan` over blocks of time.
 
-    `body(carry, steps, block)` gets `size` steps (the last block in time may be shorter) of arrays
-    that start with time, and one entry of those that start with the block's number; it returns the
-    carry, and likewise outputs for steps and for the block."""
-    time = steps_in(steps)
-    whole, rest = divmod(time, size)
+    `body(carry, steps, block)` gets `size` steps, of which there are as many or more (the last
+    block in time may have fewer), and one block's entry. It returns the carry, and likewise outputs
+    for the steps and for the block.
+    """
+    whole, rest = divmod(steps_in(steps), size)
 
-    def main(carry: Any) -> tuple[Any, Any, Any]:
-        folded = jax.tree.map(
+    def first(carry: C) -> tuple[C, Y, Z]:
+        def one(carry: C, inputs: tuple[X, B]) -> tuple[C, tuple[Y, Z]]:
+            carry, of_steps, of_block = body(carry, *inputs)
+            return carry, (of_steps, of_block)
+
+        folded = _each(
             lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:]), steps
         )
-        numbered = jax.tree.map(lambda leaf: leaf[:whole], blocks)
+        numbered = _each(lambda leaf: leaf[:whole], blocks)
+        carry, (of_steps, of_blocks) = loop(one, carry, (folded, numbered), reverse)
+        unfolded = _each(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), of_steps)
+        return carry, unfolded, of_blocks
 
-        def one(carry: Any, inputs: Any) -> tuple[Any, Any]:
-            carry, per_step, per_block = body(carry, *inputs)
-            return carry, (per_step, per_block)
+    def last(carry: C) -> tuple[C, Y, Z]:
+        shorter = _each(lambda leaf: leaf[whole * size :], steps)
+        carry, of_steps, of_block = body(carry, shorter, _each(lambda leaf: leaf[whole], blocks))
+        return carry, of_steps, _each(lambda leaf: leaf[None], of_block)
 
-        carry, (per_step, per_block) = loop(one, carry, (folded, numbered), reverse)
-        return (
-            carry,
-            jax.tree.map(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), per_step),
-            per_block,
-        )
-
-    def tail(carry: Any) -> tuple[Any, Any, Any]:
-        last = jax.tree.map(lambda leaf: leaf[whole], blocks)
-        carry, per_step, per_block = body(
-            carry, jax.tree.map(lambda leaf: leaf[whole * size :], steps), last
-        )
-        return carry, per_step, jax.tree.map(lambda leaf: leaf[None], per_block)
-
-    pieces = [piece for piece, present in ((main, whole), (tail, rest)) if present]
-    outputs = {}
-    for piece in reversed(pieces) if reverse else pieces:
-        carry, *outputs[piece] = piece(carry)
-    in_time = [outputs[piece] for piece in pieces]
-    if len(in_time) == 1:
-        return carry, *in_time[0]
+    if not rest:
+        return first(carry)
+    carry, *earlier = (last if reverse else first)(carry)
+    carry, *later = (first if reverse else last)(carry)
+    in_time = (later, earlier) if reverse else (earlier, later)
     return carry, *jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *in_time)
 
 
-def loop(
-    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, steps: Any, reverse: bool
-) -> tuple[Any, Any]:
+def _each(change: Callable[[Array], Array], tree: X) -> X:
+    return jax.tree.map(change, tree)
+
+
+def loop(body: Callable[[C, X], tuple[C, Y]], carry: C, steps: X, reverse: bool) -> tuple[C, Y]:
     """`lax.scan` over arrays without axes of size one: for a batch of one, XLA would choose layouts
     that cost a copy of each.
     """
-    forms: list[Any] = []
 
-    def squeezed_body(carry: Any, squeezed: Any) -> tuple[Any, Any]:
-        inputs = jax.tree.map(lambda leaf, like: leaf.reshape(like.shape[1:]), squeezed, steps)
-        carry, outputs = body(carry, inputs)
-        forms[:] = [jax.tree.map(lambda leaf: _Shape(leaf.shape), outputs)]
-        return carry, jax.tree.map(_squeeze, outputs)
+    def squeezed(carry: C, inputs: Tree) -> tuple[C, Tree]:
+        carry, outputs = body(carry, _restore(inputs, 0))
+        return carry, _squeeze(outputs, 0)
 
-    squeezed = jax.tree.map(lambda leaf: _squeeze(leaf, keep=1), steps)
     carry, outputs = lax.scan(
-        squeezed_body, carry, squeezed, length=steps_in(steps), reverse=reverse
+        squeezed, carry, _squeeze(steps, 1), length=steps_in(steps), reverse=reverse
     )
-    return carry, jax.tree.map(
-        lambda leaf, form: leaf.reshape(leaf.shape[0], *form.shape), outputs, forms[0]
-    )
+    return carry, _restore(outputs, 1)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["array"], meta_fields=["shape"])
 @dataclasses.dataclass(frozen=True)
-class _Shape:
+class _Squeezed:
+    """An array that may start with time, and the shape of a step before axes of size one went. The
+    shape is a part of the pytree's structure, and so finds its own way into a loop and out of it.
+    """
+
+    array: Array
     shape: tuple[int, ...]
 
 
-def _squeeze(leaf: Array, keep: int = 0) -> Array:
-    return leaf.reshape(*leaf.shape[:keep], *(n for n in leaf.shape[keep:] if n != 1))
+def _squeeze(tree: Tree, kept: int) -> Tree:
+    """Each leaf without its axes of size one, but for the first `kept` axes."""
+
+    def leaf(array: Array) -> _Squeezed:
+        shape = array.shape[kept:]
+        return _Squeezed(array.reshape(*array.shape[:kept], *(n for n in shape if n != 1)), shape)
+
+    return jax.tree.map(leaf, tree)
+
+
+def _restore(tree: Tree, kept: int) -> Tree:
+    """The inverse of `_squeeze`."""
+    return jax.tree.map(
+        lambda leaf: leaf.array.reshape(*leaf.array.shape[:kept], *leaf.shape),
+        tree,
+        is_leaf=lambda node: isinstance(node, _Squeezed),
+    )
 
 
 def shift(start: Array, after: Array, reverse: bool) -> Array:
@@ -98,6 +120,6 @@ def shift(start: Array, after: Array, reverse: bool) -> Array:
     return jnp.concatenate([after[1:], start[None]] if reverse else [start[None], after[:-1]])
 
 
-def steps_in(steps: Any) -> int:
-    """How many steps arrays that start with time have."""
+def steps_in(steps: Tree) -> int:
+    """How many steps a tree of steps has."""
     return jax.tree.leaves(steps)[0].shape[0]

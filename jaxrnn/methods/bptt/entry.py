@@ -2,23 +2,66 @@
 
 import dataclasses
 import warnings
-from typing import Any, Literal
+from abc import abstractmethod
+from typing import Literal
 
 import jax
 from jax import export
 
 from jaxrnn.core import check as _check
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods.autodiff import Autodiff
-from jaxrnn.methods.bptt import engine
-from jaxrnn.methods.bptt.plan import Kept, make_plan
+from jaxrnn.methods.bptt.plan import Keep, make_plan
+from jaxrnn.methods.bptt.rule import bptt
 from jaxrnn.methods.bptt.seam import LawBrokenError
 from jaxrnn.methods.method import Method
 
 
 @dataclasses.dataclass(frozen=True)
-class BPTT(Method):
+class _InBlocks(Method):
+    """What the two methods share.
+
+    They leave to JAX's derivative what the engine cannot do: time is a symbol (`jax.export`) and
+    cannot be cut, there is no step, or the step breaks the law of `affine`, of which a warning
+    tells.
+    """
+
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.block is not None:
+            _check.check_fields(self, _check.check_size, "block")
+
+    @abstractmethod
+    def _keeps(self) -> Keep | None:
+        """What the forward pass keeps; None for a choice from the sizes."""
+
+    def run(
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Tree]:
+        time = jax.tree.leaves(xs)[0].shape[0]
+        if export.is_symbolic_dim(time) or time == 0:
+            return Autodiff().run(cell, params, xs, carry, walk)
+        flags = walk.flags()
+        try:
+            plan = make_plan(
+                cell, params, xs, carry, flags, walk.reverse, self.block, self._keeps()
+            )
+        except LawBrokenError as broken:
+            warnings.warn(
+                f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, "
+                "which is slower and needs more memory. jaxrnn.Cell states the law; "
+                'method="autodiff" asks for this without a warning',
+                stacklevel=2,
+            )
+            return Autodiff().run(cell, params, xs, carry, walk)
+        return bptt(plan, params, xs, carry, flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class BPTT(_InBlocks):
     """Back-propagation through time in blocks, the default.
 
     The forward pass keeps the carry after each step, or the pre-activations. The backward pass
@@ -28,7 +71,7 @@ class BPTT(Method):
     Args:
         block: steps in a block; chosen from the sizes if left out.
         keep: `"carries"`, which are rebuilt into pre-activations with one product per block, or
-            `"sums"`, the pre-activations, which save it; chosen from the sizes if left out.
+            `"preactivations"`, which save it; chosen from the sizes if left out.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -38,23 +81,18 @@ class BPTT(Method):
     (7, 2, 4)
     """
 
-    block: int | None = None
-    keep: Literal["carries", "sums"] | None = None
+    keep: Literal["carries", "preactivations"] | None = None
 
     def __post_init__(self) -> None:
-        if self.block is not None:
-            _check.check_fields(self, _check.check_size, "block")
-        _check.check_choice(self, "keep", self.keep, (None, "carries", "sums"))
+        super().__post_init__()
+        _check.check_choice(self, "keep", self.keep, (None, "carries", "preactivations"))
 
-    def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Any]:
-        """Plan, and run the engine."""
-        return _run(cell, params, xs, carry, walk, self.block, self.keep)
+    def _keeps(self) -> Keep | None:
+        return self.keep
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpointed(Method):
+class Checkpointed(_InBlocks):
     """Back-propagation through time that keeps the carries between blocks alone, for long
     sequences.
 
@@ -70,44 +108,5 @@ class Checkpointed(Method):
     (7, 2, 4)
     """
 
-    block: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.block is not None:
-            _check.check_fields(self, _check.check_size, "block")
-
-    def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Any]:
-        """Plan, and run the engine."""
-        return _run(cell, params, xs, carry, walk, self.block, "nothing")
-
-
-def _run(
-    cell: Cell,
-    params: Params,
-    xs: Any,
-    carry: Carry,
-    walk: Walk,
-    block: int | None,
-    keep: Kept | None,
-) -> tuple[Carry, Any]:
-    """The engine, or JAX's derivative where the engine cannot: there is no step, time is a symbol
-    (`jax.export`) and cannot be cut, or the step breaks the law of `affine`, of which a warning
-    tells."""
-    time = jax.tree.leaves(xs)[0].shape[0]
-    if export.is_symbolic_dim(time) or time == 0:
-        return Autodiff().run(cell, params, xs, carry, walk)
-    flags = walk.flags()
-    try:
-        plan = make_plan(cell, params, xs, carry, flags, walk.reverse, block, keep)
-    except LawBrokenError as broken:
-        warnings.warn(
-            f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, which "
-            "is "
-            "slower and needs more memory. jaxrnn.Cell states the law; "
-            'method="autodiff" asks for this without a warning',
-            stacklevel=2,
-        )
-        return Autodiff().run(cell, params, xs, carry, walk)
-    return engine.run(plan, params, xs, carry, flags)
+    def _keeps(self) -> Keep:
+        return "nothing"

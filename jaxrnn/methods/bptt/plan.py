@@ -1,21 +1,22 @@
-"""What the engine decides when it is traced: how long a block is, and what the forward pass keeps."""
+"""What is decided when the engine is traced: how long a block is, and what is kept."""
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import export
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.trees import floats
+from jaxrnn.core.trees import Tree, floats
 from jaxrnn.core.walk import StepFlags, guarded_step
-from jaxrnn.methods.bptt import seam as _seam
+from jaxrnn.methods.bptt.seam import Seam, inspect, params_used
 
-Kept = Literal["carries", "sums", "all", "nothing"]
-"""What is written down at each step: the carry after it, the sums of its products as `_seam.keeper`
-collects them, or both. The carries before each block are always kept.
+Keep = Literal["carries", "preactivations", "all", "nothing"]
+"""What is kept of each step: the carry after it, the pre-activations as `seam.keeping` records
+them, both, or neither. The carry before each block is always kept.
 """
 
 # Measured on CPUs (benchmarks/results); a block is bounded from above by the first two, from below
@@ -36,29 +37,51 @@ class Plan:
     """All that is fixed when the engine is traced."""
 
     cell: Cell
-    seam: _seam.Seam
-    projected: frozenset[int]  # the parameters that the projection uses
+    seam: Seam
+    projected_params: tuple[int, ...]  # those that the projection uses and that have a gradient
     input_shape: tuple[int, ...]
-    dtype: Any
+    dtype: jnp.dtype
     reverse: bool
     block: int  # steps
     block_forward: int  # steps, where nobody differentiates
-    kept: Kept
+    keep: Keep
 
-    def step(self, *args: Any) -> tuple[Carry, Any]:
-        """The cell's step with restarts and masking."""
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The sizes of the batch axes."""
+        return self.input_shape[: len(self.input_shape) - self.cell.feature_axes]
+
+    @property
+    def reached_params(self) -> list[int]:
+        """The parameters that get a gradient in any way but as a weight of `affine`."""
+        seam = self.seam
+        return sorted({*self.projected_params, *seam.input_only_params, *seam.pointwise_params})
+
+    def step(self, *args: Tree) -> tuple[Carry, Tree]:
+        """The cell's step `(params, carry, u, flags, affine)` with restarts and masking."""
         return guarded_step(self.cell, self.input_shape, self.dtype)(*args)
+
+    def project(self, params: Params, xs: Tree) -> Tree:
+        """The projection of a block, as of one large batch: a product over two axes costs XLA a
+        transposed copy in its derivative.
+        """
+        leading = (jax.tree.leaves(xs)[0].shape[0], *self.batch)
+        if any(leaf.shape[: len(leading)] != leading for leaf in jax.tree.leaves(xs)):
+            return self.cell.project(params, xs)
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(leading) :]), xs)
+        us = self.cell.project(params, flat)
+        return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), us)
 
 
 def make_plan(
     cell: Cell,
     params: Params,
-    xs: Any,
+    xs: Tree,
     carry: Carry,
     flags: StepFlags,
     reverse: bool,
     block: int | None = None,
-    keep: Kept | None = None,
+    keep: Keep | None = None,
 ) -> Plan:
     """Trace one step and decide what is not decided yet: the steps in a block, and what the forward
     pass keeps.
@@ -70,25 +93,43 @@ def make_plan(
     time, *input_shape = first.shape
     step = guarded_step(cell, tuple(input_shape), first.dtype)
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
-    us = (cell.project(params, x), flags_t)
-    seam = _seam.inspect(
-        lambda params, carry, us, affine: step(params, carry, *us, affine), params, carry, us
+    seam = inspect(
+        lambda params, carry, at, affine: step(params, carry, at[0], at[1], affine),
+        params,
+        carry,
+        (cell.project(params, x), flags_t),
     )
-    rows = count(input_shape[: len(input_shape) - cell.feature_axes])
+    row = _row(seam, params, carry, input_shape, len(input_shape) - cell.feature_axes)
+    sizes = time, count(input_shape[: len(input_shape) - cell.feature_axes]), row.preactivations
     return Plan(
         cell=cell,
         seam=seam,
-        projected=_seam.param_use(cell.project, params, x),
+        projected_params=params_used(cell.project, params, x),
         input_shape=tuple(input_shape),
         dtype=first.dtype,
         reverse=reverse,
-        block=min(block, time)
-        if block
-        else block_size(time, rows, sum(seam.widths), checkpointed=keep == "nothing"),
-        block_forward=min(block, time)
-        if block
-        else _near_divisor(time, MOST_NUMBERS_FORWARD // max(sum(seam.widths) * rows, 1)),
-        kept=keep or _worth_keeping(seam, params, carry, len(input_shape) - cell.feature_axes),
+        block=min(block or block_size(*sizes, checkpointed=keep == "nothing"), time),
+        block_forward=min(block or _block_size_forward(*sizes), time),
+        keep=keep or _worth_keeping(row),
+    )
+
+
+class Row(NamedTuple):
+    """What a step is made of, for one row of the batch, in real numbers of whatever axes."""
+
+    preactivations: int
+    carry: int
+    multiply_adds: int  # to compute the pre-activations
+
+
+def _row(
+    seam: Seam, params: Params, carry: Carry, input_shape: Sequence[int], batch_axes: int
+) -> Row:
+    positions = count(input_shape[batch_axes:-1])  # a convolution uses each weight at every one
+    return Row(
+        preactivations=numbers(seam.products, batch_axes),
+        carry=numbers(floats(carry), batch_axes),
+        multiply_adds=numbers(params, 0) * positions,
     )
 
 
@@ -98,11 +139,17 @@ def block_size(time: int, rows: int, width: int, checkpointed: bool) -> int:
     The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough to
     stay in a cache, and a small part of all time, for its temporaries are some thirty numbers per
     unit and step. Where only carries at borders are kept, blocks are about √T, so that both are
-    few."""
+    few.
+    """
     rows = max(rows, 1)
     most = min(MOST_ROWS, MOST_NUMBERS // max(width, 1)) // rows
     fewest = max(FEWEST_STEPS, math.isqrt(time) if checkpointed else 0)
     return _near_divisor(time, max(fewest, min(most, max(time // PARTS, FEWEST_ROWS // rows))))
+
+
+def _block_size_forward(time: int, rows: int, width: int) -> int:
+    """Steps in a block where nobody differentiates: as many as a cache holds projections of."""
+    return _near_divisor(time, MOST_NUMBERS_FORWARD // max(width * rows, 1))
 
 
 def _near_divisor(time: int, wanted: int) -> int:
@@ -116,22 +163,28 @@ def _near_divisor(time: int, wanted: int) -> int:
     return near[0] if near else wanted
 
 
-def count(batch: Iterable[Any]) -> int:
-    """How many rows there are, or may be: `jax.export` lets sizes be symbols."""
-    return math.prod(UNKNOWN_SIZE if export.is_symbolic_dim(size) else size for size in batch)
+def count(shape: Iterable[int]) -> int:
+    """How many elements there are, or may be: `jax.export` lets sizes be symbols."""
+    return math.prod(UNKNOWN_SIZE if export.is_symbolic_dim(size) else size for size in shape)
 
 
-def _worth_keeping(seam: _seam.Seam, params: Params, carry: Carry, batch_axes: int) -> Kept:
-    """Sums, which save the products that rebuild them, if they take no more memory than carries or
-    save enough.
-
-    An LSTM has four sums per unit and step where its carry has two numbers. Rebuilding costs one
-    multiply-add per weight and row; the wider the cell and its input, the more of them each
-    additional number saves."""
-    if not seam.widths:
-        return "carries"
-    additional = sum(seam.widths) - sum(
-        math.prod(leaf.shape[batch_axes:]) for leaf in floats(carry)
+def numbers(tree: Tree, batch_axes: int) -> int:
+    """How many real numbers a row has in all leaves, whatever axes follow those of the batch."""
+    return sum(
+        count(leaf.shape[batch_axes:]) * (1 + jnp.issubdtype(leaf.dtype, jnp.complexfloating))
+        for leaf in jax.tree.leaves(tree)
     )
-    multiply_adds = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return "sums" if multiply_adds >= SAVED_PER_NUMBER * additional else "carries"
+
+
+def _worth_keeping(row: Row) -> Keep:
+    """Pre-activations, which save the products that rebuild them, if they take no more memory than
+    carries or save enough.
+
+    An LSTM has four pre-activations per unit where its carry has two numbers. Rebuilding costs one
+    multiply-add per parameter. The wider the cell and its input, the more of them each additional
+    number saves.
+    """
+    if not row.preactivations:
+        return "carries"
+    additional = row.preactivations - row.carry
+    return "preactivations" if row.multiply_adds >= SAVED_PER_NUMBER * additional else "carries"

@@ -16,6 +16,9 @@ from jaxrnn.core.dtypes import wide
 from jaxrnn.methods.bptt.plan import count
 from jaxrnn.methods.bptt.seam import Call
 
+Product = Callable[[Array], Array]
+"""From one factor of a product to the product, or of a transposed one; the weight is the other."""
+
 FEW_ROWS = 32
 LARGE_WEIGHT = 2**19
 
@@ -27,14 +30,14 @@ def is_plain(call: Call) -> bool:
     return call.linear is matmul and jnp.iscomplexobj(call.h) == jnp.iscomplexobj(call.w)
 
 
-def forward_product(call: Call) -> Callable[[Array], Array]:
+def forward_product(call: Call) -> Product:
     """From the operand of a call of `affine` to its product."""
     if _weight_first(call):
         return partial(_multiply_weight_first, lax.optimization_barrier(call.w.T))
     return lambda h: call.linear(h, call.w)
 
 
-def transposed_product(call: Call) -> Callable[[Array], Array]:
+def transposed_product(call: Call) -> Product:
     """From the cotangent of a product, in the product's dtype, to that of its operand, in the
     operand's.
     """
@@ -48,7 +51,7 @@ def transposed_product(call: Call) -> Callable[[Array], Array]:
     return lambda cotangent: pull(cotangent)[0]
 
 
-def over_steps(call: Call, transposed: Callable[[Array], Array], cotangents: Array) -> Array:
+def over_steps(call: Call, transposed: Product, cotangents: Array) -> Array:
     """A `transposed_product` for many steps at once."""
     return transposed(cotangents) if is_plain(call) else jax.vmap(transposed)(cotangents)
 

@@ -1,0 +1,86 @@
+"""The forward pass: the recurrence, and what it keeps for the backward pass."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+
+from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.trees import Tree, pick
+from jaxrnn.core.walk import StepFlags
+from jaxrnn.methods.bptt.blocks import loop, over_blocks
+from jaxrnn.methods.bptt.plan import Keep, Plan
+from jaxrnn.methods.bptt.products import Product, forward_product
+from jaxrnn.methods.bptt.seam import Call, Pieces, computing, keeping, record
+
+
+class Kept(NamedTuple):
+    """What is kept of each step; None where the backward pass rebuilds it."""
+
+    carries: Carry | None  # after the step
+    preactivations: list[Pieces] | None  # of each call of `affine`, as `keeping` records them
+
+
+class Residuals(NamedTuple):
+    """What the forward pass hands to the backward pass."""
+
+    params: Params
+    xs: Tree
+    flags: StepFlags
+    kept: Kept
+    starts: Carry  # the carry before each block
+
+
+def forward(
+    plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags, size: int, keep: Keep
+) -> tuple[tuple[Carry, Tree], Residuals]:
+    """Run all steps in blocks of `size`: the last carry and all outputs, and the residuals."""
+    products = [forward_product(call) for call in first_calls(plan, params, xs, carry, flags)]
+
+    def block(carry: Carry, steps: tuple[Tree, StepFlags], _: None) -> tuple[Carry, Tree, Carry]:
+        xs, flags = steps
+        us = plan.project(params, xs)
+        last, ys, kept = walk_forward(plan, params, products, carry, us, flags, keep)
+        return last, (ys, kept), carry
+
+    last, (ys, kept), starts = over_blocks(block, carry, (xs, flags), None, size, plan.reverse)
+    return (last, ys), Residuals(params, xs, flags, kept, starts)
+
+
+def walk_forward(
+    plan: Plan,
+    params: Params,
+    products: Sequence[Product],
+    carry: Carry,
+    us: Tree,
+    flags: StepFlags,
+    keep: Keep,
+) -> tuple[Carry, Tree, Kept]:
+    """The steps of one block, one after the other: the last carry, the outputs, what is kept."""
+    keeps_carries = keep in ("carries", "all")
+    # often y is h: then it is kept once
+    output = plan.seam.output if keeps_carries else None
+
+    def body(carry: Carry, inputs: tuple[Tree, StepFlags]) -> tuple[Carry, tuple[Tree, Kept]]:
+        step = partial(plan.step, params, carry, *inputs)
+        (carry, y), preactivations = record(step, keeping(plan.seam, products))
+        kept = Kept(
+            carry if keeps_carries else None,
+            preactivations if keep in ("preactivations", "all") else None,
+        )
+        return carry, (y if output is None else None, kept)
+
+    last, (ys, kept) = loop(body, carry, (us, flags), plan.reverse)
+    if output is not None:
+        (ys,) = pick(kept.carries, [output])
+    return last, ys, kept
+
+
+def first_calls(plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags) -> list[Call]:
+    """The calls of `affine` in the first step. Only their weights are used, which are those of
+    every step; the compiler drops the rest.
+    """
+    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
+    u = plan.cell.project(params, x)
+    return record(partial(plan.step, params, carry, u, flags_t), computing)[1]
