@@ -198,7 +198,7 @@ def check_flags(
             )
 
 
-def check_lengths(cell: Cell, xs: Any, lengths: Any) -> None:
+def check_lengths(owner: Any, xs: Any, lengths: Any) -> None:
     """Refuse lengths below 0 or above T, if they are known: NumPy's, or those outside `jax.jit`."""
     leaves = jax.tree.leaves(lengths)
     if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -211,8 +211,8 @@ def check_lengths(cell: Cell, xs: Any, lengths: Any) -> None:
     time, shortest, longest = shape[0], int(known.min()), int(known.max())
     if shortest < 0 or longest > time:
         raise ValueError(
-            f"{_name(cell)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
-            "the number of steps in xs; count the valid steps of each sequence, as "
+            f"{_name(owner)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
+            "the number of time steps; count the valid steps of each sequence, as "
             "jaxrnn.sequences.pad does"
         )
 
