@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+Tree = Any
+"""A pytree of arrays."""
+
 
 def form(tree: Any) -> Any:
     """The structure of a tree and the shapes of its leaves: equal for trees that fit each other,
