@@ -20,7 +20,7 @@ Sides = dict[str, tuple[Apply, Any]]
 
 
 class DeepTransition(nn.RNNCellBase):
-    """Two dependent products: `h_t = tanh(tanh(x_t W_x + h_{t-1} W_1) W_2)` (Pascanu et al. 2014)."""
+    """`h_t = tanh(tanh(x_t W_x + h_{t-1} W_1) W_2)`, two dependent products (Pascanu 2014)."""
 
     features: int
 

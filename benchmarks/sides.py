@@ -96,9 +96,8 @@ class JaxSide:
         return Results(self._swapped(np.asarray(ys)), dparams, self._swapped(np.asarray(dxs)))
 
     def _arguments(self, problem: Problem) -> tuple[Any, Any, Any]:
-        weights = jax.tree.map(
-            lambda leaf: self.place(leaf, False), self.convert(reference_params(self, problem))
-        )
+        converted = self.convert(reference_params(self, problem))
+        weights = jax.tree.map(lambda leaf: self.place(leaf, False), converted)
         xs, dys = (self.place(self._swapped(array), True) for array in (problem.xs, problem.dys))
         return weights, xs, dys
 
@@ -119,6 +118,11 @@ def scan_apply(cell: jaxrnn.Cell, method: Any = "bptt", seed: int | None = None)
     return lambda params, xs: jaxrnn.scan(cell, params, xs, key=key, method=method)[1]
 
 
+def unroll_apply(cell: jaxrnn.Cell) -> Apply:
+    """`jaxrnn.unroll` as a function of parameters and inputs."""
+    return lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
+
+
 def own(problem: Problem) -> JaxSide:
     return JaxSide(scan_apply(problem.cell))
 
@@ -131,9 +135,8 @@ def own_on_two_devices(problem: Problem) -> JaxSide:
     mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
 
     def place(array: Any, batched: bool) -> Any:
-        return jax.device_put(
-            array, NamedSharding(mesh, PartitionSpec(None, "batch") if batched else PartitionSpec())
-        )
+        spec = PartitionSpec(None, "batch") if batched else PartitionSpec()
+        return jax.device_put(array, NamedSharding(mesh, spec))
 
     return JaxSide(scan_apply(problem.cell), place=place)
 
