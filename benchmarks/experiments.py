@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks import agreement, foreign, streaming
 from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
@@ -18,8 +18,10 @@ from benchmarks.sides import (
     scan_apply,
     unroll_apply,
 )
+from jaxrnn.methods import MethodLike
 
 Record = dict[str, Any]
+BESIDE_AUTODIFF: tuple[Literal["bptt", "autodiff"], ...] = ("bptt", "autodiff")
 
 
 def say(line: str) -> None:
@@ -83,7 +85,7 @@ def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
     }
 
 
-def _step_of(problem: Problem, method: str, seed: int | None = None) -> Program:
+def _step_of(problem: Problem, method: MethodLike, seed: int | None = None) -> Program:
     return _program(problem, scan_apply(problem.cell, method, seed), "training")
 
 
@@ -119,7 +121,7 @@ def variants(plan: Plan) -> list[Record]:
     for name in VARIANTS:
         say(f"{name} {plan.base.label}")
         problem = make_variant(name, plan.base)
-        programs = {method: _step_of(problem, method, seed=0) for method in ("bptt", "autodiff")}
+        programs = {method: _step_of(problem, method, seed=0) for method in BESIDE_AUTODIFF}
         records += _records(programs, plan.point_seconds, "method", plan.base, cell=name)
     return records
 
@@ -156,7 +158,7 @@ def sweeps(plan: Plan) -> list[Record]:
                 names = ("hidden", "in_features") if axis == "hidden" else (axis,)
                 shape = plan.base._replace(**dict.fromkeys(names, size))
                 problem = make_problem(kind, shape)
-                programs = {method: _step_of(problem, method) for method in ("bptt", "autodiff")}
+                programs = {method: _step_of(problem, method) for method in BESIDE_AUTODIFF}
                 seconds = plan.point_seconds
                 records += _records(programs, seconds, "method", shape, cell=kind, axis=axis)
     return records
