@@ -1,4 +1,4 @@
-"""Run pyright, and fail if it found an error or looked at no file of a folder that must be checked."""
+"""Run pyright on each folder; fail if it finds an error, or no file to look at."""
 
 import json
 import subprocess

@@ -1,14 +1,15 @@
 """Before anything is timed: do all sides compute the same?"""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 import jaxrnn
 from benchmarks.measure import training_step
-from benchmarks.sides import Problem, Results, reference_params, scan_apply
+from benchmarks.sides import Problem, Results, Side, reference_params, scan_apply
+from jaxrnn.core.trees import Tree
 
 TOLERANCE = {"cpu": 1e-4}
 LOOSE = 2e-2  # accelerators multiply float32 in fewer bits
@@ -19,7 +20,7 @@ class Disagreement(Exception):
     """A side computes something else; the message names it."""
 
 
-def check(problem: Problem, sides: Mapping[str, Any], results: Mapping[str, Results]) -> None:
+def check(problem: Problem, sides: Mapping[str, Side], results: Mapping[str, Results]) -> None:
     """Compare each side's outputs and gradients with JAX's derivative of the jaxrnn cell that it
     claims to be.
 
@@ -50,21 +51,21 @@ def check(problem: Problem, sides: Mapping[str, Any], results: Mapping[str, Resu
         )
 
 
-def distance(given: Any, expected: Any) -> float:
+def distance(given: ArrayLike, expected: ArrayLike) -> float:
     """The norm of the difference relative to the norm; infinite if the shapes differ."""
-    given, expected = np.asarray(given, np.float64), np.asarray(expected, np.float64)
-    if given.shape != expected.shape:
+    got, want = np.asarray(given, np.float64), np.asarray(expected, np.float64)
+    if got.shape != want.shape:
         return float("inf")
-    return float(np.linalg.norm(given - expected) / max(float(np.linalg.norm(expected)), 1e-30))
+    return float(np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30))
 
 
-def _reference(cell: jaxrnn.Cell, params: Any, problem: Problem) -> Results:
+def _reference(cell: jaxrnn.Cell, params: Tree, problem: Problem) -> Results:
     ys, (dparams, dxs) = jax.jit(training_step(scan_apply(cell, "autodiff")))(
         params, problem.xs, problem.dys
     )
     return Results(ys, dparams, dxs)
 
 
-def _arrays(results: Results) -> dict[str, Any]:
+def _arrays(results: Results) -> dict[str, ArrayLike]:
     gradients = {f"the gradient of {name}": getattr(results.dparams, name) for name in COMPARED}
     return {"the outputs": results.ys, "the gradient of xs": results.dxs, **gradients}

@@ -2,16 +2,26 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-import jaxrnn
 from benchmarks import agreement, foreign, streaming
 from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
 from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, absent
-from benchmarks.plan import PEER_CELLS, VARIANTS, Plan, drawn_cells
-from benchmarks.sides import Missing, Problem, make_problem, make_variant, scan_apply
+from benchmarks.plan import PEER_CELLS, VARIANTS, Plan, Shape, drawn_cells
+from benchmarks.sides import (
+    Apply,
+    Missing,
+    Problem,
+    make_problem,
+    make_variant,
+    plain,
+    scan_apply,
+    unroll_apply,
+)
+from jaxrnn.methods import MethodLike
 
 Record = dict[str, Any]
+BESIDE_AUTODIFF: tuple[Literal["bptt", "autodiff"], ...] = ("bptt", "autodiff")
 
 
 def say(line: str) -> None:
@@ -21,11 +31,8 @@ def say(line: str) -> None:
 
 def chosen_sides(against: Iterable[str] | None) -> tuple[list[str], dict[str, str]]:
     """The sides that can take part, jaxrnn first, and why the others are skipped."""
-    wanted = [
-        OWN,
-        TWO_DEVICES,
-        *(name for name in OPPONENTS if against is None or name in set(against)),
-    ]
+    opponents = OPPONENTS if against is None else set(against)
+    wanted = [OWN, TWO_DEVICES, *(name for name in OPPONENTS if name in opponents)]
     skipped = absent(wanted)
     return [name for name in wanted if name not in skipped], skipped
 
@@ -78,19 +85,30 @@ def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
     }
 
 
-def _step_of(problem: Problem, method: str, seed: int | None = None) -> Program:
-    return compiled(
-        training_step(scan_apply(problem.cell, method, seed)),
-        problem.params,
-        problem.xs,
-        problem.dys,
-    )
+def _step_of(problem: Problem, method: MethodLike, seed: int | None = None) -> Program:
+    return _program(problem, scan_apply(problem.cell, method, seed), "training")
 
 
-def _records(programs: dict[str, Program], seconds: float, side: str, **where: Any) -> list[Record]:
+def _program(problem: Problem, apply: Apply, what: str) -> Program:
+    """A training step, or the forward pass."""
+    if what == "training":
+        return compiled(training_step(apply), problem.params, problem.xs, problem.dys)
+    return compiled(apply, problem.params, problem.xs)
+
+
+def _records(
+    programs: dict[str, Program], seconds: float, side: str, shape: Shape, **where: Any
+) -> list[Record]:
+    """A record of each program, which is named under `side`."""
     times = take_turns({name: program.call for name, program in programs.items()}, seconds)
     return [
-        {**where, side: name, "step_ms": times[name], **program.facts()}
+        {
+            **where,
+            "shape": shape._asdict(),
+            side: name,
+            "step_ms": times[name],
+            **program.facts(),
+        }
         for name, program in programs.items()
     ]
 
@@ -103,10 +121,8 @@ def variants(plan: Plan) -> list[Record]:
     for name in VARIANTS:
         say(f"{name} {plan.base.label}")
         problem = make_variant(name, plan.base)
-        programs = {method: _step_of(problem, method, seed=0) for method in ("bptt", "autodiff")}
-        records += _records(
-            programs, plan.point_seconds, "method", cell=name, shape=plan.base._asdict()
-        )
+        programs = {method: _step_of(problem, method, seed=0) for method in BESIDE_AUTODIFF}
+        records += _records(programs, plan.point_seconds, "method", plan.base, cell=name)
     return records
 
 
@@ -116,13 +132,8 @@ def foreign_cells(plan: Plan) -> list[Record]:
     for name in foreign.CELLS:
         for shape in plan.foreign:
             say(f"{name} {shape.label}")
-            records += _records(
-                foreign.programs(name, shape),
-                plan.forward_seconds,
-                "side",
-                cell=name,
-                shape=shape._asdict(),
-            )
+            programs = foreign.programs(name, shape)
+            records += _records(programs, plan.forward_seconds, "side", shape, cell=name)
     return records
 
 
@@ -144,19 +155,12 @@ def sweeps(plan: Plan) -> list[Record]:
         for axis, sizes in plan.sweeps:
             say(f"{kind}: {axis} from {sizes[0]} to {sizes[-1]}")
             for size in sizes:
-                shape = plan.base._replace(
-                    **({"hidden": size, "in_features": size} if axis == "hidden" else {axis: size})
-                )
+                names = ("hidden", "in_features") if axis == "hidden" else (axis,)
+                shape = plan.base._replace(**dict.fromkeys(names, size))
                 problem = make_problem(kind, shape)
-                programs = {method: _step_of(problem, method) for method in ("bptt", "autodiff")}
-                records += _records(
-                    programs,
-                    plan.point_seconds,
-                    "method",
-                    cell=kind,
-                    axis=axis,
-                    shape=shape._asdict(),
-                )
+                programs = {method: _step_of(problem, method) for method in BESIDE_AUTODIFF}
+                seconds = plan.point_seconds
+                records += _records(programs, seconds, "method", shape, cell=kind, axis=axis)
     return records
 
 
@@ -175,43 +179,26 @@ def _one_unrolling(kind: str, what: str, plan: Plan) -> list[Record]:
     for time in plan.unrolled:
         say(f"{kind}, {what}: scan{' and the unrolled loop' if going else ''}, T = {time}")
         problem = make_problem(kind, plan.unrolled_base._replace(time=time))
-        applies: dict[str, Any] = {"scan": scan_apply(problem.cell)}
+        applies = {"scan": scan_apply(problem.cell)}
         if going:
-            applies["unroll"] = lambda params, xs, cell=problem.cell: jaxrnn.unroll(
-                cell, params, xs
-            )[1]
-        arguments = (
-            (problem.params, problem.xs, problem.dys)
-            if what == "training"
-            else (problem.params, problem.xs)
-        )
-        programs = {
-            driver: compiled(training_step(apply) if what == "training" else apply, *arguments)
-            for driver, apply in applies.items()
-        }
-        records += _records(
-            programs,
-            plan.point_seconds,
-            "driver",
-            cell=kind,
-            what=what,
-            shape=problem.shape._asdict(),
-        )
+            applies["unroll"] = unroll_apply(problem.cell)
+        programs = {driver: _program(problem, apply, what) for driver, apply in applies.items()}
+        seconds = plan.point_seconds
+        records += _records(programs, seconds, "driver", problem.shape, cell=kind, what=what)
         going = going and (programs["unroll"].compile_seconds or 0.0) < plan.compile_limit
     return records
 
 
 def long_sequence(plan: Plan) -> list[Record]:
-    """One long sequence of the LSTM: plain `lax.scan`, the engine, and the engine with checkpoints."""
+    """One long sequence of the LSTM: plain `lax.scan`, the engine, and its checkpoints."""
     say(f"LSTM, T = {plan.long.time}: plain, bptt, checkpointed")
     problem = make_problem("LSTM", plan.long)
-    side: Any = SIDES["lax.scan"](problem)
     programs = {
-        "lax.scan": compiled(training_step(side.apply), problem.params, problem.xs, problem.dys),
+        "lax.scan": _program(problem, plain(problem).apply, "training"),
         "bptt": _step_of(problem, "bptt"),
         "checkpointed": _step_of(problem, "checkpointed"),
     }
-    return _records(programs, plan.step_seconds, "method", cell="LSTM", shape=plan.long._asdict())
+    return _records(programs, plan.step_seconds, "method", plan.long, cell="LSTM")
 
 
 def growth(plan: Plan) -> list[Record]:
@@ -223,9 +210,7 @@ def growth(plan: Plan) -> list[Record]:
         programs = {
             method: _step_of(problem, method) for method in ("bptt", "checkpointed", "autodiff")
         }
-        records += _records(
-            programs, plan.point_seconds, "method", cell="LSTM", shape=problem.shape._asdict()
-        )
+        records += _records(programs, plan.point_seconds, "method", problem.shape, cell="LSTM")
     return records
 
 

@@ -15,12 +15,13 @@ import jaxrnn.nnx
 from benchmarks.measure import Program, compiled, training_step
 from benchmarks.plan import Shape
 from benchmarks.sides import Apply, scan_apply
+from jaxrnn.core.trees import Tree
 
-Sides = dict[str, tuple[Apply, Any]]
+Sides = dict[str, tuple[Apply, Tree]]
 
 
 class DeepTransition(nn.RNNCellBase):
-    """Two dependent products: `h_t = tanh(tanh(x_t W_x + h_{t-1} W_1) W_2)` (Pascanu et al. 2014)."""
+    """`h_t = tanh(tanh(x_t W_x + h_{t-1} W_1) W_2)`, two dependent products (Pascanu 2014)."""
 
     features: int
 
@@ -33,7 +34,7 @@ class DeepTransition(nn.RNNCellBase):
         h = jnp.tanh(nn.Dense(self.features, name="second")(inner))
         return h, h
 
-    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> jax.Array:
+    def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> jax.Array:
         del rng
         return jnp.zeros((*input_shape[:-1], self.features))
 
@@ -61,7 +62,7 @@ def _nnx(make: Callable[..., Any]) -> Callable[[Shape], Sides]:
         cell, params = jaxrnn.nnx.as_cell(module), nnx.state(module, nnx.Param)
         graph, weights, rest = nnx.split(nnx.RNN(module, time_major=True), nnx.Param, ...)
 
-        def apply(weights: Any, xs: jax.Array) -> Any:
+        def apply(weights: Tree, xs: jax.Array) -> Any:
             # a copy: Flax's RNN counts up in it
             return nnx.merge(graph, weights, jax.tree.map(lambda leaf: leaf, rest))(xs)
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 import jaxrnn
 from benchmarks.measure import Program
@@ -27,6 +28,7 @@ from benchmarks.sides import (
     own_on_two_devices,
     plain,
 )
+from jaxrnn.core.trees import Tree
 
 
 def linen(problem: Problem) -> JaxSide:
@@ -35,7 +37,7 @@ def linen(problem: Problem) -> JaxSide:
     kinds = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell, "Elman": nn.SimpleCell}
     rnn = nn.RNN(kinds[problem.kind](problem.shape.hidden), time_major=True)
 
-    def convert(params: Any) -> Any:
+    def convert(params: Tree) -> Tree:
         if problem.kind == "Elman":
             cell = {"i": {"kernel": params.w_x, "bias": params.b}, "h": {"kernel": params.w_h}}
         elif problem.kind == "LSTM":
@@ -60,7 +62,7 @@ def linen_lstm_cell(problem: Problem) -> JaxSide:
     )
 
 
-def _per_gate(gates: str, params: Any, bias_beside: str) -> dict[str, dict[str, Any]]:
+def _per_gate(gates: str, params: Tree, bias_beside: str) -> dict[str, dict[str, Array]]:
     x, h, b = (
         jnp.split(array, len(gates), axis=-1) for array in (params.w_x, params.w_h, params.b)
     )
@@ -79,12 +81,12 @@ def nnx(problem: Problem) -> JaxSide:
     graph, template, rest = nnx.split(nnx.RNN(cell, time_major=True), nnx.Param, ...)
     biased = "dense_h" if problem.kind == "LSTM" else "dense_i"
 
-    def convert(params: Any) -> Any:
+    def convert(params: Tree) -> Tree:
         cell = {"dense_i": {"kernel": params.w_x}, "dense_h": {"kernel": params.w_h}}
         cell[biased]["bias"] = params.b
         return {"cell": cell}
 
-    def apply(weights: Any, xs: Any) -> Any:
+    def apply(weights: Tree, xs: Array) -> Array:
         # copies: the next lines write into them
         state, streams = jax.tree.map(lambda leaf: leaf, (template, rest))
         nnx.replace_by_pure_dict(state, weights)
@@ -110,7 +112,7 @@ def haiku(problem: Problem) -> JaxSide:
         def initial_state(self, batch_size: int | None) -> Any:
             return jnp.zeros((batch_size, hidden))
 
-    def forward(xs: Any) -> Any:
+    def forward(xs: Array) -> Array:
         core = (
             Elman(name="elman")
             if problem.kind == "Elman"
@@ -118,7 +120,7 @@ def haiku(problem: Problem) -> JaxSide:
         )
         return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
 
-    def convert(params: Any) -> Any:
+    def convert(params: Tree) -> Tree:
         if problem.kind == "Elman":
             return {
                 "elman/linear": {"w": params.w_x, "b": params.b},
@@ -152,11 +154,11 @@ def equinox(problem: Problem) -> JaxSide:
         ("weight_ih", "weight_hh", "bias") if lstm else ("weight_ih", "weight_hh", "bias", "bias_n")
     )
 
-    def convert(params: Any) -> Any:
+    def convert(params: Tree) -> Tree:
         weights = (params.w_x.T, params.w_h.T, params.b)
         return weights if lstm else (*weights, params.b_hn)
 
-    def apply(weights: Any, xs: Any) -> Any:
+    def apply(weights: Tree, xs: Array) -> Array:
         cell = jax.vmap(
             eqx.tree_at(lambda cell: [getattr(cell, name) for name in names], skeleton, weights)
         )
@@ -184,7 +186,7 @@ def keras(problem: Problem) -> JaxSide:
     layer.build((problem.shape.batch, problem.shape.time, problem.shape.in_features))
     frozen = [np.asarray(variable.value) for variable in layer.non_trainable_variables]
 
-    def convert(params: Any) -> Any:
+    def convert(params: Tree) -> Tree:
         if problem.kind != "GRU":
             return [params.w_x, params.w_h, params.b]
         w_x, w_h, b = (
@@ -193,13 +195,13 @@ def keras(problem: Problem) -> JaxSide:
         b_h = jnp.concatenate([jnp.zeros(2 * problem.shape.hidden), params.b_hn])
         return [w_x, w_h, jnp.stack([b, b_h])]
 
-    def apply(weights: Any, xs: Any) -> Any:
+    def apply(weights: Tree, xs: Array) -> Array:
         return layer.stateless_call(weights, frozen, xs)[0]
 
     return JaxSide(apply, convert, batch_major=True)
 
 
-def _reordered(array: Any, gates: int, order: Iterable[int]) -> Any:
+def _reordered(array: Array, gates: int, order: Iterable[int]) -> Array:
     parts = jnp.split(array, gates, axis=-1)
     return jnp.concatenate([parts[gate] for gate in order], axis=-1)
 
@@ -243,7 +245,7 @@ class TorchSide:
         return Results(ys.detach().numpy(), dparams, dxs.numpy())
 
 
-def _torch_weights(params: Any) -> dict[str, Any]:
+def _torch_weights(params: Tree) -> dict[str, Array]:
     b_hh = jnp.zeros_like(params.b)
     if hasattr(params, "b_hn"):
         b_hh = b_hh.at[-params.b_hn.size :].set(params.b_hn)

@@ -1,13 +1,11 @@
-"""Write the README's performance section from the recorded results: `python -m benchmarks.readme
-[--check]`.
-"""
+"""`python -m benchmarks.readme [--check]`: write the README's figures from the results."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import record, report
-from benchmarks.summary import LEANER, METRICS, cells_of, summarise
+from benchmarks.summary import LEANER, METRICS, by_cell, summarise
 
 Record = dict[str, Any]
 README = Path(__file__).parent.parent / "README.md"
@@ -25,25 +23,28 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
     texts = [
         f"Measured on {report.device_line(result)}.",
         "One training step (outputs, and the gradients of parameters and inputs of one layer, "
-        "float32), all sides in one process, "
-        "taking turns, with the same weights, after they were seen to agree; the fastest round "
-        "counts. The geometric mean over "
+        "float32), all sides in one process, taking turns, with the same weights, after they were "
+        "seen to agree; the fastest round counts. The geometric mean over "
         f"{len({str(row['shape']) for row in rows})} shapes, the worst shape in brackets:",
         _summary(rows),
         "“Fastest JAX peer” is, for each shape anew, the fastest of Flax linen, Flax nnx, Haiku, "
-        "Equinox, Keras and plain "
-        "`lax.scan`, on one device, which may use all cores; so is jaxrnn, unless its batch is "
-        "said to be split over two CPU "
-        "devices (`--xla_force_host_platform_device_count=2`). PyTorch uses all cores, and there "
-        "jaxrnn may split its batch. "
-        "Haiku's GRU resets before the product.",
+        "Equinox, Keras and plain `lax.scan`, on one device, which may use all cores; so is "
+        "jaxrnn, unless its batch is said to be split over two CPU devices "
+        "(`--xla_force_host_platform_device_count=2`). PyTorch uses all cores, and there jaxrnn "
+        "may split its batch. Haiku's GRU resets before the product.",
         _folded("Every shape", report.peers_table(rows)),
     ]
     if result.get("variants"):
-        about = "Options and combinators, draws included, one training step on one device, beside JAX's own derivative of the same"
+        about = (
+            "Options and combinators, draws included, one training step on one device, beside "
+            "JAX's own derivative of the same"
+        )
         texts += [_folded(about, report.variants_table(result["variants"]))]
     if result.get("foreign"):
-        about = "Cells of Flax, run by jaxrnn (<code>as_cell</code>) and by Flax's own RNN, one training step on one device"
+        about = (
+            "Cells of Flax, run by jaxrnn (<code>as_cell</code>) and by Flax's own RNN, one "
+            "training step on one device"
+        )
         texts += [_folded(about, report.foreign_table(result["foreign"]))]
     if result.get("steps"):
         texts += [
@@ -67,9 +68,7 @@ def _folded(about: str, text: str) -> str:
 
 
 def _summary(rows: list[Record]) -> str:
-    groups = {cell: [row for row in rows if row["cell"] == cell] for cell in cells_of(rows)} | {
-        "all": rows
-    }
+    groups = by_cell(rows)
     body = []
     for metric, meaning in METRICS.items():
         summaries = [summarise(group, metric) for group in groups.values()]

@@ -35,12 +35,8 @@ def write(path: Path, result: dict[str, Any]) -> None:
     """One record a line: small, and a change shows in a diff."""
     lines = []
     for key, value in result.items():
-        if isinstance(value, list):
-            text = (
-                "[\n" + ",\n".join("  " + json.dumps(record) for record in value) + "\n ]"
-                if value
-                else "[]"
-            )
+        if isinstance(value, list) and value:
+            text = "[\n" + ",\n".join("  " + json.dumps(record) for record in value) + "\n ]"
         else:
             text = json.dumps(value, ensure_ascii=False)
         lines.append(f" {json.dumps(key)}: {text}")
@@ -65,8 +61,7 @@ def _device_name() -> str:
         return jax.devices()[0].device_kind
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
+        line = next(line for line in lines if line.startswith("model name"))
+        return line.split(":", 1)[1].strip()
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

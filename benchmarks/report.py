@@ -1,9 +1,19 @@
 """Tables, for the terminal and for Markdown alike."""
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.peers import OWN, TWO_DEVICES
-from benchmarks.summary import METRICS, Ratio, cells_of, ratios, size_label, summarise
+from benchmarks.summary import (
+    METRICS,
+    Ratio,
+    by_cell,
+    cells_of,
+    label,
+    ratios,
+    size_label,
+    summarise,
+)
 
 Record = dict[str, Any]
 NONE = "–"
@@ -15,34 +25,18 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
     def line(cells: list[str]) -> str:
         first, *rest = zip(cells, widths, strict=True)
-        return (
-            "| "
-            + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)])
-            + " |"
-        )
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+        return f"| {' | '.join(padded)} |"
 
-    rule = (
-        "|"
-        + "|".join(
-            [":" + "-" * (widths[0] + 1), *("-" * (width + 1) + ":" for width in widths[1:])]
-        )
-        + "|"
-    )
-    return "\n".join([line(header), rule, *map(line, rows)])
+    rules = [":" + "-" * (widths[0] + 1), *("-" * (width + 1) + ":" for width in widths[1:])]
+    return "\n".join([line(header), f"|{'|'.join(rules)}|", *map(line, rows)])
 
 
 def peers_table(rows: list[Record]) -> str:
     """A row for each cell and shape: milliseconds and ratios."""
-    header = [
-        "cell, batch x time x in x hidden",
-        "step ms",
-        "2 devices",
-        "fastest peer",
-        "speed",
-        "forward ms",
-        "fastest peer",
-    ]
-    header += ["speed", "torch ms", "speed", "MiB", "leanest peer", "share"]
+    header = ["cell, batch x time x in x hidden", "step ms", "2 devices", "fastest peer", "speed"]
+    header += ["forward ms", "fastest peer", "speed", "torch ms", "speed"]
+    header += ["MiB", "leanest peer", "share"]
     return table(header, [_peer_row(row) for row in rows])
 
 
@@ -52,7 +46,7 @@ def _peer_row(row: Record) -> list[str]:
         found.get(metric) for metric in ("step", "forward", "torch", "memory")
     )
     return [
-        f"{row['cell']} {size_label(row['shape'])}",
+        label(row),
         milliseconds(sides[OWN]["step_ms"]["min"]),
         milliseconds(sides[TWO_DEVICES]["step_ms"]["min"]) if TWO_DEVICES in sides else NONE,
         *_against(step, milliseconds),
@@ -65,29 +59,20 @@ def _peer_row(row: Record) -> list[str]:
     ]
 
 
-def _against(ratio: Ratio | None, form: Any) -> list[str]:
-    return (
-        [f"{form(ratio.other)} {ratio.opponent}", f"{ratio.value:.2f}"] if ratio else [NONE, NONE]
-    )
+def _against(ratio: Ratio | None, form: Callable[[float], str]) -> list[str]:
+    if ratio is None:
+        return [NONE, NONE]
+    return [f"{form(ratio.other)} {ratio.opponent}", f"{ratio.value:.2f}"]
 
 
 def summary_table(rows: list[Record]) -> str:
     """For each target the geometric mean over shapes and the worst shape, by cell and over all."""
-    groups = {cell: [row for row in rows if row["cell"] == cell] for cell in cells_of(rows)} | {
-        "all": rows
-    }
     body = []
     for metric, meaning in METRICS.items():
-        for name, group in groups.items():
+        for name, group in by_cell(rows).items():
             if summary := summarise(group, metric):
-                body.append(
-                    [
-                        f"{meaning}, {name}",
-                        f"{summary.mean:.2f}",
-                        f"{summary.worst:.2f}",
-                        summary.where,
-                    ]
-                )
+                numbers = [f"{summary.mean:.2f}", f"{summary.worst:.2f}"]
+                body.append([f"{meaning}, {name}", *numbers, summary.where])
     return table(["geometric mean over shapes", "mean", "worst", "worst shape"], body)
 
 
@@ -103,7 +88,7 @@ def sides_table(rows: list[Record]) -> str:
         cells = [
             f"{milliseconds(t['min'])} ({milliseconds(t['median'])})" if t else NONE for t in times
         ]
-        body.append([f"{row['cell']} {size_label(row['shape'])}", *cells])
+        body.append([label(row), *cells])
     return table(header, body)
 
 
@@ -120,16 +105,7 @@ def long_table(rows: list[Record]) -> str:
         ]
         for row in rows
     ]
-    return table(
-        [
-            f"{plain['cell']} {size_label(plain['shape'])}",
-            "step ms",
-            "of lax.scan",
-            "MiB",
-            "of lax.scan",
-        ],
-        body,
-    )
+    return table([label(plain), "step ms", "of lax.scan", "MiB", "of lax.scan"], body)
 
 
 def variants_table(rows: list[Record]) -> str:
@@ -140,49 +116,24 @@ def variants_table(rows: list[Record]) -> str:
             next(row for row in rows if row["cell"] == name and row["method"] == kind)
             for kind in ("bptt", "autodiff")
         )
-        speed, share = (
-            other["step_ms"]["min"] / own["step_ms"]["min"],
-            own["temp_bytes"] / other["temp_bytes"],
-        )
-        body.append(
-            [
-                name,
-                milliseconds(own["step_ms"]["min"]),
-                f"{speed:.2f}",
-                mebibytes(own["temp_bytes"]),
-                f"{share:.2f}",
-            ]
-        )
-    return table(
-        [
-            size_label(rows[0]["shape"]),
-            "step ms",
-            "times as fast as autodiff",
-            "MiB",
-            "share of autodiff's",
-        ],
-        body,
-    )
+        body.append([name, milliseconds(own["step_ms"]["min"]), *_compared(own, other)])
+    size = size_label(rows[0]["shape"])
+    return table([size, "step ms", "times as fast as autodiff", "MiB", "share of autodiff's"], body)
+
+
+def _compared(own: Record, other: Record) -> list[str]:
+    """How many times as fast, the temporaries, and their share of the other's."""
+    speed = other["step_ms"]["min"] / own["step_ms"]["min"]
+    share = own["temp_bytes"] / other["temp_bytes"]
+    return [f"{speed:.2f}", mebibytes(own["temp_bytes"]), f"{share:.2f}"]
 
 
 def foreign_table(rows: list[Record]) -> str:
     """Flax's own cells in jaxrnn's engine, beside Flax's RNN."""
     body = []
     for own, other in zip(rows[::2], rows[1::2], strict=True):
-        speed, share = (
-            other["step_ms"]["min"] / own["step_ms"]["min"],
-            own["temp_bytes"] / other["temp_bytes"],
-        )
         times = [milliseconds(row["step_ms"]["min"]) for row in (own, other)]
-        body.append(
-            [
-                f"{own['cell']} {size_label(own['shape'])}",
-                *times,
-                f"{speed:.2f}",
-                mebibytes(own["temp_bytes"]),
-                f"{share:.2f}",
-            ]
-        )
+        body.append([label(own), *times, *_compared(own, other)])
     return table(
         ["Flax's cells", "jaxrnn ms", "Flax's RNN ms", "speed", "MiB", "share of Flax's"], body
     )
@@ -194,15 +145,8 @@ def steps_table(rows: list[Record]) -> str:
     body = []
     for side in sides:
         found = {row["cell"]: row for row in rows if row["side"] == side}
-        body.append(
-            [
-                side,
-                *(
-                    f"{1e3 * found[cell]['step_ms']['min'] / found[cell]['steps']:.0f}"
-                    for cell in cells
-                ),
-            ]
-        )
+        times = [1e3 * found[cell]["step_ms"]["min"] / found[cell]["steps"] for cell in cells]
+        body.append([side, *(f"{time:.0f}" for time in times)])
     return table(["µs per step", *(f"{cell}-{rows[0]['hidden']}" for cell in cells)], body)
 
 
@@ -210,7 +154,7 @@ def growth_table(rows: list[Record]) -> str:
     """Microseconds per time step, temporaries and compile time against T."""
     body = [
         [
-            f"{row['cell']} {size_label(row['shape'])} {row['gradient']}",
+            f"{label(row)} {row['method']}",
             f"{1e3 * row['step_ms']['min'] / row['shape']['time']:.2f}",
             f"{row['temp_bytes'] / row['shape']['time']:.0f}",
             mebibytes(row["temp_bytes"]),
@@ -243,8 +187,6 @@ def full_report(result: Record) -> str:
         "peers": [peers_table, sides_table, summary_table],
         "long": [long_table],
         "growth": [growth_table],
-    }
-    makers |= {
         "unrolled": [unrolled_table],
         "variants": [variants_table],
         "foreign": [foreign_table],

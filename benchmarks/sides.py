@@ -8,7 +8,7 @@ brings the side's gradients back to jaxrnn's layout, where all can be compared."
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,16 @@ import numpy as np
 from jax import Array
 from jax.nn import sigmoid
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from numpy.typing import ArrayLike
 
 import jaxrnn
-from benchmarks.measure import Traced, traced, training_step
+from benchmarks.measure import Program, Traced, traced, training_step
 from benchmarks.plan import CELLS, PEER_CELLS, VARIANTS, Shape
+from jaxrnn.core.trees import Tree
+from jaxrnn.methods import MethodLike
 
-Apply = Callable[[Any, Any], Any]
+Apply = Callable[[Tree, Array], Any]
+"""`(weights, xs) -> ys`, the weights in the side's own layout."""
 
 
 class Problem(NamedTuple):
@@ -30,7 +34,7 @@ class Problem(NamedTuple):
     kind: str
     shape: Shape
     cell: jaxrnn.Cell
-    params: Any
+    params: Tree
     xs: Array
     dys: Array
 
@@ -39,12 +43,27 @@ class Missing(Exception):
     """This side has no such cell, or cannot run here; the message says why."""
 
 
+Output = tuple[Array, tuple[Tree, Array]]
+"""What a training step gives: `(ys, (dweights, dxs))`."""
+
+
+class Side(Protocol):
+    """One library's way to compute a problem."""
+
+    @property
+    def cell(self) -> jaxrnn.Cell | None: ...
+
+    def programs(self, problem: Problem) -> tuple[Traced | Program, Traced | Program]: ...
+
+    def results(self, problem: Problem, step_output: Any) -> "Results": ...
+
+
 class Results(NamedTuple):
     """What one training step gives, in jaxrnn's layout."""
 
-    ys: Any
-    dparams: Any
-    dxs: Any
+    ys: ArrayLike
+    dparams: Tree
+    dxs: ArrayLike
 
 
 def make_problem(kind: str, shape: Shape) -> Problem:
@@ -76,11 +95,11 @@ class JaxSide:
     """A side that is written in JAX."""
 
     apply: Apply
-    convert: Callable[[Any], Any] = lambda params: params
+    convert: Callable[[Tree], Tree] = lambda params: params
     batch_major: bool = False
     cell: jaxrnn.Cell | None = None
     """The jaxrnn cell that computes the same, if it is not the problem's."""
-    place: Callable[[Any, bool], Any] = lambda array, batched: array
+    place: Callable[[Array, bool], Array] = lambda array, batched: array
     """Puts an argument on its devices."""
 
     def programs(self, problem: Problem) -> tuple[Traced, Traced]:
@@ -88,35 +107,39 @@ class JaxSide:
         weights, xs, dys = self._arguments(problem)
         return traced(training_step(self.apply), weights, xs, dys), traced(self.apply, weights, xs)
 
-    def results(self, problem: Problem, step_output: Any) -> Results:
+    def results(self, problem: Problem, step_output: Output) -> Results:
         """What the training step gave, in jaxrnn's layout."""
         ys, (dweights, dxs) = step_output
         _, pull = jax.vjp(self.convert, reference_params(self, problem))
         (dparams,) = pull(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), dweights))
-        return Results(self._swapped(np.asarray(ys)), dparams, self._swapped(np.asarray(dxs)))
+        return Results(self._swapped(ys), dparams, self._swapped(dxs))
 
-    def _arguments(self, problem: Problem) -> tuple[Any, Any, Any]:
-        weights = jax.tree.map(
-            lambda leaf: self.place(leaf, False), self.convert(reference_params(self, problem))
-        )
+    def _arguments(self, problem: Problem) -> tuple[Tree, Array, Array]:
+        converted = self.convert(reference_params(self, problem))
+        weights = jax.tree.map(lambda leaf: self.place(leaf, False), converted)
         xs, dys = (self.place(self._swapped(array), True) for array in (problem.xs, problem.dys))
         return weights, xs, dys
 
-    def _swapped(self, array: Any) -> Any:
+    def _swapped(self, array: Array) -> Array:
         return array.swapaxes(0, 1) if self.batch_major else array
 
 
-def reference_params(side: Any, problem: Problem) -> Any:
+def reference_params(side: Side, problem: Problem) -> Tree:
     """The problem's parameters, without those that the side's cell does not have."""
     if isinstance(side.cell, jaxrnn.GRU) and side.cell.reset == "before":
         return problem.params._replace(b_hn=None)
     return problem.params
 
 
-def scan_apply(cell: jaxrnn.Cell, method: Any = "bptt", seed: int | None = None) -> Apply:
+def scan_apply(cell: jaxrnn.Cell, method: MethodLike = "bptt", seed: int | None = None) -> Apply:
     """`jaxrnn.scan` as a function of parameters and inputs; with a seed, cells that draw do."""
     key = None if seed is None else jax.random.key(seed)
     return lambda params, xs: jaxrnn.scan(cell, params, xs, key=key, method=method)[1]
+
+
+def unroll_apply(cell: jaxrnn.Cell) -> Apply:
+    """`jaxrnn.unroll` as a function of parameters and inputs."""
+    return lambda params, xs: jaxrnn.unroll(cell, params, xs)[1]
 
 
 def own(problem: Problem) -> JaxSide:
@@ -130,10 +153,9 @@ def own_on_two_devices(problem: Problem) -> JaxSide:
         raise Missing("the batch cannot be halved")
     mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
 
-    def place(array: Any, batched: bool) -> Any:
-        return jax.device_put(
-            array, NamedSharding(mesh, PartitionSpec(None, "batch") if batched else PartitionSpec())
-        )
+    def place(array: Array, batched: bool) -> Array:
+        spec = PartitionSpec(None, "batch") if batched else PartitionSpec()
+        return jax.device_put(array, NamedSharding(mesh, spec))
 
     return JaxSide(scan_apply(problem.cell), place=place)
 
@@ -149,8 +171,8 @@ def plain(problem: Problem) -> JaxSide:
     return JaxSide(partial(_PLAIN[problem.kind], problem.shape.hidden))
 
 
-def _plain_lstm(hidden: int, params: Any, xs: Array) -> Array:
-    def body(carry: Any, u: Array) -> Any:
+def _plain_lstm(hidden: int, params: Tree, xs: Array) -> Array:
+    def body(carry: tuple[Array, Array], u: Array) -> tuple[tuple[Array, Array], Array]:
         h, c = carry
         i, f, g, o = jnp.split(u + h @ params.w_h, 4, axis=-1)
         c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
@@ -161,8 +183,8 @@ def _plain_lstm(hidden: int, params: Any, xs: Array) -> Array:
     return jax.lax.scan(body, (zeros, zeros), xs @ params.w_x + params.b)[1]
 
 
-def _plain_gru(hidden: int, params: Any, xs: Array) -> Array:
-    def body(h: Array, u: Array) -> Any:
+def _plain_gru(hidden: int, params: Tree, xs: Array) -> Array:
+    def body(h: Array, u: Array) -> tuple[Array, Array]:
         u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
         r, z, n = jnp.split(h @ params.w_h, 3, axis=-1)
         n = jnp.tanh(u_n + sigmoid(u_r + r) * (n + params.b_hn))
@@ -173,8 +195,8 @@ def _plain_gru(hidden: int, params: Any, xs: Array) -> Array:
     return jax.lax.scan(body, jnp.zeros((xs.shape[1], hidden)), xs @ params.w_x + params.b)[1]
 
 
-def _plain_elman(hidden: int, params: Any, xs: Array) -> Array:
-    def body(h: Array, u: Array) -> Any:
+def _plain_elman(hidden: int, params: Tree, xs: Array) -> Array:
+    def body(h: Array, u: Array) -> tuple[Array, Array]:
         h = jnp.tanh(u + h @ params.w_h)
         return h, h
 

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -15,11 +15,30 @@ import numpy as np
 import jaxrnn
 from benchmarks.measure import Call
 from benchmarks.plan import CELLS
+from jaxrnn.core.trees import Tree
 
 STEPS = 200
 """Steps of one call, each of which reads the state that the last one gave."""
 
-Step = Callable[[Any, Any], tuple[Any, Any]]
+Output = TypeVar("Output")
+
+
+class Stream(NamedTuple, Generic[Output]):
+    """One side: how it takes a step, and from where."""
+
+    step: Callable[[Tree, Output], tuple[Tree, Output]]
+    start: Tree
+    x: Output
+    wait: Callable[[Output], object]
+
+    def run(self) -> Output:
+        """Take `STEPS` steps, and wait for the last."""
+        carry, y = self.step(self.start, self.x)
+        self.wait(y)
+        for _ in range(STEPS - 1):
+            carry, y = self.step(carry, self.x)
+            self.wait(y)
+        return jax.block_until_ready(y)  # which leaves a tensor of torch as it is
 
 
 def calls(kind: str, hidden: int) -> dict[str, Call]:
@@ -37,19 +56,15 @@ def calls(kind: str, hidden: int) -> dict[str, Call]:
     ours = jax.jit(lambda carry, x: jaxrnn.step(cell, params, carry, x))
     flax, variables = _flax(kind, cell, params)
     theirs = jax.jit(lambda carry, x: flax.apply(variables, carry, x))
-    sides: dict[str, tuple[Step, Any, Any, Callable[[Any], Any]]] = {
-        "jaxrnn, awaited": (ours, start, x, jax.block_until_ready),
-        "jaxrnn": (ours, start, x, lambda y: y),
-        "flax, awaited": (
-            theirs,
-            start[::-1] if kind == "LSTM" else start,
-            x,
-            jax.block_until_ready,
-        ),
+    flax_start = start[::-1] if kind == "LSTM" else start
+    sides: dict[str, Stream[Any]] = {
+        "jaxrnn, awaited": Stream(ours, start, x, jax.block_until_ready),
+        "jaxrnn": Stream(ours, start, x, lambda y: None),
+        "flax, awaited": Stream(theirs, flax_start, x, jax.block_until_ready),
     }
     if importlib.util.find_spec("torch"):
         sides["torch, awaited"] = _torch(kind, cell, params, x)
-    outputs = {name: np.asarray(_run(*side)()) for name, side in sides.items()}
+    outputs = {name: np.asarray(side.run()) for name, side in sides.items()}
     for name, output in outputs.items():
         error = np.abs(output - outputs["jaxrnn"]).max()
         if not error < 1e-5:
@@ -57,33 +72,19 @@ def calls(kind: str, hidden: int) -> dict[str, Call]:
                 f"{kind}, {hidden} units: jaxrnn and {name} differ by {error:.1e} after {STEPS} "
                 "steps"
             )
-    return {name: _run(*side) for name, side in sides.items()}
+    return {name: side.run for name, side in sides.items()}
 
 
-def _run(step: Step, start: Any, x: Any, wait: Callable[[Any], Any]) -> Call:
-    def run() -> Any:
-        carry, y = start, None
-        for _ in range(STEPS):
-            carry, y = step(carry, x)
-            wait(y)
-        return jax.block_until_ready(y)  # which leaves a tensor of torch as it is
-
-    return run
-
-
-def _flax(kind: str, cell: Any, params: Any) -> tuple[Any, Any]:
+def _flax(kind: str, cell: Any, params: Tree) -> tuple[nn.RNNCellBase, Tree]:
     module = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell, "Elman": nn.SimpleCell}[kind]
     return module(cell.hidden), jaxrnn.convert.to_flax(cell, params, f"linen.{module.__name__}")
 
 
-def _torch(
-    kind: str, cell: Any, params: Any, x: jax.Array
-) -> tuple[Step, Any, Any, Callable[[Any], Any]]:
+def _torch(kind: str, cell: Any, params: Tree, x: jax.Array) -> Stream[Any]:
     torch = importlib.import_module("torch")
     torch.set_num_threads(os.cpu_count() or 1)
-    module = {"LSTM": torch.nn.LSTMCell, "GRU": torch.nn.GRUCell, "Elman": torch.nn.RNNCell}[kind](
-        cell.hidden, cell.hidden
-    )
+    kinds = {"LSTM": torch.nn.LSTMCell, "GRU": torch.nn.GRUCell, "Elman": torch.nn.RNNCell}
+    module = kinds[kind](cell.hidden, cell.hidden)
     weights = jaxrnn.convert.to_torch(cell, params, cell_module=True)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
 
@@ -93,9 +94,5 @@ def _torch(
         return carry, carry[0] if kind == "LSTM" else carry
 
     zero = torch.zeros(1, cell.hidden)
-    return (
-        step,
-        (zero, zero) if kind == "LSTM" else zero,
-        torch.from_numpy(np.array(x)),
-        lambda y: y,
-    )
+    start = (zero, zero) if kind == "LSTM" else zero
+    return Stream(step, start, torch.from_numpy(np.array(x)), lambda y: None)

@@ -10,7 +10,7 @@ Record = dict[str, Any]
 
 
 class Ratio(NamedTuple):
-    """jaxrnn beside the best opponent: above 1, jaxrnn is faster; for memory, below 1 it is leaner."""
+    """jaxrnn beside the best opponent: it is faster above 1, and leaner (memory) below 1."""
 
     value: float
     own: float
@@ -61,10 +61,8 @@ def ratios(row: Record) -> dict[str, Ratio]:
 
 def _faster(sides: Record, what: str, own: list[str], others: list[str]) -> Ratio:
     times = {name: sides[name][what]["min"] for name in (*own, *others) if name in sides}
-    ours, opponent = (
-        min(times[name] for name in own if name in times),
-        min(others, key=lambda name: times[name]),
-    )
+    ours = min(times[name] for name in own if name in times)
+    opponent = min(others, key=lambda name: times[name])
     return Ratio(times[opponent] / ours, ours, times[opponent], opponent)
 
 
@@ -91,6 +89,14 @@ def label(row: Record) -> str:
 def size_label(shape: dict[str, int]) -> str:
     """`32x128x128x128`: batch, time, in, hidden."""
     return "x".join(str(shape[name]) for name in ("batch", "time", "in_features", "hidden"))
+
+
+def by_cell(rows: list[Record]) -> dict[str, list[Record]]:
+    """The rows of each cell, and all of them."""
+    return {
+        **{cell: [row for row in rows if row["cell"] == cell] for cell in cells_of(rows)},
+        "all": rows,
+    }
 
 
 def cells_of(rows: list[Record]) -> list[str]:

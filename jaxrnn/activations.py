@@ -1,11 +1,11 @@
 """Pointwise functions by name, and small dataclasses for those that take a number.
 
-A name or one of these dataclasses keeps a cell comparable by value and storable; any other callable
-is accepted too, but compares by identity."""
+A cell with a name or one of these dataclasses compares by value and can be saved. Any other
+callable is accepted too, but compares by identity.
+"""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ from jaxrnn.core.check import check_fields, check_function, check_number
 Activation = str | Callable[[Array], Array]
 
 
+@dataclasses.dataclass(frozen=True)
 class _OfNumbers:
-    """A dataclass whose fields are all numbers."""
+    """A function whose fields are all numbers."""
 
     def __post_init__(self) -> None:
-        fields: tuple[Any, ...] = dataclasses.fields(self)  # type: ignore[arg-type]
-        check_fields(self, check_number, *(field.name for field in fields))
+        check_fields(self, check_number, *(field.name for field in dataclasses.fields(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,10 @@ class LeakyReLU(_OfNumbers):
 
 @dataclasses.dataclass(frozen=True)
 class HardSigmoid(_OfNumbers):
-    """`clip(slope * z + offset, 0, 1)`: slope 1/6 in torch and Keras 3 (the default here), 0.2 in
-    Keras 2 and ONNX; offset 1/2.
+    """`clip(slope * z + offset, 0, 1)`.
+
+    The default slope of 1/6 is that of torch and Keras 3; Keras 2 and ONNX have 0.2. The offset is
+    1/2 in all of them.
 
     >>> float(HardSigmoid(0.2)(jnp.float32(1.0)))
     0.699999988079071
@@ -86,7 +88,7 @@ class ELU(_OfNumbers):
 
 @dataclasses.dataclass(frozen=True)
 class ScaledTanh(_OfNumbers):
-    """`alpha * tanh(beta * z)`; alpha is 1.7159 and beta 2/3 in LeCun, Bottou, Orr & Müller 1998.
+    """`alpha * tanh(beta * z)`; LeCun, Bottou, Orr & Müller (1998) take alpha = 1.7159, beta = 2/3.
 
     >>> float(ScaledTanh(1.5, 100.0)(jnp.float32(1.0)))
     1.5
@@ -131,11 +133,11 @@ NAMED: dict[str, Callable[[Array], Array]] = {
 
 
 def activation(name_or_function: Activation) -> Callable[[Array], Array]:
-    """The function of that name, or the callable itself.
+    """Look up an activation by name; a callable is returned as it is.
 
     Raises:
         ValueError: no activation has that name; the message lists those that exist.
-        TypeError: neither a name nor a callable.
+        TypeError: it is neither a name nor a callable.
 
     >>> float(activation("relu")(jnp.float32(-1.0)))
     0.0
@@ -144,6 +146,6 @@ def activation(name_or_function: Activation) -> Callable[[Array], Array]:
     return NAMED[function] if isinstance(function, str) else function
 
 
-def check_activation(owner: Any, argument: str, value: Activation) -> Activation:
-    """Refuse what is no activation."""
+def check_activation(owner: object, argument: str, value: Activation) -> Activation:
+    """Refuse what is not an activation."""
     return check_function(owner, argument, value, NAMED, ("z",))

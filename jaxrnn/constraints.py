@@ -12,9 +12,9 @@ from jaxrnn.core.dtypes import wide
 
 
 class Constraint(Protocol):
-    """From a free matrix `[in, out]`, that of one gate, to one that satisfies something.
+    """Maps the free matrix `[in, out]` of one gate to one that satisfies the constraint.
 
-    It is hashable, so a frozen dataclass.
+    It must be hashable, as a frozen dataclass is.
     """
 
     def __call__(self, w: Array) -> Array: ...
@@ -26,7 +26,7 @@ class Dale:
     2016).
 
     Args:
-        excitatory: the share of units that excite, the first ones; the rest inhibit.
+        excitatory: the share of units that excite. They are the first ones; the rest inhibit.
 
     Raises:
         ValueError: the share is not in [0, 1).
@@ -41,10 +41,8 @@ class Dale:
         check_fields(self, check_rate, "excitatory")
 
     def __call__(self, w: Array) -> Array:
-        sign = jnp.where(
-            jnp.arange(w.shape[0]) < round(self.excitatory * w.shape[0]), 1, -1
-        ).astype(w.dtype)
-        return jnp.abs(w) * sign[:, None]
+        excites = jnp.arange(w.shape[0]) < round(self.excitatory * w.shape[0])
+        return jnp.abs(w) * jnp.where(excites, 1, -1).astype(w.dtype)[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,8 @@ class Sparse:
 
     Args:
         density: the share of weights that exist.
-        seed: which ones; seed and shape alone decide, so they are the same in all gates of a cell.
+        seed: what chooses them. Seed and shape alone decide, so all gates of a cell have the same
+            connections.
 
     Raises:
         ValueError: the density is not in [0, 1), or the seed is not an integer of at least 0.
@@ -71,7 +70,7 @@ class Sparse:
         check_fields(self, check_seed, "seed")
 
     def __call__(self, w: Array) -> Array:
-        # NumPy's bits depend on the seed alone, JAX's on x64 and on the implementation of keys, too
+        # NumPy's bits depend on the seed alone; JAX's also on x64 and the implementation of keys.
         exists = np.random.Generator(np.random.PCG64(self.seed)).random(w.shape) < self.density
         return jnp.where(exists, w, jnp.zeros((), w.dtype))
 
@@ -80,11 +79,11 @@ class Sparse:
 class SpectralNorm:
     """No state is stretched by more than `bound`: `W min(1, bound / σ(W))` (Miyato et al. 2018).
 
-    σ, the largest singular value, comes from power iteration, which approaches it from below.
+    σ is the largest singular value. Power iteration approaches it from below.
 
     Args:
         bound: the largest singular value that is left as it is.
-        iterations: of the power method.
+        iterations: how many steps of power iteration are taken.
 
     Raises:
         ValueError: the bound or the number of iterations is not positive.

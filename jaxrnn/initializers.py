@@ -1,18 +1,19 @@
 """Initialisers: frozen dataclasses or names, called as `(key, shape, dtype) -> array` like those of
 `jax.nn.initializers`.
 
-A cell calls its initialiser once per gate, on that gate's block alone, so that every block is
-orthogonal or has the variance that the formula means. Draws are made in float32 and then cast, so
-bfloat16 and float16 work for each. Any callable of the same signature is accepted too, but compares
-by identity."""
+A cell draws each gate's block by itself, so that every block is orthogonal, or has the variance
+that the formula means. Numbers are drawn in at least float32 and then cast, so every initialiser
+works for bfloat16 and float16. Any other callable of the same signature is accepted, but compares
+by identity.
+"""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxrnn.core.check import check_fields, check_function, check_number, check_size
 from jaxrnn.core.dtypes import wide
@@ -35,7 +36,7 @@ class Orthogonal:
     def __post_init__(self) -> None:
         check_fields(self, check_number, "scale")
 
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return _draw(jax.nn.initializers.orthogonal(self.scale), key, shape, dtype)
 
 
@@ -53,7 +54,7 @@ class Identity:
     def __post_init__(self) -> None:
         check_fields(self, check_number, "scale")
 
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         del key
         if len(shape) != 2:
             raise ValueError(f"Identity: shape is {shape}, expected two axes, those of a weight")
@@ -69,7 +70,7 @@ class GlorotUniform:
     True
     """
 
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return _draw(jax.nn.initializers.glorot_uniform(), key, shape, dtype)
 
 
@@ -81,36 +82,39 @@ class LecunNormal:
     dtype(bfloat16)
     """
 
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return _draw(jax.nn.initializers.lecun_normal(), key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class TorchUniform:
-    """Uniform on `±1 / sqrt(hidden)`, as torch draws every weight and bias of its recurrent layers.
+    """Uniform within `±1 / sqrt(hidden)`, as torch draws every weight and bias of its recurrent
+    layers.
 
     >>> w = TorchUniform()(jax.random.key(0), (3, 4))
     >>> bool(jnp.max(jnp.abs(w)) <= 0.5)
     True
     """
 
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         bound = shape[-1] ** -0.5
-        return jax.random.uniform(key, shape, wide(jnp.zeros((), dtype)), -bound, bound).astype(
-            dtype
-        )
+        return jax.random.uniform(key, shape, _wide(dtype), -bound, bound).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Chrono:
-    """Gate biases for memories of up to `longest` steps (Tallec & Ollivier 2018): `b ~ log U(1,
-    longest - 1)`.
+    """Gate biases for memories of up to `longest` steps: `b ~ log U(1, longest - 1)` (Tallec &
+    Ollivier 2018).
 
-    As `LSTM(forget_bias=Chrono(longest))`, the forget gate's bias is b and the input gate's -b; as
-    `GRU(update_bias=...)`, the update gate's is b: where it is open, the state is kept.
+    With `LSTM(forget_bias=Chrono(longest))`, the forget gate's bias is b, and the input gate's is
+    -b. With `GRU(update_bias=Chrono(longest))`, the update gate's bias is b: an open update gate
+    keeps the state.
+
+    Args:
+        longest: the longest dependency, in steps.
 
     Raises:
-        ValueError: `longest` is no integer, or below 3, where the distribution is empty.
+        ValueError: `longest` is not an integer, or is below 3, where the distribution is empty.
 
     >>> b = Chrono(100)(jax.random.key(0), (5,))
     >>> bool(jnp.all((b >= 0) & (b <= jnp.log(99))))
@@ -127,13 +131,12 @@ class Chrono:
                 "in steps"
             )
 
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        return jnp.log(
-            jax.random.uniform(key, shape, minval=1.0, maxval=self.longest - 1.0)
-        ).astype(dtype)
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+        steps = jax.random.uniform(key, shape, minval=1.0, maxval=self.longest - 1.0)
+        return jnp.log(steps).astype(dtype)
 
 
-def _zeros(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def _zeros(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     del key
     return jnp.zeros(shape, dtype)
 
@@ -149,11 +152,11 @@ NAMED: dict[str, Callable[..., Array]] = {
 
 
 def initializer(name_or_function: Initializer) -> Callable[..., Array]:
-    """The initialiser of that name, or the callable itself.
+    """Look up an initialiser by name; a callable is returned as it is.
 
     Raises:
         ValueError: no initialiser has that name; the message lists those that exist.
-        TypeError: neither a name nor a callable.
+        TypeError: it is neither a name nor a callable.
 
     >>> initializer("orthogonal")
     Orthogonal(scale=1.0)
@@ -162,23 +165,30 @@ def initializer(name_or_function: Initializer) -> Callable[..., Array]:
     return NAMED[function] if isinstance(function, str) else function
 
 
-def check_initializer(owner: Any, argument: str, value: Initializer) -> Initializer:
-    """Refuse what is no initialiser."""
+def check_initializer(owner: object, argument: str, value: Initializer) -> Initializer:
+    """Refuse what is not an initialiser."""
     return check_function(owner, argument, value, NAMED, ("key", "shape", "dtype"))
 
 
-def check_initial(owner: Any, argument: str, value: float | Chrono) -> float | Chrono:
-    """Refuse what a gate's bias cannot start at: all but a number and `Chrono`."""
+def check_initial(owner: object, argument: str, value: float | Chrono) -> float | Chrono:
+    """Refuse a start of a gate's bias that is neither a number nor `Chrono`."""
     return value if isinstance(value, Chrono) else check_number(owner, argument, value)
 
 
 def draw_gates(
-    init: Initializer, key: Array, shape: tuple[int, ...], dtype: Any, gates: int
+    init: Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike, gates: int
 ) -> Array:
     """Draw one block of `shape` per gate and join them on the last axis."""
     draw = initializer(init)
     return jnp.concatenate([draw(k, shape, dtype) for k in jax.random.split(key, gates)], axis=-1)
 
 
-def _draw(init: Callable[..., Array], key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    return init(key, shape, wide(jnp.zeros((), dtype))).astype(dtype)
+def _draw(
+    init: Callable[..., Array], key: Array, shape: tuple[int, ...], dtype: DTypeLike
+) -> Array:
+    return init(key, shape, _wide(dtype)).astype(dtype)
+
+
+def _wide(dtype: DTypeLike) -> DTypeLike:
+    """The dtype to draw in."""
+    return wide(jnp.zeros((), dtype))

@@ -1,266 +1,327 @@
 """The contract of a cell, checked: for cells that users write."""
 
 import copy
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.core.cell import Cell
+from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.trees import Tree, form
 from jaxrnn.drivers import scan, step, unroll
+from jaxrnn.methods import MethodLike
 
 TIME, BATCH = 5, 3
 
+Draw = Callable[[Array, tuple[int, ...]], Tree]
+"""`draw(key, (time, *batch)) -> xs`."""
 
-def check_cell(
-    cell: Cell, in_features: int = 3, inputs: Callable[[Array, tuple[int, ...]], Any] | None = None
-) -> None:
-    """Run a cell through what every driver, combinator and home relies on, and say in words what is
-    wrong.
 
-    Values, shapes and dtypes; equality and hash; an output that is a part of the carry; gradients
-    of the engine against JAX's own; masks, lengths and resets; any number of batch axes; runs in
-    pieces; half precision. Takes some seconds.
+def check_cell(cell: Cell, in_features: int = 3, inputs: Draw | None = None) -> None:
+    """Check what every driver, combinator and home relies on, and say in words what is wrong.
+
+    The checks are: equality and hash; the initial carry; the projection; an output that is a part
+    of the carry; `scan` against single steps; gradients of the engine against JAX's own; padding
+    and resets; any number of batch axes; a run in two pieces; half precision. They take some
+    seconds.
 
     Args:
         cell: the cell.
-        in_features: size of the input.
-        inputs: `(key, (time, *batch)) -> xs`, if they are more than one array `[time, *batch,
-            in_features]`.
+        in_features: the size of its input.
+        inputs: `(key, (time, *batch)) -> xs` draws the input, if it is not one array `[time,
+            *batch, in_features]`.
 
     Raises:
-        AssertionError: with a line for each property that does not hold.
+        AssertionError: the message has a line for each property that does not hold.
 
     >>> import jaxrnn
     >>> check_cell(jaxrnn.GRU(4))
     """
-    assert isinstance(cell, Cell), (
-        f"{cell!r} is not a jaxrnn.Cell: derive its class from jaxrnn.Cell"
-    )
-    draw = inputs or (
-        lambda key, steps: jax.random.normal(key, (*steps, *[in_features] * cell.feature_axes))
-    )
-    problems = []
-    checks = (_value, _initial, _projection, _output, _drivers, _gradients)
-    for check in (*checks, _flags, _batch_axes, _pieces, _half_precision):
+    if not isinstance(cell, Cell):
+        raise AssertionError(f"{cell!r} is not a jaxrnn.Cell: derive its class from jaxrnn.Cell")
+    trial, problems = _Trial(cell, in_features, inputs), []
+    for check in _CHECKS:
         try:
-            problems += check(cell, in_features, draw)
+            problems += check(trial)
         except Exception as error:  # whatever a user's cell raises is what is wrong with it
-            problems.append(
-                f"{check.__name__[1:].replace('_', ' ')}: {type(error).__name__}: {error}"
-            )
-    assert not problems, f"{type(cell).__name__} breaks the contract of jaxrnn.Cell:\n" + "\n".join(
-        f"- {line}" for line in problems
-    )
+            name = check.__name__.removeprefix("_").replace("_", " ")
+            problems.append(f"{name}: {type(error).__name__}: {error}")
+    if problems:
+        lines = "\n".join(f"- {problem}" for problem in problems)
+        raise AssertionError(f"{type(cell).__name__} breaks the contract of jaxrnn.Cell:\n{lines}")
 
 
-Draw = Callable[[Array, tuple[int, ...]], Any]
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """A cell with parameters and inputs to try it on."""
+
+    cell: Cell
+    in_features: int
+    draw: Draw | None
+
+    def inputs(self, *steps: int) -> Tree:
+        """Random inputs of so many steps and rows, `(time, *batch)`."""
+        key = jax.random.key(2)
+        if self.draw is not None:
+            return self.draw(key, steps)
+        return jax.random.normal(key, (*steps, *[self.in_features] * self.cell.feature_axes))
+
+    @cached_property
+    def xs(self) -> Tree:
+        return self.inputs(TIME, BATCH)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one step's input."""
+        return jax.tree.leaves(self.xs)[0].shape[1:]
+
+    @cached_property
+    def params(self) -> Params:
+        return self.params_in(jnp.float32)
+
+    def params_in(self, dtype: jax.typing.DTypeLike) -> Params:
+        """Parameters with noise on top, for zeros would hide mistakes."""
+        leaves, tree = jax.tree.flatten(self.cell.init(jax.random.key(0), self.in_features, dtype))
+        keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
+        pairs = zip(keys, leaves, strict=False)  # without parameters there is one key too many
+        return jax.tree.unflatten(tree, [_disturbed(key, leaf) for key, leaf in pairs])
 
 
-def _params(cell: Cell, in_features: int, dtype: Any = jnp.float32) -> Any:
-    """Parameters without zeros, which would hide mistakes."""
-    drawn = cell.init(jax.random.key(0), in_features, dtype)
-    leaves, form = jax.tree.flatten(drawn)
-    keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
-    return jax.tree.unflatten(
-        form,
-        [
-            leaf + _noise(k, leaf) if _floating(leaf) else leaf
-            for k, leaf in zip(keys, leaves, strict=False)
-        ],
-    )
-
-
-def _noise(key: Array, leaf: Array) -> Array:
-    return (0.2 * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)
-
-
-def _floating(leaf: Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
-
-
-def _shape(xs: Any) -> tuple[int, ...]:
-    return jax.tree.leaves(xs)[0].shape[1:]
-
-
-def _same(got: Any, want: Any, tolerance: float = 1e-4) -> bool:
-    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
-    arrays = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
-    return all(
-        a.shape == b.shape
-        and np.allclose(a, b, atol=tolerance * max(1.0, np.max(np.abs(b), initial=0.0)))
-        for a, b in arrays
-    )
-
-
-def _value(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    del in_features, draw
+def _equality(trial: _Trial) -> Iterator[str]:
+    """The cell is a value: it has a hash, and equals its copy."""
+    cell = trial.cell
     try:
         hash(cell)
     except TypeError as error:
-        yield f"it has no hash ({error}), so jax.jit cannot take it: make it a frozen dataclass whose fields have one"
+        yield (
+            f"it has no hash ({error}), so jax.jit cannot take it: make it a frozen dataclass "
+            "whose fields have one"
+        )
         return
     twin = copy.deepcopy(cell)
     if twin != cell or hash(twin) != hash(cell):
-        yield "a copy is not equal to it, so equal cells would be compiled twice: make it a frozen dataclass of plain values"
+        yield (
+            "a copy is not equal to it, so equal cells would be compiled twice: make it a frozen "
+            "dataclass of plain values"
+        )
 
 
-def _initial(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
-    carry = cell.initial_carry(params, _shape(xs))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
+def _initial_carry(trial: _Trial) -> Iterator[str]:
+    """The carry has the batch axes of the input, and is wide even where parameters are narrow."""
+    for path, leaf in _named(trial.cell.initial_carry(trial.params, trial.input_shape)):
         if leaf.shape[:1] != (BATCH,):
-            where = f"initial_carry: carry{jax.tree_util.keystr(path)}"
-            yield f"{where} has shape {leaf.shape}, expected it to start with the batch, {(BATCH,)}"
-    half = cell.init(jax.random.key(0), in_features, jnp.bfloat16)
-    wrong = [
-        leaf.dtype
-        for leaf in jax.tree.leaves(half)
-        if _floating(leaf) and leaf.dtype != jnp.bfloat16
-    ]
-    if wrong:
-        yield f"init(..., dtype=bfloat16) gives parameters of dtype {wrong[0]}"
-    for path, leaf in jax.tree_util.tree_leaves_with_path(cell.initial_carry(half, _shape(xs))):
-        if _floating(leaf) and jnp.finfo(leaf.dtype).bits < 32:
-            where = f"initial_carry: carry{jax.tree_util.keystr(path)}"
-            yield f"{where} is {leaf.dtype}, expected at least float32, whatever the parameters are"
+            yield (
+                f"initial_carry: carry{path} has shape {leaf.shape}, expected it to start with the "
+                f"batch, {(BATCH,)}"
+            )
+    half = trial.cell.init(jax.random.key(0), trial.in_features, jnp.bfloat16)
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(half) if _is_floating(leaf)]
+    if others := [dtype for dtype in dtypes if dtype != jnp.bfloat16]:
+        yield f"init(..., dtype=bfloat16) gives parameters of dtype {others[0]}"
+    for path, leaf in _named(trial.cell.initial_carry(half, trial.input_shape)):
+        if _is_floating(leaf) and jnp.finfo(leaf.dtype).bits < 32:
+            yield (
+                f"initial_carry: carry{path} is {leaf.dtype}, expected at least float32, whatever "
+                "the parameters are"
+            )
 
 
-def _projection(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
-    whole = cell.project(params, xs)
-    single = [
-        cell.project(params, jax.tree.map(lambda leaf, t=t: leaf[t], xs)) for t in range(TIME)
-    ]
-    if not _same(whole, jax.tree.map(lambda *leaves: jnp.stack(leaves), *single)):
-        yield "project of many steps differs from project of each step: it must not mix time, and treat leading axes alike"
+def _projection(trial: _Trial) -> Iterator[str]:
+    """`project` does the same to one step as to many."""
+    whole = trial.cell.project(trial.params, trial.xs)
+    single = [trial.cell.project(trial.params, _at(trial.xs, t)) for t in range(TIME)]
+    if not _same(whole, _stacked(single)):
+        yield (
+            "project of many steps differs from project of each step: it must not mix time, and "
+            "must treat all leading axes alike"
+        )
 
 
-def _output(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    if not cell.causal:
+def _output(trial: _Trial) -> Iterator[str]:
+    """An output that equals a part of the new carry is the same array."""
+    if not trial.cell.causal:
         return
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
-    carry, twins = cell.initial_carry(params, _shape(xs)), None
+    carry = trial.cell.initial_carry(trial.params, trial.input_shape)
+    always = None  # parts of the carry that equalled the output at every step so far
     for t in range(TIME):  # not under jit, which would hide which arrays are the same
-        x = jax.tree.map(lambda leaf, t=t: leaf[t], xs)
-        carry, y = cell.step(params, carry, cell.project(params, x))
-        found = {
-            jax.tree_util.keystr(path)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(carry)
+        u = trial.cell.project(trial.params, _at(trial.xs, t))
+        carry, y = trial.cell.step(trial.params, carry, u)
+        twins = {
+            path
+            for path, leaf in _named(carry)
             for output in jax.tree.leaves(y)
             if leaf is not output and leaf.dtype == output.dtype and np.array_equal(leaf, output)
         }
-        twins = found if twins is None else twins & found
-    for where in sorted(twins or ()):
+        always = twins if always is None else always & twins
+    for path in sorted(always or ()):
         yield (
-            f"step: y equals the new carry{where}, but is another array: return one array for both "
+            f"step: y equals the new carry{path}, but is another array: return one array for both "
             "(h = ...; return h, h), or combinators that change the state do not change the output"
         )
 
 
-def _drivers(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
+def _drivers(trial: _Trial) -> Iterator[str]:
+    """`scan` gives what a Python loop and what single steps give, as wide as the cell says."""
+    cell, params, xs = trial.cell, trial.params, trial.xs
     carry, ys = scan(cell, params, xs)
     if not _same((carry, ys), unroll(cell, params, xs)):
         yield "scan differs from a Python loop over the same steps: does step have a side effect?"
-    first = jax.tree.leaves(ys)[0]
-    if cell.causal and first.shape[-1] != cell.out_features:
-        yield f"out_features is {cell.out_features}, but the output has {first.shape[-1]} features"
-    if cell.causal:
-        one, outputs = cell.initial_carry(params, _shape(xs)), []
-        for t in range(TIME):
-            one, y = step(cell, params, one, jax.tree.map(lambda leaf, t=t: leaf[t], xs))
-            outputs.append(y)
-        if not _same(ys, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)):
-            yield "scan differs from jaxrnn.step, step by step"
+    if not cell.causal:
+        return
+    features = jax.tree.leaves(ys)[0].shape[-1]
+    if features != cell.out_features:
+        yield f"out_features is {cell.out_features}, but the output has {features} features"
+    carry, outputs = cell.initial_carry(params, trial.input_shape), []
+    for t in range(TIME):
+        carry, y = step(cell, params, carry, _at(xs, t))
+        outputs.append(y)
+    if not _same(ys, _stacked(outputs)):
+        yield "scan differs from jaxrnn.step, step by step"
 
 
-def _gradients(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
-    leaves, form = jax.tree.flatten((params, xs))
-    places = [k for k, leaf in enumerate(leaves) if _floating(leaf)]
+def _gradients(trial: _Trial) -> Iterator[str]:
+    """The engine's gradients are JAX's own, and it needs no way out."""
+    leaves, tree = jax.tree.flatten((trial.params, trial.xs))
+    floating = {k: leaf for k, leaf in enumerate(leaves) if _is_floating(leaf)}
 
-    def loss(floating: list[Array], method: Any) -> Array:
-        full = list(leaves)
-        for k, leaf in zip(places, floating, strict=True):
-            full[k] = leaf
-        carry, ys = scan(cell, *jax.tree.unflatten(form, full), method=method)
-        return jnp.asarray(
-            sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((carry, ys)) if _floating(leaf))
-        )
+    def loss(floating: dict[int, Array], method: MethodLike) -> Array:
+        full = [floating.get(k, leaf) for k, leaf in enumerate(leaves)]
+        results = scan(trial.cell, *jax.tree.unflatten(tree, full), method=method)
+        parts = [jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(results) if _is_floating(x)]
+        return jnp.asarray(sum(parts))
 
-    floating = [leaves[k] for k in places]
     wanted = jax.grad(loss)(floating, "autodiff")
-    for method in ("bptt", "checkpointed"):
+    methods: tuple[MethodLike, ...] = ("bptt", "checkpointed")
+    for method in methods:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             got = jax.grad(loss)(floating, method)
-        for message in {
-            str(warning.message) for warning in caught if "own derivative" in str(warning.message)
-        }:
+        messages = {str(warning.message) for warning in caught}
+        for message in sorted(message for message in messages if "own derivative" in message):
             yield f"the engine cannot run it, only JAX's derivative can: {message}"
         if not _same(got, wanted):
             yield f'the gradient of method="{method}" differs from that of "autodiff"'
 
 
-def _flags(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
+def _padding_and_resets(trial: _Trial) -> Iterator[str]:
+    """NaN in padding stays there, and a reset begins a sequence anew."""
     lengths, reset = np.array([TIME, 2, 0]), np.zeros((TIME, BATCH), bool)
     reset[3, 0] = True
     within = np.arange(TIME)[:, None] < lengths
 
     def padded(leaf: Array) -> Array:
-        return (
-            jnp.where(within.reshape(within.shape + (1,) * (leaf.ndim - 2)), leaf, jnp.nan)
-            if _floating(leaf)
-            else leaf
-        )
+        valid = within.reshape(within.shape + (1,) * (leaf.ndim - 2))
+        return jnp.where(valid, leaf, jnp.nan) if _is_floating(leaf) else leaf
 
-    _, ys = scan(cell, params, jax.tree.map(padded, xs), lengths=lengths, reset=reset)
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(ys)):
+    xs = jax.tree.map(padded, trial.xs)
+    _, ys = scan(trial.cell, trial.params, xs, lengths=lengths, reset=reset)
+    if not _is_finite(ys):
         yield "NaN in padding reaches outputs"
-    if cell.causal:
-        alone = scan(cell, params, jax.tree.map(lambda leaf: leaf[3:, :1], xs))[1]
-        if not _same(jax.tree.map(lambda leaf: leaf[3:, :1], ys), alone):
-            yield "what follows a reset differs from a sequence that begins there: does initial_carry give what it starts from?"
+    if trial.cell.causal:
+        _, alone = scan(trial.cell, trial.params, _at(xs, np.s_[3:, :1]))
+        if not _same(_at(ys, np.s_[3:, :1]), alone):
+            yield (
+                "what follows a reset differs from a sequence that begins there: does "
+                "initial_carry give what it starts from?"
+            )
 
 
-def _batch_axes(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, 4))
-    _, ys = scan(cell, params, xs)
-    _, two = scan(
-        cell, params, jax.tree.map(lambda leaf: leaf.reshape(TIME, 2, 2, *leaf.shape[2:]), xs)
-    )
+def _batch_axes(trial: _Trial) -> Iterator[str]:
+    """Two batch axes, one and none give the same rows."""
+    params, xs = trial.params, trial.inputs(TIME, 4)
+    _, ys = scan(trial.cell, params, xs)
+    square = jax.tree.map(lambda leaf: leaf.reshape(TIME, 2, 2, *leaf.shape[2:]), xs)
+    _, two = scan(trial.cell, params, square)
     if not _same(jax.tree.map(lambda leaf: leaf.reshape(TIME, 4, *leaf.shape[3:]), two), ys):
-        yield "two batch axes differ from one: write the last axis as -1, and the batch as *input_shape[:-1]"
-    _, none = scan(cell, params, jax.tree.map(lambda leaf: leaf[:, 0], xs))
-    if not _same(none, jax.tree.map(lambda leaf: leaf[:, 0], ys)):
+        yield (
+            "two batch axes differ from one: write the last axis as -1, and the batch as "
+            "*input_shape[:-1]"
+        )
+    _, none = scan(trial.cell, params, _at(xs, np.s_[:, 0]))
+    if not _same(none, _at(ys, np.s_[:, 0])):
         yield "a sequence without a batch axis differs from a batch of one"
 
 
-def _pieces(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    if not cell.causal:
+def _pieces(trial: _Trial) -> Iterator[str]:
+    """Two runs, the second from the carry of the first, give what one run gives."""
+    if not trial.cell.causal:
         return
-    params, xs = _params(cell, in_features), draw(jax.random.key(2), (TIME, BATCH))
-    last, ys = scan(cell, params, xs)
-    carry, first = scan(cell, params, jax.tree.map(lambda leaf: leaf[:2], xs))
-    carry, second = scan(cell, params, jax.tree.map(lambda leaf: leaf[2:], xs), carry)
-    if not _same(
-        (carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)), (last, ys)
-    ):
-        yield "a run in two pieces differs from one run: all that a step needs of the past must be in the carry"
+    last, ys = scan(trial.cell, trial.params, trial.xs)
+    carry, first = scan(trial.cell, trial.params, _at(trial.xs, np.s_[:2]))
+    carry, second = scan(trial.cell, trial.params, _at(trial.xs, np.s_[2:]), carry)
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+    if not _same((carry, joined), (last, ys)):
+        yield (
+            "a run in two pieces differs from one run: all that a step needs of the past must be "
+            "in the carry"
+        )
 
 
-def _half_precision(cell: Cell, in_features: int, draw: Draw) -> Iterator[str]:
-    params = _params(cell, in_features, jnp.bfloat16)
+def _half_precision(trial: _Trial) -> Iterator[str]:
+    """bfloat16 goes through."""
     xs = jax.tree.map(
-        lambda leaf: leaf.astype(jnp.bfloat16) if _floating(leaf) else leaf,
-        draw(jax.random.key(2), (TIME, BATCH)),
+        lambda leaf: leaf.astype(jnp.bfloat16) if _is_floating(leaf) else leaf, trial.xs
     )
-    _, ys = scan(cell, params, xs)
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(ys)):
+    _, ys = scan(trial.cell, trial.params_in(jnp.bfloat16), xs)
+    if not _is_finite(ys):
         yield "bfloat16 parameters and inputs give outputs that are not finite"
+
+
+_CHECKS: tuple[Callable[[_Trial], Iterator[str]], ...] = (
+    _equality,
+    _initial_carry,
+    _projection,
+    _output,
+    _drivers,
+    _gradients,
+    _padding_and_resets,
+    _batch_axes,
+    _pieces,
+    _half_precision,
+)
+"""Each yields a line for everything that is wrong."""
+
+
+def _disturbed(key: Array, leaf: Array) -> Array:
+    if not _is_floating(leaf):
+        return leaf
+    return leaf + (0.2 * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)
+
+
+def _is_floating(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _is_finite(tree: Tree) -> bool:
+    return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(tree))
+
+
+def _named(tree: Tree) -> list[tuple[str, Array]]:
+    """The leaves, each with its path in words."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _at(tree: Tree, index: int | slice | tuple[int | slice, ...]) -> Tree:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _stacked(trees: list[Tree]) -> Tree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _same(got: Tree, want: Tree, tolerance: float = 1e-4) -> bool:
+    """Whether shapes are equal, and numbers up to rounding, relative to the largest of an array."""
+    if form(got) != form(want):
+        return False
+    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
+    arrays = [(np.asarray(a, np.complex128), np.asarray(b, np.complex128)) for a, b in pairs]
+    return all(
+        np.allclose(a, b, atol=tolerance * max(1.0, np.max(np.abs(b), initial=0.0)))
+        for a, b in arrays
+    )

@@ -65,7 +65,7 @@ def make_call(
         )
     reverse = check_flag(verb, "reverse", flags.get("reverse", False))
     lengths, mask, reset = (flags.get(name) for name in ("lengths", "mask", "reset"))
-    _check_known_lengths(cell, xs, lengths)
+    check_lengths(cell, xs, lengths)
     lengths, mask, reset = (None if f is None else jnp.asarray(f) for f in (lengths, mask, reset))
     return Call(params, xs, carry, lengths, mask, reset, flags.get("context"), key), reverse
 
@@ -244,7 +244,7 @@ def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
             )
 
 
-def _check_known_lengths(cell: Cell, xs: Tree, lengths: ArrayLike | Sequence[int] | None) -> None:
+def check_lengths(owner: object, xs: Tree, lengths: ArrayLike | Sequence[int] | None) -> None:
     """Refuse lengths below 0 or above T, if they are known: NumPy's, or those outside `jax.jit`."""
     leaves = jax.tree.leaves(lengths)
     if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -257,8 +257,8 @@ def _check_known_lengths(cell: Cell, xs: Tree, lengths: ArrayLike | Sequence[int
     time, shortest, longest = shape[0], int(known.min()), int(known.max())
     if shortest < 0 or longest > time:
         raise ValueError(
-            f"{name_of(cell)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
-            "the number of steps in xs; count the valid steps of each sequence, as "
+            f"{name_of(owner)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
+            "the number of time steps; count the valid steps of each sequence, as "
             "jaxrnn.sequences.pad does"
         )
 

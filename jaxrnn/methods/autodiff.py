@@ -34,7 +34,8 @@ class Autodiff(Method):
         step, inputs = steps(cell, params, xs, walk)
 
         def body(carry: Carry, inputs: Tree) -> tuple[Carry, Tree]:
-            return step(params, carry, *inputs, affine)
+            u, flags = inputs
+            return step(params, carry, u, flags, affine)
 
         return lax.scan(body, carry, inputs, length=length(inputs, xs), reverse=walk.reverse)
 

@@ -1,46 +1,52 @@
-"""Running a model on its own outputs: each token that is drawn is read in turn, inside one compiled
-loop.
-"""
+"""Running a model on its own outputs: in one compiled loop it reads each token that is drawn."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
+from numpy.typing import ArrayLike
 
 from jaxrnn.core.check import check_size
 from jaxrnn.core.dtypes import wide
-from jaxrnn.core.trees import form
+from jaxrnn.core.trees import Tree, form
 from jaxrnn.core.walk import select, valid_steps
 from jaxrnn.methods.mesh import varying_as
 
-Model = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""`model(params, carry, token) -> (carry, outputs)`: read one token `[*batch]`; outputs are logits
-`[*batch, symbols]`, say.
-"""
-Sampler = Callable[[Array | None, Any], Any]
-"""`sample(key, outputs) -> token`: what is read next."""
+Params = TypeVar("Params")
+Carry = TypeVar("Carry")
+Token = Tree
+"""What a model reads: symbols `[*batch]`, say, or features `[*batch, features]`."""
+
+Outputs = Tree
+"""What a model gives: logits `[*batch, symbols]`, say."""
+
+Model = Callable[[Params, Carry, Token], tuple[Carry, Outputs]]
+"""`model(params, carry, token) -> (carry, outputs)`: read one token of each sequence."""
+
+Sampler = Callable[[Array | None, Outputs], Token]
+"""`sample(key, outputs) -> token`: choose what is read next."""
 
 
-class Generated(NamedTuple):
-    """What `generate` wrote."""
+class Generated(NamedTuple, Generic[Carry]):
+    """What `generate` wrote.
 
-    tokens: Any  # [steps, *batch]; after a sequence has stopped, its last token again
-    # [*batch]: how many of them each sequence has, the symbol that stopped it included
-    lengths: Array
-    # of each sequence, before it reads its last token: `generate(model, params, carry, tokens[-1:],
-    # ...)` goes on
-    carry: Any
+    `generate(model, params, carry, tokens[-1:], ...)` goes on from there.
+    """
+
+    tokens: Token  # [steps, *batch]; after a sequence has stopped, its last token again
+    lengths: Array  # [*batch]: how many tokens each sequence wrote, with the one that stopped it
+    carry: Carry  # of each sequence, before it reads its last token
 
 
 def greedy(key: Array | None, logits: Array) -> Array:
-    """The likeliest symbol of each row.
+    """Choose the likeliest symbol of each row.
 
     >>> int(greedy(None, jnp.array([0.1, 0.7, 0.2])))
     1
@@ -55,13 +61,13 @@ class Categorical:
     """Draw a symbol with probability `softmax(logits / temperature)`, in at least float32.
 
     Args:
-        temperature: below 1 the likely symbols become likelier, above 1 the unlikely ones. Another
-            one needs no other program.
-        top_k: leave in only so many of the likeliest symbols (Fan et al. 2018); None for all.
+        temperature: below 1 it makes likely symbols likelier, above 1 unlikely ones. A change of it
+            compiles nothing anew.
+        top_k: draw from so many of the likeliest symbols only (Fan et al. 2018); None for all.
 
     Raises:
-        ValueError: the temperature is not positive, or `top_k` not a positive integer; when it
-            draws, there is no key.
+        ValueError: the temperature is not positive, or `top_k` is not a positive integer; or, when
+            it draws, there is no key.
 
     >>> sample = Categorical(temperature=0.7, top_k=2)
     >>> int(sample(jax.random.key(0), jnp.array([-9.0, 5.0, -9.0, 5.0]))) in (1, 3)
@@ -78,7 +84,7 @@ class Categorical:
             check_size(self, "top_k", self.top_k)
 
     def __call__(self, key: Array | None, logits: Array) -> Array:
-        """One symbol for each row."""
+        """Draw one symbol for each row."""
         if key is None:
             raise ValueError(
                 "Categorical: drawing needs a key; pass key=jax.random.key(0), or "
@@ -89,47 +95,49 @@ class Categorical:
             logits = jnp.where(logits < least, -jnp.inf, logits)
         logits = logits.astype(wide(logits))  # noise of few bits would have ties
         temperature = jnp.asarray(self.temperature, logits.dtype)
-        highest = jnp.max(logits, axis=-1, keepdims=True)  # without which a quotient may overflow
+        highest = jnp.max(logits, axis=-1, keepdims=True)  # else the quotient may overflow
         return jax.random.categorical(key, (logits - highest) / temperature)
 
 
 def generate(
-    model: Model,
-    params: Any,
-    carry: Any,
-    prompt: Any,
+    model: Model[Params, Carry],
+    params: Params,
+    carry: Carry,
+    prompt: Token,
     *,
     steps: int,
-    lengths: Any = None,
+    lengths: ArrayLike | None = None,
     sample: Sampler = greedy,
     stop: Sequence[int] = (),
     key: Array | None = None,
-) -> Generated:
-    """Read prompts, then go on with what the model gives: `carry, out = model(params, carry,
-    token)`; `token = sample(key_t, out)`.
+) -> Generated[Carry]:
+    """Read a prompt, then let the model go on by itself.
 
-    One program is compiled for each model, shape and number of steps; it ends early once all
+    At step t, `carry, outputs = model(params, carry, token)` and `token = sample(key_t, outputs)`.
+
+    One program is compiled for each model, shape and number of steps. It ends early once all
     sequences have stopped. It has no reverse-mode derivative. Under `jax.shard_map` each device
     ends by itself, so the model must not communicate over axes that split the batch.
 
     Args:
-        model: `model(params, carry, token) -> (carry, outputs)`, hashable; pass the same function
-            again, such as a method of a frozen dataclass, and it is not compiled again.
-        params: the model's.
-        carry: before the prompts, of all sequences: arrays `[*batch, ...]`. If the model gives it
-            back wider, it is widened at once.
-        prompt: what is read first, `[time, *batch]` integers, or `[time, *batch, features]` floats
-            for a model of signals. At least one token each: a symbol that begins sequences, say.
+        model: `model(params, carry, token) -> (carry, outputs)`. It must be hashable: the same
+            function, or the method of an equal frozen dataclass, is not compiled again.
+        params: the model's parameters.
+        carry: the carry of all sequences before the prompt, arrays `[*batch, ...]`. If the model
+            returns it in a wider dtype, it is widened before the first step.
+        prompt: what is read first, integers `[time, *batch]`; or floats `[time, *batch, features]`
+            for a model of signals. Each sequence needs at least one token, such as a symbol that
+            marks its beginning.
         steps: how many tokens to write at most.
-        lengths: integers `[*batch]`, at least 1: how many tokens of each prompt are valid, the rest
+        lengths: integers `[*batch]`, at least 1: how many tokens of each prompt are valid. The rest
             is padding on the right.
-        sample: `sample(key, outputs) -> token`: `greedy`, `Categorical(temperature, top_k)`, or a
-            function of yours. For signals, the identity on outputs feeds them back.
-        stop: symbols that end a sequence; they are written, and nothing after them.
+        sample: `sample(key, outputs) -> token`: `greedy`, `Categorical(temperature, top_k)`, or
+            your own. For signals, a function that returns the outputs feeds them back.
+        stop: symbols that end a sequence. Such a symbol is written, and nothing after it.
         key: what to draw from; step t gets `jax.random.fold_in(key, t)`.
 
     Returns:
-        The tokens, how many there are of each sequence, and the carry from which to go on.
+        The tokens, how many of them each sequence wrote, and the carry to go on from.
 
     Raises:
         ValueError: a size, a length, the carry or what `sample` gives does not fit the prompt.
@@ -139,18 +147,13 @@ def generate(
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> def count(params, carry, token):  # a model that says "one more", up to 4
     ...     return carry, jax.nn.one_hot(jnp.minimum(token + 1, 4), 5)
-    >>> out = jaxrnn.generate(count, None, None, jnp.array([[0, 1], [0, 2]]), lengths=jnp.array([1, 2]), steps=5, stop=[4])
+    >>> prompt, lengths = jnp.array([[0, 1], [0, 2]]), jnp.array([1, 2])
+    >>> out = jaxrnn.generate(count, None, None, prompt, lengths=lengths, steps=5, stop=[4])
     >>> out.tokens.T.tolist(), out.lengths.tolist()
     ([[1, 2, 3, 4, 4], [3, 4, 4, 4, 4]], [4, 2])
     """
     check_size(generate, "steps", steps)
-    try:
-        hash(model)
-    except TypeError as error:
-        raise TypeError(
-            f"generate: {model!r} cannot be hashed; pass a function, or a method of a frozen "
-            "dataclass"
-        ) from error
+    _check_hashable(model)
     carry, prompt = jax.tree.map(jnp.asarray, (carry, prompt))
     first = jax.tree.leaves(prompt)[0]
     if first.ndim < 1 or not len(first):
@@ -158,43 +161,25 @@ def generate(
             f"generate: prompt has shape {first.shape}, expected [time, *batch] with at least one "
             "token to begin with"
         )
-    if lengths is not None:
-        lengths = _checked(lengths, first)
+    counts = None if lengths is None else _checked_lengths(lengths, first)
     if jax.tree_util.all_leaves([sample]):  # a function: no pytree, as a Categorical is
         sample = jax.tree_util.Partial(sample)
-    return _generate(
-        model,
-        steps,
-        params,
-        carry,
-        prompt,
-        lengths,
-        sample,
-        jnp.asarray(tuple(stop), jnp.int32),
-        key,
-    )
-
-
-class _Writing(NamedTuple):
-    t: Array
-    carry: Any
-    token: Any
-    stopped: Array
-    written: Generated
+    ends = jnp.asarray(tuple(stop), jnp.int32)
+    return _generate(model, steps, params, carry, prompt, counts, sample, ends, key)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _generate(
-    model: Model,
+    model: Model[Params, Carry],
     steps: int,
-    params: Any,
-    carry: Any,
-    prompt: Any,
+    params: Params,
+    carry: Carry,
+    prompt: Token,
     lengths: Array | None,
     sample: Sampler,
     stop: Array,
     key: Array | None,
-) -> Generated:
+) -> Generated[Carry]:
     first = jax.tree.leaves(prompt)[0]
     symbols = jnp.issubdtype(first.dtype, jnp.integer)
     batch = first.shape[1:] if symbols else first.shape[1:-1]
@@ -202,45 +187,75 @@ def _generate(
     carry = _checked_carry(model, params, carry, prompt, sample, key)
     vary = partial(varying_as, (params, carry, prompt, lengths, sample, key))
     carry, prompt = vary((carry, prompt))
-
-    def read(carry: Any, at: tuple[Any, Array | None]) -> tuple[Any, None]:
-        token, more = at
-        after, _ = vary(model(params, carry, token))
-        return after if more is None else select(more, after, carry), None
-
-    def write(now: _Writing) -> _Writing:
-        after, outputs = vary(model(params, now.carry, now.token))
-        drawn = vary(sample(None if key is None else jax.random.fold_in(key, now.t), outputs))
-        drawn = jax.tree.map(lambda new, old: new.astype(old.dtype), drawn, now.token)
-        carry, token = select(now.stopped, (now.carry, now.token), (after, drawn))
-        tokens = jax.tree.map(
-            lambda row, new: lax.dynamic_update_index_in_dim(row, new, now.t, 0),
-            now.written.tokens,
-            token,
-        )
-        written = Generated(tokens, now.written.lengths + (~now.stopped).astype(jnp.int32), None)
-        stopped = now.stopped
-        if symbols:
-            stopped |= jnp.isin(token.astype(stop.dtype), stop)
-        return _Writing(now.t + 1, carry, token, stopped, written)
-
-    valid = valid_steps(len(first), lengths, None)
-    more = None if valid is None else valid[1:]  # whether a token of the prompt follows
-    carry, _ = lax.scan(read, carry, (jax.tree.map(lambda leaf: leaf[:-1], prompt), more))
+    writer = _Writer(model, sample, vary, params, key, stop if symbols else None)
+    carry = _read(writer, carry, prompt, lengths)
     token = jax.tree.map(partial(_last, lengths), prompt)
-    none = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), token)
-    stopped, written = vary((jnp.zeros(batch, bool), jnp.zeros(batch, jnp.int32)))
-    start = _Writing(jnp.int32(0), carry, token, stopped, Generated(vary(none), written, None))
-    end = lax.while_loop(lambda now: (now.t < steps) & ~jnp.all(now.stopped), write, start)
+    tokens = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), token)
+    stopped, written, tokens = vary((jnp.zeros(batch, bool), jnp.zeros(batch, jnp.int32), tokens))
+    start = _Writing(jnp.int32(0), carry, token, stopped, tokens, written)
+    end = lax.while_loop(lambda now: (now.t < steps) & ~jnp.all(now.stopped), writer.write, start)
 
     def held(rows: Array, last: Array) -> Array:
         t = jnp.arange(steps, dtype=end.t.dtype).reshape(steps, *[1] * last.ndim)
         rest = t >= end.t  # all had stopped before
         return jnp.where(rest, last, rows)
 
-    return Generated(
-        jax.tree.map(held, end.written.tokens, end.token), end.written.lengths, end.carry
-    )
+    return Generated(jax.tree.map(held, end.tokens, end.token), end.lengths, end.carry)
+
+
+class _Writing(NamedTuple, Generic[Carry]):
+    """Where writing stands before step t."""
+
+    t: Array
+    carry: Carry
+    token: Token  # what each sequence reads next
+    stopped: Array
+    tokens: Token  # [steps, *batch], zero from row t on
+    lengths: Array
+
+
+class _Writer(NamedTuple, Generic[Params, Carry]):
+    """What is the same at every step."""
+
+    model: Model[Params, Carry]
+    sample: Sampler
+    vary: Callable[[Tree], Tree]
+    params: Params
+    key: Array | None
+    stop: Array | None  # None if tokens are not symbols
+
+    def write(self, now: _Writing[Carry]) -> _Writing[Carry]:
+        """Read a token and write the next one; a sequence that has stopped stays as it is."""
+        after, outputs = self.vary(self.model(self.params, now.carry, now.token))
+        key = None if self.key is None else jax.random.fold_in(self.key, now.t)
+        drawn = self.vary(self.sample(key, outputs))
+        drawn = jax.tree.map(lambda new, old: new.astype(old.dtype), drawn, now.token)
+        carry, token = select(now.stopped, (now.carry, now.token), (after, drawn))
+        tokens = jax.tree.map(
+            lambda rows, new: lax.dynamic_update_index_in_dim(rows, new, now.t, 0),
+            now.tokens,
+            token,
+        )
+        lengths = now.lengths + (~now.stopped).astype(jnp.int32)
+        stopped = now.stopped
+        if self.stop is not None:
+            stopped |= jnp.isin(token.astype(self.stop.dtype), self.stop)
+        return _Writing(now.t + 1, carry, token, stopped, tokens, lengths)
+
+
+def _read(
+    writer: _Writer[Params, Carry], carry: Carry, prompt: Token, lengths: Array | None
+) -> Carry:
+    """The carry after all tokens of each prompt but the last."""
+    valid = valid_steps(len(jax.tree.leaves(prompt)[0]), lengths, None)
+    more = None if valid is None else valid[1:]  # whether a token of the prompt follows
+
+    def read(carry: Carry, at: tuple[Token, Array | None]) -> tuple[Carry, None]:
+        token, more = at
+        after, _ = writer.vary(writer.model(writer.params, carry, token))
+        return after if more is None else select(more, after, carry), None
+
+    return lax.scan(read, carry, (jax.tree.map(lambda leaf: leaf[:-1], prompt), more))[0]
 
 
 def _last(lengths: Array | None, prompt: Array) -> Array:
@@ -252,8 +267,19 @@ def _last(lengths: Array | None, prompt: Array) -> Array:
     return jnp.take_along_axis(prompt, at, axis=0)[0]
 
 
-def _checked(lengths: Any, first: Array) -> Array:
-    lengths = jnp.asarray(lengths)
+def _check_hashable(model: Model[Params, Carry]) -> None:
+    try:
+        hash(model)
+    except TypeError as error:
+        raise TypeError(
+            f"generate: {model!r} cannot be hashed; pass a function, or a method of a frozen "
+            "dataclass"
+        ) from error
+
+
+def _checked_lengths(given: ArrayLike, first: Array) -> Array:
+    """The lengths as an array; refused if they do not fit the prompt."""
+    lengths = jnp.asarray(given)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(
             f"generate: lengths has dtype {lengths.dtype}, expected integers; cast with "
@@ -276,8 +302,8 @@ def _checked(lengths: Any, first: Array) -> Array:
     return lengths
 
 
-def _check_batch(carry: Any, batch: tuple[int, ...]) -> None:
-    """Refuse a carry that is not one of each sequence."""
+def _check_batch(carry: Tree, batch: tuple[int, ...]) -> None:
+    """Refuse a carry that does not begin with the prompt's batch axes."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(carry):
         if jnp.shape(leaf)[: len(batch)] != batch:
             name = f"carry{jax.tree_util.keystr(path)}"
@@ -288,21 +314,21 @@ def _check_batch(carry: Any, batch: tuple[int, ...]) -> None:
 
 
 def _checked_carry(
-    model: Model,
-    params: Any,
-    carry: Any,
-    prompt: Any,
+    model: Model[Params, Carry],
+    params: Params,
+    carry: Carry,
+    prompt: Token,
     sample: Sampler,
     key: Array | None,
-) -> Any:
-    """The carry as wide as the model gives it back.
+) -> Carry:
+    """The carry, as wide as the model returns it.
 
-    A model whose carry changes otherwise is refused, and a sampler that does not give what the
-    model reads.
+    A model that changes its carry in another way is refused, and so is a sampler whose token the
+    model cannot read.
     """
     token = jax.tree.map(lambda leaf: leaf[0], prompt)
 
-    def go(carry: Any) -> tuple[Any, Any]:
+    def go(carry: Carry) -> tuple[Carry, Token]:
         after, outputs = model(params, carry, token)
         return after, sample(key, outputs)
 
@@ -320,24 +346,24 @@ def _checked_carry(
     return carry
 
 
-def _check_form(name: str, got: Any, want: Any) -> None:
+def _check_form(name: str, got: Tree, want: Tree) -> None:
     if form(got) != form(want):
         given = jax.tree.map(jax.typeof, want)
         raise ValueError(f"generate: the {name} is {got}, expected the form of {given}, its input")
 
 
-def _dtypes(tree: Any) -> list[Any]:
+def _dtypes(tree: Tree) -> list[np.dtype]:
     return [leaf.dtype for leaf in jax.tree.leaves(tree)]
 
 
-def _widened(leaf: Array, like: Any) -> Array:
-    """A float as wide as another one; anything else as it is."""
+def _widened(leaf: Array, like: jax.ShapeDtypeStruct) -> Array:
+    """A float at least as wide as `like`; anything else as it is."""
     floating = all(jnp.issubdtype(each.dtype, jnp.floating) for each in (leaf, like))
     wider = floating and jnp.finfo(like.dtype).bits > jnp.finfo(leaf.dtype).bits
     return leaf.astype(like.dtype) if wider else leaf
 
 
-def _check_temperature(given: Any) -> None:
+def _check_temperature(given: ArrayLike) -> None:
     if isinstance(given, bool) or not np.all(np.asarray(given) > 0):
         raise ValueError(
             f"Categorical: temperature is {given!r}, expected a positive number; "
@@ -345,7 +371,7 @@ def _check_temperature(given: Any) -> None:
         )
 
 
-def _is_concrete(value: Any) -> bool:
+def _is_concrete(value: object) -> bool:
     """Whether it is a number or an array, and its value is known."""
     known = Real | np.generic | np.ndarray | Array
     return isinstance(value, known) and not isinstance(value, Tracer)

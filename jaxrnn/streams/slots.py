@@ -1,9 +1,8 @@
-"""Many streams side by side, as a server holds them: each joins, leaves and restarts when it likes."""
+"""Many streams side by side, as a server holds them: each joins, leaves and restarts by itself."""
 
 import threading
 from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +12,17 @@ from jax import Array, lax
 from jaxrnn.core.call import check_causal, check_cell, check_inputs, check_params
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_size
-from jaxrnn.core.trees import form
+from jaxrnn.core.trees import Tree, form
 from jaxrnn.drivers import scan
 
 
 class Slots:
-    """A carry of `size` slots, each of which a stream may hold, and one program that advances all
+    """`size` slots, each of which holds the carry of one stream, and one program that advances all
     streams that have input.
 
-    A stream that has none is held, not advanced; what one does has no influence on another. What it
-    gives is what one `jaxrnn.scan` over all its input would have given, whatever the pieces. The
-    program is compiled once, at the first `advance`, whoever comes and goes.
+    A stream without input is held, and no stream influences another. The outputs of a stream are
+    those of one `jaxrnn.scan` over all its input, whatever pieces it came in. The program is
+    compiled once, at the first `advance`, and stays the same when streams join and leave.
 
     Threads may share it: their calls take effect one after the other, each as a whole.
 
@@ -31,14 +30,14 @@ class Slots:
         cell: a causal cell.
         params: its parameters.
         size: how many streams there can be at a time.
-        like: one step's input of one stream, `jnp.zeros(in_features)`, say; or a pytree of such.
+        like: one step's input of one stream, such as `jnp.zeros(in_features)`, or a pytree of such.
             Only shapes and dtypes are looked at.
-        chunk: how many steps of each stream one call of the program reads. With 1 a single step
-            costs least; longer input is cut into chunks, of which the last is padded.
+        chunk: how many steps of each stream the program reads at once. Longer input is cut into
+            chunks, and the last one is padded. A single step costs least with 1.
 
     Raises:
-        TypeError: the cell needs the future, or is not a cell, or `like` is not floating.
-        ValueError: a size is not positive, or the parameters are not for such input.
+        TypeError: `cell` is not a cell, or needs the future; or `like` is not floating.
+        ValueError: a size is not positive, or the parameters do not fit the input.
 
     >>> import jax, jax.numpy as jnp, numpy as np, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4)
@@ -50,15 +49,18 @@ class Slots:
     >>> ys = slots.advance({"ann": np.ones((1, 3)), "ben": np.ones((5, 3))})
     >>> ys["ann"].shape, ys["ben"].shape
     ((1, 4), (5, 4))
-    >>> bool(np.allclose(ys["ann"][0], jaxrnn.scan(cell, params, jnp.ones((3, 3)))[1][2], atol=1e-6))
+    >>> whole = jaxrnn.scan(cell, params, jnp.ones((3, 3)))[1]
+    >>> bool(np.allclose(ys["ann"][0], whole[2], atol=1e-6))
     True
     >>> carry = slots.leave("ann")
     >>> slots.streams
     ('ben',)
     """
 
-    def __init__(self, cell: Cell, params: Params, size: int, like: Any, *, chunk: int = 1) -> None:
-        check_cell(cell, "streaming.Slots")
+    def __init__(
+        self, cell: Cell, params: Params, size: int, like: Tree, *, chunk: int = 1
+    ) -> None:
+        check_cell(cell, "streams.Slots")
         check_causal(cell, "stream")
         check_size(Slots, "size", size)
         check_size(Slots, "chunk", chunk)
@@ -70,7 +72,7 @@ class Slots:
         shape = jax.tree.leaves(self._like)[0].shape
         check_params(cell, params, shape[-1])
         self._start = cell.initial_carry(params, shape)
-        # Copies of its own: programs write into them, and nobody else may hold them.
+        # A copy: `_advance` and `_put` write into these buffers, so nobody else may hold them.
         self._carry = _copied(cell.initial_carry(params, (size, *shape)))
         self._lock = threading.Lock()
         self._slot_of: dict[Hashable, int] = {}
@@ -79,7 +81,7 @@ class Slots:
 
     @property
     def streams(self) -> tuple[Hashable, ...]:
-        """The names of those that have a slot, in the order in which they joined."""
+        """The names of the streams that have a slot, in the order in which they joined."""
         with self._lock:
             return tuple(self._slot_of)
 
@@ -93,11 +95,12 @@ class Slots:
         """Give a stream a slot.
 
         Args:
-            name: any that no other stream has.
-            carry: from which it goes on, such as `leave` gave it; `cell.initial_carry` if left out.
+            name: a name that no other stream has.
+            carry: the carry to go on from, such as `leave` returned; `cell.initial_carry` if left
+                out.
 
         Raises:
-            ValueError: the name is taken, or all slots are, or the carry has another form.
+            ValueError: the name is taken, every slot is taken, or the carry does not fit.
         """
         with self._lock:
             if name in self._slot_of:
@@ -116,8 +119,8 @@ class Slots:
         """Take a stream's slot away.
 
         Returns:
-            Its carry, a pytree of arrays without the axis of slots, with which it may join again,
-            here or elsewhere.
+            Its carry, without the axis of slots. The stream may join again with it, here or in
+            other slots.
 
         Raises:
             ValueError: there is no such stream.
@@ -137,51 +140,54 @@ class Slots:
         with self._lock:
             self._fresh[self._slot(name)] = True
 
-    def advance(self, inputs: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Read what has come in.
+    def advance(self, inputs: Mapping[Hashable, Tree]) -> dict[Hashable, Tree]:
+        """Advance some of the streams by the input that has come in.
 
         Args:
-            inputs: for some of the streams, arrays `[steps, *features]`, of any number of steps
-                each.
+            inputs: for each of these streams an array `[steps, *features]`, or a pytree of such;
+                the number of steps may differ.
 
         Returns:
-            Their outputs, arrays of NumPy `[steps, out_features]`.
+            For each of them the outputs, an array of NumPy `[steps, out_features]`.
 
         Raises:
-            ValueError: there is no such stream, or its input has another shape; then nothing was
-                read.
+            ValueError: there is no such stream, or its input does not fit; no stream has advanced.
         """
         with self._lock:
-            return self._read(inputs)
+            given = {self._slot(name): self._checked_input(name, xs) for name, xs in inputs.items()}
+            outputs = self._read(given)
+            return {name: outputs[self._slot_of[name]] for name in inputs}
 
-    def _read(self, inputs: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        given = {self._slot(name): self._checked_input(name, xs) for name, xs in inputs.items()}
+    def _read(self, given: Mapping[int, Tree]) -> dict[int, Tree]:
+        """Read the input of these slots, chunk by chunk."""
         steps = {slot: len(jax.tree.leaves(xs)[0]) for slot, xs in given.items()}
-        outputs: dict[int, list[Any]] = {slot: [] for slot in given}
+        outputs: dict[int, list[Tree]] = {slot: [] for slot in given}
         for start in range(0, max(1, *steps.values()) if steps else 0, self._chunk):
-            xs = jax.tree.map(
-                lambda leaf: np.zeros((self._chunk, self._size, *leaf.shape), leaf.dtype),
-                self._like,
-            )
-            lengths = np.zeros(self._size, np.int32)
-            for slot, whole in given.items():
-                lengths[slot] = np.clip(steps[slot] - start, 0, self._chunk)
-                for rows, leaf in zip(jax.tree.leaves(xs), jax.tree.leaves(whole), strict=True):
-                    rows[: lengths[slot], slot] = leaf[start : start + self._chunk]
+            xs, lengths = self._gathered(given, start)
             at = (self._carry, xs, lengths, self._fresh)
             self._carry, ys = _advance(self._cell, self._params, *at)
-            # another array: JAX may still be reading this one
+            # a new array: JAX may still be reading the old one
             self._fresh = self._fresh & (lengths == 0)
+            ys = jax.tree.map(np.asarray, ys)
             for slot, parts in outputs.items():
-                parts.append(
-                    jax.tree.map(
-                        lambda leaf, at=(slice(lengths[slot]), slot): np.asarray(leaf)[at], ys
-                    )
-                )
+                own = np.s_[: lengths[slot], slot]
+                parts.append(jax.tree.map(lambda leaf, own=own: leaf[own], ys))
         return {
-            name: jax.tree.map(lambda *parts: np.concatenate(parts), *outputs[self._slot_of[name]])
-            for name in inputs
+            slot: jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
+            for slot, parts in outputs.items()
         }
+
+    def _gathered(self, given: Mapping[int, Tree], start: int) -> tuple[Tree, np.ndarray]:
+        """One chunk of all slots, from step `start` on, and how many steps of each are input."""
+        shape = (self._chunk, self._size)
+        xs = jax.tree.map(lambda leaf: np.zeros((*shape, *leaf.shape), leaf.dtype), self._like)
+        lengths = np.zeros(self._size, np.int32)
+        for slot, whole in given.items():
+            for rows, leaf in zip(jax.tree.leaves(xs), jax.tree.leaves(whole), strict=True):
+                piece = leaf[start : start + self._chunk]
+                rows[: len(piece), slot] = piece
+                lengths[slot] = len(piece)
+        return xs, lengths
 
     def _slot(self, name: Hashable) -> int:
         if name not in self._slot_of:
@@ -196,7 +202,7 @@ class Slots:
             )
         return jax.tree.map(jnp.asarray, carry)
 
-    def _checked_input(self, name: Hashable, xs: Any) -> Any:
+    def _checked_input(self, name: Hashable, xs: Tree) -> Tree:
         xs = jax.tree.map(np.asarray, xs)
         steps = np.shape(jax.tree.leaves(xs)[0])[:1]
         wanted = jax.tree.map(
@@ -213,9 +219,12 @@ class Slots:
 
 @partial(jax.jit, donate_argnums=2)
 def _advance(
-    cell: Cell, params: Params, carry: Carry, xs: Any, lengths: Array, fresh: Array
-) -> tuple[Carry, Any]:
-    """One chunk of all slots; those that are `fresh` restart before it, those of length 0 are held."""
+    cell: Cell, params: Params, carry: Carry, xs: Tree, lengths: Array, fresh: Array
+) -> tuple[Carry, Tree]:
+    """Advance all slots by one chunk.
+
+    A slot that is `fresh` restarts before it. A slot of length 0 is held.
+    """
     first = jax.tree.leaves(xs)[0]
     reset = jnp.zeros(first.shape[:2], bool).at[0].set(fresh)
     return scan(cell, params, xs, carry, lengths=lengths, reset=reset)

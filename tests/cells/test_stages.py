@@ -130,8 +130,8 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
     params, xs = cell.init(KEY, IN), inputs()
     with pytest.raises(ValueError, match=r"Attending: .*takes a context.*pass context="):
         jaxrnn.scan(cell, params, xs)
+    gru = jaxrnn.GRU(H)
     with pytest.raises(ValueError, match=r"GRU: no cell takes a context.*leave it out"):
-        gru = jaxrnn.GRU(H)
         jaxrnn.scan(gru, gru.init(KEY, IN), xs, context=memory())
     with pytest.raises(ValueError, match=r"context\[0\] has shape \(2, 6, 4\).*\[\*batch\] = \(3,"):
         jaxrnn.scan(cell, params, xs, context=(memory()[0][:2], memory()[1]))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn.core.affine import matmul
 import jaxrnn.linen
 from jaxrnn import (
     GRU,
@@ -23,6 +22,7 @@ from jaxrnn import (
     StateNoise,
     Zoneout,
 )
+from jaxrnn.core.affine import matmul
 from jaxrnn.core.noise import Draws, number
 from jaxrnn.foreign import FunctionCell
 from tests.support import user_cells as user

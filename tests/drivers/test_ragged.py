@@ -178,6 +178,11 @@ def test_pooling_ignores_what_is_padding():
         (lambda: seq.max_output((PAIR, PAIR[0]), mask=MASK), "max_output: ys has shape"),
         (lambda: seq.mean_output(PAIR, lengths=[1, 2], mask=MASK[:, 0]), r"\(2,\) and mask \(3,\)"),
         (lambda: seq.last_output(CELL, jnp.float32(1)), r"last_output: ys has shape \(\), lengths"),
+        (
+            lambda: seq.mean_output(PAIR, lengths=[1, 4]),
+            "mean_output: lengths go from 1 to 4, expe",
+        ),
+        (lambda: seq.last_output(CELL, PAIR, lengths=[-1, 3]), "last_output: lengths go from -1"),
         (lambda: seq.mean_output({}), r"mean_output: ys has shape \{\}"),
         (
             lambda: seq.unpack(PAIR, seq.pack([np.ones(2)], time=2)),

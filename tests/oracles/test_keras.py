@@ -1,6 +1,7 @@
 """Keras as an oracle: its masks per gate, and its hard sigmoid."""
 
 import os
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 

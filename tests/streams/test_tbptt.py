@@ -146,7 +146,7 @@ def test_a_gradient_whose_norm_overflows_is_skipped():
     """Its numbers are finite, the sum of their squares is not: clipping would make nothing of it,
     and a plain step ruin.
     """
-    trainer = tbptt.Trainer(
+    trainer: tbptt.Trainer[Any, Any, Any] = tbptt.Trainer(
         lambda params, carry, chunk, key: (jnp.sum(params * chunk), carry), optax.sgd(0.1)
     )
     state, report = trainer.step(trainer.init(jnp.ones(2), ()), jnp.array([1e30, 1e30]))

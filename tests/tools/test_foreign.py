@@ -17,9 +17,9 @@ from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 import jaxrnn
-from jaxrnn.core.affine import matmul
 import jaxrnn.linen
 import jaxrnn.nnx
+from jaxrnn.core.affine import matmul
 from jaxrnn.foreign import FunctionCell
 from jaxrnn.testing import check_cell
 from tests.support.helpers import DRIVERS, assert_close

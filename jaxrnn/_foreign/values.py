@@ -1,0 +1,97 @@
+"""The values of a step, computed operation by operation, its products through `affine`."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+
+from jaxrnn._foreign.graph import Atom, Graph, Name, Operation
+from jaxrnn._foreign.products import Product, Sum, product_of, sums
+from jaxrnn.core.affine import Affine
+
+Values = dict[Name, Any]
+"""Arrays by name; None where a value need not be computed."""
+
+
+def evaluate(
+    graph: Graph, operations: Sequence[Operation], known: Mapping[Name, Any], affine: Affine
+) -> Values:
+    """What is known after these operations.
+
+    Weights come first, so that products which share an operand can be one.
+    """
+    values = {**graph.constants, **known}
+    pending = [operation for operation in operations if not _is_done(operation, values)]
+    found = [product_of(graph, operation) for operation in pending]
+    products = [product for product in found if product is not None]
+    in_order = sorted(
+        zip(pending, found, strict=True), key=lambda pair: not pair[0].reach <= {"params"}
+    )
+    for operation, product in in_order:
+        if _is_done(operation, values):
+            continue
+        if product is None:
+            values |= _evaluated(graph, operation, values)
+        elif product.plain:
+            together = [other for other in products if product.joins(other)]
+            values |= _multiplied(graph, together, values, affine)
+        else:
+            h, w = read(values, product.h), read(values, product.w)
+            values[product.result] = affine(None, h, w, product.linear)
+    return values
+
+
+def read(values: Values, atom: Atom) -> Any:
+    """The value of a name, or a literal's own."""
+    return values[atom] if isinstance(atom, Name) else atom.val
+
+
+def _is_done(operation: Operation, values: Values) -> bool:
+    """Whether all that it gives is known. What gives nothing happens for its effect."""
+    return bool(operation.outputs) and all(name in values for name in operation.outputs)
+
+
+def _evaluated(graph: Graph, operation: Operation, values: Values) -> Values:
+    """What one equation gives, as it stands."""
+    equation = operation.equation
+    pairs = zip(equation.invars, operation.inputs, strict=True)
+    inputs = {a: read(values, atom) for a, atom in pairs if not isinstance(a, Literal)}
+    alone = Jaxpr((), list(inputs), equation.outvars, [equation], debug_info=graph.debug_info)
+    results = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inputs.values())
+    return dict(zip(operation.outputs, results, strict=True))
+
+
+def _multiplied(graph: Graph, together: list[Product], values: Values, affine: Affine) -> Values:
+    """What several products give as one; `affine` adds what is added to their parts, for there the
+    engine can use it.
+    """
+    parts = [
+        part for product in together for part in sums(graph, product.result, product.size, values)
+    ]
+    weights = [read(values, product.w) for product in together]
+    w = weights[0] if len(weights) == 1 else jnp.concatenate(weights, axis=-1)
+    h, linear = read(values, together[0].h), together[0].linear
+    if any(part.terms for part in parts):
+        results = affine(tuple(_addend(part, values, w.dtype) for part in parts), h, w, linear)
+    else:
+        edges = [sum(part.size for part in parts[:k]) for k in range(1, len(parts))]
+        results = jnp.split(affine(None, h, w, linear), edges, axis=-1)
+    through = dict.fromkeys(name for part in parts for name in part.through)
+    return {**through, **{part.name: y for part, y in zip(parts, results, strict=True)}}
+
+
+def _addend(part: Sum, values: Values, dtype: Any) -> Array:
+    """All that is added to a part; zeros without anything."""
+    if not part.terms:
+        return jnp.zeros(part.size, dtype)
+    terms = (_cut(values[term], start, part.size) for term, start in part.terms)
+    return reduce(jnp.add, terms)
+
+
+def _cut(term: Array, start: int, size: int) -> Array:
+    if term.shape[-1:] in ((), (1,)):  # one number for all units
+        return jnp.broadcast_to(term, (*term.shape[:-1], size))
+    return term[..., start : start + size]
