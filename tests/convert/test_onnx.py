@@ -371,7 +371,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "within": (
         Bidirectional(Reversed(GRU(4))),
-        "to_onnx: a node of ONNX holds no Reversed, expected .* within one Reversed or Bidirectional",
+        "holds no Reversed, expected .* within one Reversed or Bidirectional",
     ),
     "reversed": (
         Reversed(Stack([GRU(4)])),
