@@ -134,7 +134,7 @@ def _write_plain(cell: Cell, dtype: str) -> Serialized:
     if isinstance(cell, RecurrentDropout):
         recurrent_dropout, draws, cell = _locked_rate(cell), cell.draws, cell.cell
     check_cell("to_keras", cell, _OPTIONS, "a cell of Keras", within=_ORDER)
-    assert isinstance(cell, Plain)
+    assert isinstance(cell, Plain)  # `check_cell` refuses all others
     name = next(name for name, kind in CELLS.items() if kind is type(cell))
     if draws not in (None, cell.gates):
         reason = f"expected {cell.gates}: Keras draws for each gate of {name}"
