@@ -1,9 +1,11 @@
-"""Weights of other frameworks, both ways: dictionaries of arrays in, a cell and its parameters out,
-and back.
+"""Weights of other frameworks, both ways.
 
-No framework is imported; `onnx` only when one of its files is read or written. What a target cannot
-hold, and what is no weight of the source, is refused by name, before anything is copied. Arrays may
-be traced by `jit` and `vmap`, except those of ONNX models.
+A `from_` function takes dictionaries of arrays, and gives a cell and its parameters; a `to_`
+function goes back. No framework is imported, except `onnx` when one of its models is read or
+written.
+
+A function refuses by name what the target cannot hold, and what is no weight of the source. It does
+so before it copies anything. Arrays may be traced by `jit` and `vmap`, except those of ONNX models.
 """
 
 from jaxrnn.convert.cudnn import from_cudnn, to_cudnn

@@ -1,135 +1,111 @@
-"""The packed weights of cuDNN's LSTM, as `jax.experimental.rnn` takes them: torch's arrays, laid
-end to end in one vector.
+"""The packed weights of cuDNN's LSTM, as `jax.experimental.rnn` takes them.
+
+They are the arrays of torch's module, laid end to end in one vector.
 """
 
 import math
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxrnn.cells import LSTM
-from jaxrnn.convert._common import (
-    check_options,
-    form_of,
-    join_layers,
-    layers_of,
-    own_params,
-    refuse,
-    to_jax,
+from jaxrnn.convert._arrays import ForeignArray, form_of, to_jax
+from jaxrnn.convert._errors import refuse
+from jaxrnn.convert._layers import (
+    Layer,
+    check_alike,
+    check_cell,
+    check_one_dtype,
+    own_layers,
     with_bias,
 )
-from jaxrnn.convert.torch import Module, from_torch, to_torch
+from jaxrnn.convert.torch import Module, from_torch, write_arrays
 from jaxrnn.core.cell import Cell, Params
 from jaxrnn.core.check import check_choice, check_size
 
 
 def from_cudnn(
-    flat: Any, in_features: int, hidden: int, layers: int = 1, bidirectional: bool = False
+    flat: ForeignArray,
+    in_features: int,
+    hidden: int,
+    layers: int = 1,
+    bidirectional: bool = False,
 ) -> tuple[Cell, Params]:
     """Read the weights of `jax.experimental.rnn.lstm`.
 
     Args:
         flat: the packed vector.
-        in_features: `input_size`.
-        hidden: `hidden_size`.
-        layers: `num_layers`.
-        bidirectional: as it was given there.
+        in_features: what is `input_size` there.
+        hidden: what is `hidden_size` there.
+        layers: what is `num_layers` there.
+        bidirectional: the argument of the same name there.
 
     Returns:
-        An `LSTM`, within a `Bidirectional` if there are two directions and a `Stack` if there are
-        several layers; and its parameters, in the dtype of the vector.
+        An `LSTM`, within a `Bidirectional` if there are two directions and within a `Stack` if
+        there are several layers; and its parameters, in the dtype of the vector.
 
     Raises:
-        ValueError: a size is not positive, or the vector has another length; the message says what
-            was expected.
-        TypeError: the vector is not floating, or is float64 where JAX has no float64.
+        ValueError: a size is not positive, or the vector does not have the length that the sizes
+            ask for.
+        TypeError: the vector is not floating, or it is float64 and JAX's float64 is off.
 
     >>> import numpy as np, jaxrnn
-    >>> cell, params = jaxrnn.convert.from_cudnn(np.ones(144, np.float32), in_features=3, hidden=4)
+    >>> cell, params = jaxrnn.convert.from_cudnn(np.ones(144, "f"), in_features=3, hidden=4)
     >>> cell == jaxrnn.LSTM(hidden=4), params.w_x.shape
     (True, (3, 16))
     """
     for argument, size in (("in_features", in_features), ("hidden", hidden), ("layers", layers)):
         check_size(from_cudnn, argument, size)
     check_choice(from_cudnn, "bidirectional", bidirectional, (False, True))
-    shapes = _shapes(in_features, hidden, layers, bidirectional)
+    shapes = _module(in_features, hidden, layers, bidirectional).shapes()
     sizes = [math.prod(shape) for shape in shapes.values()]
     if (given := form_of(flat, "from_cudnn: flat").shape) != (sum(sizes),):
-        refuse(
-            "from_cudnn",
-            f"flat has shape {given}, expected {(sum(sizes),)} for in_features={in_features}, "
-            f"hidden={hidden}, "
-            f"layers={layers}, bidirectional={bidirectional}",
-        )
+        wanted = f"expected {(sum(sizes),)} for {in_features=}, {hidden=}, {layers=}"
+        refuse("from_cudnn", f"flat has shape {given}, {wanted}, {bidirectional=}")
     parts = jnp.split(to_jax(flat, "from_cudnn: flat"), np.cumsum(sizes[:-1]))
     named = zip(shapes.items(), parts, strict=True)
     return from_torch({name: part.reshape(shape) for (name, shape), part in named})
 
 
-def to_cudnn(cell: Cell, params: Params) -> jax.Array:
+def to_cudnn(cell: Cell, params: Params) -> Array:
     """Write the weights of `jax.experimental.rnn.lstm`.
 
     Args:
-        cell: an `LSTM` without further options, a concatenating `Bidirectional` or a `Stack` of
-            equally large ones, whose `dropout` is an argument there.
+        cell: an `LSTM` without further options, a concatenating `Bidirectional`, or a `Stack` of
+            equally large ones. The dropout of a `Stack` is an argument of `lstm`, not a weight.
         params: its parameters.
 
     Returns:
-        The packed vector, in the dtype of the parameters; cuDNN itself runs float32 only. Each of
-        its LSTMs has two biases: jaxrnn's is the first, or zero if there is none, and the second is
-        zero.
+        The packed vector, in the dtype of the parameters; cuDNN itself runs float32 only. Each LSTM
+        has two biases there. The first is jaxrnn's, or zero if it has none; the second is zero.
 
     Raises:
-        ValueError: cuDNN cannot hold the cell, or an option of it, or the parameters differ in
-            dtype; the message says which.
+        ValueError: cuDNN cannot hold the cell or one of its options, or the parameters have several
+            dtypes. The message says which.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.LSTM(4)
     >>> jaxrnn.convert.to_cudnn(cell, cell.init(jax.random.key(0), in_features=3)).shape
     (144,)
     """
-    layers = layers_of("to_cudnn", cell, params)
-    first: Any = layers[0][0][0]
+    layers = own_layers("to_cudnn", cell, params, _check_layers)
+    check_one_dtype("to_cudnn", [p for layer in layers for _, p in layer], "cuDNN's vector")
+    first = layers[0][0][1]
+    in_features, hidden = first.w_x.shape[0], first.w_h.shape[0]
+    order = _module(in_features, hidden, len(layers), len(layers[0]) == 2).shapes()
+    arrays = write_arrays([[with_bias(*pair) for pair in layer] for layer in layers])
+    return jnp.concatenate([arrays[name].ravel() for name in order])
+
+
+def _check_layers(layers: list[Layer]) -> None:
+    """Refuse what cuDNN cannot hold."""
     for layer in layers:
-        for inner, _ in layer:
-            if not isinstance(inner, LSTM):
-                refuse(
-                    "to_cudnn", f"jax.experimental.rnn has no {type(inner).__name__}, only an LSTM"
-                )
-            check_options("to_cudnn", inner, {"bias"}, "jax.experimental.rnn")
-            if inner.hidden != first.hidden or len(layer) != len(layers[0]):
-                refuse(
-                    "to_cudnn",
-                    f"all layers and directions are equally large, but {inner} differs from "
-                    f"{first}",
-                )
-    layers = [
-        [with_bias(*pair) for pair in layer]
-        for layer in layers_of("to_cudnn", cell, own_params("to_cudnn", cell, params))
-    ]
-    if (
-        len(
-            dtypes := {
-                str(leaf.dtype)
-                for leaf in jax.tree.leaves([p for layer in layers for _, p in layer])
-            }
-        )
-        > 1
-    ):
-        refuse(
-            "to_cudnn",
-            f"the parameters have dtypes {sorted(dtypes)}, expected one, for they make one vector",
-        )
-    state_dict = to_torch(*join_layers(layers))
-    in_features, both = state_dict["weight_ih_l0"].shape[1], len(layers[0]) == 2
-    order = _shapes(in_features, first.hidden, len(layers), both)
-    return jnp.concatenate([jnp.asarray(state_dict[name]).ravel() for name in order])
+        for cell, _ in layer:
+            check_cell("to_cudnn", cell, {LSTM: {"bias"}}, "jax.experimental.rnn")
+    check_alike("to_cudnn", layers, (), "all layers and directions are equally large")
 
 
-def _shapes(
-    in_features: int, hidden: int, layers: int, bidirectional: bool
-) -> dict[str, tuple[int, ...]]:
-    """The arrays of torch's module, which the vector holds in this order."""
-    return Module(4, in_features, hidden, layers=layers, bidirectional=bidirectional).shapes()
+def _module(in_features: int, hidden: int, layers: int, bidirectional: bool) -> Module:
+    """Torch's LSTM, whose arrays the vector holds in the order of `Module.shapes`."""
+    return Module(4, in_features, hidden, layers=layers, bidirectional=bidirectional)

@@ -1,22 +1,24 @@
-"""Weights of `equinox.nn.LSTMCell` and `equinox.nn.GRUCell`, as the modules themselves or as
-dictionaries of their arrays.
+"""Weights of `equinox.nn.LSTMCell` and `equinox.nn.GRUCell`: modules, or dictionaries of arrays.
 
-Equinox keeps matrices `[gates * hidden, in]`, the transpose of jaxrnn's, and its gates in the same
-order; `bias_n` is `b_hn`."""
+Equinox keeps matrices `[gates * hidden, in]`, the transpose of jaxrnn's. Its gates stand in
+jaxrnn's order. Its `bias_n` is jaxrnn's `b_hn`.
+"""
 
 from collections.abc import Mapping
-from typing import Any
 
-import jax
+from jax import Array
 
 from jaxrnn.cells import GRU, LSTM, GRUParams, LSTMParams
-from jaxrnn.convert._common import Weights, check_options, own_params, refuse
+from jaxrnn.convert._arrays import ForeignArray
+from jaxrnn.convert._errors import refuse
+from jaxrnn.convert._layers import check_cell, own_params
+from jaxrnn.convert._weights import Shapes, Weights
 from jaxrnn.core.cell import Cell, Params
 
 _NAMES = {"weight_ih": "w_x", "weight_hh": "w_h", "bias": "b", "bias_n": "b_hn"}
 
 
-def from_equinox(module: Any) -> tuple[Cell, Params]:
+def from_equinox(module: Mapping[str, ForeignArray] | object) -> tuple[Cell, Params]:
     """Read a recurrent cell of Equinox.
 
     Args:
@@ -27,28 +29,27 @@ def from_equinox(module: Any) -> tuple[Cell, Params]:
         An `LSTM` or `GRU`, and its parameters, in the dtype of the arrays.
 
     Raises:
-        ValueError: a name is missing or unknown, or a shape is another; the message names it.
-        TypeError: an array is not floating, or is float64 where JAX has no float64.
+        ValueError: a name is missing or unknown, or a shape does not fit. The message names the
+            array.
+        TypeError: an array is not floating, or it is float64 and JAX's float64 is off.
 
     >>> import numpy as np, jaxrnn
-    >>> cell, params = jaxrnn.convert.from_equinox({"weight_ih": np.ones((16, 3), "f"), "weight_hh": np.ones((16, 4), "f")})
+    >>> arrays = {"weight_ih": np.ones((16, 3), "f"), "weight_hh": np.ones((16, 4), "f")}
+    >>> cell, params = jaxrnn.convert.from_equinox(arrays)
     >>> cell == jaxrnn.LSTM(hidden=4, bias=False), params.w_x.shape
     (True, (3, 16))
     """
-    arrays = (
-        module
-        if isinstance(module, Mapping)
-        else {name: getattr(module, name, None) for name in _NAMES}
-    )
-    given = {name: array for name, array in arrays.items() if array is not None}
-    weights = Weights(given, "from_equinox")
+    fields = {name: getattr(module, name, None) for name in _NAMES}
+    given = module if isinstance(module, Mapping) else fields
+    present = {name: array for name, array in given.items() if array is not None}
+    weights = Weights(present, "from_equinox")
     rows, in_features = weights.sizes("weight_ih", "gates * hidden", "in")
     _, hidden = weights.sizes("weight_hh", "gates * hidden", "hidden")
     if rows not in (3 * hidden, 4 * hidden):
-        reason = f"weight_ih has {rows} rows for {hidden} units, expected 3 or 4 times as many (GRU, LSTM)"
-        refuse("from_equinox", reason)
+        wanted = "expected 3 or 4 times as many (GRU, LSTM)"
+        refuse("from_equinox", f"weight_ih has {rows} rows for {hidden} units, {wanted}")
     gru, bias = rows == 3 * hidden, "bias" in weights
-    shapes = {"weight_ih": (rows, in_features), "weight_hh": (rows, hidden)}
+    shapes: Shapes = {"weight_ih": (rows, in_features), "weight_hh": (rows, hidden)}
     if bias:
         shapes |= {"bias": (rows,), "bias_n": (hidden,)} if gru else {"bias": (rows,)}
     arrays = weights.take(shapes)
@@ -58,12 +59,13 @@ def from_equinox(module: Any) -> tuple[Cell, Params]:
     return LSTM(hidden, bias=bias), LSTMParams(w_x, w_h, b)
 
 
-def to_equinox(cell: Cell, params: Params) -> dict[str, jax.Array]:
+def to_equinox(cell: Cell, params: Params) -> dict[str, Array]:
     """Write the arrays of an `eqx.nn.LSTMCell` or `eqx.nn.GRUCell`, by the names of its fields.
 
-    They come into a module that was made with the same sizes and `use_bias=cell.bias` by
+    This puts them into a module that was made with the same sizes and `use_bias=cell.bias`:
 
-        eqx.tree_at(lambda module: [getattr(module, name) for name in arrays], module, list(arrays.values()))
+        where = lambda module: [getattr(module, name) for name in arrays]
+        module = eqx.tree_at(where, module, list(arrays.values()))
 
     Args:
         cell: an `LSTM` or `GRU`, without further options.
@@ -73,8 +75,7 @@ def to_equinox(cell: Cell, params: Params) -> dict[str, jax.Array]:
         Arrays in the dtype of the parameters; no biases if the cell has none.
 
     Raises:
-        ValueError: Equinox has no such cell, or it cannot hold an option of it; the message says
-            which.
+        ValueError: Equinox cannot hold the cell or one of its options. The message names it.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.GRU(4)
@@ -82,8 +83,6 @@ def to_equinox(cell: Cell, params: Params) -> dict[str, jax.Array]:
     >>> {name: array.shape for name, array in arrays.items()}
     {'weight_ih': (12, 3), 'weight_hh': (12, 4), 'bias': (12,), 'bias_n': (4,)}
     """
-    if type(cell) not in (LSTM, GRU):
-        refuse("to_equinox", f"equinox.nn has no {type(cell).__name__}; it holds one LSTM or GRU")
-    check_options("to_equinox", cell, {"bias"}, f"equinox.nn.{type(cell).__name__}Cell")
+    check_cell("to_equinox", cell, {LSTM: {"bias"}, GRU: {"bias"}}, "equinox.nn")
     own = own_params("to_equinox", cell, params)._asdict()
     return {name: own[field].T for name, field in _NAMES.items() if own.get(field) is not None}

@@ -172,11 +172,11 @@ class Unreadable:
 GRU_WEIGHTS = {"w_i": of(3, 15), "w_h": of(5, 15), "b": of(15)}
 NO_ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
     "None": (
-        lambda: convert.from_haiku({"gru": GRU_WEIGHTS | {"b": None}}),
+        lambda: convert.from_haiku({"gru": GRU_WEIGHTS | {"b": None}}),  # type: ignore[dict-item]
         "from_haiku: gru/b is None, expected an array",
     ),
     "list": (
-        lambda: convert.from_haiku({"gru": GRU_WEIGHTS | {"b": [1.0] * 15}}),
+        lambda: convert.from_haiku({"gru": GRU_WEIGHTS | {"b": [1.0] * 15}}),  # type: ignore[dict-item]
         "from_haiku: gru/b is a list, expected an array such as numpy.asarray makes",
     ),
     "objects": (
@@ -200,7 +200,7 @@ NO_ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
         "from_torch: the key 1 is a int, expected a string",
     ),
     "twice": (
-        lambda: convert.from_haiku({"a/b": {"w": of(1)}, "a": {"b": {"w": of(1)}}}),
+        lambda: convert.from_haiku({"a/b": {"w": of(1)}, "a": {"b": {"w": of(1)}}}),  # type: ignore[dict-item]
         "from_haiku: a/b/w is there twice",
     ),
     "no dictionary": (
@@ -212,7 +212,7 @@ NO_ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
         r"from_keras: weights\[0\] has shape \(0, 20\), expected \[in, columns\], none of them 0",
     ),
     "a bias that is None": (
-        lambda: convert.from_keras(KERAS, [of(3, ROWS), of(HIDDEN, ROWS), None]),
+        lambda: convert.from_keras(KERAS, [of(3, ROWS), of(HIDDEN, ROWS), None]),  # type: ignore[list-item]
         r"from_keras: weights\[2\] is None, expected an array",
     ),
     **{

@@ -136,10 +136,12 @@ def test_unequal_layers_are_refused():
     for cell, message in (
         (Stack((LSTM(4), LSTM(5))), r"LSTM\(hidden=5.*differs from LSTM\(hidden=4"),
         (Stack((LSTM(4), Bidirectional(LSTM(4)))), "all layers and directions are equally large"),
-        (Stack((LSTM(4), jaxrnn.GRU(4))), "has no GRU, only an LSTM"),
+        (Stack((LSTM(4), jaxrnn.GRU(4))), "holds no GRU, expected LSTM"),
     ):
         with pytest.raises(ValueError, match=message):
             to_cudnn(cell, random_params(cell))
     params = random_params(LSTM(4))
-    with pytest.raises(ValueError, match=r"dtypes \['bfloat16', 'float32'\], expected one"):
+    with pytest.raises(
+        ValueError, match=r"the dtypes \['bfloat16', 'float32'\], but cuDNN's vector has one"
+    ):
         to_cudnn(LSTM(4), params._replace(b=params.b.astype("bfloat16")))

@@ -234,7 +234,7 @@ def test_minus_zero_is_kept():
 NOT_IN_KERAS: dict[str, tuple[Any, str]] = {
     "peepholes": (
         LSTM(2, peepholes=True),
-        "LSTM has peepholes=True, which Keras' LSTM cannot hold",
+        "LSTM has peepholes=True, which a cell of Keras cannot hold",
     ),
     "slope": (
         Elman(2, activation="leaky_relu"),
@@ -246,7 +246,7 @@ NOT_IN_KERAS: dict[str, tuple[Any, str]] = {
         "candidate_activation='tanh' and output_activation='linear', but",
     ),
     "sizes": (Bidirectional(LSTM(4), Elman(5)), r"Bidirectional has outputs of sizes \(4, 5\)"),
-    "both_in_stack": (Stack((Bidirectional(GRU(2)), LSTM(2))), "holds a Bidirectional"),
+    "both_in_stack": (Stack((Bidirectional(GRU(2)), LSTM(2))), "holds no Bidirectional"),
     "stack_dropout": (
         Stack((GRU(2), GRU(2)), dropout=0.5),
         "Stack has dense=False and dropout=0.5",
@@ -265,7 +265,7 @@ NOT_IN_KERAS: dict[str, tuple[Any, str]] = {
         Dropout(RecurrentDropout(GRU(2), 0.2, draws=3), 0.1, locked=True),
         "GRU has dropout=0.1 and recurrent_dro",
     ),
-    "subclass": (type("Mine", (LSTM,), {})(2), "holds a Mine"),
+    "subclass": (type("Mine", (LSTM,), {})(2), "holds no Mine"),
 }
 
 

@@ -371,11 +371,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "within": (
         Bidirectional(Reversed(GRU(4))),
-        "to_onnx: ONNX has no operator for Reversed within Bidirectional",
+        "holds no Reversed, expected .* within one Reversed or Bidirectional",
     ),
     "reversed": (
         Reversed(Stack([GRU(4)])),
-        "to_onnx: ONNX has no operator for Stack within Reversed",
+        "to_onnx: a node of ONNX holds no Stack, expected Elman, GRU or LSTM",
     ),
 }
 

@@ -1,0 +1,130 @@
+"""Single arrays: every framework's to JAX and NumPy, and the order of gates within one."""
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Protocol, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+
+A = TypeVar("A", Array, np.ndarray)
+
+
+class ForeignArray(Protocol):
+    """An array of any framework: of NumPy, JAX or torch, or a variable of Flax or Keras."""
+
+    @property
+    def shape(self) -> Iterable[int]:
+        """The sizes of its axes."""
+        ...
+
+    @property
+    def dtype(self) -> object:
+        """What it holds, as the framework says it."""
+        ...
+
+
+def is_traced(array: object) -> bool:
+    """Whether JAX is tracing the array, which then has a shape and a dtype but no numbers yet."""
+    return isinstance(array, Tracer)
+
+
+def to_numpy(array: object, own: bool = False) -> np.ndarray:
+    """Any framework's array as one of NumPy's, bit for bit, bfloat16 included.
+
+    A traced array stays one of JAX: it has no numbers, and moving it needs none.
+
+    Args:
+        array: what to convert.
+        own: whether the result must be a copy that can be written to, laid out row by row.
+    """
+    if is_traced(array):
+        return cast(np.ndarray, array)
+    if detach := getattr(array, "detach", None):  # of torch, whose NumPy bridge has no bfloat16
+        tensor = detach().cpu()
+        bfloat16 = "bfloat16" in str(tensor.dtype)
+        array = jnp.from_dlpack(tensor.contiguous()) if bfloat16 else tensor
+    return np.array(array, order="C") if own else np.asarray(array)
+
+
+def form_of(array: object, name: str) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of any framework's array. Its numbers are not looked at.
+
+    Raises:
+        TypeError: it is no array, it holds something other than floats, or it is float64 and
+            JAX's float64 is off.
+    """
+    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+    if shape is None or dtype is None:
+        given = "None" if array is None else f"a {type(array).__name__}"
+        raise TypeError(f"{name} is {given}, expected an array such as numpy.asarray makes")
+    kind = str(getattr(dtype, "name", dtype)).removeprefix("torch.")  # whatever its byte order
+    if kind not in _FLOATS:
+        raise TypeError(f"{name} has dtype {kind}, expected floating numbers: {', '.join(_FLOATS)}")
+    if jax.dtypes.canonicalize_dtype(kind) != jnp.dtype(kind):
+        raise TypeError(
+            f"{name} has dtype {kind}, which JAX would round; cast it, or enable jax_enable_x64"
+        )
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(kind))
+
+
+def to_jax(array: object, name: str) -> Array:
+    """Any framework's array as one of JAX's, bit for bit.
+
+    Raises:
+        TypeError: as `form_of`; or the numbers cannot be read.
+    """
+    form = form_of(array, name)
+    held = None if isinstance(array, Array) else getattr(array, "__jax_array__", None)
+    value = held() if held else array  # a variable of Flax or Keras holds an array
+    if isinstance(value, Array):  # which may be traced, or lie on several devices
+        return value
+    try:
+        return jnp.asarray(np.asarray(to_numpy(value), form.dtype))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from error
+
+
+def reorder(array: A, given: str, wanted: str) -> A:
+    """Move the blocks of the last axis, one for each letter of `given`, to the order `wanted`.
+
+    >>> reorder(np.arange(4), "ifgo", "iofg").tolist()
+    [0, 3, 1, 2]
+    """
+    library = _library(array)
+    blocks = dict(zip(given, library.split(array, len(given), axis=-1), strict=True))
+    return library.concatenate([blocks[gate] for gate in wanted], axis=-1)
+
+
+def no_bias(b: A) -> A:
+    """A bias that changes nothing when it is added to `b`: minus zero, which keeps a minus zero."""
+    return _library(b).full_like(b, -0.0)
+
+
+def _library(array: Array | np.ndarray) -> ModuleType:
+    """The library whose functions leave the array its kind: NumPy's must not become JAX's."""
+    return jnp if isinstance(array, Array) else np
+
+
+def gru_biases(b_x: Array, b_h: Array) -> tuple[Array, Array]:
+    """A GRU's `b` and `b_hn` from the bias of the input and that of the state, both as r z n.
+
+    Only the candidate needs two: the reset gate acts on its second one.
+    """
+    candidate = slice(-(b_x.size // 3), None)
+    return (b_x + b_h).at[candidate].set(b_x[candidate]), b_h[candidate]
+
+
+def state_bias(b: Array, b_hn: Array | None) -> Array:
+    """The bias of the state, for a framework that adds one to the input's, which is `b`.
+
+    It is the inverse of `gru_biases`; without `b_hn` the second bias changes nothing.
+    """
+    second = no_bias(b)
+    return second if b_hn is None else second.at[-b_hn.size :].set(b_hn)

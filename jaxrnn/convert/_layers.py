@@ -1,0 +1,178 @@
+"""Cells and their parameters as layers of directions, and what a framework cannot hold of them.
+
+All converters look at cells in one way. A table says, for each class that the framework has, which
+options it has; `check_cell` refuses every other class and option. Classes are compared exactly: a
+subclass may compute something else.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NoReturn, TypeGuard
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
+from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
+from jaxrnn.convert._arrays import to_jax
+from jaxrnn.convert._errors import refuse
+from jaxrnn.core.call import check_params
+from jaxrnn.core.cell import Cell, Params
+
+Plain = Elman | LSTM | GRU
+"""The cells that every framework has."""
+
+PlainParams = ElmanParams | LSTMParams | GRUParams
+"""The parameters of a plain cell."""
+
+Layer = Sequence[tuple[Cell, Params]]
+"""The directions of one layer, the forward one first."""
+
+_HOW_TO_START = {"forget_bias", "update_bias", "w_x_init", "w_h_init", "b_init", "p_init"}
+"""Options that say how parameters are drawn, not what the cell computes: none is converted."""
+
+
+def is_plain(params: object) -> TypeGuard[PlainParams]:
+    """Whether these are the parameters of one plain cell."""
+    return isinstance(params, PlainParams)
+
+
+def check_cell(
+    caller: str,
+    cell: Cell,
+    held: Mapping[type[Cell], Collection[str]],
+    framework: str,
+    within: str = "",
+) -> None:
+    """Refuse a cell whose class, or an option of which, a framework does not have.
+
+    Args:
+        caller: the function that writes, for messages.
+        cell: what is to be written.
+        held: the classes that the framework has; for each, the options that it has.
+        framework: its name, for messages.
+        within: in which combinators it has them, for messages.
+    """
+    kind = type(cell)
+    if kind not in held:
+        *others, last = [each.__name__ for each in held]
+        known = f"{', '.join(others)} or {last}" if others else last
+        refuse(caller, f"{framework} holds no {kind.__name__}, expected {known}{within}")
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  (every cell is a dataclass)
+        known = field.name == "hidden" or field.name in {*_HOW_TO_START, *held[kind]}
+        if not known and (value := getattr(cell, field.name)) != field.default:
+            option = f"{kind.__name__} has {field.name}={value!r}"
+            refuse(caller, f"{option}, which {framework} cannot hold")
+
+
+def check_alike(caller: str, layers: Sequence[Layer], options: Collection[str], law: str) -> None:
+    """Refuse layers and directions of different classes, sizes or values of these options.
+
+    Args:
+        caller: the function that writes, for messages.
+        layers: what is to be written.
+        options: names of fields of the cells.
+        law: what the framework demands, for the message.
+    """
+    first = layers[0][0][0]
+    for layer in layers:
+        for cell, _ in layer:
+            same = type(cell) is type(first) and all(
+                getattr(cell, name) == getattr(first, name) for name in ("hidden", *options)
+            )
+            if not same or len(layer) != len(layers[0]):
+                refuse(caller, f"{law}, but {cell} differs from {first}")
+
+
+def check_one_dtype(caller: str, params: Params, holder: str) -> None:
+    """Refuse parameters of several dtypes, where `holder` has one for all."""
+    dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
+    if len(dtypes) > 1:
+        refuse(caller, f"params have the dtypes {dtypes}, but {holder} has one; cast them")
+
+
+def _refuse_params(caller: str, cell: Cell, params: Params) -> NoReturn:
+    given, expected = type(params).__name__, f"what {type(cell).__name__}.init makes"
+    refuse(caller, f"params are a {given}, expected {expected}")
+
+
+def own_params(caller: str, cell: Cell, params: Params) -> Params:
+    """The parameters as arrays of JAX. Their first array must be an input matrix.
+
+    Raises:
+        ValueError: they do not have the structure and shapes of this cell's.
+    """
+    shape = np.shape(next(iter(jax.tree.leaves(params)), ()))
+    if len(shape) != 2:
+        _refuse_params(caller, cell, params)
+    check_params(cell, params, in_features=shape[0])
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: to_jax(leaf, f"{caller}: params{jax.tree_util.keystr(path)}"), params
+    )
+
+
+def with_bias(cell: Cell, params: Params) -> tuple[Cell, Params]:
+    """The same function as a cell with biases, for a framework that always has them.
+
+    Biases that the cell lacked are zero.
+    """
+    biased: Cell = dataclasses.replace(cell, bias=True)  # type: ignore[type-var]
+    in_features, dtype = params.w_x.shape[0], params.w_x.dtype
+    forms = jax.eval_shape(lambda: biased.init(jax.random.key(0), in_features, dtype))
+    zeros = {
+        name: jnp.zeros(form.shape, form.dtype)
+        for name, form in forms._asdict().items()
+        if form is not None and getattr(params, name) is None
+    }
+    return biased, params._replace(**zeros)
+
+
+def layers_of(caller: str, cell: Cell, params: Params) -> list[Layer]:
+    """The layers of a cell, of a `Bidirectional` that concatenates, or of a `Stack` of such.
+
+    Raises:
+        ValueError: the combinator has another option, or the parameters are not its own.
+    """
+    if isinstance(cell, Stack):
+        if cell.dense:
+            refuse(caller, "Stack has dense=True; its layers can only be converted one by one")
+        if not isinstance(params, tuple) or len(params) != len(cell.cells):
+            _refuse_params(caller, cell, params)
+        parts = zip(cell.cells, params, strict=True)
+        return [layer for inner, p in parts for layer in layers_of(caller, inner, p)]
+    if isinstance(cell, Bidirectional):
+        if cell.merge != "concat":
+            refuse(caller, f"Bidirectional has merge={cell.merge!r}, expected 'concat'")
+        if not isinstance(params, BidirectionalParams):
+            _refuse_params(caller, cell, params)
+        return [[(cell.forward, params.forward), (cell.backward, params.backward)]]
+    return [[(cell, params)]]
+
+
+def own_layers(
+    caller: str, cell: Cell, params: Params, check: Callable[[list[Layer]], object]
+) -> list[Layer]:
+    """The layers of a cell, with parameters as arrays of JAX, once `check` has found all in order.
+
+    `check` refuses what the framework cannot hold. It comes first, for a cell that is refused
+    anyway should not be blamed for its parameters.
+    """
+    check(layers_of(caller, cell, params))
+    return layers_of(caller, cell, own_params(caller, cell, params))
+
+
+def join_layers(layers: Sequence[Layer]) -> tuple[Cell, Params]:
+    """Invert `layers_of`: a cell, a `Bidirectional`, or a `Stack` if there are several layers."""
+    joined = [_join_directions(layer) for layer in layers]
+    if len(joined) == 1:
+        return joined[0]
+    cells, params = zip(*joined, strict=True)
+    return Stack(cells), tuple(params)
+
+
+def _join_directions(layer: Layer) -> tuple[Cell, Params]:
+    if len(layer) == 1:
+        return layer[0]
+    (forward, p_forward), (backward, p_backward) = layer
+    return Bidirectional(forward, backward), BidirectionalParams(p_forward, p_backward)

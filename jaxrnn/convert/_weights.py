@@ -1,0 +1,134 @@
+"""Dictionaries of arrays: looked at as a whole before the first array is copied."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import jax
+from jax import Array
+
+from jaxrnn.convert._arrays import ForeignArray, form_of, to_jax
+from jaxrnn.convert._errors import listed, refuse
+
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+"""The shapes of arrays, by name."""
+
+Tree: TypeAlias = Mapping[str, "ForeignArray | Tree"]
+"""Arrays in nested dictionaries."""
+
+
+def flatten(caller: str, tree: object, prefix: str = "") -> dict[str, object]:
+    """The arrays of nested dictionaries, their keys joined by slashes.
+
+    Raises:
+        TypeError: `tree` is no dictionary.
+        ValueError: two arrays come to have one name.
+
+    >>> flatten("from_flax", {"cell": {"i": {"kernel": 1, "bias": 2}}})
+    {'cell/i/kernel': 1, 'cell/i/bias': 2}
+    """
+    flat: dict[str, object] = {}
+    for key, value in _checked_mapping(caller, tree).items():
+        name = f"{prefix}{key}"
+        nested = isinstance(value, Mapping)
+        inner = flatten(caller, value, f"{name}/") if nested else {name: value}
+        if twice := sorted(flat.keys() & inner.keys()):
+            refuse(caller, f"{twice[0]} is there twice, once by a key with a slash in it")
+        flat |= inner
+    return flat
+
+
+def _checked_mapping(caller: str, given: object) -> Mapping[object, object]:
+    if not isinstance(given, Mapping):
+        hint = "; pass its .state_dict()" if hasattr(given, "state_dict") else ""
+        expected = f"expected a dictionary of arrays{hint}"
+        raise TypeError(f"{caller}: the argument is a {type(given).__name__}, {expected}")
+    return given
+
+
+class Weights:
+    """The arrays of a dictionary: all of them are checked before the first is copied.
+
+    Args:
+        arrays: the arrays, by name.
+        caller: the function that reads, for messages.
+        prefix: how the names start that are read; other arrays are ignored.
+
+    Raises:
+        TypeError: `arrays` is no dictionary, or a key is no string.
+    """
+
+    def __init__(self, arrays: object, caller: str, prefix: str = "") -> None:
+        self._all: dict[str, object] = {}
+        for key, array in _checked_mapping(caller, arrays).items():
+            if not isinstance(key, str):
+                kind = type(key).__name__
+                raise TypeError(f"{caller}: the key {key!r} is a {kind}, expected a string")
+            self._all[key] = array
+        self._caller, self._prefix = caller, prefix
+        self._arrays = {k[len(prefix) :]: a for k, a in self._all.items() if k.startswith(prefix)}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def has(self, start: str) -> bool:
+        """Whether some name starts so."""
+        return any(name.startswith(start) for name in self._arrays)
+
+    def named(self, name: str) -> str:
+        """What messages call an array: the caller, then its whole name."""
+        return f"{self._caller}: {self._prefix}{name}"
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an array; a missing one is refused."""
+        return self._form(name).shape
+
+    def sizes(self, name: str, *axes: str) -> Sequence[int]:
+        """The shape of an array; one without exactly these axes, or with an empty one, is refused.
+
+        The names of the axes serve the message.
+        """
+        shape = self.shape(name)
+        if len(shape) != len(axes) or 0 in shape:
+            wanted = f"expected [{', '.join(axes)}], none of them 0"
+            raise ValueError(f"{self.named(name)} has shape {shape}, {wanted}")
+        return shape
+
+    def check(self, shapes: Shapes, *, one_dtype: bool = False) -> None:
+        """Refuse unless the dictionary holds arrays of these names and shapes, and nothing else.
+
+        Args:
+            shapes: the expected shapes, by name.
+            one_dtype: whether all dtypes must be equal.
+
+        Raises:
+            ValueError: an array is missing, has another shape or dtype, or is not in `shapes`.
+            TypeError: an array holds no floats.
+        """
+        forms = {name: self._form(name) for name in shapes}
+        first = next(iter(forms))
+        for name, form in forms.items():
+            if form.shape != shapes[name]:
+                wanted = f"has shape {form.shape}, expected {shapes[name]}"
+                raise ValueError(f"{self.named(name)} {wanted}")
+            if one_dtype and form.dtype != forms[first].dtype:
+                wanted = f"has dtype {form.dtype}, expected {forms[first].dtype}, that of {first}"
+                raise ValueError(f"{self.named(name)} {wanted}; cast one of them")
+        if left := self._arrays.keys() - forms.keys():
+            refuse(self._caller, f"unexpected {listed(self._prefix + name for name in left)}")
+
+    def take(self, shapes: Shapes, *, one_dtype: bool = False) -> dict[str, Array]:
+        """All arrays as JAX's, in the order of `shapes`, after `check`."""
+        self.check(shapes, one_dtype=one_dtype)
+        return {name: to_jax(self._arrays[name], self.named(name)) for name in shapes}
+
+    def _form(self, name: str) -> jax.ShapeDtypeStruct:
+        if name not in self._arrays:
+            there = f"there are {listed(self._arrays)}{self._hint(name)}"
+            raise ValueError(f"{self.named(name)} is missing; {there}")
+        return form_of(self._arrays[name], self.named(name))
+
+    def _hint(self, name: str) -> str:
+        """The prefixes with which a missing array would be found."""
+        fitting = [key.removesuffix(name) for key in self._all if key.endswith(f".{name}")]
+        fitting = [prefix for prefix in fitting if prefix != self._prefix]
+        return f"; it is there with prefix={' or '.join(map(repr, fitting))}" if fitting else ""

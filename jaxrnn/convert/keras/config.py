@@ -1,0 +1,47 @@
+"""What both directions know of Keras' configurations."""
+
+from typing import Literal, TypedDict
+
+from jaxrnn.activations import NAMED, Activation, LeakyReLU
+from jaxrnn.cells import GRU, LSTM, Elman
+from jaxrnn.convert._errors import refuse
+from jaxrnn.convert._layers import Plain
+
+CELLS: dict[str, type[Plain]] = {"SimpleRNN": Elman, "LSTM": LSTM, "GRU": GRU}
+
+MERGES: dict[str | None, Literal["concat", "sum", "product", "mean"] | None] = {
+    "concat": "concat",
+    "sum": "sum",
+    "mul": "product",
+    "ave": "mean",
+    None: None,
+}
+"""Keras' words for how a `Bidirectional` merges, and jaxrnn's."""
+
+ACTIVATIONS: dict[str, Activation] = {
+    **{name: name for name in NAMED},
+    "leaky_relu": LeakyReLU(0.2),
+}
+"""Activations by Keras' names, which are jaxrnn's. The slope of the leaky ReLU differs."""
+
+Version = Literal[2, 3] | None
+"""The version of the Keras that wrote a configuration."""
+
+
+class Serialized(TypedDict):
+    """A layer or cell as `keras.layers.serialize` gives it."""
+
+    module: str
+    class_name: str
+    config: dict[str, object]
+    registered_name: str | None
+
+
+def check_rates(
+    caller: str, name: str, dropout: float, recurrent_dropout: float, gates: int
+) -> None:
+    """Refuse a gated cell with dropout of both the input and the state."""
+    if dropout and recurrent_dropout and gates > 1:
+        given = f"{name} has dropout={dropout} and recurrent_dropout={recurrent_dropout}"
+        reason = "with both, Keras drops other inputs for each gate, which Dropout does not"
+        refuse(caller, f"{given}: {reason}; set one of them to 0")

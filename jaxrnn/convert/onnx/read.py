@@ -1,0 +1,215 @@
+"""From an ONNX model to a cell and its parameters."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn.activations import Activation
+from jaxrnn.cells import GRU, LSTM
+from jaxrnn.combinators import Reversed
+from jaxrnn.convert._arrays import no_bias, reorder
+from jaxrnn.convert._errors import refuse, said_by
+from jaxrnn.convert._layers import Layer, Plain, join_layers
+from jaxrnn.convert._weights import Weights
+from jaxrnn.convert.onnx.activations import (
+    Precision,
+    precision_of,
+    read_activations,
+    read_number,
+)
+from jaxrnn.convert.onnx.chain import recurrent_nodes
+from jaxrnn.convert.onnx.graph import Graph, load_model
+from jaxrnn.convert.onnx.operators import OPERATORS, Operator, check_coupling
+from jaxrnn.convert.onnx.schema import (
+    Attributes,
+    attributes_of,
+    check_attributes,
+    inputs_of,
+    name_of,
+)
+from jaxrnn.core.cell import Cell, Params
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+_CHOICES = {
+    "direction": ("forward", "reverse", "bidirectional"),
+    "layout": (0, 1),
+    "input_forget": (0, 1),
+    "linear_before_reset": (0, 1),
+}
+"""The values that some attributes can have, the default first."""
+
+
+def from_onnx(
+    path_or_model: "str | os.PathLike[str] | ModelProto", node: str | None = None
+) -> tuple[Cell, Params]:
+    """Read the recurrent nodes of an ONNX model.
+
+    All attributes of opset 22 are read: `direction`, `activations` with alpha and beta, `clip`,
+    `hidden_size`, `input_forget`, `layout` and `linear_before_reset`. Inputs at run time (lengths,
+    initial states) and Dropout between nodes are ignored.
+
+    Args:
+        path_or_model: a file, with its external data beside it, or an `onnx.ModelProto`.
+        node: the name of one RNN, LSTM or GRU node; of its first output, if the node has none. If
+            left out, all of them are read, and each must take all that the one before gives.
+
+    Returns:
+        An `Elman`, `LSTM` or `GRU`, within a `Reversed` or a `Bidirectional` if it runs so, and
+        within a `Stack` if there are several nodes; and its parameters, in the dtype of the
+        weights. The cell is time-major whatever `layout` says.
+
+    Raises:
+        ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a
+            node has an attribute, activation, input, weight or initial state that cannot be read,
+            or constant lengths. The message names it.
+        TypeError: the weights are float64 and JAX's float64 is off.
+        OSError: the file cannot be read.
+        ImportError: the package `onnx` is not installed.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
+    >>> model = jaxrnn.convert.to_onnx(cell, cell.init(jax.random.key(0), in_features=3))
+    >>> again, params = jaxrnn.convert.from_onnx(model)
+    >>> again == cell, params.forward.w_x.shape
+    (True, (3, 12))
+    """
+    graph = Graph(load_model(path_or_model))
+    return join_layers([_read_node(graph, found) for found in recurrent_nodes(graph, node)])
+
+
+def _read_node(graph: Graph, node: "NodeProto") -> Layer:
+    """The layer that a node is."""
+    caller = f"from_onnx: {node.op_type} node {name_of(node)!r}"
+    operator, attributes = OPERATORS[node.op_type], _checked_attributes(caller, node)
+    arrays = _constants(graph, node, caller)
+    direction = attributes.get("direction", "forward")
+    ways = 2 if direction == "bidirectional" else 1
+    hidden = _check_arrays(caller, operator, arrays, attributes, ways)
+    precision = precision_of(arrays["W"].dtype)
+    options = _options(operator, arrays, attributes, precision)
+    functions = iter(_functions(caller, operator, attributes, ways, precision))
+    layer: Layer = []
+    for k in range(ways):
+        options |= {option: next(functions) for option in operator.activations}
+        with said_by(caller):
+            cell = operator.cell(hidden, **options)
+        check_coupling(caller, cell)
+        way = {key: array[k] for key, array in arrays.items()}
+        layer.append((cell, _read_params(operator, cell, way)))
+    return [(Reversed(cell), params) for cell, params in layer] if direction == "reverse" else layer
+
+
+def _checked_attributes(caller: str, node: "NodeProto") -> Attributes:
+    """The attributes of a node, once they are known to be ONNX's."""
+    check_attributes(caller, node)
+    attributes = attributes_of(node)
+    for name, choices in _CHOICES.items():
+        if (value := attributes.get(name, choices[0])) not in choices:
+            refuse(caller, f"attribute {name} is {value!r}, expected one of {list(choices)}")
+    return attributes
+
+
+def _constants(graph: Graph, node: "NodeProto", caller: str) -> dict[str, np.ndarray]:
+    """The weights of a node, by their names in the operator."""
+    arrays = {}
+    graph.check_names(caller, node)
+    for key, name in zip(inputs_of(node.op_type), node.input, strict=False):
+        array = graph.constant(name) if name else None
+        if key.startswith("initial_") and array is not None and np.any(array):
+            reason = "a constant that is not zero; a cell of jaxrnn starts at zero"
+            hint = "Make it an input of the model, and pass it as the carry"
+            refuse(caller, f"{key} is {name!r}, {reason}. {hint}")
+        if key == "sequence_lens" and array is not None:
+            reason = "a constant, so the node is for these lengths alone; make it an input"
+            refuse(caller, f"{key} is {name!r}, {reason}")
+        if key in "WRBP" and name:
+            if array is None:
+                reason = "computed or an input; expected a constant: fold constants first"
+                refuse(caller, f"{key} is {name!r}, which is {reason}")
+            arrays[key] = array
+    return arrays
+
+
+def _check_arrays(
+    caller: str,
+    operator: Operator,
+    arrays: Mapping[str, np.ndarray],
+    attributes: Attributes,
+    ways: int,
+) -> int:
+    """Refuse weights of other shapes than the node's; the size of its state otherwise."""
+    weights, gates = Weights(arrays, caller), len(operator.theirs)
+    _, rows, in_features = weights.sizes("W", "directions", "gates * hidden", "in")
+    hidden = attributes.get("hidden_size", rows // gates)
+    shapes = {
+        "W": (ways, gates * hidden, in_features),
+        "R": (ways, gates * hidden, hidden),
+        "B": (ways, 2 * gates * hidden),
+        "P": (ways, 3 * hidden),
+    }
+    present = {key: shape for key, shape in shapes.items() if key in "WR" or key in weights}
+    weights.check(present, one_dtype=True)
+    return hidden
+
+
+def _options(
+    operator: Operator,
+    arrays: Mapping[str, np.ndarray],
+    attributes: Attributes,
+    precision: Precision,
+) -> dict[str, Any]:
+    """The options of the cell, besides its size and activations."""
+    options: dict[str, Any] = {"bias": "B" in arrays}
+    if "clip" in attributes:
+        options["clip"] = read_number(attributes["clip"], precision)
+    if operator.cell is GRU:
+        options["reset"] = "after" if attributes.get("linear_before_reset") else "before"
+    if operator.cell is LSTM:
+        options |= {"coupled": bool(attributes.get("input_forget")), "peepholes": "P" in arrays}
+    return options
+
+
+def _functions(
+    caller: str, operator: Operator, attributes: Attributes, ways: int, precision: Precision
+) -> list[Activation]:
+    """The activations of all directions, one direction after the other."""
+    defaults = [*operator.activations.values()]
+    names = attributes.get("activations", defaults * ways)
+    if names == defaults * 2:  # ONNX's schema has this default for RNN, whatever the direction
+        names = defaults * ways
+    if len(names) != len(defaults) * ways:
+        refuse(caller, f"activations are {names}, expected {len(defaults) * ways}")
+    return read_activations(caller, names, attributes, precision)
+
+
+def _read_params(operator: Operator, cell: Plain, arrays: Mapping[str, np.ndarray]) -> Params:
+    """The parameters of one direction.
+
+    NumPy adds the biases, because XLA makes subnormal sums zero.
+    """
+    coupled = isinstance(cell, LSTM) and cell.coupled
+
+    def ordered(array: np.ndarray) -> np.ndarray:
+        if coupled:
+            i, o, _, g = np.split(array, 4, axis=-1)
+            return np.concatenate([-i, g, o], axis=-1)
+        return reorder(array, operator.theirs, operator.ours)
+
+    read = {"w_x": ordered(arrays["W"].T), "w_h": ordered(arrays["R"].T)}
+    if cell.bias:
+        b_x, b_h = np.split(arrays["B"], 2)
+        if isinstance(cell, GRU) and cell.reset == "after":
+            candidate = slice(-cell.hidden, None)  # n is the last gate in both orders
+            read["b_hn"] = b_h[candidate]
+            b_h = np.concatenate([b_h[: -cell.hidden], no_bias(b_h[candidate])])
+        read["b"] = ordered(b_x + b_h)
+    if "P" in arrays:
+        p_i, p_o, p_f = np.split(arrays["P"], 3)
+        read |= {"p_f": -p_i, "p_o": p_o} if coupled else {"p_i": p_i, "p_f": p_f, "p_o": p_o}
+    absent = dict.fromkeys({"b", *(["b_hn"] if operator.cell is GRU else [])} - read.keys())
+    return operator.params(**absent, **{name: jnp.asarray(a) for name, a in read.items()})
