@@ -38,8 +38,10 @@ SHAPES = (
 DTYPES = ("float32", "bfloat16")
 CHECKED = Shape(16, 70, 64, 96)
 """Whether sides agree is asked here: every block leaves a rest."""
-TOLERANCE = 1e-5
-"""Allowed distance relative to the norm, where float32 is multiplied in full."""
+TOLERANCE = 3e-5
+"""Allowed distance relative to the norm, where float32 is multiplied in full: cuDNN's activations
+are 1e-5 away.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +80,9 @@ class Options:
             Shape.parse(shape)
 
     def comparisons(self) -> Iterator[tuple[str, str, Shape]]:
-        """Cell, dtype and shape: all cells at one shape before the next."""
-        for shape in map(Shape.parse, self.shapes):
-            for dtype in self.dtypes:
+        """Cell, dtype and shape, those that matter most first."""
+        for dtype in self.dtypes:
+            for shape in map(Shape.parse, self.shapes):
                 for cell in self.cells:
                     yield cell, dtype, shape
 
@@ -187,12 +189,13 @@ def build(
             missing[name] = refused[0]
         else:
             sides[name] = Side(*programs, _jax_results)
-    try:
-        torch = Torch.make(problem)
-        torch.step()
-        sides["PyTorch"] = Side(Ready(torch.step), Ready(torch.forward), torch.results)
-    except (Missing, RuntimeError) as reason:
-        missing["PyTorch"] = str(reason)
+    if "PyTorch" not in leave_out:
+        try:
+            torch = Torch.make(problem)
+            torch.step()
+            sides["PyTorch"] = Side(Ready(torch.step), Ready(torch.forward), torch.results)
+        except (Missing, RuntimeError) as reason:
+            missing["PyTorch"] = str(reason)
     for name, reason in missing.items():
         say(f"  {name} is missing: {reason[:300]}")
     return sides, missing
