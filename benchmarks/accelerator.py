@@ -24,9 +24,9 @@ from benchmarks import record
 from benchmarks.accelerator_sides import REFERENCE, Torch, jax_sides, problem_of
 from benchmarks.agreement import COMPARED, distance
 from benchmarks.launches import kernels
-from benchmarks.measure import take_turns, training_step
+from benchmarks.measure import Traced, take_turns
 from benchmarks.plan import PEER_CELLS, Shape
-from benchmarks.sides import Missing, Problem, Results
+from benchmarks.sides import JaxSide, Missing, Problem, Results
 
 SHAPES = (
     Shape(64, 128, 256, 256),
@@ -178,17 +178,15 @@ def build(
     problem: Problem, leave_out: set[str], precision: str | None = None
 ) -> tuple[dict[str, Side], dict[str, str]]:
     """Compile all sides, on all cores; and say why others are missing."""
-    applies = {name: f for name, f in jax_sides(problem).items() if name not in leave_out}
-    steps = [(training_step(f), problem.params, problem.xs, problem.dys) for f in applies.values()]
-    forwards = [(f, problem.params, problem.xs) for f in applies.values()]
+    found = {name: side for name, side in jax_sides(problem).items() if name not in leave_out}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ready = list(pool.map(partial(_compile, precision), steps + forwards))
+        ready = list(pool.map(partial(_programs, problem, precision), found.values()))
     sides, missing = {}, {}
-    for name, *programs in zip(applies, ready[: len(steps)], ready[len(steps) :], strict=True):
-        if refused := [program for program in programs if isinstance(program, str)]:
-            missing[name] = refused[0]
+    for (name, side), programs in zip(found.items(), ready, strict=True):
+        if isinstance(programs, str):
+            missing[name] = programs
         else:
-            sides[name] = Side(*programs, _jax_results)
+            sides[name] = Side(*programs, partial(side.results, problem))
     if "PyTorch" not in leave_out:
         try:
             torch = Torch.make(problem)
@@ -201,28 +199,29 @@ def build(
     return sides, missing
 
 
-def _compile(precision: str | None, program: tuple[Any, ...]) -> Ready | str:
-    """The program, or why the device does not take it: that is no reason to stop for the others."""
-    function, *args = program
+def _programs(problem: Problem, precision: str | None, side: JaxSide) -> tuple[Ready, Ready] | str:
+    """The training step and the forward pass, or why the device does not take them: that is no
+    reason to stop for the others.
+    """
     try:
         with jax.default_matmul_precision(precision):
-            executable = jax.jit(function).lower(*args).compile()
-        jax.block_until_ready(executable(*args))
+            step, forward = map(_compile, side.programs(problem))
+        step.call()
+        forward.call()
     except (AttributeError, NotImplementedError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
+    return step, forward
+
+
+def _compile(program: Traced) -> Ready:
+    executable = program.lowered.compile()
     text = executable.as_text() or ""
-    memory = executable.memory_analysis()
     return Ready(
-        call=lambda: jax.block_until_ready(executable(*args)),
-        temp_bytes=getattr(memory, "temp_size_in_bytes", None),
+        call=lambda: jax.block_until_ready(executable(*program.args)),
+        temp_bytes=getattr(executable.memory_analysis(), "temp_size_in_bytes", None),
         kernels=kernels(text),
         text=text,
     )
-
-
-def _jax_results(outputs: Any) -> Results:
-    ys, (dparams, dxs) = outputs
-    return Results(ys, dparams, dxs)
 
 
 def differences(sides: dict[str, Side]) -> dict[str, float]:

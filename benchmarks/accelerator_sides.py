@@ -15,7 +15,15 @@ from jax import Array
 from jax.experimental import rnn as cudnn
 from jax.nn import sigmoid
 
-from benchmarks.sides import Apply, Missing, Problem, Results, make_problem, scan_apply
+from benchmarks.sides import (
+    Apply,
+    JaxSide,
+    Missing,
+    Problem,
+    Results,
+    make_problem,
+    scan_apply,
+)
 from jaxrnn.convert import to_cudnn, to_torch
 from jaxrnn.methods import BPTT
 
@@ -45,14 +53,15 @@ def problem_of(kind: str, shape: Any, dtype: str) -> Problem:
     return problem._replace(params=params, xs=xs, dys=dys)
 
 
-def jax_sides(problem: Problem) -> dict[str, Apply]:
-    """Every side that is a function of jaxrnn's parameters and inputs."""
-    sides = {
+def jax_sides(problem: Problem) -> dict[str, JaxSide]:
+    """Every side that is written in JAX."""
+    applies = {
         REFERENCE: by_hand(problem.kind, hoisted=True),
         f"lax.scan, hoisted, unroll={UNROLL}": by_hand(problem.kind, hoisted=True, unroll=UNROLL),
         "lax.scan": by_hand(problem.kind, hoisted=False),
+        **{name: scan_apply(problem.cell, method) for name, method in METHODS.items()},
     }
-    sides |= {name: scan_apply(problem.cell, method) for name, method in METHODS.items()}
+    sides = {name: JaxSide(apply) for name, apply in applies.items()}
     if _has_cudnn(problem):
         sides["cuDNN by JAX"] = cudnn_lstm(problem)
     return sides
@@ -115,22 +124,23 @@ def _has_cudnn(problem: Problem) -> bool:
     )
 
 
-def cudnn_lstm(problem: Problem) -> Apply:
-    """`jax.experimental.rnn.lstm`, which wants the batch first and packed weights: both are made
-    within what is timed, and cost little beside it.
+def cudnn_lstm(problem: Problem) -> JaxSide:
+    """`jax.experimental.rnn.lstm`, batch-major. Whoever transposes its inputs within the program
+    that calls it gets wrong results from JAX 0.11.2: cuDNN seems to read their memory as if they
+    were not transposed.
     """
     hidden = problem.shape.hidden
 
     def apply(params: Any, xs: Array) -> Array:
-        time, batch, features = xs.shape
+        batch, time, features = xs.shape
         zeros = jnp.zeros((1, batch, hidden), xs.dtype)
         lengths = jnp.full((batch,), time, jnp.int32)
         weights = to_cudnn(problem.cell, params)
         sizes = (features, hidden, 1, 0.0, False)
-        ys, _, _ = cudnn.lstm(xs.swapaxes(0, 1), zeros, zeros, weights, lengths, *sizes)
-        return ys.swapaxes(0, 1)
+        ys, _, _ = cudnn.lstm(xs, zeros, zeros, weights, lengths, *sizes)
+        return ys
 
-    return apply
+    return JaxSide(apply, batch_major=True)
 
 
 @dataclasses.dataclass(frozen=True)
