@@ -137,8 +137,8 @@ def cudnn_lstm(problem: Problem) -> JaxSide:
         lengths = jnp.full((batch,), time, jnp.int32)
         weights = to_cudnn(problem.cell, params)
         sizes = (features, hidden, 1, 0.0, False)
-        ys, _, _ = cudnn.lstm(xs, zeros, zeros, weights, lengths, *sizes)
-        return ys
+        lstm: Any = cudnn.lstm
+        return lstm(xs, zeros, zeros, weights, lengths, *sizes)[0]
 
     return JaxSide(apply, batch_major=True)
 
