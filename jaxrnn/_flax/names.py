@@ -19,9 +19,9 @@ def nested(params: Params) -> dict[str, Any]:
     out.
 
     >>> import jax, jaxrnn
-    >>> cell = jaxrnn.Stack([jaxrnn.Elman(4, bias=False), jaxrnn.Elman(4)])
+    >>> cell = jaxrnn.Stack([jaxrnn.Elman(4, bias=False)] * 2)
     >>> jax.tree.map(jax.numpy.shape, nested(cell.init(jax.random.key(0), in_features=3)))
-    {'layer_0': {'w_h': (4, 4), 'w_x': (3, 4)}, 'layer_1': {'b': (4,), 'w_h': (4, 4), 'w_x': (4, 4)}}
+    {'layer_0': {'w_h': (4, 4), 'w_x': (3, 4)}, 'layer_1': {'w_h': (4, 4), 'w_x': (4, 4)}}
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return traverse_util.unflatten_dict({_names(path): leaf for path, leaf in leaves})

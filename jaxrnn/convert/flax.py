@@ -62,7 +62,7 @@ _ACTIVATIONS: dict[type[Cell], set[str]] = {
     Elman: {"activation"},
     LSTM: {"gate_activation", "candidate_activation", "output_activation"},
     GRU: {"gate_activation", "candidate_activation"},
-    MGU: set(),
+    MGU: {"gate_activation", "candidate_activation"},
 }
 
 
@@ -115,9 +115,9 @@ def from_flax(
     paths = _paths(weights, "params/" if "params" in variables else "", merge)
     in_features, _ = weights.sizes(f"{paths[0]}{layout.x[0]}/kernel", "in", "columns")
     sizes = [weights.sizes(f"{path}{layout.h[0]}/kernel", "hidden", "columns")[0] for path in paths]
-    options: dict[str, Any] = {"form": "flax"} if layout.cell is MGU else dict(activations)
+    options: dict[str, Any] = {"form": "flax"} if layout.cell is MGU else {}
     with said_by("from_flax"):
-        cells = [layout.cell(hidden, **options) for hidden in sizes]
+        cells = [layout.cell(hidden, **options, **activations) for hidden in sizes]
     _check_cell("from_flax", cells[0], kind)
     shapes: Shapes = {}
     for path, cell in zip(paths, cells, strict=True):
