@@ -37,6 +37,15 @@ def x64():
 
 
 @pytest.fixture
+def strict():
+    """No implicit promotion, of any two dtypes that are not weak. The tests over all specs ask for it
+    together with `x64`, so that they share compiled programs.
+    """
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
 def dtype(request: pytest.FixtureRequest) -> str:
     """The name of a dtype, for tests that say `indirect=["dtype"]`: JAX holds float64 while they
     run with it.
