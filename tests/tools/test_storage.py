@@ -24,7 +24,7 @@ from tests.support.specs import SPECS, every
 USER_CELLS = [
     type(spec.cell)
     for spec in SPECS
-    if spec.id.startswith("user") and type(spec.cell).__module__ == "user_cells"
+    if spec.id.startswith("user") and type(spec.cell).__module__ == user_cells.__name__
 ]
 
 
