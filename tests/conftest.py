@@ -17,7 +17,8 @@ os.environ.setdefault(
 # A second run on the same machine finds its programs compiled. `JAX_ENABLE_COMPILATION_CACHE=0`
 # leaves it out.
 if not os.environ.get("CI"):
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache"))
+    _programs = Path(__file__).parents[1] / ".jax_cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_programs))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
@@ -45,8 +46,8 @@ def x64():
 
 @pytest.fixture
 def strict():
-    """No implicit promotion, of any two dtypes that are not weak. The tests over all specs ask for it
-    together with `x64`, so that they share compiled programs.
+    """No implicit promotion, of any two dtypes that are not weak. The tests over all specs ask for
+    it together with `x64`, so that they share compiled programs.
     """
     with jax.numpy_dtype_promotion("strict"):
         yield

@@ -100,7 +100,7 @@ TRACES = []
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """An activation that counts how often it is traced; equal to every other of its kind and label."""
+    """An activation that counts how often it is traced; equal to all of its kind and label."""
 
     label: str
 

@@ -2,9 +2,6 @@
 without one.
 """
 
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import jax
@@ -329,35 +326,6 @@ def test_no_mask_is_kept():
         return analysis.temp_size_in_bytes
 
     assert temporaries(Zoneout(LSTM(64), h=0.1, c=0.1)) < 1.35 * temporaries(LSTM(64))
-
-
-def test_a_batch_split_over_devices_draws_the_same():
-    program = """
-        import jax, jax.numpy as jnp, numpy as np, jaxrnn
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        cell = jaxrnn.Zoneout(jaxrnn.RecurrentDropout(jaxrnn.LSTM(5), 0.3), h=0.3)
-        params, xs = cell.init(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (6, 8, 3))
-        grads = jax.jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(jaxrnn.scan(cell, p, x, key=jax.random.key(2))[1])), (0, 1)))
-        mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
-        split = jax.device_put(xs, NamedSharding(mesh, P(None, "d")))
-        with jax.set_mesh(mesh):
-            got = grads(params, split)
-        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(grads(params, xs))):
-            np.testing.assert_allclose(a, b, atol=1e-5)
-    """
-    environment = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "PATH": "",
-        "JAX_PLATFORMS": "cpu",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,8 @@ from flax import traverse_util
 
 import jaxrnn
 from jaxrnn.linen import RNN, RNNCell
-from tests.homes.test_both import CELLS, Leaky, by_name, inputs, random_params, transposed
+from tests.support.homes import CELLS, IN, B, Leaky, T, by_name, inputs, random_params, transposed
 
-B, T, IN = 3, 6, 5
 LENGTHS = np.array([T, 1, T - 2])
 KEY = jax.random.key(0)
 
@@ -294,6 +293,7 @@ def test_parameters_of_another_cell_are_refused():
     }
     with pytest.raises(
         ValueError,
-        match=r"linen\.RNN\(Bidirectional\): there is no parameter 'forward/.*' among \['backward/b'",
+        match=r"linen\.RNN\(Bidirectional\): there is no parameter 'forward/.*' "
+        r"among \['backward/b'",
     ):
         RNN(CELLS["bidirectional"]).apply(nested, xs)

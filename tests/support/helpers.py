@@ -75,8 +75,8 @@ def is_floating(leaf: Any) -> bool:
 
 
 def perturb(tree: Any, scale: float, seed: int) -> Any:
-    """Add noise to every floating leaf, so that no zero bias or zero carry hides a mistake. By NumPy,
-    for JAX would compile each sum.
+    """Add noise to every floating leaf, so that no zero bias or zero carry hides a mistake. By
+    NumPy, for JAX would compile each sum.
     """
     rng = np.random.default_rng(seed)
 

@@ -160,8 +160,8 @@ def nan_like(carry):
 @every_causal
 @each_walk
 def test_a_nan_carry_does_not_survive_a_reset(spec, driver, reverse):
-    """Neither in values nor in gradients: restarting is a choice, not a product with zero. Backwards
-    the first boundary lies behind a step, which is masked.
+    """Neither in values nor in gradients: restarting is a choice, not a product with zero.
+    Backwards the first boundary lies behind a step, which is masked.
     """
     params, xs = make_params(spec), make_xs(spec)
     carry, flags = make_carry(spec, params, xs), all_flags()
@@ -265,7 +265,7 @@ def test_reset_everywhere_leaves_single_steps(spec):
 
 @some("elman_tanh", "lstm", "user_decaying")
 def test_a_boundary_on_a_masked_step_is_pending(spec):
-    """The next valid step starts afresh, and only that one; without a next one the carry is held."""
+    """The next valid step starts afresh, and only that one; without one the carry is held."""
     params, xs = make_params(spec), make_xs(spec, (6,))
     carry, times = make_carry(spec, params, xs), np.arange(6)
 
