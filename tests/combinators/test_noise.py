@@ -25,7 +25,7 @@ from jaxrnn import (
     Zoneout,
 )
 from jaxrnn.core.noise import Draws, number
-from tests.support.helpers import DRIVERS, assert_close, assert_equal
+from tests.support.helpers import DRIVERS, WALKS, assert_close, assert_equal
 from tests.support.reference import sigmoid
 
 KEY = jax.random.key(7)
@@ -69,23 +69,25 @@ def noisy_loss(driver: Any, cell: jaxrnn.Cell, **options: Any) -> Any:
 @each_noisy
 @pytest.mark.parametrize("flags", [False, True], ids=["plain", "flags"])
 def test_every_driver_draws_the_same(x64, cell, flags):
-    """In blocks of any size, rebuilt or kept: values and gradients."""
+    """In blocks, rebuilt or kept, each in its direction: values and gradients."""
     params, xs = setup(cell, dtype=jnp.float64)
-    options: dict[str, Any] = {"key": KEY}
+    options: dict[str, Any] = {}
     if flags:
         reset = np.random.default_rng(0).random((T, B)) < 0.3
-        options |= {"reset": reset, "lengths": np.array([T, 2, 0, 5]), "reverse": True}
-    wanted = jax.value_and_grad(noisy_loss(DRIVERS["autodiff"], cell, **options), (0, 1))(
-        params, xs
-    )
-    for name in ("carries_in_blocks", "sums_in_blocks", "checkpointed_in_blocks"):
-        assert_close(
-            jax.value_and_grad(noisy_loss(DRIVERS[name], cell, **options), (0, 1))(params, xs),
-            wanted,
-            1e-11,
-        )
-    # noise is drawn in float32
-    assert_close(noisy_loss(jaxrnn.unroll, cell, **options)(params, xs), wanted[0], 1e-7)
+        options = {"reset": reset, "lengths": np.array([T, 2, 0, 5]), "reverse": True}
+    blocks = [name for name, reverse in WALKS.items() if reverse == flags and "blocks" in name]
+    names = ("autodiff", *blocks)
+
+    @jax.jit  # all in one program, which draws once
+    def run(key: Any, *at: Any) -> Any:
+        losses = [noisy_loss(DRIVERS[name], cell, key=key, **options) for name in names]
+        unrolled = noisy_loss(jaxrnn.unroll, cell, key=key, **options)(*at)
+        return unrolled, [jax.value_and_grad(loss, (0, 1))(*at) for loss in losses]
+
+    unrolled, (wanted, *others) = run(KEY, params, xs)
+    for got in others:
+        assert_close(got, wanted, 1e-11)
+    assert_close(unrolled, wanted[0], 1e-7)  # noise is drawn in float32
 
 
 @each_noisy
