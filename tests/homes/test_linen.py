@@ -35,9 +35,8 @@ class Tagger(nn.Module):
 def test_an_ensemble_learns():
     """Two models at once name the token before the present one."""
     tokens = jax.random.randint(KEY, (16, 6), 0, 5)
-    ensemble: Any = nn.vmap(
-        Tagger, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=2
-    )  # type: ignore[arg-type]
+    axes: dict[str, Any] = {"variable_axes": {"params": 0}, "in_axes": None, "axis_size": 2}
+    ensemble: Any = nn.vmap(Tagger, split_rngs={"params": True}, **axes)
     model, tx = (
         ensemble(jaxrnn.Elman(8, w_h_init="lecun_normal")),
         optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.03)),

@@ -271,6 +271,6 @@ def cut(tree: Any, start: int | None, stop: int | None) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[start:stop], tree)
 
 
-def at_step(tree: Any, t: int) -> Any:
-    """One step of a sequence."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[t], tree)
+def at_step(tree: Any, index: Any) -> Any:
+    """One step of a sequence, or several."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
