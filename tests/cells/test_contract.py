@@ -256,7 +256,9 @@ def test_two_batch_axes_equal_one(spec):
     def merge(leaf, axis):
         return np.asarray(leaf).reshape(*leaf.shape[:axis], 4, *leaf.shape[axis + 2 :])
 
-    one = {name: merge(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
+    one: dict[str, Any] = {
+        name: merge(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()
+    }
     flat_xs, flat_carry = (
         jax.tree.map(lambda a: merge(a, 1), xs),
         jax.tree.map(lambda a: merge(a, 0), carry),
