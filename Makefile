@@ -32,7 +32,7 @@ demo: .venv/.installed-examples
 	$(BIN)/python examples/char_lm.py --out runs/demo --resume
 
 test: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations=10
 
 SECONDS ?= 60
 fuzz: .venv/.installed-examples .venv/.installed-test
@@ -46,10 +46,13 @@ lint: .venv/.installed-dev
 doctest: .venv/.installed-test
 	$(BIN)/python -m pytest --doctest-modules jaxrnn
 
-# A pinned version: an open one would bring gigabytes.
+# What `make test` leaves out where these are not installed, and no more. A pinned version of torch: an
+# open one would bring gigabytes.
+ORACLES := $(addprefix tests/,oracles/test_torch.py oracles/test_keras.py benchmarks/test_readme.py \
+	$(patsubst %,convert/test_%.py,equinox haiku keras onnx_files torch))
 oracle-test: .venv/.installed-test .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pytest -n auto tests/oracles tests/convert tests/benchmarks/test_readme.py
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ORACLES)
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -2,6 +2,7 @@
 
 import os
 from importlib import metadata
+from pathlib import Path
 
 # Nearly all the time of these tests is XLA's, which compiles six times as fast when it does not
 # optimise. `XLA_FLAGS= pytest` tests what users run.
@@ -12,6 +13,13 @@ os.environ.setdefault(
     + " --xla_cpu_use_fusion_emitters=false"
     * (tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 2)),
 )
+
+# A second run on the same machine finds its programs compiled. `JAX_ENABLE_COMPILATION_CACHE=0`
+# leaves it out.
+if not os.environ.get("CI"):
+    _programs = Path(__file__).parents[1] / ".jax_cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_programs))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest
@@ -37,6 +45,15 @@ def x64():
 
 
 @pytest.fixture
+def strict():
+    """No implicit promotion, of any two dtypes that are not weak. The tests over all specs ask for
+    it together with `x64`, so that they share compiled programs.
+    """
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
 def dtype(request: pytest.FixtureRequest) -> str:
     """The name of a dtype, for tests that say `indirect=["dtype"]`: JAX holds float64 while they
     run with it.
@@ -57,11 +74,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Let go of the programs of a spec after its tests: a process can map only so many pieces of
-    compiled code.
+    """Let go of all programs when there are many: a process can map only so many pieces of compiled
+    code. Not after each spec, for small ones serve the next spec, too.
     """
-    if nextitem is not None and _group(item) != _group(nextitem):
+    if nextitem is not None and _group(item) != _group(nextitem) and _mapped() > 20_000:
         jax.clear_caches()
+
+
+def _mapped() -> int:
+    """How many pieces of memory this process has mapped, of 65,530 that Linux allows."""
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0
 
 
 def _group(item: pytest.Item) -> str:

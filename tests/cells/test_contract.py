@@ -17,9 +17,12 @@ import pytest
 
 import jaxrnn
 from tests.support.helpers import (
+    DRIVERS,
     STEPS,
+    all_flags,
     assert_close,
     assert_equal,
+    at_step,
     both_directions,
     forms,
     make_carry,
@@ -27,7 +30,9 @@ from tests.support.helpers import (
     make_params,
     make_xs,
     one_step_shape,
+    over_walks,
     perturb,
+    value_and_grads,
 )
 from tests.support.specs import every, every_causal, every_other, some
 
@@ -77,16 +82,17 @@ def test_a_cell_is_an_argument_of_jit_and_traced_once(spec):
     traces = []
 
     @jax.jit
-    def run(cell, params, xs):
+    def run(cell, *arguments, **flags):
         traces.append(cell)
-        return jaxrnn.scan(cell, params, xs)
+        return jaxrnn.scan(cell, *arguments, reverse=True, **flags)
 
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
-    first = run(spec.cell, params, xs)
-    second = run(pickle.loads(pickle.dumps(spec.cell)), params, xs)
+    arguments, flags = (params, xs, make_carry(spec, params, xs)), make_flags()
+    first = run(spec.cell, *arguments, **flags)
+    second = run(pickle.loads(pickle.dumps(spec.cell)), *arguments, **flags)
     assert len(traces) == 1
     assert_equal(second, first)
-    assert_close(jaxrnn.scan(spec.cell, params, xs), first, 1e-6)
+    assert_close(jaxrnn.scan(spec.cell, *arguments, reverse=True, **flags), first, 1e-6)
 
 
 TRACES = []
@@ -94,7 +100,7 @@ TRACES = []
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """An activation that counts how often it is traced; equal to every other of its kind and label."""
+    """An activation that counts how often it is traced; equal to all of its kind and label."""
 
     label: str
 
@@ -133,13 +139,16 @@ def test_a_gradient_is_traced_once():
     assert TRACES.count("grad") == traced
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 @every
 def test_the_carry_keeps_its_form(spec):
     params, xs = make_params(spec), make_xs(spec)
     carry = spec.cell.initial_carry(params, one_step_shape(xs))
-    for verb in (jaxrnn.scan, jaxrnn.unroll):
-        last, ys = jax.eval_shape(lambda p, x, verb=verb: verb(spec.cell, p, x), params, xs)
+    given, flags = (params, xs, make_carry(spec, params, xs)), make_flags()
+    for last, ys in (
+        jax.eval_shape(lambda *a: jaxrnn.scan(spec.cell, *a), params, xs),
+        jax.eval_shape(lambda *a: jaxrnn.unroll(spec.cell, *a, reverse=True, **flags), *given),
+    ):
         assert forms(last) == forms(carry)
         lead = jax.tree.leaves(xs)[0].shape[: -spec.cell.feature_axes]
         sizes = {leaf.shape[: len(lead)] for leaf in jax.tree.leaves(ys)}
@@ -147,7 +156,7 @@ def test_the_carry_keeps_its_form(spec):
         if len(jax.tree.leaves(ys)) == 1:
             assert ys.shape[-1] == spec.cell.out_features
         assert {leaf.dtype for leaf in jax.tree.leaves(ys)} == {jax.tree.leaves(xs)[0].dtype}
-    states, _ = jax.eval_shape(lambda p, x: jaxrnn.trajectory(spec.cell, p, x), params, xs)
+    states, _ = jax.eval_shape(lambda *a: jaxrnn.trajectory(spec.cell, *a, **flags), *given)
     assert forms(
         jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), states)
     ) == forms(carry)
@@ -157,7 +166,7 @@ def test_the_carry_keeps_its_form(spec):
 @every_causal
 def test_a_step_keeps_the_form_of_the_carry(spec):
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
-    x = jax.tree.map(lambda leaf: leaf[0], xs)
+    x = at_step(xs, 0)
     carry = spec.cell.initial_carry(params, one_step_shape(xs))
     after, y = jax.eval_shape(partial(jaxrnn.step, spec.cell), params, carry, x)
     assert forms(after) == forms(carry)
@@ -166,21 +175,18 @@ def test_a_step_keeps_the_form_of_the_carry(spec):
 
 def reach(spec, reverse):
     """The size of the gradient of one output in the middle with respect to each input in time."""
+    driver = DRIVERS["preactivations_in_blocks" if reverse else "carries_in_blocks"]
     params, xs = make_params(spec), make_xs(spec)
-    of_middle = jax.grad(
-        lambda xs: sum(
-            jnp.sum(jnp.sin(leaf[2]))
-            for leaf in jax.tree.leaves(jaxrnn.scan(spec.cell, params, xs, reverse=reverse)[1])
-        )
+    arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
+    middle, flags = np.arange(STEPS[0]) == 2, all_flags()
+    _, (_, of_xs, _) = value_and_grads(
+        driver, *arguments, reverse=reverse, of_ys=middle, of_carry=0.0, **flags
     )
-    gradients = jax.tree.leaves(jax.jit(of_middle)(xs))
-    return np.sum(
-        [np.abs(np.asarray(leaf)).reshape(leaf.shape[0], -1).sum(axis=1) for leaf in gradients],
-        axis=0,
-    )
+    sizes = [abs(np.asarray(leaf)).reshape(STEPS[0], -1) for leaf in jax.tree.leaves(of_xs)]
+    return np.sum(np.concatenate(sizes, axis=1), axis=1)
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 @every_causal
 @both_directions
 def test_outputs_do_not_depend_on_the_future(spec, reverse):
@@ -190,7 +196,7 @@ def test_outputs_do_not_depend_on_the_future(spec, reverse):
     assert np.all(future == 0)
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 @every_other
 def test_a_cell_that_is_not_causal_sees_everything(spec):
     assert np.all(reach(spec, reverse=False) > 0)
@@ -207,7 +213,7 @@ def test_a_cell_that_is_not_causal_has_no_step(spec):
         jaxrnn.step(spec.cell, params, carry, jax.tree.map(lambda leaf: leaf[0], xs))
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 @every
 def test_vmap_over_params(spec):
     several = [perturb(make_params(spec), 0.1, seed) for seed in (7, 8)]
@@ -219,30 +225,28 @@ def test_vmap_over_params(spec):
 
     together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *several))
     for k, params in enumerate(several):
-        assert_close(jax.tree.map(lambda leaf, k=k: leaf[k], together), run(params), 1e-12)
+        assert_close(at_step(together, k), run(params), 1e-12)
 
 
 @some("lstm", "gru_after", "gru_before", "stack_with_both", "user_decaying", "user_ring")
-@pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
-@pytest.mark.usefixtures("x64")
-def test_vmap_over_params_in_gradients(spec, method):
+@over_walks("bptt", "checkpointed_in_blocks", "autodiff")
+@pytest.mark.usefixtures("x64", "strict")
+def test_vmap_over_params_in_gradients(spec, driver, reverse):
     several = [perturb(make_params(spec), 0.1, seed) for seed in (7, 8)]
     xs, flags = make_xs(spec), make_flags()
+    carry = make_carry(spec, several[0], xs)
 
-    @jax.jit
-    @jax.grad
     def gradients(params):
-        _, ys = jaxrnn.scan(spec.cell, params, xs, method=method, **flags)
-        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(ys))
+        return value_and_grads(driver, spec.cell, params, xs, carry, reverse=reverse, **flags)[1]
 
     together = jax.jit(jax.vmap(gradients))(
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
     )
     for k, params in enumerate(several):
-        assert_close(jax.tree.map(lambda leaf, k=k: leaf[k], together), gradients(params), 1e-11)
+        assert_close(at_step(together, k), gradients(params), 1e-11)
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 @every
 def test_two_batch_axes_equal_one(spec):
     params, xs, flags = make_params(spec), make_xs(spec, (5, 2, 2)), make_flags((5, 2, 2))
@@ -250,9 +254,11 @@ def test_two_batch_axes_equal_one(spec):
     last, ys = jaxrnn.scan(spec.cell, params, xs, carry, **flags)
 
     def merge(leaf, axis):
-        return leaf.reshape(*leaf.shape[:axis], 4, *leaf.shape[axis + 2 :])
+        return np.asarray(leaf).reshape(*leaf.shape[:axis], 4, *leaf.shape[axis + 2 :])
 
-    one = {name: merge(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()}
+    one: dict[str, Any] = {
+        name: merge(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()
+    }
     flat_xs, flat_carry = (
         jax.tree.map(lambda a: merge(a, 1), xs),
         jax.tree.map(lambda a: merge(a, 0), carry),
@@ -265,28 +271,24 @@ def test_two_batch_axes_equal_one(spec):
     )
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 @every
-def test_no_batch_axis_equals_a_batch_of_one(spec):
-    params, xs, flags = make_params(spec), make_xs(spec, (5,)), make_flags((5,))
+def test_no_batch_axis_equals_a_row_of_a_batch(spec):
+    params, xs, flags = make_params(spec), make_xs(spec), make_flags()
     carry = make_carry(spec, params, xs)
     last, ys = jaxrnn.scan(spec.cell, params, xs, carry, **flags)
-    batched: dict[str, Any] = {
-        name: np.expand_dims(flag, 0 if name == "lengths" else 1) for name, flag in flags.items()
-    }
-    one = jaxrnn.scan(
-        spec.cell,
-        params,
-        jax.tree.map(lambda a: a[:, None], xs),
-        jax.tree.map(lambda a: a[None], carry),
-        **batched,
-    )
-    assert_close(
-        (jax.tree.map(lambda a: a[None], last), jax.tree.map(lambda a: a[:, None], ys)), one, 1e-12
-    )
+
+    def row(tree):
+        """Of `[time, batch, ...]`, the second sequence."""
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:, 1], tree)
+
+    one: dict[str, Any] = row({"mask": flags["mask"], "reset": flags["reset"]})
+    one["lengths"] = flags["lengths"][1]
+    alone = jaxrnn.scan(spec.cell, params, row(xs), at_step(carry, 1), **one)
+    assert_close(alone, (at_step(last, 1), row(ys)), 1e-12)
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 @some("elman_tanh", "lstm", "gru_after", "gru_before", "stack")
 def test_vmap_over_the_batch(spec):
     params, xs, flags = make_params(spec), make_xs(spec), make_flags()

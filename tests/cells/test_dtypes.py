@@ -26,13 +26,6 @@ from tests.support.specs import every, some
 FEW = ("elman_tanh", "lstm", "gru_after", "gru_before", "stack_with_both", "user_decaying")
 
 
-@pytest.fixture
-def strict():
-    """No implicit promotion, of any two dtypes that are not weak."""
-    with jax.numpy_dtype_promotion("strict"):
-        yield
-
-
 def floating_dtypes(tree):
     return {leaf.dtype for leaf in jax.tree.leaves(tree) if is_floating(leaf)}
 
@@ -242,7 +235,7 @@ def test_integer_inputs_are_refused(spec, dtype):
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32])
 def test_lengths_of_any_integer_dtype(spec, reverse, dtype):
     params, xs, carry = narrow(spec, jnp.float32)
-    lengths = np.array([5, 3, 0])
+    lengths = np.array([5, 3, 0, 2])
     got = jaxrnn.scan(
         spec.cell, params, xs, carry, lengths=jnp.asarray(lengths, dtype), reverse=reverse
     )

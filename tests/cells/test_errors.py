@@ -1,4 +1,4 @@
-"""Every message names the cell and the argument, what was given, what was expected, and what to do."""
+"""Every message names the cell and the argument, what was given and expected, and what to do."""
 
 # The arguments here are wrong on purpose.
 # pyright: reportArgumentType=false

@@ -67,7 +67,7 @@ def test_input_weights_have_the_variance_of_one_gate(make):
 
 
 def test_irnn_starts_as_a_running_sum():
-    """Le, Jaitly & Hinton: with the identity, ReLU and zero biases, positive inputs are added up."""
+    """Le, Jaitly & Hinton: with the identity, ReLU and no biases, positive inputs are added up."""
     cell = jaxrnn.Elman(HIDDEN, activation="relu", w_h_init=Identity())
     params = cell.init(jax.random.key(0), FEATURES)
     np.testing.assert_array_equal(params.w_h, np.eye(HIDDEN))

@@ -30,7 +30,7 @@ from tests.support.specs import every
 
 @every
 @both_directions
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 def test_values(spec, reverse):
     params, xs = make_params(spec), make_xs(spec)
     carry = make_carry(spec, params, xs)
@@ -50,7 +50,7 @@ def test_values(spec, reverse):
 
 
 @every
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 def test_from_the_initial_carry_and_without_flags(spec):
     params, xs = make_params(spec), make_xs(spec)
     assert_close(
@@ -68,7 +68,7 @@ def test_float32(spec):
 
 @every
 @each_walk
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "strict")
 def test_gradients(spec, driver, reverse):
     """Along random directions, against the central difference of the reference: no derivative of
     JAX's in it.

@@ -2,9 +2,6 @@
 without one.
 """
 
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import jax
@@ -28,7 +25,7 @@ from jaxrnn import (
     Zoneout,
 )
 from jaxrnn.core.noise import Draws, number
-from tests.support.helpers import DRIVERS, assert_close, assert_equal
+from tests.support.helpers import DRIVERS, WALKS, assert_close, assert_equal
 from tests.support.reference import sigmoid
 
 KEY = jax.random.key(7)
@@ -72,23 +69,25 @@ def noisy_loss(driver: Any, cell: jaxrnn.Cell, **options: Any) -> Any:
 @each_noisy
 @pytest.mark.parametrize("flags", [False, True], ids=["plain", "flags"])
 def test_every_driver_draws_the_same(x64, cell, flags):
-    """In blocks of any size, rebuilt or kept: values and gradients."""
+    """In blocks, rebuilt or kept, each in its direction: values and gradients."""
     params, xs = setup(cell, dtype=jnp.float64)
-    options: dict[str, Any] = {"key": KEY}
+    options: dict[str, Any] = {}
     if flags:
         reset = np.random.default_rng(0).random((T, B)) < 0.3
-        options |= {"reset": reset, "lengths": np.array([T, 2, 0, 5]), "reverse": True}
-    wanted = jax.value_and_grad(noisy_loss(DRIVERS["autodiff"], cell, **options), (0, 1))(
-        params, xs
-    )
-    for name in ("carries_in_blocks", "preactivations_in_blocks", "checkpointed_in_blocks"):
-        assert_close(
-            jax.value_and_grad(noisy_loss(DRIVERS[name], cell, **options), (0, 1))(params, xs),
-            wanted,
-            1e-11,
-        )
-    # noise is drawn in float32
-    assert_close(noisy_loss(jaxrnn.unroll, cell, **options)(params, xs), wanted[0], 1e-7)
+        options = {"reset": reset, "lengths": np.array([T, 2, 0, 5]), "reverse": True}
+    blocks = [name for name, reverse in WALKS.items() if reverse == flags and "blocks" in name]
+    names = ("autodiff", *blocks)
+
+    @jax.jit  # all in one program, which draws once
+    def run(key: Any, *at: Any) -> Any:
+        losses = [noisy_loss(DRIVERS[name], cell, key=key, **options) for name in names]
+        unrolled = noisy_loss(jaxrnn.unroll, cell, key=key, **options)(*at)
+        return unrolled, [jax.value_and_grad(loss, (0, 1))(*at) for loss in losses]
+
+    unrolled, (wanted, *others) = run(KEY, params, xs)
+    for got in others:
+        assert_close(got, wanted, 1e-11)
+    assert_close(unrolled, wanted[0], 1e-7)  # noise is drawn in float32
 
 
 @each_noisy
@@ -329,35 +328,6 @@ def test_no_mask_is_kept():
         return analysis.temp_size_in_bytes
 
     assert temporaries(Zoneout(LSTM(64), h=0.1, c=0.1)) < 1.35 * temporaries(LSTM(64))
-
-
-def test_a_batch_split_over_devices_draws_the_same():
-    program = """
-        import jax, jax.numpy as jnp, numpy as np, jaxrnn
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        cell = jaxrnn.Zoneout(jaxrnn.RecurrentDropout(jaxrnn.LSTM(5), 0.3), h=0.3)
-        params, xs = cell.init(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (6, 8, 3))
-        grads = jax.jit(jax.grad(lambda p, x: jnp.sum(jnp.sin(jaxrnn.scan(cell, p, x, key=jax.random.key(2))[1])), (0, 1)))
-        mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
-        split = jax.device_put(xs, NamedSharding(mesh, P(None, "d")))
-        with jax.set_mesh(mesh):
-            got = grads(params, split)
-        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(grads(params, xs))):
-            np.testing.assert_allclose(a, b, atol=1e-5)
-    """
-    environment = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "PATH": "",
-        "JAX_PLATFORMS": "cpu",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

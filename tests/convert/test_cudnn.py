@@ -114,7 +114,8 @@ def test_every_other_cell_is_refused(spec):
     [
         (
             (np.ones(143, "f"), 3, 4),
-            r"flat has shape \(143,\), expected \(144,\) for in_features=3, hidden=4, layers=1, bidirectional=F",
+            r"flat has shape \(143,\), expected \(144,\) "
+            "for in_features=3, hidden=4, layers=1, bidirectional=F",
         ),
         ((np.ones((2, 72), "f"), 3, 4), r"flat has shape \(2, 72\), expected \(144,\)"),
         (

@@ -321,7 +321,8 @@ def test_nnx_refuses_a_recurrent_bias_of_the_candidate():
     params = random_params(cell)
     with pytest.raises(
         ValueError,
-        match=r"to_flax: nnx.GRUCell has no recurrent bias of the candidate, and params.b_hn is not zero",
+        match=r"to_flax: nnx.GRUCell has no recurrent bias of the candidate, "
+        "and params.b_hn is not zero",
     ):
         to_flax(cell, params, "nnx.GRUCell")
 

@@ -404,7 +404,7 @@ def test_which_generation_wrote_it(name, key):
 
 
 def to_cudnn(weights: list[np.ndarray]) -> list[np.ndarray]:
-    """What `CuDNNLSTM` or `CuDNNGRU` would hold, by the steps of Keras 2's `_convert_rnn_weights`."""
+    """What `CuDNNLSTM` or `CuDNNGRU` holds, by the steps of Keras 2's `_convert_rnn_weights`."""
     kernel, recurrent, bias = weights
     gates = kernel.shape[1] // len(recurrent)
     kernel = np.hstack([gate.T.reshape(gate.shape) for gate in np.hsplit(kernel, gates)])

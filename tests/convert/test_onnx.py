@@ -42,8 +42,12 @@ WAYS: dict[str, Any] = {
     "bidirectional": Bidirectional,
 }
 
-PLAIN = """elman_tanh elman_relu elman_irnn elman_no_bias lstm lstm_no_bias lstm_chrono lstm_activations lstm_coupled gru_activations
-gru_after gru_after_no_bias gru_before gru_before_no_bias stack stack_of_one both_concat reversed stack_with_both"""
+PLAIN = """
+elman_tanh elman_relu elman_irnn elman_no_bias
+lstm lstm_no_bias lstm_chrono lstm_activations lstm_coupled
+gru_activations gru_after gru_after_no_bias gru_before gru_before_no_bias
+stack stack_of_one both_concat reversed stack_with_both
+"""
 HELD: dict[str, Any] = {id: without_start(BY_ID[id].cell) for id in PLAIN.split()} | {
     "stack_of_one": LSTM(4)
 }
@@ -186,7 +190,7 @@ def test_a_file_runs_in_pieces():
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_float64_is_that_of_the_evaluator(cell, way, x64):
-    """ONNX Runtime has no float64; ONNX's own evaluator, no lengths, coupling, clip and functions."""
+    """ONNX Runtime has no float64; ONNX's own evaluator no lengths, coupling, clip, functions."""
     cell = WAYS[way](cell)
     params, xs = random_params(cell, "float64"), random_inputs("float64")
     carry, ys = scan(cell, params, xs)
@@ -359,7 +363,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "unlike": (
         UNLIKE,
-        r"to_onnx: both directions of a node have one operator and options, but GRU\(.*before.* differs from GRU\(",
+        r"to_onnx: both directions of a node have one operator and options, "
+        r"but GRU\(.*before.* differs from GRU\(",
     ),
     "kinds": (
         Bidirectional(LSTM(4), GRU(4)),

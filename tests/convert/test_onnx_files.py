@@ -157,7 +157,8 @@ def test_a_node_over_the_one_before_the_last():
         from_onnx(model)
     with pytest.raises(
         ValueError,
-        match=r"2 recurrent nodes are named 'top', expected one; there are \['node', 'top', 'top'\]",
+        match=r"2 recurrent nodes are named 'top', expected one; "
+        r"there are \['node', 'top', 'top'\]",
     ):
         from_onnx(model, "top")
 

@@ -25,7 +25,7 @@ MODULES = {
 
 
 def run_torch(module: Any, xs: np.ndarray) -> tuple[Any, Any]:
-    """Its outputs and final states on ragged sequences, `[layers * directions, batch, size]` each."""
+    """Its outputs and final states, `[layers * directions, batch, size]`, on ragged sequences."""
     with torch.no_grad():
         packed = torch.nn.utils.rnn.pack_padded_sequence(
             torch.from_numpy(xs), LENGTHS, enforce_sorted=False

@@ -4,14 +4,17 @@ the carry.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxrnn
 from tests.support.helpers import (
     DRIVERS,
+    STEPS,
     all_flags,
     assert_close,
     assert_equal,
+    at_step,
     both_directions,
     concatenate,
     cut,
@@ -28,7 +31,7 @@ from tests.support.helpers import (
 )
 from tests.support.specs import every, every_causal, some
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "strict")
 
 SHORT = (3, 2)  # for gradients of unrolled programs, which are slow to compile
 
@@ -57,21 +60,15 @@ def test_scan_equals_unroll_in_gradients(spec):
     assert_close(scanned, value_and_grads(jaxrnn.unroll, *arguments, reverse=True, **flags), 1e-11)
 
 
-@every_causal
-def test_scan_equals_a_loop_over_step(spec):
-    params, xs = make_params(spec), make_xs(spec, SHORT)
-    arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
-    assert_close(
-        value_and_grads(jaxrnn.scan, *arguments), value_and_grads(over_steps, *arguments), 1e-11
-    )
-
-
 @every
-def test_gradients_without_flags_and_carry(spec):
-    """From the initial carry, which may depend on the parameters."""
-    params, xs = make_params(spec), make_xs(spec)
-    got = value_and_grads(DRIVERS["preactivations_in_blocks"], spec.cell, params, xs)
-    assert_close(got, value_and_grads(DRIVERS["autodiff"], spec.cell, params, xs), 1e-11)
+@pytest.mark.parametrize("name", ["bptt", "preactivations_in_blocks"])
+def test_gradients_without_flags_and_carry(spec, name):
+    """Those of a loop over `step`, from the initial carry, which may depend on the parameters."""
+    arguments = (spec.cell, make_params(spec), make_xs(spec, SHORT))
+    loop = over_steps if spec.causal else jaxrnn.unroll
+    assert_close(
+        value_and_grads(DRIVERS[name], *arguments), value_and_grads(loop, *arguments), 1e-11
+    )
 
 
 @some("gru_after", "user_decaying", "user_clockwork", "user_fast_weights")
@@ -122,10 +119,11 @@ def test_gradients_of_no_steps(spec, driver):
 @every_causal
 @both_directions
 def test_one_step(spec, reverse):
-    params, xs = make_params(spec), make_xs(spec, (1, 2))
+    params, xs = make_params(spec), make_xs(spec, (1, STEPS[1]))
     carry = make_carry(spec, params, xs)
-    last, y = jaxrnn.step(spec.cell, params, carry, jax.tree.map(lambda leaf: leaf[0], xs))
-    assert_close(jaxrnn.scan(spec.cell, params, xs, carry, reverse=reverse), (last, y[None]), 1e-14)
+    last, y = jaxrnn.step(spec.cell, params, carry, at_step(xs, 0))
+    got = jaxrnn.scan(spec.cell, params, xs, carry, reverse=reverse)
+    assert_close((got[0], at_step(got[1], 0)), (last, y), 1e-14)
 
 
 @every_causal
@@ -134,25 +132,21 @@ def test_two_runs_in_a_row_equal_one(spec, reverse):
     """Reversed, the pieces are taken backwards. Between them lies no boundary; in them are masked
     steps and resets.
     """
-    params, xs = make_params(spec), make_xs(spec, (6, 3))
+    time, batch = STEPS
+    whole = (2 * time, batch)
+    params, xs, flags = make_params(spec), make_xs(spec, whole), make_flags(whole)
     carry = start = make_carry(spec, params, xs)
-    flags = make_flags((6, 3))
-    flags["reset"][3] = False
-    pieces = [slice(0, 3), slice(3, 6)]
+    flags["lengths"][:] = 2 * time
+    flags["reset"][time] = False
     ys = {}
-    for piece in reversed(pieces) if reverse else pieces:
-        carry, ys[piece.start] = jaxrnn.scan(
-            spec.cell,
-            params,
-            cut(xs, piece.start, piece.stop),
-            carry,
-            mask=flags["mask"][piece],
-            reset=flags["reset"][piece],
-            reverse=reverse,
+    for border in (time, 0) if reverse else (0, time):
+        piece = slice(border, border + time)
+        parts = {name: flags[name][piece] for name in ("mask", "reset")}
+        carry, ys[border] = jaxrnn.scan(
+            spec.cell, params, at_step(xs, piece), carry, reverse=reverse, **all_flags(**parts)
         )
-    del flags["lengths"]
-    whole = jaxrnn.scan(spec.cell, params, xs, start, reverse=reverse, **flags)
-    assert_close((carry, concatenate(ys[0], ys[3])), whole, 1e-12)
+    at_once = jaxrnn.scan(spec.cell, params, xs, start, reverse=reverse, **flags)
+    assert_close((carry, concatenate(ys[0], ys[time])), at_once, 1e-12)
 
 
 @every_causal
@@ -162,7 +156,7 @@ def test_trajectory(spec, reverse):
     params, xs, flags = make_params(spec), make_xs(spec), make_flags()
     start = make_carry(spec, params, xs)
     states, ys = jaxrnn.trajectory(spec.cell, params, xs, start, reverse=reverse, **flags)
-    assert_equal(jax.tree.map(lambda leaf: leaf[0], states), start)
+    assert_equal(at_step(states, 0), jax.tree.map(np.asarray, start))
     for steps in (1, 2, 5):
         walked = range(5 - steps, 5) if reverse else range(steps)
         mask = flags["mask"].copy()
@@ -170,7 +164,7 @@ def test_trajectory(spec, reverse):
         last, ys_then = jaxrnn.scan(
             spec.cell, params, xs, start, reverse=reverse, **{**flags, "mask": mask}
         )
-        assert_close(jax.tree.map(lambda leaf, steps=steps: leaf[steps], states), last, 1e-13)
+        assert_close(at_step(states, steps), last, 1e-13)
         first, end = walked[0], walked[-1] + 1
         assert_close(cut(ys, first, end), cut(ys_then, first, end), 1e-13)
 

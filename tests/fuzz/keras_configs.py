@@ -1,4 +1,4 @@
-"""Configurations of Keras with a damage: `from_keras` refuses them by name, or reads what they say."""
+"""Damaged configurations of Keras: `from_keras` refuses them by name, or reads what they say."""
 
 import copy
 import random

@@ -15,9 +15,8 @@ from flax import traverse_util
 
 import jaxrnn
 from jaxrnn.linen import RNN, RNNCell
-from tests.homes.test_both import CELLS, Leaky, by_name, inputs, random_params, transposed
+from tests.support.homes import CELLS, IN, B, Leaky, T, by_name, inputs, random_params, transposed
 
-B, T, IN = 3, 6, 5
 LENGTHS = np.array([T, 1, T - 2])
 KEY = jax.random.key(0)
 
@@ -36,13 +35,8 @@ class Tagger(nn.Module):
 def test_an_ensemble_learns():
     """Two models at once name the token before the present one."""
     tokens = jax.random.randint(KEY, (16, 6), 0, 5)
-    ensemble: Any = nn.vmap(
-        Tagger,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=None,  # type: ignore[arg-type]
-        axis_size=2,
-    )
+    axes: dict[str, Any] = {"variable_axes": {"params": 0}, "in_axes": None, "axis_size": 2}
+    ensemble: Any = nn.vmap(Tagger, split_rngs={"params": True}, **axes)
     model, tx = (
         ensemble(jaxrnn.Elman(8, w_h_init="lecun_normal")),
         optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.03)),
@@ -298,6 +292,7 @@ def test_parameters_of_another_cell_are_refused():
     }
     with pytest.raises(
         ValueError,
-        match=r"linen\.RNN\(Bidirectional\): there is no parameter 'forward/.*' among \['backward/b'",
+        match=r"linen\.RNN\(Bidirectional\): there is no parameter 'forward/.*' "
+        r"among \['backward/b'",
     ):
         RNN(CELLS["bidirectional"]).apply(nested, xs)

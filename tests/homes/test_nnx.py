@@ -13,9 +13,19 @@ from flax import nnx
 
 import jaxrnn
 from jaxrnn.nnx import RNN, RNNCell
-from tests.homes.test_both import CELLS, Leaky, by_name, inputs, nnx_home, random_params, transposed
+from tests.support.homes import (
+    CELLS,
+    IN,
+    B,
+    Leaky,
+    T,
+    by_name,
+    inputs,
+    nnx_home,
+    random_params,
+    transposed,
+)
 
-B, T, IN = 3, 6, 5
 LENGTHS: Any = np.array([T, 1, T - 2])
 
 
@@ -233,7 +243,8 @@ def test_mistakes_in_building():
         RNN(CELLS["lstm"], 0, rngs=nnx.Rngs(0))
     with pytest.raises(
         TypeError,
-        match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is a int, expected a flax\.nnx\.Rngs such as nnx\.Rngs\(0\)",
+        match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is a int, "
+        r"expected a flax\.nnx\.Rngs such as nnx\.Rngs\(0\)",
     ):
         RNN(CELLS["lstm"], IN, rngs=0)  # type: ignore[arg-type]
     with pytest.raises(

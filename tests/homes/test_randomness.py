@@ -15,7 +15,7 @@ import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
 from jaxrnn.combinators.wrapper import Around
-from tests.homes.test_both import CELLS, IN, B, T, by_name
+from tests.support.homes import CELLS, IN, B, T, by_name
 
 
 def test_both_homes_draw_from_their_dropout_stream():

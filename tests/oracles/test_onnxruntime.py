@@ -1,4 +1,4 @@
-"""ONNX Runtime as an oracle: its RNN, LSTM and GRU operators on random weights, states and lengths."""
+"""ONNX Runtime as an oracle: its RNN, LSTM and GRU on random weights, states and lengths."""
 
 from typing import Any
 

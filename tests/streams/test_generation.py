@@ -286,7 +286,8 @@ def test_mistakes():
         ),
         (
             {"lengths": np.array([1, 2])},
-            r"lengths has shape \(2,\), expected \[\*batch\] = \(3,\) for a prompt of shape \(4, 3\)",
+            r"lengths has shape \(2,\), expected \[\*batch\] = \(3,\) "
+            r"for a prompt of shape \(4, 3\)",
         ),
         (
             {"lengths": np.array([0, 2, 3])},
@@ -295,7 +296,8 @@ def test_mistakes():
         ({"lengths": np.array([1, 2, 5])}, "lengths go from 1 to 5, expected 1 to 4"),
         (
             {"prompt": prompt[:, :2]},
-            r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] with the prompt's batch \(2,\)",
+            r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] "
+            r"with the prompt's batch \(2,\)",
         ),
         ({"sample": Categorical(1.0)}, r"drawing needs a key; pass key=jax\.random\.key\(0\)"),
         (

@@ -33,7 +33,7 @@ each_precision = pytest.mark.parametrize(
 
 
 def random_like(shapes: Any, dtype: Any = "float32", seed: int = 0) -> Any:
-    """Random arrays of these shapes without zeros, so that a bias that is left out would be seen."""
+    """Random arrays of these shapes without zeros, so that a bias left out would be seen."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(size=np.shape(leaf)) / 2, dtype), shapes
@@ -83,7 +83,7 @@ def over_ragged(
 
 
 def without_start(value: Any, **options: Any) -> Any:
-    """A cell with these options that starts as cells do by default: how it starts is in no weights."""
+    """A cell with these options that starts as by default: how it starts is in no weights."""
     if isinstance(value, tuple):
         return tuple(without_start(inner, **options) for inner in value)
     if not isinstance(value, jaxrnn.Cell):

@@ -1,7 +1,7 @@
 """What the property tests share: inputs, drivers, gradients, and how results are compared."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from tests.support.user_cells import wide
 
 Driver = Callable[..., tuple[Any, Any]]
 
-STEPS = (5, 3)
+STEPS = (5, 4)
 """Time and batch of most tests; those that agree on shapes share a compiled program."""
 
 BLOCK = 2
@@ -37,20 +37,31 @@ DRIVERS: dict[str, Driver] = {
 each_driver = pytest.mark.parametrize("driver", list(DRIVERS.values()), ids=list(DRIVERS))
 both_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
-_WALKS = [
-    ("carries_in_blocks", False),
-    ("preactivations_in_blocks", True),
-    ("checkpointed_in_blocks", True),
-    ("autodiff", False),
-]
-each_walk = pytest.mark.parametrize(
-    ("driver", "reverse"),
-    [
-        pytest.param(DRIVERS[name], reverse, id=f"{name}-{'reverse' if reverse else 'forward'}")
-        for name, reverse in _WALKS
-    ],
-)
-"""Drivers and directions, where every pair for every spec would take too long."""
+WALKS = {
+    "bptt": False,
+    "carries_in_blocks": False,
+    "preactivations_in_blocks": True,
+    "checkpointed_in_blocks": True,
+    "autodiff": False,
+}
+"""Whether a driver walks in reverse, where both directions for every spec would take too long. With
+`STEPS`, a carry and all flags, each is one program, which serves all that is asked of gradients.
+"""
+
+
+def over_walks(*names: str) -> pytest.MarkDecorator:
+    """Run a test with these drivers, each in its direction."""
+    return pytest.mark.parametrize(
+        ("driver", "reverse"),
+        [
+            pytest.param(DRIVERS[name], reverse, id=f"{name}-{'reverse' if reverse else 'forward'}")
+            for name, reverse in WALKS.items()
+            if name in names
+        ],
+    )
+
+
+each_walk = over_walks(*WALKS)
 
 
 def one_step_shape(xs: Any) -> tuple[int, ...]:
@@ -64,18 +75,33 @@ def is_floating(leaf: Any) -> bool:
 
 
 def perturb(tree: Any, scale: float, seed: int) -> Any:
-    """Add noise to every floating leaf, so that no zero bias or zero carry hides a mistake."""
+    """Add noise to every floating leaf, so that no zero bias or zero carry hides a mistake. By
+    NumPy, for JAX would compile each sum.
+    """
     rng = np.random.default_rng(seed)
 
     def leaf(a: Any) -> Any:
-        return a + jnp.asarray(scale * rng.normal(size=a.shape), a.dtype) if is_floating(a) else a
+        a = np.asarray(a)
+        noise = scale * rng.normal(size=a.shape) if is_floating(a) else 0
+        return jnp.asarray(a + np.asarray(noise, a.dtype))
 
     return jax.tree.map(leaf, tree)
 
 
 def make_params(spec: Spec, dtype: Any = jnp.float64, seed: int = 0) -> Any:
     """Parameters without zeros."""
-    return perturb(spec.cell.init(jax.random.key(seed), spec.in_features, dtype), 0.3, seed)
+    x64: bool = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    return perturb(_drawn(spec.cell, spec.in_features, jnp.dtype(dtype), seed, x64), 0.3, seed)
+
+
+@cache
+def _drawn(cell: jaxrnn.Cell, in_features: int, dtype: Any, seed: int, x64: bool) -> Any:
+    """A cell's parameters, drawn once for all tests, which promotes nothing; NumPy's, for those of
+    JAX belong to one setting of `x64`.
+    """
+    del x64
+    with jax.numpy_dtype_promotion("strict"):
+        return jax.tree.map(np.asarray, cell.init(jax.random.key(seed), in_features, dtype))
 
 
 def make_xs(
@@ -143,14 +169,19 @@ def value_and_grads(
     carry: Any = None,
     *,
     reverse: bool = False,
+    of_ys: Any = None,
+    of_carry: float = 1.0,
     **flags: Any,
 ) -> tuple[Any, Any]:
     """`(carry, ys)`, and the gradients of its product with random cotangents in `(params, xs,
     carry)`, None at integers.
 
-    Compiled once for each driver, cell, shape and direction; the flags are traced.
+    `of_ys [time]` and `of_carry` multiply the cotangents of each step's outputs and of the carry.
+    Compiled once for each driver, cell, shape and direction; all else is traced.
     """
-    return _value_and_grads(driver, cell, params, xs, carry, flags, reverse)
+    time = jax.tree.leaves(xs)[0].shape[0]
+    shares = (np.float64(of_carry), np.ones(time) if of_ys is None else np.asarray(of_ys, float))
+    return _value_and_grads(driver, cell, params, xs, carry, flags, shares, reverse)
 
 
 @partial(jax.jit, static_argnames=("driver", "reverse"))
@@ -161,6 +192,7 @@ def _value_and_grads(
     xs: Any,
     carry: Any,
     flags: dict[str, Any],
+    shares: tuple[Any, Any],
     reverse: bool,
 ) -> tuple[Any, Any]:
     arguments, form = jax.tree.flatten((params, xs, carry))
@@ -173,18 +205,27 @@ def _value_and_grads(
             leaves[k] = leaf
         p, x, c = jax.tree.unflatten(form, leaves)
         outputs = driver(cell, p, x, c, **options)
-        pairs = zip(
-            jax.tree.leaves(outputs),
-            jax.tree.leaves(cotangents(outputs), is_leaf=lambda a: a is None),
-            strict=True,
-        )
-        return sum(jnp.sum(a.astype(b.dtype) * b) for a, b in pairs if b is not None), outputs
+        return sum(map(_product, outputs, cotangents(outputs), shares)), outputs
 
     grads, outputs = jax.grad(product, has_aux=True)([arguments[k] for k in where])
     leaves: list[Any] = [None] * len(arguments)
     for k, leaf in zip(where, grads, strict=True):
         leaves[k] = leaf
     return outputs, jax.tree.unflatten(form, leaves)
+
+
+def _product(outputs: Any, cotangents: Any, share: Any) -> Any:
+    """Of all leaves with a cotangent, each step's times its share."""
+    total = jnp.zeros((), share.dtype)
+    for a, b in zip(
+        jax.tree.leaves(outputs),
+        jax.tree.leaves(cotangents, is_leaf=lambda b: b is None),
+        strict=True,
+    ):
+        if b is not None:
+            each = share.reshape(share.shape + (1,) * (a.ndim - share.ndim)).astype(b.dtype)
+            total += jnp.sum(a.astype(b.dtype) * b * each).astype(total.dtype)
+    return total
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float, floor: float = 1e-3) -> None:
@@ -222,9 +263,14 @@ def forms(tree: Any) -> Any:
 
 def concatenate(*trees: Any) -> Any:
     """Join pieces of time."""
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
 
 
 def cut(tree: Any, start: int | None, stop: int | None) -> Any:
     """A piece of time."""
-    return jax.tree.map(lambda leaf: leaf[start:stop], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[start:stop], tree)
+
+
+def at_step(tree: Any, index: Any) -> Any:
+    """One step of a sequence, or several."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)

@@ -143,7 +143,7 @@ DEEP_TRANSITION = Equations(zeros, _deep_transition_step)
 
 @dataclasses.dataclass(frozen=True)
 class Highway(Plain):
-    """`u` inside `affine` and outside it, the same part both times, and two pointwise parameters."""
+    """`u` inside `affine` and outside it, the same part, and two pointwise parameters."""
 
     def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
         n = self.hidden

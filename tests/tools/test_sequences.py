@@ -20,8 +20,8 @@ from tests.support.helpers import (
     all_flags,
     assert_close,
     assert_equal,
+    at_step,
     both_directions,
-    concatenate,
     cut,
     each_driver,
     each_walk,
@@ -30,11 +30,13 @@ from tests.support.helpers import (
     make_flags,
     make_params,
     make_xs,
+    one_step_shape,
+    over_walks,
     value_and_grads,
 )
 from tests.support.specs import every, every_causal, some
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "strict")
 
 FEW = ("lstm", "gru_before", "stack_with_both", "user_decaying")
 
@@ -46,18 +48,18 @@ def scan(spec, params, xs, carry, reverse=False, **flags):
 
 def of_row(tree, index):
     """One row of a batch of carries."""
-    return jax.tree.map(lambda leaf: leaf[index : index + 1], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index : index + 1], tree)
 
 
 def row(tree, index, stop=None):
     """One sequence of a batch `[time, batch, ...]`, as a batch of one, up to `stop`."""
-    return jax.tree.map(lambda leaf: leaf[:stop, index : index + 1], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:stop, index : index + 1], tree)
 
 
 def spoil(xs, valid):
     """NaN wherever a step is not valid."""
     return jax.tree.map(
-        lambda a: jnp.where(valid.reshape(valid.shape + (1,) * (a.ndim - valid.ndim)), a, jnp.nan),
+        lambda a: np.where(valid.reshape(valid.shape + (1,) * (a.ndim - valid.ndim)), a, np.nan),
         xs,
     )
 
@@ -75,7 +77,7 @@ def leaves(tree):
 def test_lengths_equal_truncation(spec, reverse):
     params, xs = make_params(spec), make_xs(spec)
     carry = make_carry(spec, params, xs)
-    for lengths in (np.array([5, 3, 0]), np.array([1, 4, 2])):
+    for lengths in (np.array([5, 3, 0, 2]), np.array([1, 4, 2, 5])):
         last, ys = scan(spec, params, xs, carry, reverse, lengths=lengths)
         for index, length in enumerate(lengths):
             assert all(np.all(leaf[length:, index] == 0) for leaf in leaves(ys))
@@ -92,7 +94,9 @@ def test_lengths_equal_truncation_by_scan(spec):
     """As above, by jaxrnn itself, and reversed: a sequence is walked from its own end."""
     params, xs = make_params(spec), make_xs(spec)
     carry = make_carry(spec, params, xs)
-    last, ys = jaxrnn.scan(spec.cell, params, xs, carry, lengths=np.array([3, 5, 3]), reverse=True)
+    last, ys = jaxrnn.scan(
+        spec.cell, params, xs, carry, lengths=np.array([3, 5, 3, 1]), reverse=True
+    )
     alone = jaxrnn.scan(spec.cell, params, row(xs, 0, 3), of_row(carry, 0), reverse=True)
     assert_close((of_row(last, 0), row(ys, 0, 3)), alone, 1e-12)
 
@@ -103,7 +107,7 @@ def test_traced_lengths_beyond_the_end_are_the_end(spec):
     params, xs = make_params(spec), make_xs(spec)
     carry = make_carry(spec, params, xs)
     traced = jax.jit(lambda lengths: scan(spec, params, xs, carry, lengths=lengths))
-    assert_equal(traced(np.array([9, 5, 6])), traced(np.array([5, 5, 5])))
+    assert_equal(traced(np.array([9, 5, 6, 4])), traced(np.array([5, 5, 5, 4])))
 
 
 @every
@@ -114,10 +118,8 @@ def test_mask_equals_deletion(spec, reverse):
     mask = np.zeros(STEPS, bool)
     mask[keep] = True
     last, ys = scan(spec, params, xs, carry, reverse, mask=mask)
-    short = reference.run(
-        spec.reference, params, jax.tree.map(lambda leaf: leaf[keep], xs), carry, reverse=reverse
-    )
-    assert_close((last, jax.tree.map(lambda leaf: leaf[keep], ys)), short, 1e-12)
+    short = reference.run(spec.reference, params, at_step(xs, keep), carry, reverse=reverse)
+    assert_close((last, at_step(ys, keep)), short, 1e-12)
 
 
 @every
@@ -152,19 +154,23 @@ def test_nan_in_padding_leaks_nothing(spec, driver, reverse):
 
 
 def nan_like(carry):
-    return jax.tree.map(lambda a: jnp.full_like(a, jnp.nan) if is_floating(a) else a, carry)
+    return jax.tree.map(lambda a: np.full_like(a, np.nan) if is_floating(a) else a, carry)
 
 
 @every_causal
-@each_driver
-def test_a_nan_carry_does_not_survive_a_reset(spec, driver):
-    """Neither in values nor in gradients: restarting is a choice, not a product with zero."""
+@each_walk
+def test_a_nan_carry_does_not_survive_a_reset(spec, driver, reverse):
+    """Neither in values nor in gradients: restarting is a choice, not a product with zero.
+    Backwards the first boundary lies behind a step, which is masked.
+    """
     params, xs = make_params(spec), make_xs(spec)
     carry, flags = make_carry(spec, params, xs), all_flags()
-    flags["reset"][0] = True
-    spoilt = value_and_grads(driver, spec.cell, params, xs, nan_like(carry), **flags)
+    flags["reset"][-1 if reverse else 0] = True
+    flags["mask"][-1] = not reverse
+    run = partial(value_and_grads, driver, spec.cell, params, xs, reverse=reverse, **flags)
+    spoilt = run(nan_like(carry))
     assert all(np.all(np.isfinite(leaf)) for leaf in leaves(spoilt))
-    assert_equal(spoilt, value_and_grads(driver, spec.cell, params, xs, carry, **flags))
+    assert_equal(spoilt, run(carry))
     _, (_, _, of_carry) = spoilt
     assert all(np.all(leaf == 0) for leaf in leaves(of_carry))
 
@@ -209,51 +215,57 @@ def test_a_nan_input_does_not_survive_a_reset(spec, reverse):
     clean = scan(spec, params, xs, carry, reverse, reset=reset)
     last, ys = scan(spec, params, spoil(xs, ~before), carry, reverse, reset=reset)
     assert_equal(
-        (last, jax.tree.map(lambda leaf: leaf[~before], ys)),
-        (clean[0], jax.tree.map(lambda a: a[~before], clean[1])),
+        (last, at_step(ys, ~before)),
+        (clean[0], at_step(clean[1], ~before)),
     )
 
 
-def separately(border, cell, params, xs, carry, reverse=False, **flags):
-    """Two sequences, each by itself; the one that is walked second starts afresh."""
-    del flags
-    starts = (None, carry) if reverse else (carry, None)
-    first, second = (
-        jaxrnn.scan(cell, params, piece, start, reverse=reverse, method="autodiff")
-        for piece, start in zip((cut(xs, 0, border), cut(xs, border, None)), starts, strict=True)
-    )
-    return (first if reverse else second)[0], concatenate(first[1], second[1])
-
-
-def separately_at_3(cell, *arguments, **flags):
-    return separately(3, cell, *arguments, **flags)
+def add(*trees):
+    return jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *trees)
 
 
 @every_causal
-@both_directions
-def test_reset_equals_separate_sequences(spec, reverse):
-    """Whichever way time is walked, for values and for gradients."""
+@over_walks("carries_in_blocks", "preactivations_in_blocks")
+def test_reset_equals_separate_sequences(spec, driver, reverse):
+    """Whichever way time is walked, for values and for gradients: those of two walks over a part of
+    time each, of which the second begins where `initial_carry` says.
+    """
     params, xs = make_params(spec), make_xs(spec)
-    carry, reset = make_carry(spec, params, xs), np.zeros(STEPS, bool)
-    reset[3] = True
-    apart = value_and_grads(separately_at_3, spec.cell, params, xs, carry, reverse=reverse)
-    together = value_and_grads(
-        jaxrnn.scan, spec.cell, params, xs, carry, reverse=reverse, **all_flags(reset=reset)
+    carry, late = make_carry(spec, params, xs), np.arange(STEPS[0]) >= 3
+    start, back = jax.vjp(lambda p: spec.cell.initial_carry(p, one_step_shape(xs)), params)
+    run = partial(value_and_grads, driver, spec.cell, params, xs, reverse=reverse)
+
+    def part(steps, carry, is_last):
+        mask = np.broadcast_to(steps[:, None], STEPS)
+        return run(carry, of_ys=steps, of_carry=is_last, **all_flags(mask=mask))
+
+    (_, ys), first = part(late == reverse, carry, False)
+    (last, rest), second = part(late != reverse, start, True)
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape, jax.dtypes.float0), start)
+    of_start = jax.tree.map(
+        lambda g, zero: zero if g is None else g, second[2], zeros, is_leaf=lambda g: g is None
     )
-    assert_close(together, apart, 1e-11)
+    pulled = jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, back(of_start)[0])
+    apart = (
+        (last, add(ys, rest)),
+        (add(first[0], second[0], pulled), add(first[1], second[1]), first[2]),
+    )
+    reset = np.broadcast_to((np.arange(STEPS[0]) == 3)[:, None], STEPS)
+    assert_close(run(carry, **all_flags(reset=reset)), apart, 1e-11)
 
 
 @every_causal
 def test_reset_everywhere_leaves_single_steps(spec):
     params, xs = make_params(spec), make_xs(spec)
     _, ys = scan(spec, params, xs, make_carry(spec, params, xs), reset=np.ones(STEPS, bool))
-    one = jaxrnn.scan(spec.cell, params, cut(xs, 2, 3))[1]
-    assert_close(cut(ys, 2, 3), one, 1e-12)
+    start = spec.cell.initial_carry(params, one_step_shape(xs))
+    _, y = jaxrnn.step(spec.cell, params, start, at_step(xs, 2))
+    assert_close(at_step(ys, 2), y, 1e-12)
 
 
 @some("elman_tanh", "lstm", "user_decaying")
 def test_a_boundary_on_a_masked_step_is_pending(spec):
-    """The next valid step starts afresh, and only that one; without a next one the carry is held."""
+    """The next valid step starts afresh, and only that one; without one the carry is held."""
     params, xs = make_params(spec), make_xs(spec, (6,))
     carry, times = make_carry(spec, params, xs), np.arange(6)
 
@@ -320,7 +332,7 @@ def test_lengths_of_any_integer_dtype():
 @some("gru_before")
 def test_a_scan_takes_lengths_of_any_integer_dtype(spec):
     params, xs = make_params(spec), make_xs(spec)
-    carry, lengths = make_carry(spec, params, xs), np.array([5, 3, 0])
+    carry, lengths = make_carry(spec, params, xs), np.array([5, 3, 0, 2])
     wanted = jaxrnn.scan(spec.cell, params, xs, carry, lengths=lengths)
     with jax.numpy_dtype_promotion("strict"):
         for dtype in ("uint8", "int16", "uint32"):

@@ -1,0 +1,187 @@
+"""Programs over a batch that is split over eight CPU devices: `python -m tests.drivers.sharded`
+runs all of them in one process of their own, and prints what was raised by each.
+"""
+
+import json
+import os
+import re
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    )
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxrnn
+from jaxrnn.methods import BPTT, Checkpointed
+
+CELL = jaxrnn.Stack((jaxrnn.LSTM(6), jaxrnn.GRU(5)))
+BY_DATA = (P(), P(None, "data"), P("data"))
+
+
+def arguments() -> tuple[Any, jax.Array, jax.Array]:
+    """Parameters, inputs `[300, 16, 4]`, lengths."""
+    params = CELL.init(jax.random.key(0), 4, jnp.float64)
+    xs = jax.random.normal(jax.random.key(1), (300, 16, 4), jnp.float64)
+    return params, xs, 20 * jnp.arange(16)
+
+
+def gradients(method: Any) -> Callable[..., Any]:
+    def loss(params: Any, xs: Any, lengths: Any) -> Any:
+        carry, ys = jaxrnn.scan(CELL, params, xs, lengths=lengths, method=method)
+        return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(carry))
+
+    return jax.grad(loss, (0, 1))
+
+
+def place(tree: Any, mesh: Any, specs: Any) -> Any:
+    return jax.device_put(tree, tuple(NamedSharding(mesh, spec) for spec in specs))
+
+
+def agree(name: str, got: Any, want: Any) -> None:
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert jnp.linalg.norm(jax.device_get(a) - b) <= 1e-12 * jnp.linalg.norm(b), name
+
+
+def collectives_in_loops(program: str) -> list[str]:
+    kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    computation, found = "", []
+    for line in program.splitlines():
+        if re.match(r"(ENTRY )?%?[\w.-]+ \(.*{$", line):
+            computation = line
+        if re.search(rf"({kinds})(-start)?\(", line):
+            found.append(computation)
+    assert found, "a sum over devices is expected"
+    return [name for name in found if not name.startswith("ENTRY")]
+
+
+def check(name: str, compiled: Any, given: Any, want: Any) -> None:
+    agree(name, compiled(*given), want)
+    assert not collectives_in_loops(compiled.as_text()), name
+
+
+def run(mesh: Any, specs: Any, grads: Any, given: Any, want: Any) -> None:
+    """In `jax.jit` and eagerly, in the mesh and outside it."""
+    placed = place(given, mesh, specs)
+    check("jit", jax.jit(grads).lower(*placed).compile(), placed, want)
+    with jax.set_mesh(mesh):
+        agree("eagerly in a mesh", grads(*placed), want)
+        places = tuple(NamedSharding(mesh, spec) for spec in specs)
+        compiled = jax.jit(grads, in_shardings=places).lower(*placed).compile()
+    check("jit in a mesh", compiled, placed, want)
+
+
+def auto() -> None:
+    """Axes of the compiler, named by the user, and `jax.shard_map`."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    given = arguments()
+    for method in (BPTT(batch_axes="data"), Checkpointed(batch_axes="data")):
+        grads = gradients(method)
+        want = jax.jit(grads)(*given)
+        run(mesh, BY_DATA, grads, given, want)
+
+        def summed(*given: Any, grads: Any = grads) -> Any:
+            dparams, dxs = grads(*given)
+            return jax.lax.psum(dparams, "data"), dxs
+
+        for check_vma, body in ((True, grads), (False, summed)):
+            specs: Any = {"in_specs": BY_DATA, "out_specs": BY_DATA[:2]}
+            mapped = jax.jit(jax.shard_map(body, mesh=mesh, check_vma=check_vma, **specs))
+            compiled = mapped.lower(*given).compile()
+            check(f"shard_map {check_vma}", compiled, place(given, mesh, BY_DATA), want)
+
+
+def explicit() -> None:
+    """Axes that the arrays' types tell of."""
+    mesh, given = jax.make_mesh((8,), ("data",)), arguments()
+    for method in ("bptt", "checkpointed", "autodiff"):
+        grads = gradients(method)
+        run(mesh, BY_DATA, grads, given, jax.jit(grads)(*given))
+
+    params, xs, _ = given
+    wanted = jaxrnn.trajectory(CELL, params, xs)
+    placed = place((params, xs), mesh, BY_DATA[:2])
+    states, ys = jaxrnn.trajectory(CELL, *placed)
+    agree("trajectory", (states, ys), wanted)
+    assert jax.typeof(ys).sharding.spec == P(None, "data", None), jax.typeof(ys)
+    carry, last = (jax.tree.map(lambda leaf: leaf[-1], of) for of in (states, wanted[0]))
+    assert jax.typeof(carry[0].h).sharding.spec == P("data", None), jax.typeof(carry[0].h)
+    _, y = jaxrnn.step(CELL, placed[0], carry, placed[1][0])
+    assert jax.typeof(y).sharding.spec == P("data", None), jax.typeof(y)
+    agree("step", y, jaxrnn.step(CELL, params, last, xs[0])[1])
+
+
+def two_axes() -> None:
+    """An axis that does not split the batch, and two batch axes, both split."""
+    mesh, given = jax.make_mesh((4, 2), ("data", "model")), arguments()
+    grads = gradients("bptt")
+    want = jax.jit(grads)(*given)
+    run(mesh, BY_DATA, grads, given, want)
+    placed = place(given, mesh, BY_DATA)
+    alone = place(given, jax.make_mesh((4,), ("data",)), BY_DATA)
+    sizes = [temporaries(jax.jit(grads).lower(*where).compile()) for where in (placed, alone)]
+    assert sizes[0] <= 1.05 * sizes[1], sizes
+
+    # The compiler's axes: without a name, the numbers of one device; with one, of a mesh without
+    # the other axis.
+    kinds = (AxisType.Auto, AxisType.Auto)
+    placed = place(given, jax.make_mesh((4, 2), ("data", "model"), axis_types=kinds), BY_DATA)
+    agree("unnamed", jax.jit(grads)(*placed), want)
+    named = jax.jit(gradients(BPTT(batch_axes="data"))).lower(*placed).compile()
+    check("named", named, placed, want)
+    assert temporaries(named) <= 1.05 * sizes[1], sizes
+    told = "batch_axes names ['rows'], but the axes of the mesh in use are ['data', 'model']"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        jax.jit(gradients(BPTT(batch_axes="rows")))(*placed)
+
+    params, xs, lengths = given
+    square = params, xs.reshape(300, 4, 4, 4), lengths.reshape(4, 4)
+    specs = (P(), P(None, "model", "data"), P("model", "data"))
+    run(mesh, specs, grads, square, jax.jit(grads)(*square))
+
+
+def temporaries(compiled: Any) -> int:
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def draws() -> None:
+    """The numbers drawn for a sequence do not depend on where it is."""
+    cell = jaxrnn.Zoneout(jaxrnn.RecurrentDropout(jaxrnn.LSTM(5), 0.3), h=0.3)
+    params = cell.init(jax.random.key(0), 3)
+    xs = jax.random.normal(jax.random.key(1), (6, 8, 3))
+
+    def loss(params: Any, xs: Any) -> Any:
+        return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, key=jax.random.key(2))[1]))
+
+    grads = jax.jit(jax.grad(loss, (0, 1)))
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        got = grads(params, jax.device_put(xs, NamedSharding(mesh, P(None, "data"))))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(grads(params, xs)), strict=True):
+        assert jnp.allclose(jax.device_get(a), b, atol=1e-5)
+
+
+PROGRAMS = {program.__name__: program for program in (auto, explicit, two_axes, draws)}
+
+
+def main() -> None:
+    raised = {}
+    for name, program in PROGRAMS.items():
+        jax.config.update("jax_enable_x64", program is not draws)
+        try:
+            program()
+        except Exception:
+            raised[name] = traceback.format_exc()
+    print(json.dumps(raised))
+
+
+if __name__ == "__main__":
+    main()
