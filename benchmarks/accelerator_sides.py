@@ -31,7 +31,7 @@ BLOCKS = (16, 32, 64, 128)
 METHODS: dict[str, Any] = {
     "bptt": "bptt",
     **{f"BPTT({block}, carries)": BPTT(block, "carries") for block in BLOCKS},
-    "BPTT(32, sums)": BPTT(32, "sums"),
+    "BPTT(32, preactivations)": BPTT(32, "preactivations"),
     "checkpointed": "checkpointed",
     "autodiff": "autodiff",
 }

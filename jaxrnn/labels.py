@@ -1,10 +1,10 @@
 """Which parameter is what."""
 
 from jaxrnn.core.call import check_cell
-from jaxrnn.core.cell import Cell, P
+from jaxrnn.core.cell import C, Cell, P
 
 
-def labels(cell: Cell[P, object], params: P) -> P:
+def labels(cell: Cell[P, C], params: P) -> P:
     """The role of every parameter, for `optax.multi_transform`, `optax.masked` and penalties.
 
     `"input"`, `"recurrent"`, `"projection"`, `"highway"`, `"peephole"`, `"bias"`, `"gain"`,

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrnn.core.call import check_lengths
+from jaxrnn.core.call import Lengths, check_lengths
 from jaxrnn.core.cell import Cell
 from jaxrnn.core.dtypes import wide
 from jaxrnn.core.walk import select, valid_steps
@@ -142,7 +142,7 @@ def unpack(ys: Tree, packed: Packed) -> list[Tree]:
 
 
 def last_output(
-    cell: Cell, ys: Tree, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
+    cell: Cell, ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None
 ) -> Tree:
     """Take the output of each sequence at the end of the cell's walk.
 
@@ -175,7 +175,7 @@ def last_output(
 
 
 def mean_output(
-    ys: Tree, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
+    ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None
 ) -> Tree:
     """Average `ys [time, *batch, *features]`, or each leaf of a pytree of such, over valid steps.
 
@@ -203,7 +203,7 @@ def mean_output(
 
 
 def max_output(
-    ys: Tree, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
+    ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None
 ) -> Tree:
     """Take the maximum of `ys [time, *batch, *features]`, or of each leaf of a pytree of such, over
     valid steps.
@@ -281,7 +281,7 @@ def _pooled(
     function: str,
     pool: Callable[[Array, Array], Array],
     ys: Tree,
-    lengths: ArrayLike | None,
+    lengths: Lengths | None,
     mask: ArrayLike | None,
 ) -> Tree:
     """`pool(leaf, valid)` of every leaf, where `valid` has as many axes as the leaf."""
@@ -301,7 +301,7 @@ def _over_features(flags: Array, leaf: Array) -> Array:
 
 
 def _checked(
-    function: str, ys: Tree, lengths: ArrayLike | None, mask: ArrayLike | None
+    function: str, ys: Tree, lengths: Lengths | None, mask: ArrayLike | None
 ) -> tuple[Tree, Array]:
     """The outputs as arrays, and which steps `[time, *batch]` are valid.
 

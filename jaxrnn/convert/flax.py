@@ -115,9 +115,11 @@ def from_flax(
     paths = _paths(weights, "params/" if "params" in variables else "", merge)
     in_features, _ = weights.sizes(f"{paths[0]}{layout.x[0]}/kernel", "in", "columns")
     sizes = [weights.sizes(f"{path}{layout.h[0]}/kernel", "hidden", "columns")[0] for path in paths]
-    options: dict[str, Any] = {"form": "flax"} if layout.cell is MGU else {}
+    options: dict[str, Any] = {**activations}
+    if layout.cell is MGU:
+        options["form"] = "flax"
     with said_by("from_flax"):
-        cells = [layout.cell(hidden, **options, **activations) for hidden in sizes]
+        cells = [layout.cell(hidden, **options) for hidden in sizes]
     _check_cell("from_flax", cells[0], kind)
     shapes: Shapes = {}
     for path, cell in zip(paths, cells, strict=True):

@@ -18,6 +18,9 @@ from jaxrnn.core.check import check_flag, described, name_of
 from jaxrnn.core.trees import Tree
 
 
+Lengths = ArrayLike | Sequence[int]
+
+
 class Flags(TypedDict, total=False):
     """What every driver and home takes besides a cell and its inputs; all may be left out.
 
@@ -244,7 +247,7 @@ def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
             )
 
 
-def check_lengths(owner: object, xs: Tree, lengths: ArrayLike | Sequence[int] | None) -> None:
+def check_lengths(owner: object, xs: Tree, lengths: Lengths | None) -> None:
     """Refuse lengths below 0 or above T, if they are known: NumPy's, or those outside `jax.jit`."""
     leaves = jax.tree.leaves(lengths)
     if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):

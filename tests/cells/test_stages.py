@@ -118,7 +118,8 @@ def test_homes_pass_it_on() -> None:
     xs = jnp.moveaxis(inputs(), 0, 1)
     rnn = jaxrnn.linen.RNN(Attending(H))
     variables = rnn.init(KEY, xs, context=memory())
-    carry, ys = rnn.apply(variables, xs, context=memory())
+    outputs: Any = rnn.apply(variables, xs, context=memory())
+    carry, ys = outputs
     expected = jaxrnn.scan(Attending(H), variables["params"], inputs(), context=memory())
     assert_close((carry, jnp.moveaxis(ys, 1, 0)), expected, 1e-6)
     ours = jaxrnn.nnx.RNN(Attending(H), in_features=IN, rngs=nnx.Rngs(0))
