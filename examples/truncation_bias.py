@@ -268,15 +268,10 @@ def train(model: Adder, options: Options, stream: Stream, windows: int, k2: int)
     return jax.block_until_ready(state.params)
 
 
-def measure(options: Options) -> dict[str, Study]:
-    """Train every cell with every window, two at a time where there are two cores; measure what
-    comes out.
-    """
-    of_stream, of_held_out, of_measured = jax.random.split(jax.random.key(options.seed), 3)
-    stream = adding_stream(of_stream, options.length, options.steps, options.batch)
-    held_out = adding_stream(of_held_out, options.length, HELD_OUT[0] * options.length, HELD_OUT[1])
-    sequences = adding_problem(of_measured, options.length, (MEASURED,))
-    models = cells(options)
+def train_all(
+    options: Options, models: dict[str, Adder], stream: Stream
+) -> dict[tuple[str, int, int], Params]:
+    """Train every cell with every window, two at a time where there are two cores."""
     runs = [
         (name, windows, k2)
         for k2 in sorted(options.windows, reverse=True)
@@ -292,8 +287,17 @@ def measure(options: Options) -> dict[str, Study]:
 
     bar = tqdm(total=len(runs), unit="run", dynamic_ncols=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
-        trained = dict(zip(runs, pool.map(run, runs), strict=True))
-    studies = {}
+        return dict(zip(runs, pool.map(run, runs), strict=True))
+
+
+def measure(options: Options) -> dict[str, Study]:
+    """Train, then measure what came out: gradients at both stages, and scores."""
+    of_stream, of_held_out, of_measured = jax.random.split(jax.random.key(options.seed), 3)
+    stream = adding_stream(of_stream, options.length, options.steps, options.batch)
+    held_out = adding_stream(of_held_out, options.length, HELD_OUT[0] * options.length, HELD_OUT[1])
+    sequences = adding_problem(of_measured, options.length, (MEASURED,))
+    models, studies = cells(options), {}
+    trained = train_all(options, models, stream)
     for name, model in models.items():
         score, by_lag = jax.jit(model.score), jax.jit(model.gradient_by_lag)
         fresh = model.init(jax.random.key(options.seed))
