@@ -141,7 +141,7 @@ def save_tree(path: str | os.PathLike[str], tree: Any, metadata: Any = None) -> 
 
 def load_tree(
     path: str | os.PathLike[str],
-    like: Any | Callable[[Any], Any],
+    like: Any,
     known: Sequence[type] = (),
 ) -> tuple[Any, Any]:
     """Read what `save_tree` wrote.
@@ -194,7 +194,7 @@ def _array(name: str, leaf: Any) -> np.ndarray:
 
 def _read(
     path: Path,
-    kind: _Content,
+    expected: _Content,
     interpret: Callable[[Any, dict[str, np.ndarray]], tuple[Any, Any]],
 ) -> tuple[Any, Any]:
     """What the description and the arrays of a file mean."""
@@ -202,15 +202,15 @@ def _read(
     metadata, arrays = _content(path)
     if _KEY not in metadata:
         raise ValueError(
-            f"{path} is a safetensors file, but {kind.writer} did not write it; "
+            f"{path} is a safetensors file, but {expected.writer} did not write it; "
             "jaxrnn.convert reads other layouts"
         )
     try:
         content = parse(metadata[_KEY])
-        _check_whole(content, arrays, kind.fields)
+        _check_whole(content, arrays, expected.fields)
         return interpret(content, arrays)
     except _UNREADABLE as error:
-        raise ValueError(f"{path} holds no {kind.name} that can be read: {error}") from error
+        raise ValueError(f"{path} holds no {expected.name} that can be read: {error}") from error
 
 
 def _cell(
@@ -239,7 +239,7 @@ def _tree(
 
 
 def _filled(like: Any, arrays: dict[str, np.ndarray], owner: str) -> Any:
-    """The arrays in the structure of a tree whose they must be."""
+    """The arrays in the structure of the tree to which they must belong."""
     wanted = _named(like)
     _check_arrays(arrays, wanted, owner)
     leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
