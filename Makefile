@@ -61,16 +61,16 @@ bench: .venv/.installed-bench
 
 examples: .venv/.installed-examples .venv/.textgenrnn
 	rm -rf runs/smoke
+	$(BIN)/python examples/quickstart.py
 	$(BIN)/python examples/char_lm.py --cell GRU --hidden 32 --steps 20 --out runs/smoke/char_lm
-	$(BIN)/python examples/sample.py runs/smoke/char_lm/weights.safetensors --length 80
-	$(BIN)/python examples/char_export.py runs/smoke/char_lm/weights.safetensors runs/smoke/step.jax --length 20
+	$(BIN)/python examples/sample.py runs/smoke/char_lm/weights.safetensors --length 80 --export runs/smoke/step.jax
 	$(BIN)/python examples/g2p.py --finetune --steps 5 --out runs/smoke/g2p.safetensors
 	$(BIN)/python examples/g2p.py hello world --beam 3 --weights runs/smoke/g2p.safetensors
 	$(BIN)/python examples/textgenrnn_import.py --samples 3 --length 80
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo
-	$(BIN)/python examples/ppo_throughput.py --hidden 16 --horizon 16 --rounds 1
+	PYTHONPATH=examples $(BIN)/python -m benchmarks.ppo_throughput --hidden 16 --horizon 16 --rounds 1
 
 clean:
 	rm -rf .venv runs

@@ -1,26 +1,16 @@
-"""The character model of `char_lm.py` and `sample.py`: a stack of jaxrnn cells between an embedding
-and a softmax.
-"""
+"""The model of `char_lm.py`: a stack of jaxrnn cells between an embedding and a softmax."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
-import safetensors.numpy
-from char_data import UNKNOWN, encode
 
 import jaxrnn
-from jaxrnn.storage import write_whole
-from jaxrnn.streams.generation import Categorical
-
-CELLS = {"Elman": jaxrnn.Elman, "LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU}
-# one key: safetensors writes several in random order, and equal runs should give equal files
-METADATA = "jaxrnn_char_lm"
+from jaxrnn import storage
+from jaxrnn.streams import Categorical
+from kit.text import UNKNOWN, encode
 
 
 class CharParams(NamedTuple):
@@ -34,9 +24,7 @@ class CharParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CharModel:
-    """Predicts the next character from all before it; like a cell, it holds hyperparameters and no
-    arrays.
-    """
+    """Predicts the next character from all before it; it holds hyperparameters and no arrays."""
 
     rnn: jaxrnn.Stack
     # sorted; character k has the number k + 1, and number 0 stands for every other character
@@ -46,17 +34,12 @@ class CharModel:
     @classmethod
     def build(cls, cell: str, hidden: int, layers: int, alphabet: str) -> "CharModel":
         """A stack of equal layers."""
-        return cls(jaxrnn.Stack([CELLS[cell](hidden)] * layers), alphabet)
+        return cls(jaxrnn.Stack([getattr(jaxrnn, cell)(hidden)] * layers), alphabet)
 
     @property
     def symbols(self) -> int:
         """How many different characters are predicted, the unknown one included."""
         return len(self.alphabet) + 1
-
-    @property
-    def start(self) -> int:
-        """What is read before the first character of a text: the end of a line."""
-        return int(encode(self.alphabet, "\n")[0])
 
     def init(self, key: jax.Array) -> CharParams:
         """Draw the parameters."""
@@ -84,78 +67,28 @@ class CharModel:
         carry, y = jaxrnn.step(self.rnn, params.rnn, carry, params.embedding[ids])
         return carry, y @ params.w + params.b
 
-    def step_to_known(
-        self, params: CharParams, carry: Any, ids: jax.Array
-    ) -> tuple[Any, jax.Array]:
+    def step_to_known(self, params: CharParams, carry: Any, ids: Any) -> tuple[Any, jax.Array]:
         """Like `step`, but the next character is one of the alphabet."""
         carry, logits = self.step(params, carry, ids)
         return carry, logits.at[..., UNKNOWN].set(-jnp.inf)
 
+    def write(
+        self, params: CharParams, length: int, temperature: float, seed: int = 0, prompt: str = ""
+    ) -> str:
+        """Read the prompt, then write text: each character that is drawn is read in turn."""
+        start, key = self.initial_carry(params, ()), jax.random.key(seed)
+        read, draw = jnp.array(self.encode(prompt)), Categorical(temperature)
+        step = self.step_to_known
+        out = jaxrnn.generate(step, params, start, read, steps=length, sample=draw, key=key)
+        return "".join(self.alphabet[i - 1] for i in out.tokens)
 
-def write(
-    model: CharModel,
-    params: CharParams,
-    length: int,
-    temperature: float,
-    seed: int = 0,
-    prompt: str = "",
-) -> str:
-    """Read the prompt, then write text: each character that is drawn is read in turn."""
-    read = jnp.array([model.start, *encode(model.alphabet, prompt)])
-    sample, key, carry = (
-        Categorical(temperature),
-        jax.random.key(seed),
-        model.initial_carry(params, ()),
-    )
-    written = jaxrnn.generate(
-        model.step_to_known, params, carry, read, steps=length, sample=sample, key=key
-    )
-    return "".join(model.alphabet[i - 1] for i in written.tokens)
-
-
-def save(path: Path, model: CharModel, params: CharParams) -> None:
-    """Write weights and hyperparameters to one safetensors file, whole or not at all."""
-    layers: Any = model.rnn.cells
-    cells = [{"cell": type(cell).__name__, **dataclasses.asdict(cell)} for cell in layers]
-    settings = json.dumps(
-        {"cells": cells, "embedding": model.embedding, "alphabet": model.alphabet}
-    )
-    tensors = {name: np.asarray(leaf) for name, leaf in _named(params).items()}
-    write_whole(path, safetensors.numpy.save(tensors, metadata={METADATA: settings}))
+    def encode(self, text: str) -> list[int]:
+        """The numbers of a text's characters, after the end of the line before it."""
+        return encode(self.alphabet, "\n" + text).tolist()
 
 
 def load(path: Path) -> tuple[CharModel, CharParams]:
-    """Read what `save` wrote; ValueError if it is something else."""
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            if METADATA not in metadata:
-                raise ValueError("no model of char_lm.py")
-            model = _model(json.loads(metadata[METADATA]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    expected = jax.eval_shape(model.init, jax.random.key(0))
-    shapes = {name: leaf.shape for name, leaf in _named(expected).items()}
-    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
-        raise ValueError(
-            f"cannot read {path}: the weights do not fit the cells that its metadata names"
-        )
-    return model, jax.tree.unflatten(
-        jax.tree.structure(expected), [jnp.asarray(tensors[name]) for name in shapes]
-    )
-
-
-def _model(settings: dict[str, Any]) -> CharModel:
-    cells = [CELLS[cell.pop("cell")](**cell) for cell in settings["cells"]]
-    return CharModel(jaxrnn.Stack(cells), settings["alphabet"], settings["embedding"])
-
-
-def _named(params: Any) -> dict[str, Any]:
-    """The leaves by name: `rnn.0.w_x`, say, in the order of the tree."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
-        for path, leaf in jax.tree.leaves_with_path(params)
-    }
+    """What `char_lm.py` saved; ValueError if it is something else."""
+    key = jax.random.key(0)
+    params, model = storage.load_tree(path, lambda model: model.init(key), known=[CharModel])
+    return model, params

@@ -1,7 +1,7 @@
 """Exploding gradients, and what clipping by the global norm does about them, on a task that
 diverges without it.
 
-    python examples/exploding_gradients.py                       # three learning rates, with and without, ten seeds each
+    python examples/exploding_gradients.py
     python examples/exploding_gradients.py --activation tanh --learning-rates 0.1 --updates 2000
 
 The temporal order problem (Hochreiter & Schmidhuber 1997, experiment 6a), one of the pathological
@@ -13,8 +13,8 @@ The network is the IRNN of Le, Jaitly & Hinton (2015): nothing bounds its states
 tanh hides by saturating. All runs are plain gradient descent; with and without clipping, they share
 initial weights, batches and learning rates. What counts as what:
 
-    diverged   at some update the loss was not finite, or over a hundred times that of guessing, 100 ln 4
-    solved     in the end at most 1% of 1,000 sequences not seen before are told wrongly, as in Pascanu et al.
+    diverged   at some update the loss was not finite, or over 100 ln 4: a hundred times guessing
+    solved     in the end at most 1% of 1,000 new sequences are told wrongly, as in Pascanu et al.
 
 With the defaults: at 0.0003, small enough for these gradients, no run diverges either way, and half
 of those without clipping solve the task. At ten times that rate nine of ten diverge without it.
@@ -32,24 +32,22 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import optax
-from command_line import check_at_least, fail, parse
 from jax import Array
+from matplotlib.lines import Line2D
 
 import jaxrnn
 from jaxrnn.streams import tbptt
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.lines import Line2D
+from kit import plots
+from kit.command_line import check_at_least, check_positive, command
+from kit.files import make_writable
 
 SYMBOLS, ORDERS = 6, 4  # A, B and four that mean nothing; AA, BA, AB, BB
 GUESSING = math.log(ORDERS)
 DIVERGED = 100 * GUESSING
 HELD_OUT = 1000
-COLORS = {"with": "#3b78b8", "without": "#c8442c"}
+COLORS = {"with": plots.BLUE, "without": plots.RED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +78,7 @@ class Options:
     def __post_init__(self) -> None:
         check_at_least(self, 10, "length")
         check_at_least(self, 1, "hidden", "seeds", "updates", "batch")
-        if not self.learning_rates:
-            raise ValueError("--learning-rates must name at least one")
-        for name, values in (("learning-rates", self.learning_rates), ("norm", (self.norm,))):
-            if not all(0 < value < float("inf") for value in values):
-                raise ValueError(f"--{name} must be positive, not {' '.join(map(str, values))}")
+        check_positive(self, "learning_rates", "norm")
 
 
 class Sequences(NamedTuple):
@@ -194,113 +188,70 @@ def descend(options: Options, clip: bool) -> Result:
 
 def table(options: Options, results: dict[str, Result]) -> str:
     """How many runs diverged, how many solved the task."""
-    lines = [
-        f"{'learning rate':>13}  "
-        f"{'clipping':<9}{'diverged':>9}{'solved':>8}{'accuracy':>10}{'largest norm':>14}{'skipped':>9}"
-    ]
+    header = f"{'learning rate':>13}  {'clipping':<9}{'diverged':>9}{'solved':>8}"
+    lines = [f"{header}{'accuracy':>10}{'largest norm':>14}{'skipped':>9}"]
     for k, rate in enumerate(options.learning_rates):
         for name, result in results.items():
             diverged, solved = (int(runs[k].sum()) for runs in (result.diverged(), result.solved()))
-            accuracy, norm = (
-                float(np.median(result.accuracy[k])),
-                float(np.fmax.reduce(result.gradient_norm[k], axis=None)),
-            )
+            accuracy = float(np.median(result.accuracy[k]))
+            norm = float(np.fmax.reduce(result.gradient_norm[k], axis=None))
             counts = f"{diverged:>6}/{options.seeds:<2}{solved:>5}/{options.seeds:<2}"
-            lines.append(
-                f"{rate:>13g}  {name:<9}{counts}{accuracy:>10.2f}{norm:>14.1e}{int(result.skipped[k].sum()):>9}"
-            )
+            rest = f"{accuracy:>10.2f}{norm:>14.1e}{int(result.skipped[k].sum()):>9}"
+            lines.append(f"{rate:>13g}  {name:<9}{counts}{rest}")
     return "\n".join(lines)
+
+
+def plot_rate(losses: Any, norms: Any, k: int, options: Options, results: Any) -> None:
+    """One learning rate: the losses and gradient norms of all runs."""
+    counts = "\n".join(
+        f"{name} clipping: {int(result.diverged()[k].sum())} diverged, "
+        f"{int(result.solved()[k].sum())} solved"
+        for name, result in results.items()
+    )
+    losses.set_title(f"learning rate {options.learning_rates[k]:g}\n{counts}", fontsize=9)
+    marks = (losses, GUESSING, plots.DASHED), (losses, DIVERGED, plots.DOTTED)
+    for axes, level, style in (*marks, (norms, options.norm, plots.DASHED)):
+        axes.axhline(level, color=plots.GREY, linewidth=1, linestyle=style, zorder=4)
+    updates = np.arange(1, options.updates + 1)
+    for name, result in reversed(results.items()):
+        for axes, curves in ((losses, result.loss[k]), (norms, result.gradient_norm[k])):
+            finite = np.where(np.isfinite(curves), curves, np.nan)
+            axes.plot(updates, finite.T, color=COLORS[name], linewidth=0.6, alpha=0.6)
+    norms.set(xscale="log", xlabel="update")
 
 
 def plot(path: Path, options: Options, results: dict[str, Result]) -> None:
     """Loss and gradient norm of every run, a column for each learning rate."""
-    rates = options.learning_rates
-    size = (1.5 + 3.2 * len(rates), 5.6)
-    figure, grid = plt.subplots(
-        2,
-        len(rates),
-        figsize=size,
-        dpi=120,
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
-    for k, rate in enumerate(rates):
-        counts = "\n".join(
-            f"{name} clipping: {int(result.diverged()[k].sum())} diverged, "
-            f"{int(result.solved()[k].sum())} solved"
-            for name, result in results.items()
-        )
-        grid[0, k].set_title(f"learning rate {rate:g}\n{counts}", fontsize=9)
-        grid[0, k].axhline(GUESSING, color="#666666", linewidth=1, linestyle=(0, (5, 4)), zorder=4)
-        grid[0, k].axhline(DIVERGED, color="#666666", linewidth=1, linestyle=(0, (1, 2)), zorder=4)
-        grid[1, k].axhline(
-            options.norm, color="#666666", linewidth=1, linestyle=(0, (5, 4)), zorder=4
-        )
-        grid[1, k].set(xscale="log", xlabel="update")
-        for name, result in reversed(results.items()):
-            for axes, curves in zip(
-                grid[:, k], (result.loss[k], result.gradient_norm[k]), strict=True
-            ):
-                for curve in np.asarray(curves):
-                    finite = np.where(np.isfinite(curve), curve, np.nan)
-                    axes.plot(
-                        np.arange(1, options.updates + 1),
-                        finite,
-                        color=COLORS[name],
-                        linewidth=0.6,
-                        alpha=0.6,
-                    )
-    for axes, label in zip(
-        grid[:, 0], ("loss, nats", "gradient norm, before clipping"), strict=True
-    ):
-        axes.set(yscale="log", ylabel=label)
-    grid[0, 0].set_ylim(bottom=1e-4)
-    grid[1, 0].set_ylim(bottom=1e-4)
-    grid[0, 0].text(
-        0.02,
-        GUESSING / 3,
-        "guessing",
-        transform=grid[0, 0].get_yaxis_transform(),
-        va="top",
-        fontsize=8,
-    )
-    grid[0, 0].text(
-        0.02,
-        DIVERGED * 2,
-        "diverged",
-        transform=grid[0, 0].get_yaxis_transform(),
-        va="bottom",
-        fontsize=8,
-    )
-    handles = [
+    columns = len(options.learning_rates)
+    figure, grid = plots.make_grid(2, columns, size=(1.5 + 3.2 * columns, 5.6))
+    for k, (losses, norms) in enumerate(grid.T):
+        plot_rate(losses, norms, k, options, results)
+    left, below = grid[:, 0]
+    left.set(yscale="log", ylabel="loss, nats", ylim=(1e-4, None))
+    below.set(yscale="log", ylabel="gradient norm, before clipping", ylim=(1e-4, None))
+    across = {"transform": left.get_yaxis_transform(), "fontsize": 8}
+    left.text(0.02, GUESSING / 3, "guessing", va="top", **across)
+    left.text(0.02, DIVERGED * 2, "diverged", va="bottom", **across)
+    lines = [
         Line2D([], [], color=color, label=f"{name} clipping") for name, color in COLORS.items()
     ]
-    grid[1, 0].legend(handles=handles, frameon=False, fontsize=8, loc="upper left")
-    for axes in grid.flat:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"Temporal order problem, {options.length} steps, {options.seeds} seeds: every run"
-    )
-    figure.savefig(path)
-    plt.close(figure)
+    below.legend(handles=lines, frameon=False, fontsize=8, loc="upper left")
+    task = f"Temporal order problem, {options.length} steps"
+    figure.suptitle(f"{task}, {options.seeds} seeds: every run")
+    plots.save(figure, path)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(Options, argv)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        results = {name: descend(options, clip=name == "with") for name in COLORS}
-        text = table(options, results)
-        (options.out / "table.txt").write_text(text + "\n", encoding="utf-8")
-        plot(options.out / "curves.png", options, results)
-    except OSError as error:
-        fail(f"cannot write to {options.out}: {error.strerror or error}")
+@command(Options)
+def main(options: Options) -> None:
+    make_writable(options.out)
+    results = {name: descend(options, clip=name == "with") for name in COLORS}
+    text = table(options, results)
+    (options.out / "table.txt").write_text(text + "\n", encoding="utf-8")
+    plot(options.out / "curves.png", options, results)
     print(
-        f"{text}\nnorms: the largest before clipping; skipped: updates of all seeds whose "
-        "gradient, or its norm, was not finite"
+        f"{text}\nnorms: the largest before clipping; skipped: updates of all seeds whose", end=" "
     )
+    print("gradient, or its norm, was not finite")
     print(f"{options.out}: curves.png, table.txt")
 
 

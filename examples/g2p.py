@@ -1,38 +1,38 @@
 """From spelling to phonemes with the trained GRU encoder-decoder of the package g2p-en, loaded by
 `jaxrnn.convert.from_torch`.
 
-    python examples/g2p.py hello world                 # hello HH EH1 L OW0, and so on, a line for each word
-    python examples/g2p.py --file words.txt --beam 5   # all words of a file in one call, by beam search
-    python examples/g2p.py --check                     # the same phonemes as the package's own NumPy code? which is faster?
-    python examples/g2p.py --finetune                  # a few minutes of training on CMUdict, scored on words held out
+    python examples/g2p.py hello world                 # hello HH EH1 L OW0, and so on
+    python examples/g2p.py --file words.txt --beam 5   # all words of a file, by beam search
+    python examples/g2p.py --check                     # as the package's own NumPy code? faster?
+    python examples/g2p.py --finetune                  # a few minutes of training on CMUdict
     python examples/g2p.py hello --weights runs/g2p.safetensors
-
-It needs the extra packages of `pip install "jaxrnn[examples]"`.
 """
 
 import dataclasses
 import sys
-import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import g2p_data
-import g2p_model
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from command_line import check_at_least, check_positive, fail, parse
-from g2p_data import Phonemes
-from g2p_model import G2PModel, G2PParams
 from tqdm import tqdm
 
+import g2p_model
+from g2p_model import PAD, G2PModel, G2PParams, encode_phonemes, encode_word
 from jaxrnn import sequences
+from kit import cmudict
+from kit.cmudict import Phonemes
+from kit.command_line import check_at_least, check_positive, command
+from kit.files import make_writable, read_text
+from kit.training import make_adamw
 
 HELD_OUT = 5000  # words of CMUdict that no training here sees
 CHECKED = 1000  # the first of them
@@ -79,14 +79,29 @@ class Options:
         check_at_least(self, 0, "seed")
 
 
+def clean(word: str) -> str:
+    """A word in lower case and without accents; ValueError if something else than a to z and
+    apostrophes is left.
+    """
+    letters = "".join(
+        c for c in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(c) != "Mn"
+    ).replace("’", "'")
+    if not cmudict.is_word(letters):
+        raise ValueError(
+            f"cannot spell {word!r}: expected the letters a to z, with accents or without, and "
+            "apostrophes"
+        )
+    return letters
+
+
 def spell(options: Options) -> None:
     """Print each word and its phonemes, a line each, as CMUdict does."""
-    words = [*options.words, *(g2p_data.read_words(options.file) if options.file else ())]
-    cleaned = [g2p_data.clean(word) for word in words]
-    model, params = g2p_model.load(options.weights)
-    for word, phonemes in zip(
-        words, g2p_model.spell(model, params, cleaned, options.beam), strict=True
-    ):
+    words = [*options.words, *(read_text(options.file).split() if options.file else ())]
+    if not words:
+        raise ValueError(f"{options.file} holds no words")
+    cleaned = [clean(word) for word in words]
+    answers = g2p_model.spell(*g2p_model.load(options.weights), cleaned, options.beam)
+    for word, phonemes in zip(words, answers, strict=True):
         print(word, *phonemes)
 
 
@@ -109,8 +124,8 @@ def check(options: Options) -> None:
     """Print how often g2p-en's own code gives the same phonemes, how often CMUdict has them, and
     how long each side takes.
     """
-    dictionary = g2p_data.load_cmudict()
-    words = g2p_data.split(dictionary, HELD_OUT)[1][:CHECKED]
+    dictionary = cmudict.load()
+    words = cmudict.split(dictionary, HELD_OUT)[1][:CHECKED]
     model, params = g2p_model.load(options.weights)
     by_package = package_code(g2p_model.to_arrays(model, params))
     sides: dict[str, Callable[[], list[Phonemes]]] = {
@@ -135,7 +150,7 @@ def check(options: Options) -> None:
     )
     print(f"{len(words):,} words of CMUdict, {same:,} of them with identical phonemes:")
     for name, (first, *others) in seconds.items():
-        exact = g2p_data.exact_matches(dictionary, words, answers[name]) / len(words)
+        exact = cmudict.exact_matches(dictionary, words, answers[name]) / len(words)
         print(
             f"  {name:<18}{min(others):6.2f} s ({first:.2f} s the first time){exact:7.1%} as in "
             "CMUdict"
@@ -146,9 +161,7 @@ def batches(pairs: Sequence[Pair], batch: int, seed: int) -> Iterator[np.ndarray
     """Letters and phonemes `[time, batch, 2]` of words of similar length, one epoch after the
     other; the longest are left out.
     """
-    encoded = [
-        (g2p_data.encode_word(word), g2p_data.encode_phonemes(phonemes)) for word, phonemes in pairs
-    ]
+    encoded = [(encode_word(word), encode_phonemes(phonemes)) for word, phonemes in pairs]
     both = [sequences.pad(pair).xs for pair in encoded if max(map(len, pair)) <= LIMITS[-1]]
     parts = [part.xs for part in sequences.bucket(both, LIMITS)]
     draw = np.random.default_rng(seed)
@@ -172,19 +185,12 @@ def mean_loss(
     losses = optax.softmax_cross_entropy_with_integer_labels(
         model.scan(params, letters, phonemes), phonemes
     )
-    return jnp.mean(losses, where=phonemes != g2p_data.PAD)
+    return jnp.mean(losses, where=phonemes != PAD)
 
 
 def train(model: G2PModel, params: G2PParams, pairs: Sequence[Pair], options: Options) -> G2PParams:
-    """Teacher forcing on pairs of a word and its phonemes; FloatingPointError if it diverges.
-
-    Gradients are clipped by the global norm, then AdamW: a short warm-up, and down to zero along a
-    cosine."""
-    warm_up = max(1, options.steps // 20)
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, options.learning_rate, warm_up, max(options.steps, warm_up + 1)
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=1e-2))
+    """Teacher forcing on pairs of a word and its phonemes; FloatingPointError if it diverges."""
+    optimizer = make_adamw(options.learning_rate, options.steps, max(1, options.steps // 20))
 
     @jax.jit
     def step(params: G2PParams, state: Any, both: jax.Array) -> tuple[Any, Any, jax.Array]:
@@ -217,11 +223,9 @@ def finetune(options: Options) -> None:
     """
     if options.out.exists():
         raise ValueError(f"{options.out} exists already: choose another --out")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=options.out.parent):
-        pass  # it can be written
-    dictionary = g2p_data.load_cmudict()
-    trained_on, held_out = g2p_data.split(dictionary, HELD_OUT)
+    make_writable(options.out.parent)
+    dictionary = cmudict.load()
+    trained_on, held_out = cmudict.split(dictionary, HELD_OUT)
     model, before = g2p_model.load(options.weights)
     began = time.perf_counter()
     after = train(model, before, [(word, dictionary[word][0]) for word in trained_on], options)
@@ -230,7 +234,7 @@ def finetune(options: Options) -> None:
 
     print(f"Exact matches with CMUdict among {len(held_out):,} held-out words:")
     for label, params in (("before", before), ("after", after)):
-        matches = g2p_data.exact_matches(
+        matches = cmudict.exact_matches(
             dictionary, held_out, g2p_model.spell(model, params, held_out, options.beam)
         )
         print(f"  {label:<8}{matches / len(held_out):6.1%}")
@@ -241,17 +245,9 @@ def finetune(options: Options) -> None:
     print(f"{options.steps:,} steps in {seconds:,.0f} s. {options.out}")
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(Options, argv)
-    try:
-        (check if options.check else finetune if options.finetune else spell)(options)
-    except OSError as error:
-        fail(f"cannot write to {options.out}: {error.strerror or error}")
-    except (ValueError, FloatingPointError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+@command(Options)
+def main(options: Options) -> None:
+    (check if options.check else finetune if options.finetune else spell)(options)
 
 
 if __name__ == "__main__":

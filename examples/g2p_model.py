@@ -3,7 +3,8 @@ state and writes phonemes.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,25 +14,57 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from g2p_data import (
-    LETTERS,
-    PAD,
-    PHONEMES,
-    START,
-    STOP,
-    Phonemes,
-    decode_phonemes,
-    encode_words,
-    package_file,
-)
 from jax import lax
 
 import jaxrnn
+from jaxrnn import sequences
 from jaxrnn.convert import from_torch, to_torch
 from jaxrnn.storage import write_whole
+from kit.cmudict import Phonemes
+from kit.files import package_file
 
+PAD, UNKNOWN = 0, 1  # among letters and phonemes
+END = 2  # after the last letter
+START, STOP = 2, 3  # before the first phoneme and after the last
+LETTERS = ("<pad>", "<unk>", "</s>", *string.ascii_lowercase)
+VOWELS = ["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"]
+PLOSIVES = ["B", "CH", "D", "G", "JH", "K", "P", "T"]
+CONTINUANTS = ["DH", "F", "HH", "L", "M", "N", "NG", "R", "S", "SH", "TH", "V", "W", "Y", "Z", "ZH"]
+STRESSED = [vowel + stress for vowel in VOWELS for stress in "012"]  # not, primarily, secondarily
+# With a bare UW, as the weights have it.
+PHONEMES = ("<pad>", "<unk>", "<s>", "</s>", *sorted([*STRESSED, "UW", *PLOSIVES, *CONTINUANTS]))
+
+_LETTER_NUMBERS = {letter: number for number, letter in enumerate(LETTERS)}
+_PHONEME_NUMBERS = {phoneme: number for number, phoneme in enumerate(PHONEMES)}
 LONGEST = 20  # phonemes of a word at most, as in g2p-en
 BATCH = 1000  # words in one call: bounds the memory that a long list needs
+
+
+def encode_word(word: str) -> np.ndarray:
+    """The letters of a word and `END` as numbers; the apostrophe is unknown, as it was when the
+    weights were trained.
+    """
+    return np.array([*(_LETTER_NUMBERS.get(letter, UNKNOWN) for letter in word), END], np.int32)
+
+
+def encode_words(words: Iterable[str]) -> np.ndarray:
+    """Words side by side `[time, words]`, padded with `PAD`."""
+    return sequences.pad([encode_word(word) for word in words]).xs
+
+
+def encode_phonemes(phonemes: Phonemes) -> np.ndarray:
+    """Phonemes and `STOP` as numbers."""
+    return np.array([*(_PHONEME_NUMBERS[phoneme] for phoneme in phonemes), STOP], np.int32)
+
+
+def decode_phonemes(numbers: Iterable[int]) -> Phonemes:
+    """Phonemes up to the first `STOP`, or to the end."""
+    phonemes = []
+    for number in numbers:
+        if number == STOP:
+            break
+        phonemes.append(PHONEMES[number])
+    return tuple(phonemes)
 
 
 class G2PParams(NamedTuple):
@@ -53,7 +86,7 @@ class G2PModel:
     decoder: jaxrnn.Cell  # its carry has the form of the encoder's, in whose last it starts
 
     def encode(self, params: G2PParams, letters: jax.Array) -> Any:
-        """Read words `[time, words]`, padded with `PAD`: the carry after the last letter of each."""
+        """Read words `[time, words]`, padded with `PAD`; give the carry after each last letter."""
         lengths = jnp.sum(letters != PAD, axis=0)
         return jaxrnn.scan(self.encoder, params.encoder, params.letters[letters], lengths=lengths)[
             0
@@ -208,9 +241,7 @@ def load(path: Path | None = None) -> tuple[G2PModel, G2PParams]:
             return from_arrays(dict(file))
     try:
         return from_arrays(safetensors.numpy.load_file(path))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+    except (OSError, safetensors.SafetensorError, TypeError, ValueError) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
 
 

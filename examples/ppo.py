@@ -18,12 +18,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
-from ppo_agent import Decision
-from rl_environments import Environment, Outcome
+
+import jaxrnn
+from kit.environments import Environment, Outcome
+
+
+class Decision(NamedTuple):
+    """What an agent makes of an observation."""
+
+    logits: Array  # [..., actions]
+    value: Array  # [...]
 
 
 class ActorCritic(Protocol):
-    """What can be trained: `ppo_agent.Agent`, or an agent of another library."""
+    """What can be trained: an `Agent`, or an agent of another library."""
 
     def init(self, key: Array) -> Any: ...
     def initial_carry(self, params: Any, envs: int) -> Any: ...
@@ -242,7 +250,9 @@ def advantages(
     """Generalised advantage estimation (Schulman et al. 2016), `[time, envs]`: nothing flows back
     out of the next episode.
 
-    δ_t = r_t + γ v_{t+1} - v_t,    A_t = δ_t + γλ A_{t+1},    where v_{t+1} = A_{t+1} = 0 if step t ends an episode
+        δ_t = r_t + γ v_{t+1} - v_t,    A_t = δ_t + γλ A_{t+1},
+
+    where v_{t+1} = A_{t+1} = 0 if step t ends an episode.
     """
 
     def backwards(
@@ -261,3 +271,84 @@ def advantages(
 def log_probability(logits: Array, action: Array) -> Array:
     """Of an action, under a policy's logits."""
     return -optax.softmax_cross_entropy_with_integer_labels(logits, action)
+
+
+class Linear(NamedTuple):
+    """An affine map."""
+
+    w: Array
+    b: Array
+
+    @classmethod
+    def init(cls, key: Array, in_features: int, out_features: int, scale: float) -> "Linear":
+        """Orthogonal weights, zero bias."""
+        return cls(
+            jaxrnn.initializers.Orthogonal(scale)(key, (in_features, out_features)),
+            jnp.zeros(out_features),
+        )
+
+    def __call__(self, x: Array) -> Array:
+        return x @ self.w + self.b
+
+
+class AgentParams(NamedTuple):
+    """Parameters of `Agent`."""
+
+    encoder: Linear
+    cell: Any
+    policy: Linear
+    value: Linear
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """Acts by `step` and learns by `scan`; both are told which observations are the `first` of an
+    episode, and remember nothing then.
+
+    The flag belongs to the observation beside it. An environment's `done` belongs to the action
+    before: whoever passes that one resets a step too early."""
+
+    cell: jaxrnn.Cell
+    features: int
+    actions: int
+    encoding: int = 64
+
+    def init(self, key: Array) -> AgentParams:
+        """Draw the parameters; the policy's are small, so that it begins with all actions equally
+        likely.
+        """
+        k_encoder, k_cell, k_policy, k_value = jax.random.split(key, 4)
+        return AgentParams(
+            encoder=Linear.init(k_encoder, self.features, self.encoding, scale=2**0.5),
+            cell=self.cell.init(k_cell, self.encoding),
+            policy=Linear.init(k_policy, self.cell.out_features, self.actions, scale=0.01),
+            value=Linear.init(k_value, self.cell.out_features, 1, scale=1.0),
+        )
+
+    def initial_carry(self, params: AgentParams, envs: int) -> Any:
+        """The memory at the beginning of an episode, in so many environments."""
+        return self.cell.initial_carry(params.cell, (envs, self.encoding))
+
+    def step(
+        self, params: AgentParams, carry: Any, observation: Array, first: Array
+    ) -> tuple[Any, Decision]:
+        """Act: observations `[envs, features]` and flags `[envs]` of one step."""
+        fresh = self.initial_carry(params, len(first))
+        carry = jax.tree.map(lambda new, old: jnp.where(first[:, None], new, old), fresh, carry)
+        carry, y = jaxrnn.step(self.cell, params.cell, carry, self._encode(params, observation))
+        return carry, self._decide(params, y)
+
+    def scan(self, params: AgentParams, carry: Any, observations: Array, first: Array) -> Decision:
+        """The same for observations `[time, envs, features]` and flags `[time, envs]`, to learn
+        from.
+        """
+        _, ys = jaxrnn.scan(
+            self.cell, params.cell, self._encode(params, observations), carry, reset=first
+        )
+        return self._decide(params, ys)
+
+    def _encode(self, params: AgentParams, observations: Array) -> Array:
+        return jax.nn.relu(params.encoder(observations))
+
+    def _decide(self, params: AgentParams, y: Array) -> Decision:
+        return Decision(params.policy(y), params.value(y)[..., 0])

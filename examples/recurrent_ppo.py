@@ -1,37 +1,74 @@
 """Teach agents to remember, by recurrent PPO in JAX alone, the environment included.
 
-    python examples/recurrent_ppo.py                    # a T-maze: LSTM, GRU and no memory, three seeds each: under two minutes
+    python examples/recurrent_ppo.py                    # a T-maze: three agents, three seeds each
     python examples/recurrent_ppo.py --corridor 50 --horizon 128
     python examples/recurrent_ppo.py --task repeat-previous --lag 4
-    python examples/ppo_throughput.py                   # how fast, beside the same agent in Flax
 
 It needs the extra packages of `pip install "jaxrnn[examples]"`. `--out` gets the learning curves
 (curves.png). Acting is `jaxrnn.step`; learning is `jaxrnn.scan` over the same sequences, with
-`reset` where episodes begin (`ppo_agent.py`, `ppo.py`)."""
+`reset` where episodes begin (`ppo.py`)."""
 
 import dataclasses
 import math
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
-from command_line import check_at_least, check_positive, fail, parse
-from ppo import PPO
-from ppo_agent import Agent, Memoryless
-from ppo_plot import plot
-from rl_environments import Environment, RepeatPrevious, TMaze
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.ticker import FuncFormatter
 from tqdm import tqdm
 
 import jaxrnn
+from kit import plots
+from kit.command_line import check_at_least, check_positive, command
+from kit.environments import Environment, RepeatPrevious, TMaze
+from kit.files import make_writable
+from ppo import PPO, Agent, Linear
+
+
+@dataclasses.dataclass(frozen=True)
+class Memoryless(jaxrnn.Cell):
+    """A layer without a memory, `y_t = tanh(x_t W + b)`, as a cell with an empty carry."""
+
+    hidden: int
+
+    def init(self, key: Array, in_features: int, dtype: Any = jnp.float32) -> Linear:
+        """Draw the parameters."""
+        del dtype
+        return Linear.init(key, in_features, self.hidden, scale=1.0)
+
+    def initial_carry(self, params: Linear, input_shape: tuple[int, ...]) -> tuple[()]:
+        """Nothing."""
+        del params, input_shape
+        return ()
+
+    def project(self, params: Linear, xs: Array) -> Array:
+        """All of it, for it does not need the carry."""
+        return jnp.tanh(params(xs))
+
+    def step(
+        self, params: Linear, carry: tuple[()], u: Array, affine: Any = jaxrnn.affine
+    ) -> tuple[tuple[()], Array]:
+        """Nothing is left to do."""
+        del params, affine
+        return carry, u
+
+    @property
+    def out_features(self) -> int:
+        """`hidden`."""
+        return self.hidden
+
 
 CURVES = "curves.png"
 CELLS = {"LSTM": jaxrnn.LSTM, "GRU": jaxrnn.GRU, "none": Memoryless}
 POOLED = 4  # updates in each point of a curve
 NAMES = {"LSTM": "LSTM", "GRU": "GRU", "none": "no memory"}
+COLORS = {"LSTM": plots.BLUE, "GRU": plots.RED, "none": plots.GREY}
+SIZES = ("updates", "envs", "horizon", "epochs", "minibatches")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,19 +103,7 @@ class Options:
     """Folder for the curves."""
 
     def __post_init__(self) -> None:
-        check_at_least(
-            self,
-            1,
-            "corridor",
-            "lag",
-            "hidden",
-            "seeds",
-            "updates",
-            "envs",
-            "horizon",
-            "epochs",
-            "minibatches",
-        )
+        check_at_least(self, 1, "corridor", "lag", "hidden", "seeds", *SIZES)
         if not self.cells or len({*self.cells}) < len(self.cells):
             raise ValueError(
                 f"--cells must name some of {', '.join(CELLS)}, each once, not "
@@ -103,11 +128,10 @@ class Options:
 
     def ppo(self, cell: str) -> PPO:
         """The algorithm for one of the agents."""
-        agent = Agent(
-            CELLS[cell](self.hidden), self.env.features, self.env.actions, encoding=self.hidden
-        )
-        same = ("updates", "envs", "horizon", "epochs", "minibatches", "learning_rate")
-        return PPO(self.env, agent, **{name: getattr(self, name) for name in same})
+        env, memory = self.env, CELLS[cell](self.hidden)
+        agent = Agent(memory, env.features, env.actions, encoding=self.hidden)
+        sizes = {name: getattr(self, name) for name in SIZES}
+        return PPO(env, agent, learning_rate=self.learning_rate, **sizes)
 
 
 class Curve(NamedTuple):
@@ -173,41 +197,37 @@ def table(options: Options, curves: dict[str, list[Curve]]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(Options, argv)
-    env, path = options.env, options.out / CURVES
-    steps_per_update = options.envs * options.horizon
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=options.out):
-            pass
-        with tqdm(
-            total=len(options.cells) * options.seeds * options.updates,
-            unit="update",
-            dynamic_ncols=True,
-        ) as bar:
-            curves = {cell: list(train(options, cell, bar)) for cell in options.cells}
-        rates = {
-            NAMES[cell]: [success_rates(curve) for curve in of_seeds]
-            for cell, of_seeds in curves.items()
-        }
-        steps = [
-            min(update + POOLED, options.updates) * steps_per_update
-            for update in range(0, options.updates, POOLED)
-        ]
-        plot(path, steps, rates, env.chance, str(env))
-    except OSError as error:
-        fail(f"cannot write to {options.out}: {error.strerror or error}")
-    except FloatingPointError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    print(
-        f"\nSuccess after {options.updates * steps_per_update:,} steps; {env.chance:g} is chance. "
-        f"{env}:"
-    )
-    print(f"{table(options, curves)}\n{path}")
+def plot(path: Path, options: Options, curves: dict[str, list[Curve]]) -> None:
+    """Draw rates of success against steps in the environment: thin lines are seeds, thick ones
+    their mean.
+    """
+    figure, ((axes,),) = plots.make_grid()
+    ends = [min(k + POOLED, options.updates) for k in range(0, options.updates, POOLED)]
+    steps = np.array(ends) * options.envs * options.horizon
+    for cell, of_seeds in curves.items():
+        rates = np.array([success_rates(curve) for curve in of_seeds])
+        axes.plot(steps, rates.T, color=COLORS[cell], linewidth=0.8, alpha=0.5)
+        axes.plot(steps, rates.mean(0), color=COLORS[cell], linewidth=2.2, label=NAMES[cell])
+    chance = {"color": "black", "linewidth": 1, "linestyle": plots.DASHED, "zorder": 1}
+    axes.axhline(options.env.chance, label="chance", **chance)
+    axes.set(ylim=(0, 1.03), xlabel="steps in the environment", ylabel="success rate")
+    axes.set(title=str(options.env))
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: f"{steps:,.0f}"))
+    figure.legend(frameon=False, loc="outside lower center", ncols=4)
+    plots.save(figure, path)
+
+
+@command(Options)
+def main(options: Options) -> None:
+    make_writable(options.out)
+    total = len(options.cells) * options.seeds * options.updates
+    with tqdm(total=total, unit="update", dynamic_ncols=True) as bar:
+        curves = {cell: list(train(options, cell, bar)) for cell in options.cells}
+    plot(options.out / CURVES, options, curves)
+    steps, env = options.updates * options.envs * options.horizon, options.env
+    print(f"\nSuccess after {steps:,} steps; {env.chance:g} is chance. {env}:")
+    print(f"{table(options, curves)}\n{options.out / CURVES}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,23 @@
 """Write text with a model that `char_lm.py` trained, each character read in turn.
 
-python examples/sample.py runs/demo/weights.safetensors --temperature 0.7 --prompt "**HAMLET**"
-"""
+    python examples/sample.py runs/demo/weights.safetensors --temperature 0.7 --prompt "**HAMLET**"
+    python examples/sample.py runs/demo/weights.safetensors --export runs/demo/step.jax
+
+The second takes it out of Python, too: one streaming step for any batch (`kit/export.py`)."""
 
 import dataclasses
-import os
-import sys
+from functools import partial
 from pathlib import Path
 
-import char_model
+import jax.numpy as jnp
 import tyro
-from command_line import check_at_least, check_positive, fail, parse
+
+import char_model
+import jaxrnn
+from jaxrnn.storage import write_whole
+from kit.command_line import check_at_least, check_positive, command
+from kit.export import export_step, generate_exported
+from kit.files import make_writable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,30 +34,29 @@ class Options:
     """Text to go on from; it is printed first."""
     seed: int = 0
     """The same seed writes the same text."""
+    export: Path | None = None
+    """A file to which one streaming step is written, with the weights, for CPUs and CUDA."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "length")
         check_positive(self, "temperature")
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(Options, argv)
-    try:
-        model, params = char_model.load(options.model)
-    except ValueError as error:
-        fail(error)
-    print(
-        options.prompt
-        + char_model.write(
-            model, params, options.length, options.temperature, options.seed, options.prompt
-        )
-    )
+@command(Options)
+def main(o: Options) -> None:
+    model, params = char_model.load(o.model)
+    if o.export:
+        step = partial(model.step_to_known, params)
+        data = export_step(step, model.initial_carry(params, (1,)), ("cpu", "cuda"))
+        read, start = jnp.array([model.encode(o.prompt)]).T, model.initial_carry(params, (1,))
+        same = jaxrnn.generate(model.step_to_known, params, start, read, steps=o.length)
+        if not jnp.array_equal(generate_exported(data, read, o.length), same.tokens):
+            raise ValueError("the exported step writes other text than the model")
+        make_writable(o.export.parent)
+        write_whole(o.export, data)
+        print(f"{o.export}: {len(data):,} bytes, which go on as the model does\n")
+    print(o.prompt + model.write(params, o.length, o.temperature, o.seed, o.prompt))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # as in `sample.py ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    main()

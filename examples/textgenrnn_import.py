@@ -1,7 +1,7 @@
 """Read a character model that Keras trained on Reddit headlines, score a sentence with it, and
 write headlines.
 
-    pip install --no-deps "textgenrnn==2.0.0"           # once; its code, which needs TensorFlow, is not run
+    pip install --no-deps "textgenrnn==2.0.0"           # once, for the weights alone
     python examples/textgenrnn_import.py
     python examples/textgenrnn_import.py --temperature 0.8 --samples 10 --prompt "My dog "
     python examples/textgenrnn_import.py --folder FOLDER   # with the two files of the package
@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from command_line import check_at_least, check_positive, check_seed, fail, parse
 
 import jaxrnn
-from jaxrnn.streams.generation import Categorical
+from jaxrnn.streams import Categorical
+from kit.command_line import check_at_least, check_positive, check_seed, command
 
 PACKAGE = "textgenrnn"
 WEIGHTS, VOCABULARY = "textgenrnn_weights.hdf5", "textgenrnn_vocab.json"
@@ -179,32 +179,28 @@ def write(
 ) -> list[str]:
     """Headlines, each up to its end or to the longest length."""
     prompts = jnp.tile(jnp.array(encode(numbers, options.prompt))[:, None], (1, options.samples))
-    window, sample, key = (
-        jnp.full((options.samples, WINDOW), PADDING),
-        Categorical(options.temperature),
-        jax.random.key(options.seed),
-    )
-    stop = [numbers[EDGE]]
     drawn = jaxrnn.generate(
-        model.step, params, window, prompts, steps=options.length, sample=sample, stop=stop, key=key
+        model.step,
+        params,
+        jnp.full((options.samples, WINDOW), PADDING),
+        prompts,
+        steps=options.length,
+        sample=Categorical(options.temperature),
+        stop=[numbers[EDGE]],
+        key=jax.random.key(options.seed),
     ).tokens
     symbols = {number: symbol for symbol, number in numbers.items()}
     written = ("".join(symbols[int(number)] for number in column) for column in np.asarray(drawn).T)
     return [options.prompt + text.partition(EDGE)[0] for text in written]
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(Options, argv)
-    try:
-        model, params, numbers = load(*find_files(options.folder))
-        bits = bits_per_character(model, params, numbers, options.text)
-        headlines = write(model, params, numbers, options)
-    except ValueError as error:
-        fail(error)
-    print(
-        f"{bits:.2f} bits per character (equal odds for all {len(numbers)} symbols: "
-        f"{math.log2(len(numbers)):.2f}): {options.text}"
-    )
+@command(Options)
+def main(options: Options) -> None:
+    model, params, numbers = load(*find_files(options.folder))
+    bits = bits_per_character(model, params, numbers, options.text)
+    headlines = write(model, params, numbers, options)
+    odds = f"equal odds for all {len(numbers)} symbols: {math.log2(len(numbers)):.2f}"
+    print(f"{bits:.2f} bits per character ({odds}): {options.text}")
     print(f"\n--- temperature {options.temperature} ---")
     print("\n".join(headlines))
 

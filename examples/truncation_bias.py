@@ -35,26 +35,24 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import optax
-from command_line import check_at_least, check_positive, check_seed, fail, parse
 from jax import Array
+from matplotlib.lines import Line2D
 from tqdm import tqdm
 
 import jaxrnn
 from jaxrnn.streams import tbptt
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.lines import Line2D
+from kit import plots
+from kit.command_line import check_at_least, check_positive, check_seed, command
+from kit.files import make_writable
 
 Params = dict[str, Any]
 
 RIGHT = 0.04  # how near an answer must be to the target
 MEASURED = 512  # sequences, for the bias
 HELD_OUT = (40, 50)  # questions in each of how many streams, for the score
-COLORS = {"at initialisation": "#3b78b8", "after training": "#c8442c"}
+COLORS = {"at initialisation": plots.BLUE, "after training": plots.RED}
 STYLES: dict[int, Literal["-", "--"]] = {1: "-", 2: "--"}  # by windows, k2 / k1
 LABELS = {1: "k1 = k2", 2: "k1 = k2 / 2, overlapping"}
 CHANCE = 1 - (1 - 2 * RIGHT) ** 2  # right answers of who always says 0.5
@@ -270,148 +268,115 @@ def train(model: Adder, options: Options, stream: Stream, windows: int, k2: int)
     return jax.block_until_ready(state.params)
 
 
-def measure(options: Options) -> dict[str, Study]:
-    """Train every cell with every window, two at a time where there are two cores; measure what
-    comes out.
-    """
-    of_stream, of_held_out, of_measured = jax.random.split(jax.random.key(options.seed), 3)
-    stream = adding_stream(of_stream, options.length, options.steps, options.batch)
-    held_out = adding_stream(of_held_out, options.length, HELD_OUT[0] * options.length, HELD_OUT[1])
-    sequences = adding_problem(of_measured, options.length, (MEASURED,))
-    models = cells(options)
+def train_all(
+    options: Options, models: dict[str, Adder], stream: Stream
+) -> dict[tuple[str, int, int], Params]:
+    """Train every cell with every window, two at a time where there are two cores."""
     runs = [
         (name, windows, k2)
         for k2 in sorted(options.windows, reverse=True)
         for windows in STYLES
         for name in models
     ]
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(runs), unit="run", dynamic_ncols=True) as bar,
-    ):
 
-        def run(name: str, windows: int, k2: int) -> Params:
-            trained = train(models[name], options, stream, windows, k2)
-            bar.update()
-            return trained
+    def run(key: tuple[str, int, int]) -> Params:
+        name, windows, k2 = key
+        trained = train(models[name], options, stream, windows, k2)
+        bar.update()
+        return trained
 
-        trained = dict(zip(runs, pool.map(lambda key: run(*key), runs), strict=True))
-    studies = {}
+    bar = tqdm(total=len(runs), unit="run", dynamic_ncols=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+        return dict(zip(runs, pool.map(run, runs), strict=True))
+
+
+def measure(options: Options) -> dict[str, Study]:
+    """Train, then measure what came out: gradients at both stages, and scores."""
+    of_stream, of_held_out, of_measured = jax.random.split(jax.random.key(options.seed), 3)
+    stream = adding_stream(of_stream, options.length, options.steps, options.batch)
+    held_out = adding_stream(of_held_out, options.length, HELD_OUT[0] * options.length, HELD_OUT[1])
+    sequences = adding_problem(of_measured, options.length, (MEASURED,))
+    models, studies = cells(options), {}
+    trained = train_all(options, models, stream)
     for name, model in models.items():
         score, by_lag = jax.jit(model.score), jax.jit(model.gradient_by_lag)
-        stages = (
-            model.init(jax.random.key(options.seed)),
-            trained[name, max(STYLES), max(options.windows)],
-        )
-        studies[name] = Study(
-            {
-                stage: np.asarray(by_lag(params, sequences), np.float64)
-                for stage, params in zip(COLORS, stages, strict=True)
-            },
-            {
-                key[1:]: float(score(params, held_out))
-                for key, params in trained.items()
-                if key[0] == name
-            },
-        )
+        fresh = model.init(jax.random.key(options.seed))
+        longest = trained[name, max(STYLES), max(options.windows)]
+        gradients = {
+            stage: np.asarray(by_lag(params, sequences), np.float64)
+            for stage, params in zip(COLORS, (fresh, longest), strict=True)
+        }
+        own = {run[1:]: params for run, params in trained.items() if run[0] == name}
+        scores = {run: float(score(params, held_out)) for run, params in own.items()}
+        studies[name] = Study(gradients, scores)
     return studies
 
 
 def table(options: Options, studies: dict[str, Study]) -> str:
     """Relative error and cosine at both stages, and the share of right answers."""
-    header = f"{'':<7}{'k1':>5}{'k2':>5}" + "".join(
-        f"{f'{what} {stage}':>28}" for stage in COLORS for what in ("error", "cosine")
-    )
+    columns = [f"{what} {stage}" for stage in COLORS for what in ("error", "cosine")]
+    header = f"{'':<7}{'k1':>5}{'k2':>5}" + "".join(f"{column:>28}" for column in columns)
     lines = [header + f"{'right answers':>16}"]
     for name, study in studies.items():
         for windows in STYLES:
             for k2 in sorted(options.windows):
                 k1 = k2 // windows
-                values = [
-                    value for by_lag in study.by_lag.values() for value in bias(by_lag, k1, k2)
-                ]
-                lines.append(
-                    f"{name:<7}{k1:>5}{k2:>5}"
-                    + "".join(f"{v:>28.3f}" for v in values)
-                    + f"{study.score[windows, k2]:>16.1%}"
-                )
+                both = (bias(by_lag, k1, k2) for by_lag in study.by_lag.values())
+                values = "".join(f"{value:>28.3f}" for pair in both for value in pair)
+                score = study.score[windows, k2]
+                lines.append(f"{name:<7}{k1:>5}{k2:>5}{values}{score:>16.1%}")
     return "\n".join(lines)
 
 
+def plot_cell(column: Any, options: Options, study: Study, reach: range) -> None:
+    """One cell: below each other the error, the cosine, and what training reached."""
+    for windows, style in STYLES.items():
+        for stage, by_lag in study.by_lag.items():
+            curves = np.array([bias(by_lag, k2 // windows, k2) for k2 in reach])
+            for axes, curve in zip(column, curves.T, strict=False):
+                axes.plot(reach, curve, style, color=COLORS[stage], linewidth=1.5)
+        points = sorted((k2, score) for (w, k2), score in study.score.items() if w == windows)
+        dots = {"color": "#444444", "marker": "o", "markersize": 4, "linewidth": 1.5}
+        column[2].plot(*zip(*points, strict=True), style, **dots)
+    for axes in column:  # where the marks lie
+        axes.axvspan(options.length / 2, options.length * 1.1, color="#f0ead8", zorder=0, lw=0)
+    column[2].axhline(CHANCE, color="#888888", linewidth=1, linestyle=plots.DOTTED)
+    column[2].set_xlabel("k2, steps")
+
+
 def plot(path: Path, options: Options, studies: dict[str, Study]) -> None:
-    """A column for each cell; below each other the error, the cosine, and what training reached."""
-    size = (1 + 3.2 * len(studies), 7.5)
-    figure, grid = plt.subplots(
-        3,
-        len(studies),
-        figsize=size,
-        dpi=120,
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
+    """A column for each cell."""
+    figure, grid = plots.make_grid(3, len(studies), size=(1 + 3.2 * len(studies), 7.5))
     reach = range(2, 2 * max(*options.windows, options.length) + 1, 2)
     for column, (name, study) in zip(grid.T, studies.items(), strict=True):
-        for stage, by_lag in study.by_lag.items():
-            for windows, style in STYLES.items():
-                curves = np.array([bias(by_lag, k2 // windows, k2) for k2 in reach])
-                for axes, curve in zip(column, curves.T, strict=False):
-                    axes.plot(reach, curve, style, color=COLORS[stage], linewidth=1.5)
-        for windows, style in STYLES.items():
-            points = sorted(
-                (k2, score) for (each, k2), score in study.score.items() if each == windows
-            )
-            column[2].plot(
-                *zip(*points, strict=True),
-                style,
-                color="#444444",
-                marker="o",
-                markersize=4,
-                linewidth=1.5,
-            )
-        for axes in column:
-            axes.axvspan(
-                options.length / 2, options.length * 1.1, color="#f0ead8", zorder=0, linewidth=0
-            )
-            axes.spines[["top", "right"]].set_visible(False)
         column[0].set_title(name)
-        column[2].set_xlabel("k2, steps")
-        column[2].axhline(CHANCE, color="#888888", linewidth=1, linestyle=(0, (1, 2)))
-    for axes, label in zip(
-        grid[:, 0], ("relative error", "cosine with full gradient", "right answers"), strict=True
-    ):
-        axes.set_ylabel(label)
-    grid[0, 0].set(xscale="log", ylim=(0, None))
-    grid[0, 0].set_xticks(
-        ticks := [k for k in (5, 10, 20, 50, 100, 200, 400, 800) if k <= reach[-1]],
-        [str(k) for k in ticks],
-    )
-    grid[0, 0].minorticks_off()
-    grid[2, 0].set_ylim(0, 1.02)
-    grid[2, 0].text(reach[0], CHANCE + 0.02, "always 0.5", color="#666666", fontsize=8)
+        plot_cell(column, options, study, reach)
+    error, cosine, right = grid[:, 0]
+    error.set(ylabel="relative error", xscale="log", ylim=(0, None))
+    ticks = [k for k in (5, 10, 20, 50, 100, 200, 400, 800) if k <= reach[-1]]
+    error.set_xticks(ticks, [str(k) for k in ticks])
+    error.minorticks_off()
+    cosine.set_ylabel("cosine with full gradient")
+    right.set(ylabel="right answers", ylim=(0, 1.02))
+    right.text(reach[0], CHANCE + 0.02, "always 0.5", color=plots.GREY, fontsize=8)
     stages = [Line2D([], [], color=color, label=stage) for stage, color in COLORS.items()]
     styles = [
-        Line2D([], [], color="#444444", linestyle=style, label=LABELS[w])
-        for w, style in STYLES.items()
+        Line2D([], [], color="#444444", linestyle=style, label=LABELS[windows])
+        for windows, style in STYLES.items()
     ]
     figure.legend(handles=stages + styles, loc="outside lower center", ncols=4, frameon=False)
-    title = f"Truncated gradients on the adding problem, T = {options.length}; shaded: where the marks lie"
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(path)
-    plt.close(figure)
+    title = f"Truncated gradients on the adding problem, T = {options.length}"
+    figure.suptitle(f"{title}; shaded: where the marks lie", fontsize=11)
+    plots.save(figure, path)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(Options, argv)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        studies = measure(options)
-        text = table(options, studies)
-        (options.out / "table.txt").write_text(text + "\n", encoding="utf-8")
-        plot(options.out / "bias.png", options, studies)
-    except OSError as error:
-        fail(f"cannot write to {options.out}: {error.strerror or error}")
+@command(Options)
+def main(options: Options) -> None:
+    make_writable(options.out)
+    studies = measure(options)
+    text = table(options, studies)
+    (options.out / "table.txt").write_text(text + "\n", encoding="utf-8")
+    plot(options.out / "bias.png", options, studies)
     print(f"{text}\n{options.out}: bias.png, table.txt")
 
 

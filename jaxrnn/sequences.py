@@ -174,9 +174,7 @@ def last_output(
     return cell.ends(ys, take)
 
 
-def mean_output(
-    ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None
-) -> Tree:
+def mean_output(ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None) -> Tree:
     """Average `ys [time, *batch, *features]`, or each leaf of a pytree of such, over valid steps.
 
     It is summed in at least float32. The mean of a sequence without valid steps is zero.
@@ -202,9 +200,7 @@ def mean_output(
     return _pooled("mean_output", mean, ys, lengths, mask)
 
 
-def max_output(
-    ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None
-) -> Tree:
+def max_output(ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None) -> Tree:
     """Take the maximum of `ys [time, *batch, *features]`, or of each leaf of a pytree of such, over
     valid steps.
 
@@ -329,7 +325,7 @@ def _checked(
 
 
 def _flag(
-    function: str, name: str, flag: ArrayLike | None, kind: type, expected: str
+    function: str, name: str, flag: Lengths | None, kind: type, expected: str
 ) -> Array | None:
     """The flag as an array, refused unless it holds numbers of that kind."""
     if flag is None:

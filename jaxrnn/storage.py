@@ -1,17 +1,18 @@
-"""A cell and its parameters in one file, without pickle.
+"""Arrays and what they belong to in one file, without pickle: a cell and its parameters, or any
+pytree with metadata.
 
-The file is a safetensors file: the arrays by their path in the parameters, and in its metadata one
-line of JSON with a format version, the cell's hyperparameters and a checksum over all of it.
-Reading it builds cells of known classes and nothing else."""
+The file is a safetensors file: the arrays by their path in the pytree, and in its metadata one line
+of JSON with a format version, hyperparameters and a checksum over all of it. Reading it builds
+dataclasses that are known and nothing else."""
 
 import dataclasses
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from jaxrnn import activations, cells, combinators, initializers
 from jaxrnn.core.call import check_cell, check_kinds, kind
 from jaxrnn.core.cell import Cell, Params
 from jaxrnn.core.check import check_in_features
+from jaxrnn.core.description import build, class_names, describe, parse
 from jaxrnn.core.trees import form
 
 _KEY = "jaxrnn"
@@ -29,12 +31,18 @@ give equal files.
 """
 
 _VERSION = 1
-_LONGEST = 1_000_000
-"""Characters of JSON; a stack of a thousand layers needs half as many."""
-_DEEPEST = 64
-"""Levels of JSON: a cell in another one is one level below it, or two in a stack."""
-_MOST = 10_000
-"""Cells and other dataclasses, for to build one takes milliseconds."""
+
+
+class _Content(NamedTuple):
+    """What a file may hold."""
+
+    name: str
+    writer: str
+    fields: tuple[str, ...]  # of its description
+
+
+_CELL = _Content("cell", "jaxrnn.save", ("cell", "in_features"))
+_TREE = _Content("pytree", "jaxrnn.storage.save_tree", ("metadata",))
 
 
 def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
@@ -56,25 +64,17 @@ def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
     >>> import jax, jaxrnn, tempfile
     >>> cell = jaxrnn.Stack.repeat(jaxrnn.LSTM(4), 2, dropout=0.1)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     jaxrnn.save(f"{folder}/cell.safetensors", cell, cell.init(jax.random.key(0), in_features=3))
+    ...     jaxrnn.save(f"{folder}/cell.safetensors", cell, cell.init(jax.random.key(0), 3))
     ...     again, params = jaxrnn.load(f"{folder}/cell.safetensors")
     >>> again == cell, params[0].w_x.shape
     (True, (3, 16))
     """
-    import safetensors.numpy
-
     check_cell(cell, "save")
-    description = _describe(cell, type(cell).__name__)
+    where = f"save: {type(cell).__name__}"
+    description = describe(cell, where, _classes(()))
     in_features, initial = _fitting(cell, params)
     check_kinds(cell, params, initial)
-    content = {"version": _VERSION, "cell": description, "in_features": in_features}
-    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named(params).items()}
-    text = json.dumps(content | {"sha256": _checksum(content, arrays)})
-    try:
-        _parsed(text)
-    except ValueError as error:
-        raise ValueError(f"save: {type(cell).__name__} is too large, for {error}") from None
-    write_whole(Path(path), safetensors.numpy.save(arrays, {_KEY: text}))
+    _write(Path(path), params, {"cell": description, "in_features": in_features}, where)
 
 
 def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell, Params]:
@@ -96,18 +96,155 @@ def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell
             file has arrays.
         OSError: it cannot be read.
     """
-    path = Path(path)
+    read = functools.partial(_cell, classes=_classes(tuple(known)))
+    return _read(Path(path), _CELL, read)
+
+
+def save_tree(path: str | os.PathLike[str], tree: Any, metadata: Any = None) -> None:
+    """Write a pytree of arrays, and what belongs to it, to a file, which keeps every bit.
+
+    Args:
+        path: of the file; one that is there is replaced when the new one is whole, and left as it
+            is if anything fails.
+        tree: the arrays, in NamedTuples, dictionaries, tuples, lists or any other pytree.
+        metadata: names, numbers, None, cells and other dataclasses, and tuples or dictionaries of
+            these.
+
+    Raises:
+        ValueError: the metadata holds something else, such as a function, or more than `load_tree`
+            takes; or two arrays have the same path, such as `{"a.b": x, "a": {"b": y}}`.
+        TypeError: a leaf is no array of numbers or truth values.
+
+    A model of several parts is a dataclass of its hyperparameters, saved and loaded in a line each:
+
+    >>> import dataclasses, jax, jaxrnn, tempfile
+    >>> from jaxrnn.storage import load_tree, save_tree
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Tagger:
+    ...     rnn: jaxrnn.Cell
+    ...     words: int
+    ...
+    ...     def init(self, key):
+    ...         embedding = jax.random.normal(key, (self.words, 16))
+    ...         return {"embedding": embedding, "rnn": self.rnn.init(key, 16)}
+    >>> model, key = Tagger(jaxrnn.Stack.repeat(jaxrnn.GRU(8), 2), words=100), jax.random.key(0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tree(f"{folder}/tagger.safetensors", model.init(key), model)
+    ...     params, again = load_tree(
+    ...         f"{folder}/tagger.safetensors", lambda model: model.init(key), known=[Tagger]
+    ...     )
+    >>> again == model, params["rnn"][0].w_x.shape
+    (True, (16, 24))
+    """
+    where = "save_tree: metadata"
+    _write(Path(path), tree, {"metadata": describe(metadata, where, _classes(()))}, where)
+
+
+def load_tree(
+    path: str | os.PathLike[str],
+    like: Any,
+    known: Sequence[type] = (),
+) -> tuple[Any, Any]:
+    """Read what `save_tree` wrote.
+
+    Args:
+        path: of the file.
+        like: a pytree of the same structure and shapes, whose leaves are arrays or
+            `jax.ShapeDtypeStruct`; or a function that makes one from the metadata, of which only
+            shapes are computed.
+        known: dataclasses of your own that the metadata may use.
+
+    Returns:
+        The pytree, bit for bit, and the metadata, which is equal to what was saved.
+
+    Raises:
+        ValueError: the file is none of `save_tree`, truncated, changed since it was written, or of
+            a later version; its arrays are not those of `like`; or it holds float64 and JAX does
+            not. The limits of `load` on what a file may describe hold here, too.
+        OSError: it cannot be read.
+    """
+    read = functools.partial(_tree, like=like, classes=_classes(tuple(known)))
+    return _read(Path(path), _TREE, read)
+
+
+def _write(path: Path, tree: Any, content: dict[str, Any], where: str) -> None:
+    """Write arrays and their description, with a checksum over both."""
+    import safetensors.numpy
+
+    arrays = {name: _array(name, leaf) for name, leaf in _named(tree).items()}
+    content = {"version": _VERSION} | content
+    text = json.dumps(content | {"sha256": _checksum(content, arrays)})
+    try:
+        parse(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is too large, for {error}") from None
+    write_whole(path, safetensors.numpy.save(arrays, {_KEY: text}))
+
+
+def _array(name: str, leaf: Any) -> np.ndarray:
+    """A leaf as it is written."""
+    if isinstance(leaf, np.ndarray | np.generic) or (
+        isinstance(leaf, jax.Array) and not jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended)
+    ):
+        return np.asarray(leaf, order="C")
+    hint = "numbers may be metadata, and jax.random.key_data makes an array of a key"
+    raise TypeError(
+        f"{name or 'the tree'} is of type {type(leaf).__name__}, expected an array; {hint}"
+    )
+
+
+def _read(
+    path: Path,
+    expected: _Content,
+    interpret: Callable[[Any, dict[str, np.ndarray]], tuple[Any, Any]],
+) -> tuple[Any, Any]:
+    """What the description and the arrays of a file mean."""
     path.open("rb").close()  # says what the system says of a file that is not there
     metadata, arrays = _content(path)
     if _KEY not in metadata:
         raise ValueError(
-            f"{path} is a safetensors file, but jaxrnn.save did not write it; jaxrnn.convert "
-            "reads other layouts"
+            f"{path} is a safetensors file, but {expected.writer} did not write it; "
+            "jaxrnn.convert reads other layouts"
         )
     try:
-        return _read(metadata[_KEY], arrays, _classes(tuple(known)))
+        content = parse(metadata[_KEY])
+        _check_whole(content, arrays, expected.fields)
+        return interpret(content, arrays)
     except _UNREADABLE as error:
-        raise ValueError(f"{path} holds no cell that can be read: {error}") from error
+        raise ValueError(f"{path} holds no {expected.name} that can be read: {error}") from error
+
+
+def _cell(
+    content: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]
+) -> tuple[Cell, Params]:
+    """The cell that a file describes, and its parameters; what costs no time is checked first."""
+    _check_count(content["cell"], arrays)
+    cell = build(content["cell"], classes)
+    if not isinstance(cell, Cell):
+        raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
+    in_features = check_in_features(cell, content["in_features"])
+    if in_features not in _sizes(arrays):
+        raise ValueError(f"in_features is {in_features}, which is no size of its arrays")
+    return cell, _filled(_initial(cell, in_features), arrays, "its cell")
+
+
+def _tree(
+    content: Any, arrays: dict[str, np.ndarray], like: Any, classes: dict[str, type]
+) -> tuple[Any, Any]:
+    """The pytree of a file, and its metadata."""
+    metadata = build(content["metadata"], classes | {"dict": dict})
+    # A module that is both callable and a pytree is an example of the tree.
+    if callable(like) and jax.tree_util.all_leaves([like]):
+        like = jax.eval_shape(lambda: like(metadata))
+    return _filled(like, arrays, "`like`"), metadata
+
+
+def _filled(like: Any, arrays: dict[str, np.ndarray], owner: str) -> Any:
+    """The arrays in the structure of the tree to which they must belong."""
+    wanted = _named(like)
+    _check_arrays(arrays, wanted, owner)
+    leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 _UNREADABLE = (
@@ -134,30 +271,8 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         raise ValueError(f"{path} is no whole safetensors file ({error}); {hint}") from error
 
 
-def _read(
-    text: str,
-    arrays: dict[str, np.ndarray],
-    classes: dict[str, type],
-) -> tuple[Cell, Params]:
-    """The cell that a text describes, and its parameters; what costs no time is checked first."""
-    content = _parsed(text)
-    _check_whole(content, arrays)
-    _check_count(content["cell"], arrays)
-    cell = _build(content["cell"], classes)
-    if not isinstance(cell, Cell):
-        raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
-    in_features = check_in_features(cell, content["in_features"])
-    if in_features not in _sizes(arrays):
-        raise ValueError(f"in_features is {in_features}, which is no size of its arrays")
-    initial = _initial(cell, in_features)
-    wanted = _named(initial)
-    _check_arrays(arrays, wanted)
-    leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
-    return cell, jax.tree.unflatten(jax.tree.structure(initial), leaves)
-
-
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that there is always a whole one under its name: the old one or the new one."""
+    """Write a file so that its name always stands for a whole one: the old one or the new one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -184,71 +299,14 @@ def _classes(known: tuple[type, ...]) -> dict[str, type]:
     }
 
 
-def _describe(value: Any, where: str) -> Any:
-    """A hyperparameter as JSON."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, tuple):
-        return [_describe(item, f"{where}[{k}]") for k, item in enumerate(value)]
-    name = type(value).__name__
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        raise ValueError(
-            f"save: {where} is {value!r}, which a file cannot hold; use a name or one of jaxrnn's "
-            "dataclasses"
-        )
-    if _classes(()).get(name, type(value)) is not type(value):
-        raise ValueError(
-            f"save: {where} is a {name} that is not jaxrnn's; give the class another name"
-        )
-    return {"class": name} | {
-        f.name: _describe(getattr(value, f.name), f"{where}.{f.name}")
-        for f in dataclasses.fields(value)
-    }
-
-
-def _build(description: Any, classes: dict[str, type]) -> Any:
-    """The inverse."""
-    if isinstance(description, list):
-        return tuple(_build(item, classes) for item in description)
-    if not isinstance(description, dict):
-        return description
-    given = {name: _build(value, classes) for name, value in description.items() if name != "class"}
-    name = description.get("class")
-    if name not in classes:
-        raise ValueError(
-            f"it has a {name!r}, which is no class of jaxrnn; pass a class of your own as "
-            "load(path, known=[...])"
-        )
-    built = classes[name](**given)
-    for field in dataclasses.fields(built):
-        kept, value = getattr(built, field.name), given.get(field.name, field.default)
-        # A constructor that fills in what was left out, such as a second direction, could double
-        # a cell at each level. It has done so before `save` describes the cell.
-        if value is not kept and value is not dataclasses.MISSING and value != kept:
-            raise ValueError(f"{name}: {field.name} is {value!r}, which save does not write")
-    return built
-
-
-def _parsed(text: str) -> Any:
-    """What a text says, refused if it is too long, too deep or of too many parts."""
-    if len(text) > _LONGEST:
-        raise ValueError(f"its description has {len(text)} characters, more than {_LONGEST}")
-    content = json.loads(text)
-    if (depth := _depth(content)) > _DEEPEST:
-        raise ValueError(f"its description has {depth} levels, more than {_DEEPEST}")
-    if (count := sum(1 for _ in _class_names(content))) > _MOST:
-        raise ValueError(f"its description has {count} cells and the like, more than {_MOST}")
-    return content
-
-
-def _check_whole(content: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse what is of a later version, or was not all written by `save`."""
+def _check_whole(content: Any, arrays: dict[str, np.ndarray], fields: tuple[str, ...]) -> None:
+    """Refuse what is of a later version, or was not all written by this module."""
     if not isinstance(content, dict) or "version" not in content:
         raise ValueError("its description has no version")
     if (version := content["version"]) != _VERSION:
         this = f"this jaxrnn reads version {_VERSION}; upgrade jaxrnn"
         raise ValueError(f"its format has version {version}, and {this}")
-    if missing := {"cell", "in_features", "sha256"} - content.keys():
+    if missing := {*fields, "sha256"} - content.keys():
         raise ValueError(f"its description lacks {sorted(missing)}")
     written = {name: value for name, value in content.items() if name != "sha256"}
     if content["sha256"] != _checksum(written, arrays):
@@ -258,36 +316,18 @@ def _check_whole(content: Any, arrays: dict[str, np.ndarray]) -> None:
 
 def _check_count(description: Any, arrays: dict[str, np.ndarray]) -> None:
     """Refuse more cells than arrays: each cell has some, if not each combinator."""
-    names = [name for name in _class_names(description) if isinstance(name, str)]
+    names = [name for name in class_names(description) if isinstance(name, str)]
     count = sum(hasattr(cells, name) for name in names)
     if count > len(arrays):
         raise ValueError(f"it describes {count} cells, but holds no more than {len(arrays)} arrays")
 
 
-def _class_names(description: Any) -> Iterator[Any]:
-    if isinstance(description, dict) and "class" in description:
-        yield description["class"]
-    for inner in _inside(description):
-        yield from _class_names(inner)
-
-
-def _depth(description: Any) -> int:
-    return 1 + max(map(_depth, _inside(description)), default=0)
-
-
-def _inside(description: Any) -> list[Any]:
-    """What a level of JSON holds."""
-    if isinstance(description, dict):
-        return list(description.values())
-    return description if isinstance(description, list) else []
-
-
-def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any]) -> None:
-    """Refuse arrays that are not those of the cell, or that JAX would round."""
+def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any], owner: str) -> None:
+    """Refuse arrays that are not those of their owner, or that JAX would round."""
     if missing := wanted.keys() - arrays.keys():
-        raise ValueError(f"the array {min(missing)} of its cell is not there")
+        raise ValueError(f"the array {min(missing)} of {owner} is not there")
     if unknown := arrays.keys() - wanted.keys():
-        raise ValueError(f"it holds an array {min(unknown)}, which its cell has not")
+        raise ValueError(f"it holds an array {min(unknown)}, which {owner} has not")
     for name, want in wanted.items():
         array = arrays[name]
         if array.shape != want.shape:
@@ -299,29 +339,36 @@ def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any]) -> None
             raise ValueError(f"{where}, which JAX would round; set jax_enable_x64 to load it")
 
 
-def _named(params: Params) -> dict[str, Any]:
+def _named(tree: Any) -> dict[str, Any]:
     """The leaves by their path, such as `0.forward.w_x`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        raise ValueError(f"two arrays of a tree have the same path, one of {[*named]}")
+    return named
 
 
 def _initial(cell: Cell, in_features: int) -> Any:
     return jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
 
 
-def _fitting(cell: Cell, params: Params) -> tuple[int, Any]:
+def _fitting(cell: Cell, params: Params) -> tuple[int, Params]:
     """The size of the input that these parameters are for, and what `init` makes for it."""
-    for size in _sizes(_named(params)):
-        try:
-            if form(initial := _initial(cell, size)) == form(params):
-                return size, initial
-        except ValueError:  # an input of that size does not fit the cell
-            continue
+    try:
+        size = cell.in_features(params)
+        if form(initial := _initial(cell, size)) == form(params):
+            return size, initial
+    except _UNFIT:
+        pass
     given = jax.tree.map(np.shape, params)
     raise ValueError(
         f"save: params have the shapes {given}, which {type(cell).__name__}.init makes for no "
         "in_features; are they its?"
     )
+
+
+_UNFIT = (ValueError, TypeError, LookupError, AttributeError)
+"""What a cell raises that is asked about the parameters of another."""
 
 
 def _sizes(arrays: dict[str, Any]) -> list[int]:

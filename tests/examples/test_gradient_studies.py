@@ -21,9 +21,8 @@ for needed in ("matplotlib", "tqdm", "tyro"):
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 import exploding_gradients as exploding
-import truncation_bias as truncation
-
 import jaxrnn
+import truncation_bias as truncation
 from jaxrnn.streams import tbptt
 
 T, LONGEST = 20, 22

@@ -19,13 +19,13 @@ for needed in ("matplotlib", "optax", "tqdm", "tyro"):
     pytest.importorskip(needed)
 
 
-import ppo
-import ppo_throughput
-import recurrent_ppo
-from ppo_agent import Agent, AgentParams, Memoryless
-from rl_environments import EAST, NORTH, SOUTH, WEST, RepeatPrevious, TMaze
-
 import jaxrnn
+import ppo
+import recurrent_ppo
+from benchmarks import ppo_throughput
+from kit.environments import EAST, NORTH, SOUTH, WEST, RepeatPrevious, TMaze
+from ppo import Agent, AgentParams
+from recurrent_ppo import Memoryless
 
 # episodes of up to nine steps: several in a window, and one that goes on into the next
 ENV = TMaze(length=2, patience=3)
@@ -88,8 +88,7 @@ def make_ppo(agent: Any) -> ppo.PPO:
     return ppo.PPO(ENV, agent, updates=1, envs=ENVS, horizon=HORIZON)
 
 
-# --- what must hold
-# ----------------------------------------------------------------------------------------------------------------
+# What must hold
 
 
 def check_replay(acted: Acted, sequences: ppo.Sequences) -> None:
@@ -164,8 +163,7 @@ def test_windows_cut_episodes() -> None:
     assert not bool(first.all())
 
 
-# --- mistakes
-# ----------------------------------------------------------------------------------------------------------------------
+# Mistakes
 
 
 class Mispaired(ppo.Sequences):
@@ -245,8 +243,7 @@ def test_a_program_that_never_resets_looks_consistent() -> None:
     check_replay(*with_resets("never", "never")())
 
 
-# --- the environments
-# --------------------------------------------------------------------------------------------------------------
+# The environments
 
 
 def walk(
@@ -309,8 +306,7 @@ def test_repeat_previous() -> None:
     assert len({*shown}) > 1
 
 
-# --- the whole
-# -----------------------------------------------------------------------------------------------------------------------
+# The whole
 
 
 def test_memory_is_what_succeeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,8 @@ for needed in ("h5py", "optax", "tyro"):
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
-import textgenrnn_import as example
-
 import jaxrnn
+import textgenrnn_import as example
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("textgenrnn") is None,

@@ -288,8 +288,7 @@ def test_functions_are_refused_by_name(tmp_path):
     cell = jaxrnn.Stack((jaxrnn.LSTM(4), jaxrnn.LSTM(4, candidate_activation=jnp.sin)))
     with pytest.raises(
         ValueError,
-        match=r"save: Stack\.cells\[1\]\.candidate_activation is .*, "
-        "which a file cannot hold; use a name",
+        match=r"save: Stack\.cells\[1\]\.candidate_activation is .*, which a file cannot hold; use",
     ):
         jaxrnn.save(tmp_path / "cell", cell, cell.init(jax.random.key(0), 3))
     assert not list(tmp_path.iterdir())

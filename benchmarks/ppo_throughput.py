@@ -1,8 +1,10 @@
 """How fast recurrent PPO acts and learns, beside the same agent as people write it in Flax today
 (`ppo_flax.py`).
 
-    python examples/ppo_throughput.py                                       # the agent of recurrent_ppo.py
-    python examples/ppo_throughput.py --hidden 128 --envs 4 --horizon 128   # the sizes of PureJaxRL's recurrent PPO
+    PYTHONPATH=examples python -m benchmarks.ppo_throughput
+
+measures the agent of `examples/recurrent_ppo.py`; with `--hidden 128 --envs 4 --horizon 128` it has
+the sizes of PureJaxRL's recurrent PPO.
 
 Both sides have the same weights. First they must agree, on one rollout: what they decide, the loss
 of the learning phase, and its gradient. Then they take turns, and the median over rounds counts.
@@ -16,13 +18,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from command_line import check_at_least, fail, parse
-from ppo import PPO, Rollout, Situation
-from ppo_agent import Agent, AgentParams
-from ppo_flax import flax_twin
-from rl_environments import TMaze
 
 import jaxrnn
+from benchmarks.ppo_flax import flax_twin
+from kit.command_line import check_at_least, command
+from kit.environments import TMaze
+from ppo import PPO, Agent, AgentParams, Rollout, Situation
 
 TOLERANCE = 1e-4  # of float32, relative to the largest entry of an array
 
@@ -139,14 +140,11 @@ def learning(side: Side, key: jax.Array) -> Callable[[], Any]:
     return lambda: learn(side.params, optimizer, side.rollout, key)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(Options, argv)
+@command(Options)
+def main(options: Options) -> None:
     key = jax.random.key(0)
     sides = make_sides(options, key)
-    try:
-        check_agreement(*sides.values())
-    except ValueError as error:
-        fail(error)
+    check_agreement(*sides.values())
     steps = options.envs * options.horizon
     print(
         f"GRU-{options.hidden}, {options.envs} environments x {options.horizon} steps, "

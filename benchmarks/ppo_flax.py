@@ -1,4 +1,4 @@
-"""The agent of `ppo_agent.py` as people write it in Flax today: the `ScannedRNN` of PureJaxRL
+"""The agent of `examples/ppo.py` as people write it in Flax today: the `ScannedRNN` of PureJaxRL
 around Flax's `GRUCell`.
 """
 
@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
-from ppo_agent import Agent, AgentParams, Decision, Linear
 
 import jaxrnn
+from ppo import Agent, AgentParams, Decision, Linear
 
 
 class ScannedRNN(nn.Module):
@@ -50,7 +50,7 @@ class ActorCriticRNN(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class FlaxAgent:
-    """The network with the methods of `ppo_agent.Agent`."""
+    """The network with the methods of `ppo.Agent`."""
 
     network: ActorCriticRNN
     features: int

@@ -1,4 +1,4 @@
-"""The environments of `recurrent_ppo.py`, in JAX: nobody solves them without a memory.
+"""Environments in JAX that nobody solves without a memory.
 
 An environment is a frozen dataclass of pure functions of one environment; `jax.vmap` makes many.
 `step` restarts an episode that ends, so that the state after the last step of one episode is that

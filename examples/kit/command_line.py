@@ -1,0 +1,109 @@
+"""The command line of the examples: tyro reads the flags, and whatever is wrong is one line on
+stderr with exit status 2.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol, TypeVar
+
+import tyro
+
+Options = TypeVar("Options")
+
+
+class Main(Protocol):
+    """A script's entry point: it reads the process's own flags if it is given none."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> None: ...
+
+
+def command(options: type[Options], hint: str = "") -> Callable[[Callable[[Options], None]], Main]:
+    """Decorate a function of a dataclass of options: it becomes the script's `main`.
+
+    Args:
+        options: the dataclass, a field for each flag; its `__post_init__` raises ValueError for a
+            value out of range.
+        hint: how to go on after an interrupt, or when a file could not be written.
+
+    The function raises ValueError for a file or a flag that is wrong, and FloatingPointError if
+    training diverges.
+    """
+
+    def decorate(work: Callable[[Options], None]) -> Main:
+        @functools.wraps(work)
+        def main(argv: Sequence[str] | None = None) -> None:
+            given, after = parse(options, argv), f"; {hint}" if hint else ""
+            try:
+                work(given)
+                sys.stdout.flush()
+            except (ValueError, FloatingPointError) as error:
+                fail(error)
+            except BrokenPipeError:  # as in `sample.py ... | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            except OSError as error:
+                fail(f"{error.filename or 'file'}: {error.strerror or error}{after}")
+            except KeyboardInterrupt:
+                print(f"interrupted{after}", file=sys.stderr)
+                raise SystemExit(130) from None
+
+        return main
+
+    return decorate
+
+
+def fail(message: object) -> NoReturn:
+    """Say in one line what is wrong, and exit with status 2."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse(options: type[Options], argv: Sequence[str] | None = None) -> Options:
+    """Read a dataclass of options from the command line."""
+    console = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(console):
+            return tyro.cli(options, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stopped:
+        if stopped.code != 2:
+            raise  # --help
+        fail(f"{_first_paragraph(console.getvalue())} (see --help)")
+
+
+def check_at_least(options: object, least: int, *names: str) -> None:
+    """Refuse a smaller number."""
+    for name in names:
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, not {getattr(options, name)}")
+
+
+def check_positive(options: object, *names: str) -> None:
+    """Refuse a number, or a tuple of them, that is not positive or not finite."""
+    for name in names:
+        given = getattr(options, name)
+        numbers = given if isinstance(given, tuple) else (given,)
+        if not numbers or not all(0 < number < float("inf") for number in numbers):
+            said = " ".join(map(str, numbers)) or "nothing"
+            raise ValueError(f"--{name.replace('_', '-')} must be positive, not {said}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what `jax.random.key` would not take."""
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed must be between 0 and {2**31 - 1}, not {seed}")
+
+
+def _first_paragraph(box: str) -> str:
+    """What tyro says inside its frame, up to the first rule."""
+    lines = []
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
+        line = line.strip("│ ")
+        if line.startswith("─"):
+            break
+        if not line.startswith("╭"):
+            lines.append(line)
+    return " ".join(lines)
