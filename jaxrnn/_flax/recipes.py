@@ -40,7 +40,6 @@ class Recipe:
                 ) from error
 
     def __call__(self, **more: Any) -> Any:
-        """Build it."""
         return self.make(**dict(self.arguments), **more)
 
     def __reduce__(self) -> Any:

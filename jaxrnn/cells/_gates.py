@@ -60,7 +60,6 @@ class GatedCell(Cell[P, C]):
 
     @property
     def out_features(self) -> int:
-        """`hidden`."""
         return self.hidden
 
     def project(self, params: Any, xs: Array) -> tuple[Array, ...]:

@@ -62,7 +62,6 @@ class Elman(GatedCell[ElmanParams, Array]):
     order = "h"
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> ElmanParams:
-        """Draw the parameters."""
         in_features = check_in_features(self, in_features)
         k_x, k_h, k_b = jax.random.split(key, 3)
         w_x, w_h = self.draw_weights(k_x, k_h, in_features, dtype)
@@ -80,7 +79,6 @@ class Elman(GatedCell[ElmanParams, Array]):
         u: tuple[Array, ...],
         affine: Affine = default_affine,
     ) -> tuple[Array, Array]:
-        """One step of the equation above."""
         (z,) = affine(u, carry, params.w_h)
         h = activation(self.activation)(clip(self.normal(params, "h", z), self.clip))
         return h, h

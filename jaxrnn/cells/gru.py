@@ -87,7 +87,6 @@ class GRU(GatedCell[GRUParams, Array]):
         check_choice(self, "reset", self.reset, ("after", "before"))
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> GRUParams:
-        """Draw the parameters."""
         in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_n = jax.random.split(key, 4)
         k_b, k_z = jax.random.split(k_b)
@@ -116,7 +115,6 @@ class GRU(GatedCell[GRUParams, Array]):
         u: tuple[Array, ...],
         affine: Affine = default_affine,
     ) -> tuple[Array, Array]:
-        """One step of the equations above."""
         u_r, u_z, u_n = u
         if self.reset == "after":
             b_hn = None if self.layer_norm else params.b_hn

@@ -137,7 +137,6 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
         return "fgo" if self.coupled else "ifgo"
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> LSTMParams:
-        """Draw the parameters."""
         in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_p, k_r = jax.random.split(key, 5)
         k_b, k_f = jax.random.split(k_b)
@@ -180,7 +179,6 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
         u: tuple[Array, ...],
         affine: Affine = default_affine,
     ) -> tuple[LSTMCarry, Array]:
-        """One step of the equations above."""
         gate, candidate, output = map(
             activation, (self.gate_activation, self.candidate_activation, self.output_activation)
         )

@@ -89,7 +89,6 @@ class MGU(GatedCell[MGUParams, Array]):
         check_choice(self, "form", self.form, ("paper", "flax"))
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> MGUParams:
-        """Draw the parameters."""
         in_features = check_in_features(self, in_features)
         k_x, k_h, k_b, k_n = jax.random.split(key, 4)
         added = {"f": self.draw_initial(self.forget_bias, jax.random.fold_in(k_b, 1), dtype)}
@@ -119,7 +118,6 @@ class MGU(GatedCell[MGUParams, Array]):
         u: tuple[Array, ...],
         affine: Affine = default_affine,
     ) -> tuple[Array, Array]:
-        """One step of the equations above."""
         u_f, u_n = u
         candidate = activation(self.candidate_activation)
         if self.form == "flax":

@@ -88,7 +88,6 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
     def init(
         self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32
     ) -> BidirectionalParams:
-        """Draw both cells' parameters."""
         k_f, k_b = jax.random.split(key)
         return BidirectionalParams(
             self.forward.init(k_f, in_features, dtype), self.backward.init(k_b, in_features, dtype)
@@ -97,7 +96,6 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
     def initial_carry(
         self, params: BidirectionalParams, input_shape: tuple[int, ...]
     ) -> BidirectionalCarry:
-        """Both cells' initial carries."""
         return BidirectionalCarry(
             self.forward.initial_carry(params.forward, input_shape),
             self.backward.initial_carry(params.backward, input_shape),
@@ -108,7 +106,6 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
         return self.forward.in_features(params.forward)
 
     def labels(self, params: BidirectionalParams) -> BidirectionalParams:
-        """Both cells'."""
         backward = self.backward.labels(params.backward)
         return BidirectionalParams(self.forward.labels(params.forward), backward)
 
@@ -161,5 +158,4 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
 
     @property
     def causal(self) -> bool:
-        """False."""
         return False

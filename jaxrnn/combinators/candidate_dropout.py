@@ -77,5 +77,4 @@ class CandidateDropout(Wrapper[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """True."""
         return True

@@ -45,7 +45,6 @@ class DropConnect(AroundWeights[P, C]):
         check_fields(self, check_rate, "rate")
 
     def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
-        """Drop, then run the cell."""
         draws = runner.part(0).draws
         if draws is not None and self.rate:
             params = self._thinned(params, draws.key)

@@ -45,7 +45,6 @@ class Dropout(Around[P, C]):
         check_fields(self, check_flag, "locked")
 
     def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
-        """Drop, then run the cell."""
         xs = dropped(xs, self.rate, self.locked, runner.part(0), self.feature_axes)
         return runner.part(1)(self.cell, params, xs, carry)
 

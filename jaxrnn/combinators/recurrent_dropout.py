@@ -112,7 +112,6 @@ class RecurrentDropout(Wrapper[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """True."""
         return True
 
 

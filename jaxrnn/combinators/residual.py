@@ -36,16 +36,13 @@ class Residual(Around[P, C]):
     cell: Cell[P, C]
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
-        """Draw the cell's parameters."""
         self.check_in_features(in_features)
         return self.cell.init(key, in_features, dtype)
 
     def check_in_features(self, in_features: int) -> None:
-        """The sizes must agree."""
         check_same_size(self, self.cell, in_features)
 
     def run(self, params: P, xs: Array, carry: C, runner: Runner) -> tuple[C, Array]:
-        """Run the cell and add."""
         carry, ys = runner(self.cell, params, xs, carry)
         return carry, ys + xs
 
@@ -103,15 +100,12 @@ class Highway(Around[HighwayParams, C]):
         return params.inner
 
     def labels(self, params: HighwayParams) -> HighwayParams:
-        """The cell's, and the gate's."""
         return HighwayParams(self.cell.labels(params.inner), w_t="highway", b_t="bias")  # type: ignore[arg-type]
 
     def check_in_features(self, in_features: int) -> None:
-        """The sizes must agree."""
         check_same_size(self, self.cell, in_features)
 
     def run(self, params: HighwayParams, xs: Array, carry: C, runner: Runner) -> tuple[C, Array]:
-        """Run the cell and mix."""
         carry, ys = runner(self.cell, params.inner, xs, carry)
         (z,) = project(xs, params.w_t, params.b_t, gates=1)
         t = jax.nn.sigmoid(z).astype(ys.dtype)

@@ -42,5 +42,4 @@ class Reversed(Around[P, C]):
 
     @property
     def causal(self) -> bool:
-        """False."""
         return False

@@ -110,7 +110,6 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     def init(
         self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32
     ) -> tuple[Params, ...]:
-        """Draw every layer's parameters."""
         in_features = check_in_features(self, in_features)
         keys = jax.random.split(key, len(self.cells))
         return tuple(
@@ -128,7 +127,6 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     def initial_carry(
         self, params: tuple[Params, ...], input_shape: tuple[int, ...]
     ) -> tuple[Carry, ...]:
-        """Every layer's initial carry."""
         shapes = [
             input_shape,
             *((*input_shape[:-1], size) for size in self._sizes(input_shape[-1])[1:]),
@@ -143,7 +141,6 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         return self.cells[0].in_features(params[0])
 
     def labels(self, params: tuple[Params, ...]) -> tuple[Params, ...]:
-        """Every layer's."""
         return tuple(cell.labels(p) for cell, p in zip(self.cells, params, strict=True))
 
     def run(
@@ -176,5 +173,4 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
 
     @property
     def causal(self) -> bool:
-        """Whether all layers are."""
         return all(cell.causal for cell in self.cells)

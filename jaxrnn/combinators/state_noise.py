@@ -62,5 +62,4 @@ class StateNoise(Wrapper[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """True."""
         return True

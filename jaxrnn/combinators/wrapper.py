@@ -71,7 +71,6 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
     def step(
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
     ) -> tuple[C, Array]:
-        """The cell's step."""
         if isinstance(params, WithContext):
             own: Params = params._replace(params=self.inner(params.params))
         else:
@@ -112,7 +111,6 @@ class AroundWeights(Around[P, C]):
         self._check_weights(form)
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
-        """Draw the cell's parameters."""
         params = super().init(key, in_features, dtype)
         self._check_weights(params)
         return params

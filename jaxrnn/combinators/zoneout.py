@@ -70,7 +70,6 @@ class Zoneout(Wrapper[P, C]):
     def step(
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
     ) -> tuple[C, Array]:
-        """The cell's step, then the equations above."""
         u_cell, kept = u
         after, y = self.cell.step(params, carry, u_cell, affine)
         old, new = parts(carry), parts(after)
@@ -84,5 +83,4 @@ class Zoneout(Wrapper[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """True."""
         return True

@@ -203,7 +203,6 @@ class LinearCell(Cell[P, C]):
         """`a` and `b` of one step or of many: pytrees like the carry, or one number for `a`."""
 
     def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
-        """The equation above."""
         del affine
         a, b = self.coefficients(params, u)
         if jax.tree.structure(a) != jax.tree.structure(carry):
@@ -243,7 +242,6 @@ class NoisyCell(Cell[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """True."""
         return True
 
 
@@ -289,5 +287,4 @@ class ContextCell(Cell[P, C]):
 
     @property
     def takes_context(self) -> bool:
-        """True."""
         return True

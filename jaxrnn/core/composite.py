@@ -43,12 +43,10 @@ class Composite(Cell[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """Whether a cell inside is."""
         return any(cell.noisy for cell in self._inner())
 
     @property
     def takes_context(self) -> bool:
-        """Whether a cell inside does."""
         return any(cell.takes_context for cell in self._inner())
 
 
@@ -63,65 +61,51 @@ class Delegate(Cell[P, C]):
         return params
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
-        """Draw the cell's parameters."""
         return self.cell.init(key, in_features, dtype)
 
     def initial_carry(self, params: P, input_shape: tuple[int, ...]) -> C:
-        """The cell's initial carry."""
         return self.cell.initial_carry(self.inner(params), input_shape)
 
     def prepare(self, params: P, context: Any) -> Any:
-        """What the cell makes of a context."""
         return self.cell.prepare(self.inner(params), context)  # type: ignore[attr-defined]
 
     def read(self, params: P, ys: Any, xs: Any) -> Any:
-        """What the cell does to its outputs."""
         return self.cell.read(self.inner(params), ys, xs)
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
-        """Where the cell's are."""
         return self.cell.ends(ys, take, backwards)
 
     def in_features(self, params: P) -> int:
-        """The cell's."""
         return self.cell.in_features(self.inner(params))
 
     def labels(self, params: P) -> Any:
-        """The cell's."""
         return self.cell.labels(self.inner(params))
 
     def check_in_features(self, in_features: int) -> None:
-        """The cell's check."""
         self.cell.check_in_features(in_features)
 
     @property
     def feature_axes(self) -> int:  # type: ignore[override]
-        """The cell's."""
         return self.cell.feature_axes
 
     @property
     def out_features(self) -> int:
-        """The cell's."""
         return self.cell.out_features
 
     @property
     def gates(self) -> int:
-        """The cell's."""
         return self.cell.gates
 
     @property
     def noisy(self) -> bool:
-        """Whether the cell is."""
         return self.cell.noisy
 
     @property
     def takes_context(self) -> bool:
-        """Whether the cell does."""
         return self.cell.takes_context
 
     @property
     def causal(self) -> bool:
-        """Whether the cell is."""
         return self.cell.causal
 
 
@@ -215,7 +199,6 @@ class Fed(Delegate):
     """A cell whose `params` hold more than its own, which are `params.params`."""
 
     def inner(self, params: Params) -> Params:
-        """Its own."""
         return params.params
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> Params:
@@ -223,13 +206,11 @@ class Fed(Delegate):
         raise NotImplementedError
 
     def project(self, params: Params, xs: Tree, *noise: Any) -> Tree:
-        """The cell's projection."""
         return self.cell.project(params.params, xs, *noise)
 
     def step(
         self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine
     ) -> tuple[Carry, Array]:
-        """The cell's step."""
         return self.cell.step(params.params, carry, u, affine)
 
 
