@@ -82,6 +82,8 @@ def over_devices(
 
     With `all_carries`, the carry that it returns starts with time, too.
     """
+    if split.mesh is None and math.prod(split.groups) == 1:
+        return run(params, in_time, at_start)
     grouped = partial(_in_groups, split.groups, run, int(all_carries))
     batch = split.spec[1:]
     out_specs = ((None, *batch) if all_carries else batch, split.spec)
