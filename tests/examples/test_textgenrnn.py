@@ -5,6 +5,7 @@ trained for.
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def loaded():
 
 
 @needs_weights
-def test_bits_per_character(loaded):
+def test_bits_per_character(loaded: Any):
     """About one on a headline, more on what is none."""
     assert example.bits_per_character(*loaded, SENTENCE) == pytest.approx(1.04, abs=0.01)
     shuffled = "".join(np.random.default_rng(0).permutation(list(SENTENCE)))
@@ -38,7 +39,7 @@ def test_bits_per_character(loaded):
 
 
 @needs_weights
-def test_the_wrong_layout_shows(loaded):
+def test_the_wrong_layout_shows(loaded: Any):
     """The same arrays, read as if they were those of a plain LSTM: worse than equal odds, far."""
     model, params, numbers = loaded
     weights, _ = example.find_files(None)
@@ -49,7 +50,8 @@ def test_the_wrong_layout_shows(loaded):
         "use_bias": True,
     }
     rnn = []
-    with example.h5py.File(weights) as file:
+    opened: Any = example.h5py.File(weights)
+    with opened as file:
         for name in ("rnn_1", "rnn_2"):
             kernel, recurrent, bias = (
                 file[name][name][f"{part}:0"][()] for part in ("kernel", "recurrent_kernel", "bias")
@@ -64,7 +66,7 @@ def test_the_wrong_layout_shows(loaded):
 
 
 @needs_weights
-def test_headlines(loaded, capsys):
+def test_headlines(loaded: Any, capsys):
     """They begin with the prompt, differ, come again with the seed, and are likely at a low
     temperature.
     """
@@ -144,7 +146,7 @@ def test_weights_of_another_model(tmp_path):
 
 
 @needs_weights
-def test_unknown_characters_are_named(loaded):
+def test_unknown_characters_are_named(loaded: Any):
     with pytest.raises(ValueError, match="does not know '日' '本'"):
         example.encode(loaded[2], "本 or 日")
 
