@@ -30,12 +30,17 @@ def loaded():
     return example.load(*example.find_files(None))
 
 
+def bits(loaded: Any, text: str) -> float:
+    model, params, numbers = loaded
+    return example.bits_per_character(model, params, numbers, text)
+
+
 @needs_weights
 def test_bits_per_character(loaded: Any):
     """About one on a headline, more on what is none."""
-    assert example.bits_per_character(*loaded, SENTENCE) == pytest.approx(1.04, abs=0.01)
+    assert bits(loaded, SENTENCE) == pytest.approx(1.04, abs=0.01)
     shuffled = "".join(np.random.default_rng(0).permutation(list(SENTENCE)))
-    assert example.bits_per_character(*loaded, shuffled) > 4
+    assert bits(loaded, shuffled) > 4
 
 
 @needs_weights
@@ -86,7 +91,7 @@ def test_headlines(loaded: Any, capsys):
     assert headlines[2] != headlines[0]
     assert len(set(headlines[0])) == 3
     assert all(headline.startswith("My dog ") for headline in headlines[0])
-    likely, unlikely = (example.bits_per_character(*loaded, headlines[k][0]) for k in (0, 3))
+    likely, unlikely = (bits(loaded, headlines[k][0]) for k in (0, 3))
     assert likely < 2 < 4 < unlikely
 
 
