@@ -33,7 +33,8 @@ from jaxrnn.combinators import (
 )
 from jaxrnn.constraints import Dale, Sparse, SpectralNorm
 from jaxrnn.core.affine import affine
-from jaxrnn.core.cell import Cell, ContextCell, LinearCell, NoisyCell
+from jaxrnn.core.cell import Cell, ContextCell, LinearCell, NoisyCell, WithContext
+from jaxrnn.core.composite import Composite
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
@@ -50,6 +51,7 @@ __all__ = [
     "BidirectionalParams",
     "CandidateDropout",
     "Cell",
+    "Composite",
     "Constrained",
     "ContextCell",
     "Dale",
@@ -75,6 +77,7 @@ __all__ = [
     "SpectralNorm",
     "Stack",
     "StateNoise",
+    "WithContext",
     "Zoneout",
     "activations",
     "affine",

@@ -72,7 +72,7 @@ def scan(
 
     Returns:
         The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of
-        `xs`.
+        `xs`; complex outputs stay complex.
 
     Raises:
         ValueError: a shape, a length or a structure does not fit, or `method` is another word;
@@ -223,14 +223,17 @@ def _walk(
 def _step(cell: Cell, call: Call) -> tuple[Carry, Tree]:
     call = _ready(cell, call, timed=False)
     batch = call.shape[: len(call.shape) - cell.feature_axes]
-    draws = None
-    if call.key is not None:
-        numbers = jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None))
-        draws = Draws(call.key, numbers)
-    runner = Runner(method=OneStep(), draws=draws, context=call.context)
     split = split_of(call.xs, call._replace(key=None), len(batch), False, None)
-    run, spec = partial(runner, cell), split.spec
-    return left_to_the_compiler(run, split, (spec, spec), call.params, call.xs, call.carry)
+
+    def run(call: Call) -> tuple[Carry, Tree]:
+        draws = None
+        if call.key is not None:
+            numbers = jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None))
+            draws = Draws(call.key, numbers)
+        runner = Runner(method=OneStep(), draws=draws, context=call.context)
+        return runner(cell, call.params, call.xs, call.carry)
+
+    return left_to_the_compiler(run, split, (split.spec, split.spec), call)
 
 
 def _ready(cell: Cell, call: Call, timed: bool) -> Call:

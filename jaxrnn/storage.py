@@ -358,6 +358,8 @@ def _fitting(cell: Cell, params: Params) -> tuple[int, Params]:
         size = cell.in_features(params)
         if form(initial := _initial(cell, size)) == form(params):
             return size, initial
+    except NotImplementedError as error:  # how large its input is, it does not say
+        raise ValueError(f"save: {error}") from error
     except _UNFIT:
         pass
     given = jax.tree.map(np.shape, params)

@@ -5,6 +5,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.composite import OneStep, Runner
 from jaxrnn.core.trees import Tree, form
 from jaxrnn.drivers import scan, step, unroll
 from jaxrnn.methods import MethodLike
@@ -19,10 +21,12 @@ from jaxrnn.methods import MethodLike
 TIME, BATCH = 5, 3
 
 Draw = Callable[[Array, tuple[int, ...]], Tree]
-"""`draw(key, (time, *batch)) -> xs`."""
+"""`draw(key, (time, *batch)) -> xs`, or `draw(key, batch) -> context`."""
 
 
-def check_cell(cell: Cell, in_features: int = 3, inputs: Draw | None = None) -> None:
+def check_cell(
+    cell: Cell, in_features: int = 3, inputs: Draw | None = None, context: Draw | None = None
+) -> None:
     """Check what every driver, combinator and home relies on, and say in words what is wrong.
 
     The checks are: equality and hash; the initial carry; the projection; an output that is a part
@@ -35,6 +39,7 @@ def check_cell(cell: Cell, in_features: int = 3, inputs: Draw | None = None) -> 
         in_features: the size of its input.
         inputs: `(key, (time, *batch)) -> xs` draws the input, if it is not one array `[time,
             *batch, in_features]`.
+        context: `(key, batch) -> context` draws what a cell that takes a context is given.
 
     Raises:
         AssertionError: the message has a line for each property that does not hold.
@@ -44,7 +49,7 @@ def check_cell(cell: Cell, in_features: int = 3, inputs: Draw | None = None) -> 
     """
     if not isinstance(cell, Cell):
         raise AssertionError(f"{cell!r} is not a jaxrnn.Cell: derive its class from jaxrnn.Cell")
-    trial, problems = _Trial(cell, in_features, inputs), []
+    trial, problems = _Trial(cell, in_features, inputs, context), []
     for check in _CHECKS:
         try:
             problems += check(trial)
@@ -63,6 +68,7 @@ class _Trial:
     cell: Cell
     in_features: int
     draw: Draw | None
+    draw_context: Draw | None
 
     def inputs(self, *steps: int) -> Tree:
         """Random inputs of so many steps and rows, `(time, *batch)`."""
@@ -79,6 +85,28 @@ class _Trial:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one step's input."""
         return jax.tree.leaves(self.xs)[0].shape[1:]
+
+    def context(self, *batch: int) -> dict[str, Tree]:
+        """The keyword argument of a driver, for so many rows."""
+        drawn = self.draw_context
+        return {} if drawn is None else {"context": drawn(jax.random.key(3), batch)}
+
+    def scan(self, xs: Tree, *carry: Tree, **flags: Any) -> tuple[Tree, Tree]:
+        """`jaxrnn.scan` with these inputs."""
+        shape = jax.tree.leaves(xs)[0].shape
+        context = self.context(*shape[1 : len(shape) - self.cell.feature_axes])
+        params = flags.pop("params", self.params)
+        return scan(self.cell, params, xs, *carry, **context, **flags)
+
+    def raw_step(self, carry: Tree, x: Tree) -> tuple[Tree, Tree]:
+        """`Cell.step`, as a method calls it."""
+        runner = Runner(method=OneStep(), **self.context(BATCH))
+        cell, params = runner.in_context(self.cell, self.params)
+        return cell.step(params, carry, cell.project(params, x))
+
+    def step(self, carry: Tree, x: Tree) -> tuple[Tree, Tree]:
+        """`jaxrnn.step` of `BATCH` rows."""
+        return step(self.cell, self.params, carry, x, **self.context(BATCH))
 
     @cached_property
     def params(self) -> Params:
@@ -149,8 +177,7 @@ def _output(trial: _Trial) -> Iterator[str]:
     carry = trial.cell.initial_carry(trial.params, trial.input_shape)
     always = None  # parts of the carry that equalled the output at every step so far
     for t in range(TIME):  # not under jit, which would hide which arrays are the same
-        u = trial.cell.project(trial.params, _at(trial.xs, t))
-        carry, y = trial.cell.step(trial.params, carry, u)
+        carry, y = trial.raw_step(carry, _at(trial.xs, t))
         twins = {
             path
             for path, leaf in _named(carry)
@@ -168,8 +195,8 @@ def _output(trial: _Trial) -> Iterator[str]:
 def _drivers(trial: _Trial) -> Iterator[str]:
     """`scan` gives what a Python loop and what single steps give, as wide as the cell says."""
     cell, params, xs = trial.cell, trial.params, trial.xs
-    carry, ys = scan(cell, params, xs)
-    if not _same((carry, ys), unroll(cell, params, xs)):
+    carry, ys = trial.scan(xs)
+    if not _same((carry, ys), unroll(cell, params, xs, **trial.context(BATCH))):
         yield "scan differs from a Python loop over the same steps: does step have a side effect?"
     if not cell.causal:
         return
@@ -178,7 +205,7 @@ def _drivers(trial: _Trial) -> Iterator[str]:
         yield f"out_features is {cell.out_features}, but the output has {features} features"
     carry, outputs = cell.initial_carry(params, trial.input_shape), []
     for t in range(TIME):
-        carry, y = step(cell, params, carry, _at(xs, t))
+        carry, y = trial.step(carry, _at(xs, t))
         outputs.append(y)
     if not _same(ys, _stacked(outputs)):
         yield "scan differs from jaxrnn.step, step by step"
@@ -191,7 +218,8 @@ def _gradients(trial: _Trial) -> Iterator[str]:
 
     def loss(floating: dict[int, Array], method: MethodLike) -> Array:
         full = [floating.get(k, leaf) for k, leaf in enumerate(leaves)]
-        results = scan(trial.cell, *jax.tree.unflatten(tree, full), method=method)
+        params, xs = jax.tree.unflatten(tree, full)
+        results = trial.scan(xs, params=params, method=method)
         parts = [jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(results) if _is_floating(x)]
         return jnp.asarray(sum(parts))
 
@@ -219,12 +247,12 @@ def _padding_and_resets(trial: _Trial) -> Iterator[str]:
         return jnp.where(valid, leaf, jnp.nan) if _is_floating(leaf) else leaf
 
     xs = jax.tree.map(padded, trial.xs)
-    _, ys = scan(trial.cell, trial.params, xs, lengths=lengths, reset=reset)
+    _, ys = trial.scan(xs, lengths=lengths, reset=reset)
     if not _is_finite(ys):
         yield "NaN in padding reaches outputs"
     if trial.cell.causal:
-        _, alone = scan(trial.cell, trial.params, _at(xs, np.s_[3:, :1]))
-        if not _same(_at(ys, np.s_[3:, :1]), alone):
+        _, alone = trial.scan(_at(xs, np.s_[3:, :1]))
+        if trial.draw_context is None and not _same(_at(ys, np.s_[3:, :1]), alone):
             yield (
                 "what follows a reset differs from a sequence that begins there: does "
                 "initial_carry give what it starts from?"
@@ -233,16 +261,18 @@ def _padding_and_resets(trial: _Trial) -> Iterator[str]:
 
 def _batch_axes(trial: _Trial) -> Iterator[str]:
     """Two batch axes, one and none give the same rows."""
-    params, xs = trial.params, trial.inputs(TIME, 4)
-    _, ys = scan(trial.cell, params, xs)
+    if trial.draw_context is not None:  # other rows have other contexts
+        return
+    xs = trial.inputs(TIME, 4)
+    _, ys = trial.scan(xs)
     square = jax.tree.map(lambda leaf: leaf.reshape(TIME, 2, 2, *leaf.shape[2:]), xs)
-    _, two = scan(trial.cell, params, square)
+    _, two = trial.scan(square)
     if not _same(jax.tree.map(lambda leaf: leaf.reshape(TIME, 4, *leaf.shape[3:]), two), ys):
         yield (
             "two batch axes differ from one: write the last axis as -1, and the batch as "
             "*input_shape[:-1]"
         )
-    _, none = scan(trial.cell, params, _at(xs, np.s_[:, 0]))
+    _, none = trial.scan(_at(xs, np.s_[:, 0]))
     if not _same(none, _at(ys, np.s_[:, 0])):
         yield "a sequence without a batch axis differs from a batch of one"
 
@@ -251,9 +281,9 @@ def _pieces(trial: _Trial) -> Iterator[str]:
     """Two runs, the second from the carry of the first, give what one run gives."""
     if not trial.cell.causal:
         return
-    last, ys = scan(trial.cell, trial.params, trial.xs)
-    carry, first = scan(trial.cell, trial.params, _at(trial.xs, np.s_[:2]))
-    carry, second = scan(trial.cell, trial.params, _at(trial.xs, np.s_[2:]), carry)
+    last, ys = trial.scan(trial.xs)
+    carry, first = trial.scan(_at(trial.xs, np.s_[:2]))
+    carry, second = trial.scan(_at(trial.xs, np.s_[2:]), carry)
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
     if not _same((carry, joined), (last, ys)):
         yield (
@@ -267,7 +297,7 @@ def _half_precision(trial: _Trial) -> Iterator[str]:
     xs = jax.tree.map(
         lambda leaf: leaf.astype(jnp.bfloat16) if _is_floating(leaf) else leaf, trial.xs
     )
-    _, ys = scan(trial.cell, trial.params_in(jnp.bfloat16), xs)
+    _, ys = trial.scan(xs, params=trial.params_in(jnp.bfloat16))
     if not _is_finite(ys):
         yield "bfloat16 parameters and inputs give outputs that are not finite"
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.core.call import Flags, check_cell
+from jaxrnn.core.call import Flags, check_cell, check_flag_names
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_flag
 from jaxrnn.core.trees import Tree
@@ -43,6 +43,11 @@ def check_rnn_cell(cell: Any, home: str) -> None:
             "cannot run it step by step; "
             f"run it with jaxrnn.{home}.RNN, or give Flax's Bidirectional one causal cell for "
             "each direction"
+        )
+    if cell.takes_context:
+        raise TypeError(
+            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} takes a context, which Flax cannot hand "
+            f"to it; run it with jaxrnn.{home}.RNN"
         )
 
 
@@ -95,6 +100,7 @@ def run(
     """`jaxrnn.scan` in Flax's dtypes, over sequences whose time axis comes after the batch axes
     unless `home.time_major`.
     """
+    check_flag_names(owner, flags)
     shape = jnp.shape(jax.tree.leaves(xs)[0])
     axis = 0 if home.time_major else len(shape) - home.cell.feature_axes - 1
     if not home.time_major:

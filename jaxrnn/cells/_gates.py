@@ -26,7 +26,8 @@ from jaxrnn.initializers import (
 class GatedCell(Cell[P, C]):
     """A cell with parameters `w_x [in, gates * hidden]`, `w_h`, `b` and, normalised, `gain`.
 
-    A subclass names its gates, `order`, one letter each, as they stand on the last axis.
+    A subclass names its gates, `order`, one letter each, as they stand on the last axis. Its fields
+    are checked by what they are called and typed: flags, `..._init`, `..._activation`, `..._bias`.
     """
 
     hidden: int
@@ -38,7 +39,6 @@ class GatedCell(Cell[P, C]):
     b_init: Initializer = "zeros"
 
     order: ClassVar[str]
-    roles: ClassVar[Mapping[str, str]] = {**Cell.roles, "gain": "gain"}
 
     def __post_init__(self) -> None:
         check_fields(self, check_size, "hidden")

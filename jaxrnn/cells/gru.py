@@ -56,7 +56,7 @@ class GRU(GatedCell[GRUParams, Array]):
         gate_activation: instead of σ; a name or a pointwise function.
         candidate_activation: instead of tanh.
         update_bias: added to the update gate's initial bias; positive values keep the state. Or
-            `Chrono(longest)`.
+            `Chrono(longest)`. Without a bias it has no effect.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
@@ -80,7 +80,7 @@ class GRU(GatedCell[GRUParams, Array]):
     candidate_activation: Activation = "tanh"
 
     order = "rzn"
-    roles = {**GatedCell.roles, "b_hn": "bias", "gain_hn": "gain"}  # noqa: RUF012
+    roles = {**GatedCell.roles, "gain_hn": "gain"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
         super().__post_init__()

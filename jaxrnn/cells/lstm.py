@@ -112,13 +112,7 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
     output_activation: Activation = "tanh"
     p_init: Initializer = "zeros"
 
-    roles = {  # noqa: RUF012
-        **GatedCell.roles,
-        **dict.fromkeys(("p_i", "p_f", "p_o"), "peephole"),
-        "w_r": "projection",
-        "gain_c": "gain",
-        "b_c": "bias",
-    }
+    roles = {**GatedCell.roles, "gain_c": "gain", "b_c": "bias"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -58,7 +58,8 @@ class MGU(GatedCell[MGUParams, Array]):
         gate_activation: instead of σ; a name or a pointwise function.
         candidate_activation: instead of tanh.
         forget_bias: added to the initial bias of f, or `Chrono(longest)`; 1 in Flax. Positive
-            values keep the state in Flax's form, negative ones in the paper's.
+            values keep the state in Flax's form, negative ones in the paper's. Without a bias it
+            has no effect.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
@@ -82,7 +83,7 @@ class MGU(GatedCell[MGUParams, Array]):
     candidate_activation: Activation = "tanh"
 
     order = "fn"
-    roles = {**GatedCell.roles, "b_hn": "bias", "gain_hn": "gain"}  # noqa: RUF012
+    roles = {**GatedCell.roles, "gain_hn": "gain"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
         super().__post_init__()

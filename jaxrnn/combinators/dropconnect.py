@@ -51,15 +51,16 @@ class DropConnect(AroundWeights[P, C]):
         return runner.part(1)(self.cell, params, xs, carry)
 
     def _thinned(self, params: P, key: Array) -> P:
-        labels, form = jax.tree.flatten(self.cell.labels(params))
-        keys = jax.tree.unflatten(form, [*jax.random.split(key, len(labels))])
+        roles = self.cell.labels(params)
+        leaves, form = jax.tree.flatten(roles)
+        keys = jax.tree.unflatten(form, [*jax.random.split(key, len(leaves))])
 
         def leaf(role: str, w: Array, own: Array) -> Array:
             if role != "recurrent":
                 return w
             return drop(w, jax.random.bernoulli(own, 1 - self.rate, w.shape), self.rate)
 
-        return jax.tree.map(leaf, self.cell.labels(params), params, keys)
+        return jax.tree.map(leaf, roles, params, keys)
 
     @property
     def noisy(self) -> bool:

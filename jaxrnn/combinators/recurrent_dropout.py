@@ -37,8 +37,9 @@ class RecurrentDropout(Wrapper[P, C]):
             splits a product are the gates.
 
     Raises:
-        ValueError: the rate is not in [0, 1) or the cell is made of cells; or, when it is run with
-            a key, no product is recurrent, or `draws` is neither 1 nor the number of gates.
+        ValueError: the rate is not in [0, 1), or the cell is made of cells or takes a context; or,
+            when it is run with a key, no product is recurrent, or `draws` is neither 1 nor the
+            number of gates.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.RecurrentDropout(jaxrnn.GRU(4), rate=0.25)
@@ -59,6 +60,11 @@ class RecurrentDropout(Wrapper[P, C]):
         check_fields(self, check_rate, "rate")
         check_fields(self, check_flag, "locked")
         check_fields(self, check_size, "draws")
+        if self.cell.takes_context:
+            raise ValueError(
+                f"RecurrentDropout: cell is a {type(self.cell).__name__}, which takes a context; "
+                "which of its products are recurrent depends on that, so drop inside it"
+            )
 
     def draw_own(self, keys: Keys, row: Row) -> list[list[Array] | None]:
         """For each product in turn: None, or which units survive, for all its gates or for each."""

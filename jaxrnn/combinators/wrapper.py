@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -52,11 +52,9 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
         self, params: P, xs: Tree, noise: tuple[Any, Keys] | None = None
     ) -> tuple[Tree, Tree]:
         """The cell's projection, and what this combinator drew."""
-        (for_cell, keys), cell, params = noise or (None, None), self.cell, self.inner(params)
-        if isinstance(cell, NoisyCell) and cell.noisy:
-            us = cell.project(params, xs, for_cell)
-        else:
-            us = cell.project(params, xs)
+        for_cell, keys = noise or (None, None)
+        params, project = self.inner(params), self._noisy_cell().project
+        us = project(params, xs, for_cell) if self.cell.noisy else project(params, xs)
         if keys is None:
             return us, None
         return us, for_each(partial(self.draw_own, row=self._row(params, xs, us)), keys)
@@ -83,8 +81,11 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
 
     def draw(self, keys: Keys) -> tuple[Tree, Keys]:
         """What the cell draws, and the keys of the combinator: its draws need shapes."""
-        (for_cell, own), cell = keys.split(), self.cell
-        return (cell.draw(for_cell) if isinstance(cell, NoisyCell) and cell.noisy else None), own
+        for_cell, own = keys.split()
+        return (self._noisy_cell().draw(for_cell) if self.cell.noisy else None), own
+
+    def _noisy_cell(self) -> NoisyCell[P, C]:
+        return cast(NoisyCell[P, C], self.cell)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,8 @@ def affine(
     Args:
         u: arrays whose last axes partition the product's, or None for the product alone.
         h: what the step multiplies, `[*batch, in]`.
-        w: the weight `[in, out]`; it depends on the parameters and the context alone.
+        w: the weight `[in, out]`; it depends on the parameters and the context alone. With other
+            axes, `matmul` broadcasts as `jnp.matmul` does.
         linear: the bilinear product; `matmul` unless the cell needs another (a convolution, say).
 
     Returns:

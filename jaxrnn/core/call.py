@@ -18,6 +18,7 @@ from jaxrnn.core.check import check_flag, described, name_of
 from jaxrnn.core.trees import Tree
 
 Lengths = ArrayLike | Sequence[int]
+"""How many steps of each sequence are valid; the rest is padding."""
 
 
 class Flags(TypedDict, total=False):
@@ -26,9 +27,7 @@ class Flags(TypedDict, total=False):
     Homes whose batch comes first take `mask` and `reset` as `[*batch, time]`.
     """
 
-    lengths: (
-        ArrayLike | Sequence[int] | None
-    )  # [*batch], integers: how many steps are valid, the rest is padding
+    lengths: Lengths | None  # [*batch], integers
     mask: ArrayLike | None  # [time, *batch], bool: which steps are valid
     reset: ArrayLike | None  # [time, *batch], bool: before which steps a new sequence begins
     reverse: bool  # walk from each sequence's last valid step to its first
@@ -60,11 +59,7 @@ def make_call(
     has, and what is no array.
     """
     check_cell(cell, verb)
-    if unknown := set(flags) - {*Flags.__annotations__}:
-        raise TypeError(
-            f"jaxrnn.{verb} got an unexpected keyword argument {sorted(unknown)[0]!r}, expected "
-            f"some of {[*Flags.__annotations__]}"
-        )
+    check_flag_names(f"jaxrnn.{verb}", flags)
     reverse = check_flag(verb, "reverse", flags.get("reverse", False))
     lengths, mask, reset = (flags.get(name) for name in ("lengths", "mask", "reset"))
     check_lengths(cell, xs, lengths)
@@ -86,6 +81,15 @@ def checked(cell: Cell, call: Call, timed: bool) -> Call:
     if call.carry is not None or not timed:
         call = call._replace(carry=check_carry(cell, call.params, call.carry, one_step))
     return call if call.key is None else call._replace(key=_checked_key(cell, call.key))
+
+
+def check_flag_names(owner: str, flags: Flags) -> None:
+    """Refuse a keyword that is no flag."""
+    if unknown := set(flags) - {*Flags.__annotations__}:
+        raise TypeError(
+            f"{owner} got an unexpected keyword argument {sorted(unknown)[0]!r}, expected some of "
+            f"{[*Flags.__annotations__]}"
+        )
 
 
 def check_cell(cell: object, verb: str) -> None:

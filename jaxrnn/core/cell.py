@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.dtypes import as_wide
 from jaxrnn.core.trees import Tree, path_names
 
 Params = Any
@@ -83,12 +84,27 @@ class Cell(ABC, Generic[P, C]):
     feature_axes: ClassVar[int] = 1
     """How many trailing axes of one step's input are features; those before them are the batch."""
 
-    roles: ClassVar[Mapping[str, str]] = {"w_x": "input", "w_h": "recurrent", "b": "bias"}
+    roles: ClassVar[Mapping[str, str]] = {
+        "w_x": "input",
+        "w_h": "recurrent",
+        "w_r": "projection",
+        **dict.fromkeys(("p_i", "p_f", "p_o"), "peephole"),
+        **dict.fromkeys(("b", "b_hn"), "bias"),
+        "gain": "gain",
+    }
     """What the parameters are, by name; one that is not here is "other". See `jaxrnn.labels`."""
+
+    is_composite: ClassVar[bool] = False
+    """Whether it is made of cells, which it runs itself: a `jaxrnn.Composite`."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_static(cls)
+        if "run" in vars(cls) and not cls.is_composite:
+            raise TypeError(
+                f"{cls.__name__} writes run, which only a cell made of cells has: derive it from "
+                "jaxrnn.Composite"
+            )
 
     @abstractmethod
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
@@ -107,7 +123,9 @@ class Cell(ABC, Generic[P, C]):
 
     @abstractmethod
     def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
-        """The recurrence: from carry and projected input to the new carry and the output."""
+        """The recurrence: from carry and projected input to the new carry and the output, before
+        `read`. Call `jaxrnn.step` for a whole step.
+        """
 
     def read(self, params: P, ys: Any, xs: Any) -> Any:
         """What is done to the outputs without the carry, for one step or for many: an output layer
@@ -205,9 +223,13 @@ class LinearCell(Cell[P, C]):
     def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
         del affine
         a, b = self.coefficients(params, u)
-        if jax.tree.structure(a) != jax.tree.structure(carry):
+        if jax.tree_util.all_leaves([a]):
             a = jax.tree.map(lambda _: a, carry)
-        after = jax.tree.map(lambda a, h, b: a * h + b, a, carry, b)
+
+        def leaf(a: Array, h: Array, b: Array) -> Array:
+            return as_wide(a, h) * h + as_wide(b, h)
+
+        after = jax.tree.map(leaf, a, carry, b)
         return after, after
 
 
@@ -279,6 +301,12 @@ class ContextCell(Cell[P, C]):
     >>> float(h[0, 0])
     0.75
     """
+
+    @abstractmethod
+    def step(
+        self, params: Any, carry: C, u: Any, affine: Affine = default_affine
+    ) -> tuple[C, Array]:
+        """The recurrence, with `params: jaxrnn.WithContext`."""
 
     def prepare(self, params: P, context: Any) -> Any:
         """What is made of the context once, before the first step; `step` gets this instead."""

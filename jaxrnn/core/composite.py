@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params, Take, WithContext
+from jaxrnn.core.check import name_of
 from jaxrnn.core.dtypes import emit
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk, without_masked
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 class Composite(Cell[P, C]):
     """A cell made of cells: it hands each to a runner, so that each keeps its own stages."""
+
+    is_composite = True
 
     @abstractmethod
     def run(self, params: P, xs: Any, carry: C, runner: "Runner") -> tuple[C, Any]:
@@ -35,7 +38,10 @@ class Composite(Cell[P, C]):
 
     def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
         """One step through all parts."""
-        return self.run(params, u, carry, Runner(method=OneStep(affine)))
+        context = None
+        if isinstance(params, WithContext):
+            params, context = params
+        return self.run(params, u, carry, Runner(method=OneStep(affine), context=context))
 
     def _inner(self) -> list[Cell]:
         leaves = jax.tree.leaves(vars(self), is_leaf=lambda value: isinstance(value, Cell))
@@ -140,8 +146,7 @@ class Runner:
             return cell.run(params, xs, carry, self)
         for change in self.changes:
             params = change(cell, params)
-        if cell.takes_context:
-            cell, params = _in_context(cell, params, self.context)
+        cell, params = self.in_context(cell, params)
         if cell.noisy and self.draws is not None:
             cell, params, xs = self.draws.fed_to(cell, params, xs)
         carry, ys = self.method.run(cell, params, xs, carry, self.walk)
@@ -150,6 +155,19 @@ class Runner:
             dtype = jax.tree.leaves(xs)[0].dtype
             ys = without_masked(emit(read, dtype), self.walk.valid)
         return carry, ys
+
+    def in_context(self, cell: Cell, params: Params) -> tuple[Cell, Params]:
+        """A cell and parameters for any loop: if it takes a context, the parameters hold that, too.
+
+        Raises:
+            ValueError: there is no context.
+        """
+        if not cell.takes_context:
+            return cell, params
+        if self.context is None:
+            raise ValueError(f"{name_of(cell)} takes a context, and there is none; pass context=")
+        prepare: Callable[..., Any] = cell.prepare  # type: ignore[attr-defined]
+        return _InContext(cell), WithContext(params, prepare(params, self.context))
 
     def part(self, k: int) -> "Runner":
         """The same runner with another key, that of part k."""
@@ -188,15 +206,14 @@ class OneStep:
         return carry, emit(y, jax.tree.leaves(xs)[0].dtype)
 
 
-def _in_context(cell: Cell, params: Params, context: Tree) -> tuple[Cell, Params]:
-    """A cell and parameters for any loop: the parameters hold the context, too."""
-    prepare: Callable[..., Any] = cell.prepare  # type: ignore[attr-defined]  # it takes a context
-    return _InContext(cell), WithContext(params, prepare(params, context))
-
-
 @dataclasses.dataclass(frozen=True)
 class Fed(Delegate):
     """A cell whose `params` hold more than its own, which are `params.params`."""
+
+    @property
+    def __name__(self) -> str:
+        """That of the cell's class, for messages."""
+        return name_of(self.cell)
 
     def inner(self, params: Params) -> Params:
         return params.params
@@ -213,6 +230,11 @@ class Fed(Delegate):
     ) -> tuple[Carry, Array]:
         return self.cell.step(params.params, carry, u, affine)
 
+    def draw(self, keys: Keys) -> Any:
+        """What the cell draws, if it is noisy."""
+        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
+        return draw(keys)
+
 
 class _InContext(Fed):
     """A cell whose `step` sees the context."""
@@ -221,7 +243,3 @@ class _InContext(Fed):
         self, params: WithContext, carry: Carry, u: Any, affine: Affine = default_affine
     ) -> tuple[Carry, Array]:
         return self.cell.step(params, carry, u, affine)
-
-    def draw(self, keys: Keys) -> Any:
-        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]  # it is noisy
-        return draw(keys)

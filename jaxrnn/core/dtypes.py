@@ -10,7 +10,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxrnn.core.trees import Tree
 
@@ -54,6 +54,13 @@ def cast(array: Array, dtype: DTypeLike) -> Array:
 def promote(parameter: Array, like: Array) -> Array:
     """A parameter that is used pointwise, in the dtype of what it meets."""
     return parameter.astype(like.dtype)
+
+
+def as_wide(value: ArrayLike, like: Array) -> Array:
+    """A number in the dtype of what it is combined with, if that holds its imaginary part."""
+    array = jnp.asarray(value)
+    drops = jnp.iscomplexobj(array) and not jnp.iscomplexobj(like)
+    return array if drops else array.astype(like.dtype)
 
 
 def emit(ys: Tree, dtype: DTypeLike) -> Tree:

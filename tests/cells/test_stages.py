@@ -14,6 +14,7 @@ import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
 from jaxrnn.methods import BPTT, Checkpointed
+from jaxrnn.testing import check_cell
 from tests.support.helpers import assert_close
 from tests.support.user_cells import Attending, times
 
@@ -204,3 +205,118 @@ def test_roles_are_what_a_cell_says() -> None:
     assert Attending(H).labels(Attending(H).init(KEY, IN))["w_k"] == "other"
     for made in (*CELLS.values(), jaxrnn.Stack([jaxrnn.LSTM(3)], dense=True)):
         assert made.in_features(made.init(KEY, IN)) == IN
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnMatrix(jaxrnn.ContextCell):
+    """Each row multiplies its state by a matrix of its own."""
+
+    def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
+        return {"w_x": jax.random.normal(key, (in_features, H), dtype)}
+
+    def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+        return jnp.zeros((*input_shape[:-1], H))
+
+    def project(self, params: Any, xs: Any) -> Any:
+        return times(xs, params["w_x"])
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        h = jnp.tanh(u + affine(None, carry[..., None, :], params.context)[..., 0, :])
+        return h, h
+
+    @property
+    def out_features(self) -> int:
+        return H
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_weight_for_each_row(method: str) -> None:
+    """As many rows as units, where a mistake in axes would not show in shapes."""
+    cell, context = OwnMatrix(), jax.random.normal(KEY, (H, H, H))
+    params, xs = cell.init(KEY, IN), jax.random.normal(KEY, (T, H, IN))
+
+    def loss(driver: Any, params: Any, context: Any) -> Any:
+        return jnp.sum(jnp.sin(driver(cell, params, xs, context=context)[1]))
+
+    drivers = (partial(jaxrnn.scan, method=METHODS[method]), jaxrnn.unroll)
+    got, expected = (
+        jax.jit(jax.value_and_grad(partial(loss, driver), (0, 1)))(params, context)
+        for driver in drivers
+    )
+    assert_close(got, expected, 1e-5)
+
+
+def test_a_context_is_checked_by_check_cell() -> None:
+    def context(key: Any, batch: tuple[int, ...]) -> Any:
+        return jax.random.normal(key, (*batch, PLACES, IN)), jnp.ones((*batch, PLACES), bool)
+
+    check_cell(Attending(H), IN, context=context)
+    with pytest.raises(AssertionError, match=r"drivers: ValueError: Attending: .*takes a context"):
+        check_cell(Attending(H), IN)
+
+
+def test_where_no_context_can_be_given() -> None:
+    cell = jaxrnn.Stack([Attending(H)])
+    params, x = cell.init(KEY, IN), inputs()[0]
+    carry = cell.initial_carry(params, x.shape)
+    held: Any = jaxrnn.WithContext(params, memory())
+    expected = jaxrnn.step(cell, params, carry, x, context=memory())
+    assert_close(cell.step(held, carry, x), expected, 1e-6)
+    with pytest.raises(ValueError, match="Attending takes a context, and there is none"):
+        cell.step(params, carry, x)
+    with pytest.raises(TypeError, match="Attending takes a context, which Flax cannot hand to it"):
+        jaxrnn.linen.RNNCell(Attending(H))
+    with pytest.raises(ValueError, match="RecurrentDropout: cell is a Attending, which takes"):
+        jaxrnn.RecurrentDropout(Attending(H), 0.5)
+
+
+def test_messages_name_the_cell_itself() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Grows(Attending):
+        def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+            return jnp.concatenate([carry, u]), u
+
+    cell = Grows(H)
+    with pytest.raises(TypeError, match=r"^Grows\.step was given the carry"):
+        jaxrnn.scan(cell, cell.init(KEY, IN), inputs(), context=memory())
+    rnn, xs = jaxrnn.linen.RNN(jaxrnn.GRU(H)), inputs()
+    flags: Any = {"seq_lengths": jnp.full(B, T)}
+    with pytest.raises(TypeError, match=r"jaxrnn.linen.RNN got an unexpected .*'seq_lengths'"):
+        rnn.init(KEY, xs, **flags)
+
+
+def test_run_belongs_to_composites() -> None:
+    with pytest.raises(TypeError, match=r"Runs writes run, .*derive it from jaxrnn.Composite"):
+
+        class Runs(jaxrnn.Elman):
+            def run(self, params: Any, xs: Any, carry: Any, runner: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("carried", ["float32", "complex64"])
+def test_linear_cells_keep_the_dtype_rule(carried: str) -> None:
+    """Narrow coefficients under strict promotion; a coefficient that is one number for all."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Sum(jaxrnn.LinearCell):
+        def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
+            return jnp.ones(in_features, dtype)
+
+        def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+            return {"h": jnp.zeros(input_shape, carried)}
+
+        def coefficients(self, params: Any, u: Any) -> Any:
+            return jnp.bfloat16(0.5), {"h": params * u}
+
+        def read(self, params: Any, ys: Any, xs: Any) -> Any:
+            return jnp.real(ys["h"])
+
+        @property
+        def out_features(self) -> int:
+            return IN
+
+    xs = jnp.ones((2, B, IN), jnp.bfloat16)
+    with jax.numpy_dtype_promotion("strict"):
+        carry, ys = jaxrnn.scan(Sum(), jnp.ones(IN, jnp.bfloat16), xs)
+    assert carry["h"].dtype == carried
+    assert ys.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.asarray(ys[:, 0, 0], float), [1, 1.5])

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxrnn
 from jaxrnn.methods import BPTT, Checkpointed
+from tests.support.user_cells import Attending
 
 CELL = jaxrnn.Stack((jaxrnn.LSTM(6), jaxrnn.GRU(5)))
 BY_DATA = (P(), P(None, "data"), P("data"))
@@ -117,6 +118,17 @@ def explicit() -> None:
     _, y = jaxrnn.step(CELL, placed[0], carry, placed[1][0])
     assert jax.typeof(y).sharding.spec == P("data", None), jax.typeof(y)
     agree("step", y, jaxrnn.step(CELL, params, last, xs[0])[1])
+
+    noisy, key = jaxrnn.Zoneout(Attending(4), h=0.5), jax.random.key(2)
+    params, xs = noisy.init(key, 3, jnp.float64), xs[..., :3]
+    context = jax.random.normal(key, (xs.shape[1], 5, 3)), jnp.ones((xs.shape[1], 5), bool)
+    carry = noisy.initial_carry(params, xs.shape[1:])
+    at = place((params, xs, carry, context), mesh, (P(), P(None, "data"), P("data"), P("data")))
+    wanted = jaxrnn.step(noisy, params, carry, xs[0], key=key, context=context)
+    got = jaxrnn.step(noisy, at[0], at[2], at[1][0], key=key, context=at[3])
+    agree("step with key and context", got, wanted)
+    wanted = jaxrnn.scan(noisy, params, xs, key=key, context=context)
+    agree("scan with key and context", jaxrnn.scan(noisy, *at[:2], key=key, context=at[3]), wanted)
 
 
 def two_axes() -> None:

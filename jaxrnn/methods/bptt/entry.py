@@ -51,7 +51,7 @@ class _InBlocks(Method):
             )
         except LawBrokenError as broken:
             warnings.warn(
-                f"{type(cell).__name__}.step: {broken}; scan uses JAX's own derivative for it, "
+                f"{_check.name_of(cell)}.step: {broken}; scan uses JAX's own derivative for it, "
                 "which is slower and needs more memory. jaxrnn.Cell states the law; "
                 'method="autodiff" asks for this without a warning',
                 stacklevel=2,

@@ -24,10 +24,11 @@ LARGE_WEIGHT = 2**19
 
 
 def is_plain(call: Call) -> bool:
-    """Whether the product is `h @ w` of two real or two complex numbers; all else is left to JAX's
-    own transposition.
+    """Whether the product is `h @ w` with one matrix for all rows, of two real or two complex
+    numbers; all else is left to JAX's own transposition.
     """
-    return call.linear is matmul and jnp.iscomplexobj(call.h) == jnp.iscomplexobj(call.w)
+    same_kind = jnp.iscomplexobj(call.h) == jnp.iscomplexobj(call.w)
+    return call.linear is matmul and call.w.ndim == 2 and same_kind
 
 
 def forward_product(call: Call) -> Product:
