@@ -105,7 +105,11 @@ def run(
     axis = 0 if home.time_major else len(shape) - home.cell.feature_axes - 1
     if not home.time_major:
         _check_batch_major(f"{owner}({type(home.cell).__name__})", shape[: axis + 1], xs, flags)
-    timed = xs, flags.get("mask"), flags.get("reset")
+    mask, reset = (
+        None if flag is None else jnp.asarray(flag)
+        for flag in (flags.get("mask"), flags.get("reset"))
+    )
+    timed = xs, mask, reset
     xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(jnp.asarray(leaf), axis, 0), timed)
     params, xs, context = cast((params, xs, flags.get("context")), home.dtype)
     flags = Flags(**flags | {"mask": mask, "reset": reset, "context": context})

@@ -294,7 +294,7 @@ def test_parameters_of_another_kind_are_refused(dtype):
 @each_verb
 def test_lengths_beyond_the_steps_are_refused(verb):
     for lengths in ([6, 2], np.array([-1, 6]), jnp.array([5, 6], jnp.int8), [jnp.int32(6), 5]):
-        with says(ValueError, "GRU: lengths go from", "6, expected 0 to 5", "steps in xs"):
+        with says(ValueError, "GRU: lengths go from", "6, expected 0 to 5", "number of time steps"):
             verb(CELL, PARAMS, XS, lengths=lengths)
     with says(ValueError, "GRU: lengths go from 2 to 6"):  # NumPy's are known within jit, too
         jax.eval_shape(lambda xs: verb(CELL, PARAMS, xs, lengths=np.array([6, 2])), XS)

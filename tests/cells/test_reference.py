@@ -88,7 +88,7 @@ def test_gradients(spec, driver, reverse):
             if b is not None
         )
 
-    rng, width = np.random.default_rng(5), 1e-5
+    rng, width = np.random.default_rng(5), 3e-6
     for argument, name in enumerate(("params", "xs", "carry")):
         direction = jax.tree.map(
             lambda a: rng.normal(size=a.shape) if is_floating(a) else 0, at[argument]
