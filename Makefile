@@ -73,4 +73,4 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.ppo_throughput --hidden 16 --horizon 16 --rounds 1
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs .jax_cache

@@ -276,7 +276,7 @@ def _spread(errors: dict[str, float]) -> str:
 def _torch_in_full_precision() -> Iterator[None]:
     """Float32 without TF32, where PyTorch is there."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         yield
         return
