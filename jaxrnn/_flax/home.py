@@ -109,8 +109,7 @@ def run(
         None if flag is None else jnp.asarray(flag)
         for flag in (flags.get("mask"), flags.get("reset"))
     )
-    timed = xs, mask, reset
-    xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(jnp.asarray(leaf), axis, 0), timed)
+    xs, mask, reset = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), (xs, mask, reset))
     params, xs, context = cast((params, xs, flags.get("context")), home.dtype)
     flags = Flags(**flags | {"mask": mask, "reset": reset, "context": context})
     try:

@@ -86,6 +86,10 @@ class GatedCell(Cell[P, C]):
         more = {gate: b[gate] + value for gate, value in (added or {}).items() if gate in b}
         return jnp.concatenate([*(b | more).values()])
 
+    def draw_recurrent_bias(self, key: Array, dtype: DTypeLike) -> Array | None:
+        """`b_hn`, the bias within the candidate's recurrent product."""
+        return draw_gates(self.b_init, key, (self.hidden,), dtype, 1) if self.bias else None
+
     def draw_initial(self, value: float | Chrono, key: Array, dtype: DTypeLike) -> Array:
         """What a gate's bias starts at: a number, or memories of up to so many steps."""
         if isinstance(value, Chrono):

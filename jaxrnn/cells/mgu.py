@@ -13,7 +13,7 @@ from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias, zer
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_choice, check_in_features
-from jaxrnn.initializers import Chrono, draw_gates
+from jaxrnn.initializers import Chrono
 
 
 class MGUParams(NamedTuple):
@@ -97,13 +97,12 @@ class MGU(GatedCell[MGUParams, Array]):
             added = {"f": -added["f"]}
         w_x, w_h = self.draw_weights(k_x, k_h, in_features, dtype)
         flax = self.form == "flax"
-        b_hn = draw_gates(self.b_init, k_n, (self.hidden,), dtype, gates=1)
         gain = jnp.ones(2 * self.hidden, dtype) if self.layer_norm else None
         return MGUParams(
             w_x,
             w_h,
             self.draw_bias(k_b, dtype, added),
-            b_hn if self.bias and flax else None,
+            self.draw_recurrent_bias(k_n, dtype) if flax else None,
             gain,
             gain_hn=jnp.ones(self.hidden, dtype) if self.layer_norm and flax else None,
         )
