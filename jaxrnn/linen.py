@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxrnn._flax import home, names, recipes
 from jaxrnn.core.call import Flags
-from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
 from jaxrnn.core.check import check_flag
 from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
@@ -161,7 +161,7 @@ class RNNCell(nn.RNNCellBase):
         """The initial carry of a cell that looks at no more than the shapes and dtypes of its
         parameters, as most do.
         """
-        params = names.abstract_params(self.cell, input_shape[-1], self.param_dtype)
+        params = abstract_params(self.cell, input_shape[-1], self.param_dtype)
         try:
             return self.cell.initial_carry(
                 jax.eval_shape(lambda p: home.cast(p, self.dtype), params), input_shape
@@ -184,7 +184,7 @@ def _params(module: RNN | RNNCell, in_features: int) -> Params:
     """The module's parameters in the cell's own structure; drawn, all from one key, if they do not
     exist yet.
     """
-    shapes = names.nested(names.abstract_params(module.cell, in_features, module.param_dtype))
+    shapes = names.nested(abstract_params(module.cell, in_features, module.param_dtype))
     new = module.is_mutable_collection("params") and not all(
         module.has_variable("params", name) for name in shapes
     )
@@ -218,7 +218,7 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
             )
         return flat[name]
 
-    return names.gathered(names.abstract_params(module.cell, in_features, module.param_dtype), find)
+    return names.gathered(abstract_params(module.cell, in_features, module.param_dtype), find)
 
 
 def as_cell(module: nn.RNNCellBase) -> FunctionCell:

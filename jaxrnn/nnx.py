@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxrnn._flax import home, names, recipes
 from jaxrnn.core.call import Flags
-from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
 from jaxrnn.core.check import check_in_features
 from jaxrnn.drivers import step
 from jaxrnn.foreign import FunctionCell
@@ -60,9 +60,7 @@ class _Home(nnx.Module):
                 node = getattr(node, name)
             return node[...]
 
-        return names.gathered(
-            names.abstract_params(self.cell, self.in_features, self.param_dtype), find
-        )
+        return names.gathered(abstract_params(self.cell, self.in_features, self.param_dtype), find)
 
 
 def _variables(tree: Any) -> Any:

@@ -20,7 +20,7 @@ from jax import export
 
 from jaxrnn import activations, cells, combinators, initializers
 from jaxrnn.core.call import check_cell, check_kinds, kind
-from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.cell import Cell, Params, abstract_params
 from jaxrnn.core.check import check_in_features
 from jaxrnn.core.description import build, class_names, describe, parse
 from jaxrnn.core.trees import form
@@ -225,7 +225,7 @@ def _cell(
     in_features = check_in_features(cell, content["in_features"])
     if in_features not in _sizes(arrays):
         raise ValueError(f"in_features is {in_features}, which is no size of its arrays")
-    return cell, _filled(_initial(cell, in_features), arrays, "its cell")
+    return cell, _filled(abstract_params(cell, in_features), arrays, "its cell")
 
 
 def _tree(
@@ -348,15 +348,11 @@ def _named(tree: Any) -> dict[str, Any]:
     return named
 
 
-def _initial(cell: Cell, in_features: int) -> Any:
-    return jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
-
-
 def _fitting(cell: Cell, params: Params) -> tuple[int, Params]:
     """The size of the input that these parameters are for, and what `init` makes for it."""
     try:
         size = cell.in_features(params)
-        if form(initial := _initial(cell, size)) == form(params):
+        if form(initial := abstract_params(cell, size)) == form(params):
             return size, initial
     except NotImplementedError as error:  # how large its input is, it does not say
         raise ValueError(f"save: {error}") from error

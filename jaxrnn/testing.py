@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.cell import Cell, Params, abstract_params
 from jaxrnn.core.composite import OneStep, Runner
 from jaxrnn.core.trees import Tree, form
 from jaxrnn.drivers import scan, step, unroll
@@ -110,11 +110,8 @@ class _Trial:
 
     @cached_property
     def params(self) -> Params:
-        return self.params_in(jnp.float32)
-
-    def params_in(self, dtype: jax.typing.DTypeLike) -> Params:
-        """Parameters with noise on top, for zeros would hide mistakes."""
-        leaves, tree = jax.tree.flatten(self.cell.init(jax.random.key(0), self.in_features, dtype))
+        """With noise on top, for zeros would hide mistakes."""
+        leaves, tree = jax.tree.flatten(self.cell.init(jax.random.key(0), self.in_features))
         keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
         pairs = zip(keys, leaves, strict=False)  # without parameters there is one key too many
         return jax.tree.unflatten(tree, [_disturbed(key, leaf) for key, leaf in pairs])
@@ -147,11 +144,11 @@ def _initial_carry(trial: _Trial) -> Iterator[str]:
                 f"initial_carry: carry{path} has shape {leaf.shape}, expected it to start with the "
                 f"batch, {(BATCH,)}"
             )
-    half = trial.cell.init(jax.random.key(0), trial.in_features, jnp.bfloat16)
-    dtypes = [leaf.dtype for leaf in jax.tree.leaves(half) if _is_floating(leaf)]
+    drawn = jax.tree.leaves(abstract_params(trial.cell, trial.in_features, jnp.bfloat16))
+    dtypes = [leaf.dtype for leaf in drawn if _is_floating(leaf)]
     if others := [dtype for dtype in dtypes if dtype != jnp.bfloat16]:
         yield f"init(..., dtype=bfloat16) gives parameters of dtype {others[0]}"
-    for path, leaf in _named(trial.cell.initial_carry(half, trial.input_shape)):
+    for path, leaf in _named(trial.cell.initial_carry(_half(trial.params), trial.input_shape)):
         if _is_floating(leaf) and jnp.finfo(leaf.dtype).bits < 32:
             yield (
                 f"initial_carry: carry{path} is {leaf.dtype}, expected at least float32, whatever "
@@ -216,19 +213,21 @@ def _gradients(trial: _Trial) -> Iterator[str]:
     leaves, tree = jax.tree.flatten((trial.params, trial.xs))
     floating = {k: leaf for k, leaf in enumerate(leaves) if _is_floating(leaf)}
 
-    def loss(floating: dict[int, Array], method: MethodLike) -> Array:
+    @partial(jax.jit, static_argnums=1)
+    @partial(jax.grad, argnums=0)
+    def gradients(floating: dict[int, Array], method: MethodLike) -> Array:
         full = [floating.get(k, leaf) for k, leaf in enumerate(leaves)]
         params, xs = jax.tree.unflatten(tree, full)
         results = trial.scan(xs, params=params, method=method)
         parts = [jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(results) if _is_floating(x)]
         return jnp.asarray(sum(parts))
 
-    wanted = jax.grad(loss)(floating, "autodiff")
+    wanted = gradients(floating, "autodiff")
     methods: tuple[MethodLike, ...] = ("bptt", "checkpointed")
     for method in methods:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            got = jax.grad(loss)(floating, method)
+            got = gradients(floating, method)
         messages = {str(warning.message) for warning in caught}
         for message in sorted(message for message in messages if "own derivative" in message):
             yield f"the engine cannot run it, only JAX's derivative can: {message}"
@@ -294,10 +293,7 @@ def _pieces(trial: _Trial) -> Iterator[str]:
 
 def _half_precision(trial: _Trial) -> Iterator[str]:
     """bfloat16 goes through."""
-    xs = jax.tree.map(
-        lambda leaf: leaf.astype(jnp.bfloat16) if _is_floating(leaf) else leaf, trial.xs
-    )
-    _, ys = trial.scan(xs, params=trial.params_in(jnp.bfloat16))
+    _, ys = trial.scan(_half(trial.xs), params=_half(trial.params))
     if not _is_finite(ys):
         yield "bfloat16 parameters and inputs give outputs that are not finite"
 
@@ -321,6 +317,11 @@ def _disturbed(key: Array, leaf: Array) -> Array:
     if not _is_floating(leaf):
         return leaf
     return leaf + (0.2 * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)
+
+
+def _half(tree: Tree) -> Tree:
+    """In bfloat16, what is floating."""
+    return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if _is_floating(a) else a, tree)
 
 
 def _is_floating(leaf: Array) -> bool:

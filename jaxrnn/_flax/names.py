@@ -1,7 +1,6 @@
 """Readable names for the parameters of any cell."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ from flax import traverse_util
 from jax import Array
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
-from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.cell import Params
 
 Path = tuple[str, ...]
 
@@ -25,17 +24,6 @@ def nested(params: Params) -> dict[str, Any]:
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return traverse_util.unflatten_dict({_names(path): leaf for path, leaf in leaves})
-
-
-def abstract_params(cell: Cell, in_features: int, dtype: Any) -> Params:
-    """The shapes and dtypes of `cell.init(key, in_features, dtype)`."""
-    return _init.eval_shape(cell, in_features, dtype)
-
-
-# never run: jit remembers the shapes, and tracing `init` takes milliseconds
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _init(cell: Cell, in_features: int, dtype: Any) -> Params:
-    return cell.init(jax.random.key(0), in_features, dtype)
 
 
 def gathered(like: Params, find: Callable[[Path], Array]) -> Params:

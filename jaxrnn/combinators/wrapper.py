@@ -11,7 +11,17 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, Keys, NoisyCell, P, Params, WithContext
+from jaxrnn.core.cell import (
+    C,
+    Carry,
+    Cell,
+    Keys,
+    NoisyCell,
+    P,
+    Params,
+    WithContext,
+    abstract_params,
+)
 from jaxrnn.core.check import check_inner
 from jaxrnn.core.composite import Composite, Delegate
 from jaxrnn.core.noise import for_each
@@ -106,7 +116,7 @@ class AroundWeights(Around[P, C]):
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
-            form = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), 1))
+            form = abstract_params(self.cell, 1)
         except ValueError:  # it takes inputs of another size alone: `init` will see its parameters
             return
         self._check_weights(form)

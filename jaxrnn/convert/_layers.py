@@ -18,7 +18,7 @@ from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
 from jaxrnn.convert._arrays import to_jax
 from jaxrnn.convert._errors import refuse
 from jaxrnn.core.call import check_params
-from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.cell import Cell, Params, abstract_params
 
 Plain = Elman | LSTM | GRU
 """The cells that every framework has."""
@@ -119,7 +119,7 @@ def with_bias(cell: Cell, params: Params) -> tuple[Cell, Params]:
     """
     biased: Cell = dataclasses.replace(cell, bias=True)  # type: ignore[type-var]
     in_features, dtype = params.w_x.shape[0], params.w_x.dtype
-    forms = jax.eval_shape(lambda: biased.init(jax.random.key(0), in_features, dtype))
+    forms = abstract_params(biased, in_features, dtype)
     zeros = {
         name: jnp.zeros(form.shape, form.dtype)
         for name, form in forms._asdict().items()

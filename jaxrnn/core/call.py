@@ -13,7 +13,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
 from jaxrnn.core.check import check_flag, described, name_of
 from jaxrnn.core.trees import Tree
 
@@ -141,7 +141,7 @@ def check_inputs(cell: Cell, xs: Tree, timed: bool) -> None:
 def check_params(cell: Cell, params: Params, in_features: int) -> None:
     """Refuse parameters that `cell.init` would not have made for inputs of this size."""
     name = name_of(cell)
-    expected = jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
+    expected = abstract_params(cell, in_features)
     if (given := jax.tree.structure(params)) != (wanted := jax.tree.structure(expected)):
         raise ValueError(
             f"{name}: params has the structure {given}, expected {wanted}; "

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import jax
@@ -316,3 +317,14 @@ class ContextCell(Cell[P, C]):
     @property
     def takes_context(self) -> bool:
         return True
+
+
+def abstract_params(cell: Cell[P, C], in_features: int, dtype: DTypeLike = jnp.float32) -> P:
+    """The shapes and dtypes of `cell.init(key, in_features, dtype)`."""
+    return _init.eval_shape(cell, in_features, dtype)
+
+
+# never run: jit remembers the shapes, and tracing `init` takes longer than tracing a step
+@partial(jax.jit, static_argnums=(1, 2))
+def _init(cell: Cell[P, C], in_features: int, dtype: DTypeLike) -> P:
+    return cell.init(jax.random.key(0), in_features, dtype)

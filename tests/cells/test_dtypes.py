@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import jaxrnn
+from jaxrnn.core.cell import abstract_params
 from tests.support import reference
 from tests.support.helpers import (
+    DRIVERS,
     all_flags,
     assert_close,
     assert_equal,
@@ -36,32 +38,46 @@ def narrow(spec, dtype):
     return params, xs, make_carry(spec, params, xs)
 
 
+def check_narrow(spec, dtype, tolerance, arguments, last, ys):
+    """Every cell runs in such weights, and gives what the equations say to their precision."""
+    drawn = abstract_params(spec.cell, spec.in_features, dtype)
+    assert floating_dtypes(drawn) == floating_dtypes(ys) == {jnp.dtype(dtype)}
+    assert floating_dtypes(last) == floating_dtypes(arguments[2]) == {jnp.dtype(jnp.float32)}
+    expected = reference.run(spec.reference, *arguments, **make_flags())
+    assert_close((last, ys), expected, tolerance)
+
+
 @every
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(jnp.bfloat16, 4e-2), (jnp.float16, 5e-3)], ids=["bfloat16", "float16"]
-)
 @pytest.mark.usefixtures("strict")
-def test_narrow_weights(spec, dtype, tolerance):
-    """Every cell runs in them, forwards and backwards, and gives what the equations say to their
-    precision.
-    """
-    params, xs, carry = narrow(spec, dtype)
-    assert floating_dtypes(params) == {jnp.dtype(dtype)}
-    flags = make_flags()
-    (last, ys), grads = value_and_grads(jaxrnn.scan, spec.cell, params, xs, carry, **flags)
-    assert floating_dtypes(last) == floating_dtypes(carry) == {jnp.dtype(jnp.float32)}
-    assert floating_dtypes(ys) == {jnp.dtype(dtype)}
+def test_bfloat16_weights(spec):
+    """Forwards and backwards."""
+    arguments = narrow(spec, jnp.bfloat16)
+    outputs, grads = value_and_grads(jaxrnn.scan, spec.cell, *arguments, **make_flags())
+    check_narrow(spec, jnp.bfloat16, 4e-2, arguments, *outputs)
+    check_gradients(arguments, grads)
+
+
+@every
+@pytest.mark.usefixtures("strict")
+def test_float16_weights(spec):
+    arguments = narrow(spec, jnp.float16)
+    outputs = jaxrnn.scan(spec.cell, *arguments, **make_flags())
+    check_narrow(spec, jnp.float16, 5e-3, arguments, *outputs)
+
+
+def check_gradients(arguments, grads):
     assert [g.dtype for g in jax.tree.leaves(grads)] == [
-        a.dtype for a in jax.tree.leaves((params, xs, carry)) if is_floating(a)
+        a.dtype for a in jax.tree.leaves(arguments) if is_floating(a)
     ]
     assert all(np.all(np.isfinite(np.asarray(leaf, np.float32))) for leaf in jax.tree.leaves(grads))
-    assert_close((last, ys), reference.run(spec.reference, params, xs, carry, **flags), tolerance)
 
 
 @some(*FEW)
 @pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
 def test_gradients_of_narrow_weights(spec, method):
-    """Within the rounding of bfloat16 of the gradients at the same point in float32."""
+    """Within the rounding of bfloat16 of the gradients at the same point in float32; float16, too,
+    by the default.
+    """
     arguments = narrow(spec, jnp.bfloat16)
     wide = jax.tree.map(lambda a: a.astype(jnp.float32) if is_floating(a) else a, arguments)
 
@@ -71,15 +87,19 @@ def test_gradients_of_narrow_weights(spec, method):
     _, got = value_and_grads(driver, spec.cell, *arguments)
     _, expected = value_and_grads(jaxrnn.scan, spec.cell, *wide)
     assert_close(got, expected, 5e-2)
+    if method == "bptt":
+        halves = narrow(spec, jnp.float16)
+        check_gradients(halves, value_and_grads(driver, spec.cell, *halves)[1])
 
 
 @every
 @pytest.mark.usefixtures("x64", "strict")
 def test_float64_promotes_nothing(spec):
     """Under x64 no constant falls back to float32 and none widens."""
+    blocks = DRIVERS["carries_in_blocks"]
     params, xs, carry = narrow(spec, jnp.float64)
     outputs = jax.eval_shape(
-        lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **make_flags()),
+        lambda *args: value_and_grads(blocks, spec.cell, *args, **make_flags()),
         params,
         xs,
         carry,

@@ -15,7 +15,7 @@ import pytest
 from jax import lax
 
 import jaxrnn
-from tests.support.helpers import assert_close, make_carry, make_params, make_xs
+from tests.support.helpers import assert_close, make_params, make_xs, over_steps
 from tests.support.specs import every
 
 TIME, BATCH = 3, 2
@@ -36,32 +36,25 @@ def total(*trees: Any) -> jax.Array:
 
 @every
 def test_scans_of_one_cell_do_not_change_each_other(spec, x64, strict):
-    """Two scans, the inputs of one frozen: both gradients at once, and each in turn. What JAX's own
-    derivative gives does not depend on what is asked for.
+    """Two scans, the inputs of one frozen, from the initial carry, which may depend on the
+    parameters: all gradients, and those of the inputs alone. Those of a loop over `step` do not
+    depend on what is asked for.
     """
-    cell, params, xs = (
-        spec.cell,
-        make_params(spec, "float64"),
-        make_xs(spec, (TIME, BATCH), "float64"),
-    )
-    start = make_carry(spec, params, xs)
+    params, xs = make_params(spec), make_xs(spec, (TIME, BATCH))
+    loop = over_steps if spec.causal else jaxrnn.unroll
 
     def loss(scan: Scan, params: Any, xs: Any) -> jax.Array:
-        return total(scan(cell, params, xs, start)) * total(
-            scan(cell, params, lax.stop_gradient(xs), start)
-        )
+        frozen = lax.stop_gradient(xs)
+        return total(scan(spec.cell, params, xs)) * total(scan(spec.cell, params, frozen))
 
-    @partial(jax.jit, static_argnums=0)
-    def gradients(method: str, params: Any, xs: Any) -> Any:
-        """In both at once, in the parameters, in the inputs."""
-        asked = [
-            jax.grad(partial(loss, scan_by(method)), which, allow_int=True)(params, xs)
-            for which in (((0, 1), 0, 1) if method == "bptt" else ((0, 1),))
-        ]
-        return [leaf for leaf in jax.tree.leaves(asked) if leaf.dtype != jax.dtypes.float0]
+    @partial(jax.jit, static_argnums=(0, 1))
+    def gradients(scan: Scan, asked: tuple[Any, ...], params: Any, xs: Any) -> Any:
+        found = [jax.grad(partial(loss, scan), k, allow_int=True)(params, xs) for k in asked]
+        return [leaf for leaf in jax.tree.leaves(found) if leaf.dtype != jax.dtypes.float0]
 
-    want = gradients("autodiff", params, xs)
-    assert_close(gradients("bptt", params, xs), want + want, 1e-11)
+    want = gradients(loop, ((0, 1),), params, xs)
+    of_xs = want[-len(jax.tree.leaves(xs)) :]
+    assert_close(gradients(jaxrnn.scan, ((0, 1), 1), params, xs), want + of_xs, 1e-11)
 
 
 CELL = jaxrnn.GRU(2)

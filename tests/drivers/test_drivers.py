@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
+from tests.support import reference
 from tests.support.helpers import (
     DRIVERS,
     STEPS,
@@ -33,15 +34,15 @@ from tests.support.specs import every, every_causal, some
 
 pytestmark = pytest.mark.usefixtures("x64", "strict")
 
-SHORT = (3, 2)  # for gradients of unrolled programs, which are slow to compile
+SHORT = (3, 2)  # for unrolled programs, which are slow to compile
 
 
 @every
-def test_scan_equals_unroll(spec):
-    params, xs, flags = make_params(spec), make_xs(spec), make_flags()
-    carry = make_carry(spec, params, xs)
-    unrolled = jaxrnn.unroll(spec.cell, params, xs, carry, reverse=True, **flags)
-    assert_close(jaxrnn.scan(spec.cell, params, xs, carry, reverse=True, **flags), unrolled, 1e-12)
+def test_unroll(spec):
+    params, xs, flags = make_params(spec), make_xs(spec, SHORT), make_flags(SHORT)
+    at = (params, xs, make_carry(spec, params, xs))
+    expected = reference.run(spec.reference, *at, reverse=True, **flags)
+    assert_close(jaxrnn.unroll(spec.cell, *at, reverse=True, **flags), expected, 1e-12)
 
 
 @some(
@@ -58,17 +59,6 @@ def test_scan_equals_unroll_in_gradients(spec):
     arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
     scanned = value_and_grads(jaxrnn.scan, *arguments, reverse=True, **flags)
     assert_close(scanned, value_and_grads(jaxrnn.unroll, *arguments, reverse=True, **flags), 1e-11)
-
-
-@every
-@pytest.mark.parametrize("name", ["bptt", "preactivations_in_blocks"])
-def test_gradients_without_flags_and_carry(spec, name):
-    """Those of a loop over `step`, from the initial carry, which may depend on the parameters."""
-    arguments = (spec.cell, make_params(spec), make_xs(spec, SHORT))
-    loop = over_steps if spec.causal else jaxrnn.unroll
-    assert_close(
-        value_and_grads(DRIVERS[name], *arguments), value_and_grads(loop, *arguments), 1e-11
-    )
 
 
 @some("gru_after", "user_decaying", "user_clockwork", "user_fast_weights")
@@ -117,13 +107,20 @@ def test_gradients_of_no_steps(spec, driver):
 
 
 @every_causal
-@both_directions
-def test_one_step(spec, reverse):
-    params, xs = make_params(spec), make_xs(spec, (1, STEPS[1]))
-    carry = make_carry(spec, params, xs)
-    last, y = jaxrnn.step(spec.cell, params, carry, at_step(xs, 0))
-    got = jaxrnn.scan(spec.cell, params, xs, carry, reverse=reverse)
-    assert_close((got[0], at_step(got[1], 0)), (last, y), 1e-14)
+def test_one_step(spec):
+    """Alone, and as the one that is valid, whichever way time is walked."""
+    params, xs = make_params(spec), make_xs(spec)
+    carry, mask = make_carry(spec, params, xs), np.zeros(STEPS, bool)
+    last, y = jaxrnn.step(spec.cell, params, carry, at_step(xs, 2))
+    mask[2] = True
+    runs = [jaxrnn.scan(spec.cell, params, cut(xs, 2, 3), carry)]
+    for reverse in (False, True):
+        after, ys = jaxrnn.scan(
+            spec.cell, params, xs, carry, reverse=reverse, **all_flags(mask=mask)
+        )
+        runs.append((after, cut(ys, 2, 3)))
+    for got in runs:
+        assert_close((got[0], at_step(got[1], 0)), (last, y), 1e-14)
 
 
 @every_causal
@@ -145,7 +142,7 @@ def test_two_runs_in_a_row_equal_one(spec, reverse):
         carry, ys[border] = jaxrnn.scan(
             spec.cell, params, at_step(xs, piece), carry, reverse=reverse, **all_flags(**parts)
         )
-    at_once = jaxrnn.scan(spec.cell, params, xs, start, reverse=reverse, **flags)
+    at_once = reference.run(spec.reference, params, xs, start, reverse=reverse, **flags)
     assert_close((carry, concatenate(ys[0], ys[time])), at_once, 1e-12)
 
 
@@ -157,10 +154,10 @@ def test_trajectory(spec, reverse):
     start = make_carry(spec, params, xs)
     states, ys = jaxrnn.trajectory(spec.cell, params, xs, start, reverse=reverse, **flags)
     assert_equal(at_step(states, 0), jax.tree.map(np.asarray, start))
-    for steps in (1, 2, 5):
-        walked = range(5 - steps, 5) if reverse else range(steps)
+    for steps in (1, 2, STEPS[0]):
+        walked = range(STEPS[0] - steps, STEPS[0]) if reverse else range(steps)
         mask = flags["mask"].copy()
-        mask[[t for t in range(5) if t not in walked]] = False
+        mask[[t for t in range(STEPS[0]) if t not in walked]] = False
         last, ys_then = jaxrnn.scan(
             spec.cell, params, xs, start, reverse=reverse, **{**flags, "mask": mask}
         )

@@ -16,8 +16,6 @@ from tests.support.user_cells import wide
 @some(
     "elman_tanh",
     "lstm_all",
-    "gru_before_layer_norm",
-    "mgu_paper",
     "stack_with_both",
     "zoneout",
     "learned_carry",

@@ -15,7 +15,7 @@ from jaxrnn.convert._layers import Plain, PlainParams, is_plain
 from jaxrnn.convert._weights import Shapes, Weights
 from jaxrnn.convert.keras.config import Version
 from jaxrnn.convert.keras.read_config import read_config
-from jaxrnn.core.cell import Cell, Params
+from jaxrnn.core.cell import Cell, Params, abstract_params
 from jaxrnn.core.check import check_choice
 
 
@@ -67,7 +67,7 @@ def from_keras(
     with said_by("from_keras"):
         cell = _read_configs(config, version)
         in_features, _ = arrays.sizes("weights[0]", "in", "columns")
-        made = jax.eval_shape(lambda: cell.init(jax.random.key(0), in_features))
+        made = abstract_params(cell, in_features)
     forms, structure = jax.tree.flatten(made, is_leaf=is_plain)
     layers = [*zip(_plain_cells(cell), forms, strict=True)]
     names = (f"weights[{k}]" for k in itertools.count())
