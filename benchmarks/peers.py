@@ -136,7 +136,7 @@ def haiku(problem: Problem) -> JaxSide:
         )
         return {"gru": {"w_i": w_i, "w_h": w_h, "b": b}}
 
-    cell = jaxrnn.GRU(hidden, reset="before") if problem.kind == "GRU" else None
+    cell = jaxrnn.GRU(hidden, reset_gate="before") if problem.kind == "GRU" else None
     return JaxSide(hk.without_apply_rng(hk.transform(forward)).apply, convert, cell=cell)
 
 

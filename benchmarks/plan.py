@@ -52,7 +52,7 @@ VARIANTS: dict[str, Callable[[int], Any]] = {
         n, peepholes=True, coupled=True, projection=n // 2, layer_norm="gates_and_cell"
     ),
     "GRU": jaxrnn.GRU,
-    "GRU, reset before": lambda n: jaxrnn.GRU(n, reset="before"),
+    "GRU, reset before": lambda n: jaxrnn.GRU(n, reset_gate="before"),
     "GRU, layer norm": lambda n: jaxrnn.GRU(n, layer_norm=True),
     "MGU": jaxrnn.MGU,
     "Dropout of LSTM": lambda n: jaxrnn.Dropout(jaxrnn.LSTM(n), 0.2),

@@ -126,7 +126,7 @@ class JaxSide:
 
 def reference_params(side: Side, problem: Problem) -> Tree:
     """The problem's parameters, without those that the side's cell does not have."""
-    if isinstance(side.cell, jaxrnn.GRU) and side.cell.reset == "before":
+    if isinstance(side.cell, jaxrnn.GRU) and side.cell.reset_gate == "before":
         return problem.params._replace(b_hn=None)
     return problem.params
 

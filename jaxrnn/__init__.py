@@ -1,6 +1,10 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
-from jaxrnn import activations, convert, initializers, methods, sequences, streams
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from jaxrnn import activations, initializers, methods, sequences, streams
 from jaxrnn.cells import (
     GRU,
     LSTM,
@@ -40,7 +44,29 @@ from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
 from jaxrnn.streams import Generated, generate
 
+if TYPE_CHECKING:
+    from jaxrnn import convert, testing
+    from jaxrnn.streams import tbptt
+
 __version__ = "0.1.0"
+
+_WHEN_ASKED = {
+    "convert": "jaxrnn.convert",
+    "tbptt": "jaxrnn.streams.tbptt",
+    "testing": "jaxrnn.testing",
+}
+"""Modules that take long to import, or that import optax."""
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in _WHEN_ASKED:
+        raise AttributeError(f"module 'jaxrnn' has no attribute {name!r}")
+    return importlib.import_module(_WHEN_ASKED[name])
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHEN_ASKED]
+
 
 __all__ = [
     "GRU",
@@ -92,6 +118,8 @@ __all__ = [
     "sequences",
     "step",
     "streams",
+    "tbptt",
+    "testing",
     "trajectory",
     "unroll",
 ]

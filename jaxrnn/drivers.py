@@ -4,7 +4,9 @@ Each verb makes a `Call` of its arguments and checks it. A `Runner` then takes t
 cell inside one that is made of cells, through its stages, by a method of `jaxrnn.methods`.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar, Unpack
 
@@ -15,6 +17,7 @@ from jax import Array, lax
 from jaxrnn.core.affine import affine
 from jaxrnn.core.call import Call, Flags, check_causal, check_cell, checked, make_call
 from jaxrnn.core.cell import C, Carry, Cell, P, Params
+from jaxrnn.core.check import name_of
 from jaxrnn.core.composite import OneStep, Runner
 from jaxrnn.core.noise import Draws, Numbers, number, threefry
 from jaxrnn.core.trees import Tree
@@ -87,7 +90,8 @@ def scan(
     ((7, 2, 4), True, True)
     """
     call, reverse = make_call("scan", cell, params, xs, carry, key, flags)
-    return _run(named("scan", method), cell, call, reverse)
+    with _no_forward_mode():
+        return _run(named("scan", method), cell, call, reverse)
 
 
 def unroll(
@@ -146,7 +150,7 @@ def step(
     cell: Cell[P, C],
     params: P,
     carry: C,
-    x: Tree,
+    x: Tree = None,
     *,
     context: Tree = None,
     key: Array | None = None,
@@ -166,7 +170,8 @@ def step(
 
     Raises:
         ValueError: a shape or structure does not fit.
-        TypeError: a dtype does not fit, or the cell needs the future (`Bidirectional`).
+        TypeError: a dtype does not fit, there is no carry, or the cell needs the future
+            (`Bidirectional`).
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4)
@@ -178,7 +183,26 @@ def step(
     """
     check_cell(cell, "step")
     check_causal(cell, "single step")
+    if x is None:
+        raise TypeError(
+            f"jaxrnn.step: {name_of(cell)} got three arguments, expected (cell, params, carry, x); "
+            "begin with carry = cell.initial_carry(params, x.shape)"
+        )
     return _step(cell, Call(params, x, carry, context=context, key=key))
+
+
+@contextlib.contextmanager
+def _no_forward_mode() -> Iterator[None]:
+    """Say what to do where JAX would say no more than that a derivative is a `custom_vjp`."""
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "jaxrnn.scan: this method has no forward mode (jax.jvp, jax.jacfwd, jax.linearize); "
+            'pass method="autodiff"'
+        ) from error
 
 
 # Compiled here, so that a call outside jit is traced once. Not inlined: then JAX would trace and

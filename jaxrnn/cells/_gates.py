@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxrnn.activations import check_activation
 from jaxrnn.core.affine import project, split
 from jaxrnn.core.cell import C, Cell, P
-from jaxrnn.core.check import check_fields, check_flag, check_limit, check_size
+from jaxrnn.core.check import check_fields, check_flag, check_limit, check_size, name_of
 from jaxrnn.core.dtypes import promote, wide
 from jaxrnn.initializers import (
     Chrono,
@@ -96,6 +96,20 @@ class GatedCell(Cell[P, C]):
             return value(key, (self.hidden,), dtype)
         return jnp.asarray(value, dtype)
 
+    def zeros(self, params: Any, input_shape: tuple[int, ...], size: int | None = None) -> Array:
+        """A carry of zeros `[*batch, size]`, in the dtype in which products with `w_h` accumulate;
+        `hidden` if there is no size.
+
+        Raises:
+            ValueError: `input_shape` does not end with the size of the input.
+        """
+        if tuple(input_shape[-1:]) != (in_features := params.w_x.shape[-2],):
+            raise ValueError(
+                f"{name_of(self)}.initial_carry: input_shape is {input_shape}, expected (*batch, "
+                f"{in_features}), the shape of one step's input: xs.shape[1:]"
+            )
+        return jnp.zeros((*input_shape[:-1], size or self.hidden), wide(params.w_h))
+
     def normal(self, params: Any, gate: str, z: Array) -> Array:
         """What enters a gate, normalised and with its bias; as it is without a normalisation."""
         if params.gain is None:
@@ -103,11 +117,6 @@ class GatedCell(Cell[P, C]):
         start = self.order.index(gate) * self.hidden
         own = slice(start, start + self.hidden)
         return layer_norm(z, params.gain[own], None if params.b is None else params.b[own])
-
-
-def zeros(size: int, params: Any, input_shape: tuple[int, ...]) -> Array:
-    """A carry of zeros `[*batch, size]`, in the dtype in which products with `w_h` accumulate."""
-    return jnp.zeros((*input_shape[:-1], size), wide(params.w_h))
 
 
 def recurrent_bias(b: Array | None, size: int, like: Array) -> Array:

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import Activation, activation
-from jaxrnn.cells._gates import GatedCell, clip, zeros
+from jaxrnn.cells._gates import GatedCell, clip
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_in_features
@@ -70,7 +70,7 @@ class Elman(GatedCell[ElmanParams, Array]):
 
     def initial_carry(self, params: ElmanParams, input_shape: tuple[int, ...]) -> Array:
         """`h = 0`."""
-        return zeros(self.hidden, params, input_shape)
+        return self.zeros(params, input_shape)
 
     def step(
         self,

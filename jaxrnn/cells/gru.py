@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import Activation, activation
-from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias, zeros
+from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_choice, check_in_features
@@ -36,20 +36,20 @@ class GRU(GatedCell[GRUParams, Array]):
     """Gated recurrent unit (Cho et al. 2014).
 
         r, z = σ(x_t W_x + h_{t-1} W_h + b) for each gate
-        n = tanh(x_t W_xn + b_n + r ⊙ (h_{t-1} W_hn + b_hn))     reset="after"
-        n = tanh(x_t W_xn + b_n + (r ⊙ h_{t-1}) W_hn)            reset="before"
+        n = tanh(x_t W_xn + b_n + r ⊙ (h_{t-1} W_hn + b_hn))     reset_gate="after"
+        n = tanh(x_t W_xn + b_n + (r ⊙ h_{t-1}) W_hn)            reset_gate="before"
         h_t = (1 - z) ⊙ n + z ⊙ h_{t-1},    y_t = h_t
 
     `"before"` is the paper's form, `"after"` that of torch, cuDNN and, by default, Keras.
 
     With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, each
     gate is normalised by itself (Ba, Kiros & Hinton 2016): LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for
-    each of r and z, and for n with `reset="before"`; with `reset="after"`, n = tanh(LN(x_t W_xn) ⊙
-    gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn)).
+    each of r and z, and for n with `reset_gate="before"`; with `reset_gate="after"`,
+    n = tanh(LN(x_t W_xn) ⊙ gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn)).
 
     Args:
         hidden: size of the state and the output.
-        reset: whether the reset gate acts before or after the recurrent product.
+        reset_gate: whether it acts before or after the recurrent product.
         bias: whether there are biases.
         clip: bound of what enters σ and tanh.
         layer_norm: whether the gates are normalised.
@@ -62,18 +62,18 @@ class GRU(GatedCell[GRUParams, Array]):
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` or `clip` is not positive, `reset` is another word, a flag is no bool,
-            or a name is unknown.
+        ValueError: `hidden` or `clip` is not positive, `reset_gate` is another word, a flag is no
+            bool, or a name is unknown.
         TypeError: an activation or an initialiser is no function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
-    >>> cell = jaxrnn.GRU(hidden=4, reset="before")
+    >>> cell = jaxrnn.GRU(hidden=4, reset_gate="before")
     >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), in_features=3), jnp.ones((7, 2, 3)))
     >>> h.shape, ys.shape
     ((2, 4), (7, 2, 4))
     """
 
-    reset: Literal["after", "before"] = "after"
+    reset_gate: Literal["after", "before"] = "after"
     update_bias: float | Chrono = 0.0
     layer_norm: bool = False
     gate_activation: Activation = "sigmoid"
@@ -84,7 +84,7 @@ class GRU(GatedCell[GRUParams, Array]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "reset", self.reset, ("after", "before"))
+        check_choice(self, "reset_gate", self.reset_gate, ("after", "before"))
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> GRUParams:
         in_features = check_in_features(self, in_features)
@@ -92,7 +92,7 @@ class GRU(GatedCell[GRUParams, Array]):
         k_b, k_z = jax.random.split(k_b)
         added = {"z": self.draw_initial(self.update_bias, k_z, dtype)}
         w_x, w_h = self.draw_weights(k_x, k_h, in_features, dtype)
-        after = self.reset == "after"
+        after = self.reset_gate == "after"
         gain = jnp.ones(3 * self.hidden, dtype) if self.layer_norm else None
         return GRUParams(
             w_x,
@@ -105,7 +105,7 @@ class GRU(GatedCell[GRUParams, Array]):
 
     def initial_carry(self, params: GRUParams, input_shape: tuple[int, ...]) -> Array:
         """`h = 0`."""
-        return zeros(self.hidden, params, input_shape)
+        return self.zeros(params, input_shape)
 
     def step(
         self,
@@ -115,7 +115,7 @@ class GRU(GatedCell[GRUParams, Array]):
         affine: Affine = default_affine,
     ) -> tuple[Array, Array]:
         u_r, u_z, u_n = u
-        if self.reset == "after":
+        if self.reset_gate == "after":
             b_hn = None if self.layer_norm else params.b_hn
             inner = recurrent_bias(b_hn, self.hidden, u_n)
             r, z, n_h = affine((u_r, u_z, inner), carry, params.w_h)

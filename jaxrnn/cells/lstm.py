@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import Activation, activation
-from jaxrnn.cells._gates import GatedCell, clip, layer_norm, zeros
+from jaxrnn.cells._gates import GatedCell, clip, layer_norm
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_choice, check_fields, check_in_features, check_limit, check_size
@@ -164,7 +164,7 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
     def initial_carry(self, params: LSTMParams, input_shape: tuple[int, ...]) -> LSTMCarry:
         """`h = c = 0`."""
         sizes = self.out_features, self.hidden
-        return LSTMCarry(*(zeros(size, params, input_shape) for size in sizes))
+        return LSTMCarry(*(self.zeros(params, input_shape, size) for size in sizes))
 
     def step(
         self,

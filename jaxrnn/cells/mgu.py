@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import Activation, activation
-from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias, zeros
+from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_choice, check_in_features
@@ -47,7 +47,7 @@ class MGU(GatedCell[MGUParams, Array]):
 
     With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, gate and
     candidate are normalised (Ba, Kiros & Hinton 2016) where a `GRU` normalises r and n: of form
-    "paper" as with `reset="before"`, of form "flax" as with `reset="after"`.
+    "paper" as with `reset_gate="before"`, of form "flax" as with `reset_gate="after"`.
 
     Args:
         hidden: size of the state and the output.
@@ -109,7 +109,7 @@ class MGU(GatedCell[MGUParams, Array]):
 
     def initial_carry(self, params: MGUParams, input_shape: tuple[int, ...]) -> Array:
         """`h = 0`."""
-        return zeros(self.hidden, params, input_shape)
+        return self.zeros(params, input_shape)
 
     def step(
         self,

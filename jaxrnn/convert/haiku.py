@@ -18,7 +18,7 @@ from jaxrnn.convert._weights import Weights, flatten
 from jaxrnn.core.cell import Cell, Params
 
 _MODULES: dict[type[Cell], str] = {Elman: "vanilla_rnn", GRU: "gru", LSTM: "lstm"}
-_OPTIONS = {Elman: {"bias", "activation"}, LSTM: {"bias"}, GRU: {"bias", "reset"}}
+_OPTIONS = {Elman: {"bias", "activation"}, LSTM: {"bias"}, GRU: {"bias", "reset_gate"}}
 
 
 def from_haiku(
@@ -35,8 +35,8 @@ def from_haiku(
             module has such names.
 
     Returns:
-        An `LSTM`, a `GRU(reset="before")` or an `Elman(activation="relu")`, and its parameters, in
-        the dtype of the arrays.
+        An `LSTM`, a `GRU(reset_gate="before")` or an `Elman(activation="relu")`, and its
+        parameters, in the dtype of the arrays.
 
     Raises:
         ValueError: no module or several may be meant, the named one is not recurrent, an array is
@@ -94,7 +94,7 @@ def _read_gru(weights: Weights) -> tuple[Cell, Params]:
     shapes = {"w_i": (in_features, columns), "w_h": (hidden, columns), "b": (columns,)}
     arrays = weights.take(shapes).values()
     w_x, w_h, b = (_turn_update(reorder(array, "zrn", "rzn")) for array in arrays)
-    return GRU(hidden, reset="before"), GRUParams(w_x, w_h, b, b_hn=None)
+    return GRU(hidden, reset_gate="before"), GRUParams(w_x, w_h, b, b_hn=None)
 
 
 def _read_vanilla(weights: Weights) -> tuple[Cell, Params]:
@@ -120,8 +120,8 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
     `hk.data_structures.merge` joins them with the others.
 
     Args:
-        cell: an `LSTM`, a `GRU(reset="before")` or an `Elman(activation="relu")`, without further
-            options.
+        cell: an `LSTM`, a `GRU(reset_gate="before")` or an `Elman(activation="relu")`, without
+            further options.
         params: its parameters.
         name: the path of the module; Haiku's own if left out: `"lstm"`, `"gru"` or `"vanilla_rnn"`.
 
@@ -135,7 +135,7 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
         ValueError: Haiku cannot hold the cell or one of its options. The message names it.
 
     >>> import jax, jaxrnn
-    >>> cell = jaxrnn.GRU(4, reset="before")
+    >>> cell = jaxrnn.GRU(4, reset_gate="before")
     >>> params = jaxrnn.convert.to_haiku(cell, cell.init(jax.random.key(0), in_features=3))
     >>> jax.tree.map(lambda array: array.shape, params)
     {'gru': {'b': (12,), 'w_h': (4, 12), 'w_i': (3, 12)}}
@@ -144,8 +144,8 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
     if isinstance(cell, Elman) and cell.activation != "relu":
         given = f"Elman has activation={cell.activation!r}"
         refuse("to_haiku", f"{given}, and Haiku's VanillaRNN computes 'relu'")
-    if isinstance(cell, GRU) and cell.reset != "before":
-        refuse("to_haiku", f"GRU has reset={cell.reset!r}, and Haiku's computes 'before'")
+    if isinstance(cell, GRU) and cell.reset_gate != "before":
+        refuse("to_haiku", f"GRU has reset_gate={cell.reset_gate!r}, and Haiku's computes 'before'")
     name = name or _MODULES[type(cell)]
     _, p = with_bias(cell, own_params("to_haiku", cell, params))
     if isinstance(cell, LSTM):

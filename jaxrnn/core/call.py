@@ -195,10 +195,11 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
     name = name_of(cell)
     expected = jax.eval_shape(lambda p: cell.initial_carry(p, input_shape), params)
     if (given := jax.tree.structure(carry)) != (wanted := jax.tree.structure(expected)):
-        raise ValueError(
-            f"{name}: carry has the structure {given}, expected {wanted}; start from "
-            f"cell.initial_carry(params, input_shape={input_shape}), or leave it out"
-        )
+        hint = f"start from cell.initial_carry(params, input_shape={input_shape}), or leave it out"
+        fields = getattr(expected, "_fields", ())
+        if type(carry) in (tuple, list) and len(carry) == len(fields):
+            hint = f"write {type(expected).__name__}({', '.join(fields)})"
+        raise ValueError(f"{name}: carry has the structure {given}, expected {wanted}; {hint}")
 
     def leaf(path: tuple[object, ...], given: ArrayLike, want: jax.ShapeDtypeStruct) -> Array:
         where = f"{name}: carry{jax.tree_util.keystr(path)}"

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.description import constructor
 from jaxrnn.core.dtypes import as_wide
 from jaxrnn.core.trees import Tree, path_names
 
@@ -98,9 +99,20 @@ class Cell(ABC, Generic[P, C]):
     is_composite: ClassVar[bool] = False
     """Whether it is made of cells, which it runs itself: a `jaxrnn.Composite`."""
 
+    def __repr__(self) -> str:
+        return constructor(self)
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        """Raise a TypeError that says what runs a cell."""
+        raise TypeError(
+            f"a {type(self).__name__} is not called: jaxrnn.scan(cell, params, xs) runs it over a "
+            "sequence, jaxrnn.step(cell, params, carry, x) takes one step"
+        )
+
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_static(cls)
+        cls.__repr__ = cls.__repr__  # its own now: a dataclass would write one, with all fields
         if "run" in vars(cls) and not cls.is_composite:
             raise TypeError(
                 f"{cls.__name__} writes run, which only a cell made of cells has: derive it from "

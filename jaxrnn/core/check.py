@@ -128,8 +128,10 @@ def check_function(
 
 
 def takes(value: object, arguments: int) -> bool:
-    """Whether a value is a function, and not a class, that can be called with so many arguments."""
-    if not callable(value) or isinstance(value, type):
+    """Whether a value is a function, and no class or cell, that can be called with so many
+    arguments.
+    """
+    if not callable(value) or isinstance(value, type | Cell):
         return False
     try:
         inspect.signature(value).bind(*[None] * arguments)

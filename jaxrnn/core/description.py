@@ -1,4 +1,5 @@
-"""Hyperparameters as JSON, and back: names, numbers, tuples, dictionaries and dataclasses.
+"""Hyperparameters as the code that makes them, and as JSON and back: names, numbers, tuples,
+dictionaries and dataclasses.
 
 Whoever reads a description says which classes it may name, and gets nothing else. What it may ask
 for is bounded before anything is built."""
@@ -14,6 +15,21 @@ _DEEPEST = 64
 """Levels of JSON: a cell in another one is one level below it, or two in a stack."""
 _MOST = 10_000
 """Cells and other dataclasses, for to build one takes milliseconds."""
+
+
+def constructor(value: Any) -> str:
+    """The call that makes a dataclass, with the fields alone that are not their defaults.
+
+    >>> import jaxrnn
+    >>> jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, bias=False)])
+    Stack((LSTM(4), GRU(5, bias=False)))
+    """
+    given = []
+    for field in dataclasses.fields(value):
+        kept = getattr(value, field.name)
+        if field.init and field.repr and (kept is not field.default and kept != field.default):
+            given.append(f"{field.name}={kept!r}" if field.kw_only else repr(kept))
+    return f"{type(value).__name__}({', '.join(given)})"
 
 
 def describe(value: Any, where: str, own: Mapping[str, type]) -> Any:

@@ -63,7 +63,7 @@ def test_cells_differ_where_a_hyperparameter_does():
         jaxrnn.LSTM(4, bias=False),
         jaxrnn.LSTM(4, forget_bias=0.0),
         jaxrnn.GRU(4),
-        jaxrnn.GRU(4, reset="before"),
+        jaxrnn.GRU(4, reset_gate="before"),
         jaxrnn.Elman(4),
         jaxrnn.Elman(4, activation="relu"),
         jaxrnn.Stack([jaxrnn.Elman(4)]),
@@ -306,7 +306,7 @@ def test_vmap_over_the_batch(spec):
 
 
 def test_init_depends_on_its_key_alone():
-    cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, reset="before")])
+    cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, reset_gate="before")])
     first, second, other = (cell.init(jax.random.key(seed), 3) for seed in (0, 0, 1))
     assert_equal(first, second)
     assert all(
@@ -327,7 +327,7 @@ def test_parameters_and_carries_have_names():
     assert jaxrnn.GRU(4).init(jax.random.key(0), 3)._fields[:4] == ("w_x", "w_h", "b", "b_hn")
     assert jaxrnn.LSTM(4).initial_carry(params, (2, 3))._fields == ("h", "c")
     assert jaxrnn.LSTM(4, bias=False).init(jax.random.key(0), 3).b is None
-    assert jaxrnn.GRU(4, reset="before").init(jax.random.key(0), 3).b_hn is None
+    assert jaxrnn.GRU(4, reset_gate="before").init(jax.random.key(0), 3).b_hn is None
 
 
 def test_import_is_light():
@@ -340,3 +340,9 @@ def test_import_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", jaxrnn.__all__)
+def test_one_import_gives_all(name):
+    assert getattr(jaxrnn, name) is not None
+    assert name in dir(jaxrnn)

@@ -185,9 +185,9 @@ def test_what_needs_the_future_has_no_step(cell):
         (lambda: LSTM(2.5), ValueError, ["LSTM: hidden is 2.5", "positive integer"]),
         (lambda: Elman(True), ValueError, ["Elman: hidden is True", "positive integer"]),
         (
-            lambda: GRU(4, reset="never"),
+            lambda: GRU(4, reset_gate="never"),
             ValueError,
-            ["GRU: reset is 'never'", "['after', 'before']"],
+            ["GRU: reset_gate is 'never'", "['after', 'before']"],
         ),
         (lambda: Elman(4, activation="tan"), ValueError, ["Elman: activation 'tan' is unknown"]),
         (lambda: Elman(4, activation=3), TypeError, ["Elman: activation is 3", "expected a name"]),
@@ -331,3 +331,38 @@ def test_a_step_that_changes_its_carry_is_refused():
 
     with says(TypeError, "Growing.step was given the carry", "returned", "keeps its structure"):
         jaxrnn.scan(Growing(4), PARAMS, XS)
+
+
+@pytest.mark.parametrize(
+    ("use", "parts"),
+    [
+        (lambda: CELL(XS), ["a GRU is not called: jaxrnn.scan(cell, params, xs)", "jaxrnn.step"]),
+        (
+            lambda: jaxrnn.step(CELL, PARAMS, XS[0]),
+            ["jaxrnn.step: GRU got three arguments", "(cell, params, carry, x)", "initial_carry"],
+        ),
+        (
+            lambda: jax.jvp(lambda xs: jaxrnn.scan(CELL, PARAMS, xs), (XS,), (XS,)),
+            ["jaxrnn.scan: this method has no forward mode (jax.jvp", 'method="autodiff"'],
+        ),
+        (lambda: Elman(4, activation=CELL), ["Elman: activation is GRU(4)", "a callable"]),
+    ],
+    ids=["called", "no carry", "jvp", "activation"],
+)
+def test_what_is_not_done_to_a_cell(use, parts):
+    with says(TypeError, *parts):
+        use()
+
+
+def test_a_tuple_is_no_carry():
+    lstm = LSTM(4)
+    h = jnp.zeros((2, 4))
+    with says(ValueError, "LSTM: carry has the structure", "write LSTMCarry(h, c)"):
+        jaxrnn.scan(lstm, lstm.init(jax.random.key(0), 3), XS, (h, h))
+
+
+@pytest.mark.parametrize("cell", [CELL, Stack([Elman(4), LSTM(4)])], ids=["GRU", "Stack"])
+def test_the_shape_of_an_input_has_features(cell):
+    params = cell.init(jax.random.key(0), 3)
+    with says(ValueError, "initial_carry: input_shape is (2,), expected (*batch, 3)", "xs.shape"):
+        cell.initial_carry(params, (2,))

@@ -135,7 +135,7 @@ def _zeros(params: Any, input_shape: tuple[int, ...]) -> Any:
 RECURRENT = {
     "lstm": (LSTM(H, projection=H, layer_norm="gates_and_cell", peepholes=True), [True, False]),
     "gru_after": (GRU(H), [True]),
-    "gru_before": (GRU(H, reset="before"), [True, True]),
+    "gru_before": (GRU(H, reset_gate="before"), [True, True]),
     "mgu": (MGU(H), [True, True]),
     "flax": (jaxrnn.linen.as_cell(nn.LSTMCell(H)), [True]),
     "function": (FunctionCell(_rate, _unnamed_params, _zeros, H), [True]),

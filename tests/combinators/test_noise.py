@@ -36,13 +36,13 @@ NOISY = {
     "dropout_locked": Dropout(GRU(H), 0.4, locked=True),
     "dropout_of_layers": Dropout(Stack((Bidirectional(GRU(H)), LSTM(H)), dropout=0.3), 0.3),
     "recurrent_dropout": RecurrentDropout(LSTM(H, projection=3), 0.4),
-    "recurrent_dropout_per_step": RecurrentDropout(GRU(H, reset="before"), 0.4, locked=False),
+    "recurrent_dropout_per_step": RecurrentDropout(GRU(H, reset_gate="before"), 0.4, locked=False),
     "recurrent_dropout_per_gate": RecurrentDropout(LSTM(H), 0.4, draws=4),
     "recurrent_dropout_per_gate_of_two_products": RecurrentDropout(
-        GRU(H, reset="before"), 0.4, draws=3
+        GRU(H, reset_gate="before"), 0.4, draws=3
     ),
     "candidate_dropout": CandidateDropout(LSTM(H, projection=3), 0.4),
-    "candidate_dropout_locked": CandidateDropout(GRU(H, reset="before"), 0.4, locked=True),
+    "candidate_dropout_locked": CandidateDropout(GRU(H, reset_gate="before"), 0.4, locked=True),
     "dropconnect": DropConnect(LSTM(H, projection=3), 0.4),
     "zoneout": Zoneout(LSTM(H), h=0.3, c=0.4),
     "state_noise": StateNoise(GRU(H), 0.3),

@@ -175,7 +175,7 @@ def test_mistakes(params, name, message):
 
 def test_options_that_haiku_computes_otherwise():
     for cell, message in (
-        (jaxrnn.GRU(4), "GRU has reset='after', and Haiku's computes 'before'"),
+        (jaxrnn.GRU(4), "GRU has reset_gate='after', and Haiku's computes 'before'"),
         (jaxrnn.Elman(4), "Elman has activation='tanh', and Haiku's VanillaRNN computes 'relu'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -86,7 +86,7 @@ MADE_OF_CELLS = {
     "deep": Stack(
         [
             Bidirectional(LSTM(HIDDEN, peepholes=True)),
-            Reversed(GRU(3, reset="before")),
+            Reversed(GRU(3, reset_gate="before")),
             Elman(2, clip=0.5),
             GRU(5),
         ]
@@ -186,7 +186,8 @@ def test_a_file_runs_in_pieces():
 
 
 @pytest.mark.parametrize(
-    "cell", [Elman(HIDDEN), GRU(HIDDEN), GRU(HIDDEN, reset="before"), LSTM(HIDDEN, peepholes=True)]
+    "cell",
+    [Elman(HIDDEN), GRU(HIDDEN), GRU(HIDDEN, reset_gate="before"), LSTM(HIDDEN, peepholes=True)],
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_float64_is_that_of_the_evaluator(cell, way, x64):
@@ -343,7 +344,7 @@ def test_what_a_node_may_leave_out():
     full.
     """
     cell, params = from_onnx(node_model("GRU", replaced={"B": None}, opset=14))
-    assert cell == GRU(HIDDEN, reset="before", bias=False)
+    assert cell == GRU(HIDDEN, reset_gate="before", bias=False)
     model = node_model("RNN", {"activations": ["Tanh", "Tanh"]})
     del model.graph.node[0].attribute[:1]
     model.graph.node[0].name = ""
@@ -351,7 +352,7 @@ def test_what_a_node_may_leave_out():
     assert params.b is params.b_hn is None
 
 
-UNLIKE = Bidirectional(GRU(4), GRU(4, reset="before"))
+UNLIKE = Bidirectional(GRU(4), GRU(4, reset_gate="before"))
 REFUSED: dict[str, tuple[Any, str]] = {
     "function": (
         LSTM(4, output_activation=jnp.sin),

@@ -101,7 +101,9 @@ def test_nodes_on_each_other_are_a_stack():
         chain(*steps("Transpose 0213", "Transpose 1023", "Transpose 1023", "Reshape join")),
     ):
         cell, params = from_onnx(model)
-        assert cell == Stack([Bidirectional(GRU(HIDDEN, reset="before")), LSTM(HIDDEN, bias=False)])
+        assert cell == Stack(
+            [Bidirectional(GRU(HIDDEN, reset_gate="before")), LSTM(HIDDEN, bias=False)]
+        )
         assert from_onnx(model, "top")[0] == LSTM(HIDDEN, bias=False)
         assert_equal(from_onnx(model, "node")[1], params[0])
 

@@ -488,7 +488,11 @@ def test_held_out_bits_are_those_of_one_character_at_a_time(cell):
 
 @pytest.mark.parametrize(
     "cell",
-    [jaxrnn.Elman(5, activation="relu"), jaxrnn.LSTM(5, bias=False), jaxrnn.GRU(5, reset="before")],
+    [
+        jaxrnn.Elman(5, activation="relu"),
+        jaxrnn.LSTM(5, bias=False),
+        jaxrnn.GRU(5, reset_gate="before"),
+    ],
 )
 def test_saved_weights_come_back_with_their_cell(cell, tmp_path):
     model = char_model.CharModel(jaxrnn.Stack([cell, cell]), "\nabc", embedding=3)

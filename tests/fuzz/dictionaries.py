@@ -71,7 +71,7 @@ FORMATS = (
         (
             *plain_cells(),
             *plain_cells(bias=False),
-            GRU(HIDDEN, reset="before"),
+            GRU(HIDDEN, reset_gate="before"),
             Bidirectional(LSTM(HIDDEN)),
             Stack([GRU(HIDDEN), Elman(HIDDEN)]),
         ),
@@ -95,7 +95,7 @@ FORMATS = (
     ),
     Format(
         "from_haiku",
-        (LSTM(HIDDEN), GRU(HIDDEN, reset="before"), Elman(HIDDEN, activation="relu")),
+        (LSTM(HIDDEN), GRU(HIDDEN, reset_gate="before"), Elman(HIDDEN, activation="relu")),
         convert.to_haiku,
         lambda _, weights: convert.from_haiku(weights),
     ),

@@ -16,7 +16,7 @@ HIDDEN = 4
 CELLS: tuple[Cell, ...] = (
     Elman(HIDDEN),
     LSTM(HIDDEN, gate_activation="hard_sigmoid"),
-    GRU(HIDDEN, reset="before", bias=False),
+    GRU(HIDDEN, reset_gate="before", bias=False),
     Dropout(GRU(HIDDEN), 0.2, locked=True),
     RecurrentDropout(LSTM(HIDDEN), 0.2, draws=4),
     Stack([GRU(HIDDEN), Elman(HIDDEN)]),

@@ -27,7 +27,7 @@ HIDDEN = 4
 CELLS: tuple[Cell, ...] = (
     Elman(HIDDEN),
     GRU(HIDDEN),
-    GRU(HIDDEN, reset="before", clip=0.5),
+    GRU(HIDDEN, reset_gate="before", clip=0.5),
     LSTM(HIDDEN, peepholes=True),
     LSTM(HIDDEN, coupled=True),
     Bidirectional(LSTM(HIDDEN, bias=False)),

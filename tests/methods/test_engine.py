@@ -17,7 +17,7 @@ from jaxrnn.methods.bptt import products as engine_products
 from tests.support.helpers import assert_close
 from tests.support.user_cells import Ring
 
-CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset="before")]
+CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset_gate="before")]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_after", "gru_before"])
 each_engine = pytest.mark.parametrize("method", ["bptt", "checkpointed"])
 
@@ -70,13 +70,13 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     params, xs = setup(cell, time=1024)
     method = Checkpointed() if kept == "nothing" else BPTT(keep=kept)
     traced = jax.jit(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1))).trace(params, xs)
-    recurrent = 2 if getattr(cell, "reset", None) == "before" else 1
+    recurrent = 2 if getattr(cell, "reset_gate", None) == "before" else 1
     in_loop = recurrent * (3 if kept == "nothing" else 2)
     assert products(traced.jaxpr.jaxpr)[2] == in_loop
     # in a block: the projection, its two gradients, each weight's gradient; rebuilt: the
     # projection, and with carries each product
     # the candidate of this GRU uses its input outside affine, too
-    pointwise = getattr(cell, "reset", None) == "after"
+    pointwise = getattr(cell, "reset_gate", None) == "after"
     projection_again = kept != "preactivations" or pointwise
     in_block = 3 + recurrent + projection_again + recurrent * (kept == "carries")
     compiled = traced.lower().compile().as_text()
@@ -155,7 +155,7 @@ def test_what_nobody_asks_for_costs_no_product(cell, method):
         return compiled_products(differentiated, params, xs)
 
     everything = count(jax.grad(lambda p, x: loss(cell, p, x, method), (0, 1)))
-    recurrent = 2 if getattr(cell, "reset", None) == "before" else 1
+    recurrent = 2 if getattr(cell, "reset_gate", None) == "before" else 1
     assert count(jax.grad(lambda p, x: loss(cell, p, x, method))) == everything - 1
     assert count(jax.grad(lambda p, x: loss(cell, p, x, method), 1)) == everything - 1 - recurrent
     frozen_w_h = count(lambda p, x: jax.grad(lambda b: loss(cell, p._replace(b=b), x, method))(p.b))

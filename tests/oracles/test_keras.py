@@ -23,7 +23,7 @@ KEY = jax.random.key(7)
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_recurrent_dropout_per_gate(kind):
     """Keras' cell, handed the masks that jaxrnn drew: one for each gate, the same at all steps."""
-    inner: Any = jaxrnn.LSTM(HIDDEN) if kind == "LSTM" else jaxrnn.GRU(HIDDEN, reset="before")
+    inner: Any = jaxrnn.LSTM(HIDDEN) if kind == "LSTM" else jaxrnn.GRU(HIDDEN, reset_gate="before")
     gates = {"LSTM": "ifgo", "GRU": "zrn"}[kind]
     cell = jaxrnn.RecurrentDropout(inner, RATE, draws=len(gates))
     params = cell.init(jax.random.key(0), FEATURES)

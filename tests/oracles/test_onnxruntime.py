@@ -51,7 +51,7 @@ CASES = {
         jaxrnn.GRU(HIDDEN, gate_activation=HardSigmoid(0.2), candidate_activation="softsign"),
     ),
     "gru_after": ("GRU", {"linear_before_reset": 1}, jaxrnn.GRU(HIDDEN)),
-    "gru_before": ("GRU", {"linear_before_reset": 0}, jaxrnn.GRU(HIDDEN, reset="before")),
+    "gru_before": ("GRU", {"linear_before_reset": 0}, jaxrnn.GRU(HIDDEN, reset_gate="before")),
 }
 
 
@@ -83,7 +83,7 @@ def to_params(
         return params._replace(p_i=p_i, p_f=p_f, p_o=p_o) if cell.peepholes else params
     if operator == "RNN":
         return jaxrnn.ElmanParams(w_x, w_h, b_x + b_h)
-    if isinstance(cell, jaxrnn.GRU) and cell.reset == "before":
+    if isinstance(cell, jaxrnn.GRU) and cell.reset_gate == "before":
         return jaxrnn.GRUParams(w_x, w_h, b_x + b_h, None)
     return jaxrnn.GRUParams(w_x, w_h, b_x + b_h.at[2 * HIDDEN :].set(0), b_h[2 * HIDDEN :])
 

@@ -20,7 +20,7 @@ CELLS = {
     "lstm": jaxrnn.LSTM(4),
     "lstm_no_bias": jaxrnn.LSTM(4, bias=False),
     "gru_after": jaxrnn.GRU(4),
-    "gru_before": jaxrnn.GRU(4, reset="before"),
+    "gru_before": jaxrnn.GRU(4, reset_gate="before"),
     "gru_no_bias": jaxrnn.GRU(4, bias=False),
     "lstm_all": jaxrnn.LSTM(
         4, projection=3, peepholes=True, coupled=True, layer_norm="gates_and_cell"

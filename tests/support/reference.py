@@ -272,8 +272,8 @@ def gru(
     gate: Callable[[np.ndarray], np.ndarray] = sigmoid,
     candidate: Callable[[np.ndarray], np.ndarray] = np.tanh,
 ) -> Equations:
-    """Cho et al. (2014), `reset="before"`; with the reset gate after the product, as in cuDNN:
-    `reset="after"`.
+    """Cho et al. (2014), `reset_gate="before"`; with the reset gate after the product, as in cuDNN:
+    `reset_gate="after"`.
     """
 
     def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

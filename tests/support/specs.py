@@ -121,7 +121,7 @@ SPECS = [
     Spec("gru_after_layer_norm", GRU(4, layer_norm=True), AFTER),
     Spec(
         "gru_before_layer_norm",
-        GRU(4, layer_norm=True, reset="before", clip=1.0),
+        GRU(4, layer_norm=True, reset_gate="before", clip=1.0),
         ref.gru("before", clip=1.0),
     ),
     Spec(
@@ -139,8 +139,8 @@ SPECS = [
     ),
     Spec("gru_after", GRU(4), AFTER),
     Spec("gru_after_no_bias", GRU(4, bias=False), AFTER),
-    Spec("gru_before", GRU(4, reset="before"), BEFORE),
-    Spec("gru_before_no_bias", GRU(4, reset="before", bias=False), BEFORE),
+    Spec("gru_before", GRU(4, reset_gate="before"), BEFORE),
+    Spec("gru_before_no_bias", GRU(4, reset_gate="before", bias=False), BEFORE),
     Spec("stack", Stack((LSTM(4), GRU(5))), ref.Layers((ref.LSTM, AFTER))),
     Spec("stack_of_one", Stack((LSTM(4),)), ref.Layers((ref.LSTM,))),
     Spec("both_concat", Bidirectional(GRU(4)), BOTH),

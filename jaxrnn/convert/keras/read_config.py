@@ -181,8 +181,13 @@ def _read_cell(name: str, config: _Config, version: Version) -> Cell:
             candidate_activation=function,
             output_activation=function,
         )
-    reset = "after" if config["reset_after"] else "before"
-    return GRU(hidden, reset=reset, bias=bias, gate_activation=gate, candidate_activation=function)
+    return GRU(
+        hidden,
+        reset_gate="after" if config["reset_after"] else "before",
+        bias=bias,
+        gate_activation=gate,
+        candidate_activation=function,
+    )
 
 
 def _read_activation(name: str, key: str, given: object, version: Version) -> Activation:

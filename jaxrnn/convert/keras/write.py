@@ -20,7 +20,7 @@ _Config = dict[str, object]
 _OPTIONS = {
     Elman: {"bias", "activation"},
     LSTM: {"bias", "gate_activation", "candidate_activation", "output_activation"},
-    GRU: {"bias", "reset", "gate_activation", "candidate_activation"},
+    GRU: {"bias", "reset_gate", "gate_activation", "candidate_activation"},
 }
 
 _ORDER = (
@@ -167,7 +167,7 @@ def _write_options(cell: Plain) -> _Config:
     config["activation"] = _write_activation(cell, "candidate_activation")
     config["recurrent_activation"] = _write_activation(cell, "gate_activation")
     if isinstance(cell, GRU):
-        return {**config, "reset_after": cell.reset == "after"}
+        return {**config, "reset_after": cell.reset_gate == "after"}
     if _write_activation(cell, "output_activation") != config["activation"]:
         candidate, output = cell.candidate_activation, cell.output_activation
         given = f"LSTM has candidate_activation={candidate!r} and output_activation={output!r}"

@@ -30,7 +30,7 @@ OPERATORS = {
     operator.name: operator
     for operator in (
         Operator("RNN", Elman, ElmanParams, "n", "n", _RNN, ("bias", "clip")),
-        Operator("GRU", GRU, GRUParams, "zrn", "rzn", _GATED, ("bias", "clip", "reset")),
+        Operator("GRU", GRU, GRUParams, "zrn", "rzn", _GATED, ("bias", "clip", "reset_gate")),
         Operator(
             *("LSTM", LSTM, LSTMParams, "iofg", "ifgo", _LSTM),
             options=("bias", "clip", "coupled", "peepholes"),

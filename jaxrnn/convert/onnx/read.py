@@ -168,7 +168,7 @@ def _options(
     if "clip" in attributes:
         options["clip"] = read_number(attributes["clip"], precision)
     if operator.cell is GRU:
-        options["reset"] = "after" if attributes.get("linear_before_reset") else "before"
+        options["reset_gate"] = "after" if attributes.get("linear_before_reset") else "before"
     if operator.cell is LSTM:
         options |= {"coupled": bool(attributes.get("input_forget")), "peepholes": "P" in arrays}
     return options
@@ -203,7 +203,7 @@ def _read_params(operator: Operator, cell: Plain, arrays: Mapping[str, np.ndarra
     read = {"w_x": ordered(arrays["W"].T), "w_h": ordered(arrays["R"].T)}
     if cell.bias:
         b_x, b_h = np.split(arrays["B"], 2)
-        if isinstance(cell, GRU) and cell.reset == "after":
+        if isinstance(cell, GRU) and cell.reset_gate == "after":
             candidate = slice(-cell.hidden, None)  # n is the last gate in both orders
             read["b_hn"] = b_h[candidate]
             b_h = np.concatenate([b_h[: -cell.hidden], no_bias(b_h[candidate])])

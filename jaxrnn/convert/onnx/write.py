@@ -135,7 +135,7 @@ def _write_node(layer: Layer, precision: Precision) -> LayerNode:
         name = f"clip of {operator.cell.__name__}"
         attributes["clip"] = write_number(name, first.clip, precision)
     if isinstance(first, GRU):
-        attributes["linear_before_reset"] = int(first.reset == "after")
+        attributes["linear_before_reset"] = int(first.reset_gate == "after")
     if isinstance(first, LSTM):
         attributes["input_forget"] = int(first.coupled)
     functions = write_activations([cell for cell, _ in directions], operator.activations, precision)
@@ -161,7 +161,7 @@ def _write_params(operator: Operator, cell: Plain, params: PlainParams) -> dict[
     if cell.bias:
         b = ordered(held["b"])
         b_h = no_bias(b)
-        if isinstance(cell, GRU) and cell.reset == "after":
+        if isinstance(cell, GRU) and cell.reset_gate == "after":
             b_h[-cell.hidden :] = held["b_hn"]
         arrays["B"] = np.concatenate([b, b_h])
     if isinstance(cell, LSTM) and cell.peepholes:
