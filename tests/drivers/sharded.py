@@ -24,20 +24,21 @@ import jaxrnn
 from jaxrnn.methods import BPTT, Checkpointed
 from tests.support.user_cells import Attending
 
-CELL = jaxrnn.Stack((jaxrnn.LSTM(6), jaxrnn.GRU(5)))
+CELL = jaxrnn.GRU(5)  # a product, and a parameter that is used pointwise
+LAYERS = jaxrnn.Stack((jaxrnn.LSTM(6), CELL))
 BY_DATA = (P(), P(None, "data"), P("data"))
 
 
-def arguments() -> tuple[Any, jax.Array, jax.Array]:
+def arguments(cell: jaxrnn.Cell = CELL) -> tuple[Any, jax.Array, jax.Array]:
     """Parameters, inputs `[300, 16, 4]`, lengths."""
-    params = CELL.init(jax.random.key(0), 4, jnp.float64)
+    params = cell.init(jax.random.key(0), 4, jnp.float64)
     xs = jax.random.normal(jax.random.key(1), (300, 16, 4), jnp.float64)
     return params, xs, 20 * jnp.arange(16)
 
 
-def gradients(method: Any) -> Callable[..., Any]:
+def gradients(method: Any, cell: jaxrnn.Cell = CELL) -> Callable[..., Any]:
     def loss(params: Any, xs: Any, lengths: Any) -> Any:
-        carry, ys = jaxrnn.scan(CELL, params, xs, lengths=lengths, method=method)
+        carry, ys = jaxrnn.scan(cell, params, xs, lengths=lengths, method=method)
         return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(carry))
 
     return jax.grad(loss, (0, 1))
@@ -70,9 +71,14 @@ def check(name: str, compiled: Any, given: Any, want: Any) -> None:
 
 
 def run(mesh: Any, specs: Any, grads: Any, given: Any, want: Any) -> None:
-    """In `jax.jit` and eagerly, in the mesh and outside it."""
+    """In `jax.jit`."""
     placed = place(given, mesh, specs)
     check("jit", jax.jit(grads).lower(*placed).compile(), placed, want)
+
+
+def run_in_mesh(mesh: Any, specs: Any, grads: Any, given: Any, want: Any) -> None:
+    """Eagerly, and in `jax.jit`, where the mesh is set."""
+    placed = place(given, mesh, specs)
     with jax.set_mesh(mesh):
         agree("eagerly in a mesh", grads(*placed), want)
         places = tuple(NamedSharding(mesh, spec) for spec in specs)
@@ -88,6 +94,8 @@ def auto() -> None:
         grads = gradients(method)
         want = jax.jit(grads)(*given)
         run(mesh, BY_DATA, grads, given, want)
+        if isinstance(method, BPTT):
+            run_in_mesh(mesh, BY_DATA, grads, given, want)
 
         def summed(*given: Any, grads: Any = grads) -> Any:
             dparams, dxs = grads(*given)
@@ -103,21 +111,25 @@ def auto() -> None:
 def explicit() -> None:
     """Axes that the arrays' types tell of."""
     mesh, given = jax.make_mesh((8,), ("data",)), arguments()
-    for method in ("bptt", "checkpointed", "autodiff"):
+    for method in ("checkpointed", "autodiff"):
         grads = gradients(method)
         run(mesh, BY_DATA, grads, given, jax.jit(grads)(*given))
+    given, grads = arguments(LAYERS), gradients("bptt", LAYERS)
+    want = jax.jit(grads)(*given)
+    run(mesh, BY_DATA, grads, given, want)
+    run_in_mesh(mesh, BY_DATA, grads, given, want)
 
     params, xs, _ = given
-    wanted = jaxrnn.trajectory(CELL, params, xs)
+    wanted = jaxrnn.trajectory(LAYERS, params, xs)
     placed = place((params, xs), mesh, BY_DATA[:2])
-    states, ys = jaxrnn.trajectory(CELL, *placed)
+    states, ys = jaxrnn.trajectory(LAYERS, *placed)
     agree("trajectory", (states, ys), wanted)
     assert jax.typeof(ys).sharding.spec == P(None, "data", None), jax.typeof(ys)
     carry, last = (jax.tree.map(lambda leaf: leaf[-1], of) for of in (states, wanted[0]))
     assert jax.typeof(carry[0].h).sharding.spec == P("data", None), jax.typeof(carry[0].h)
-    _, y = jaxrnn.step(CELL, placed[0], carry, placed[1][0])
+    _, y = jaxrnn.step(LAYERS, placed[0], carry, placed[1][0])
     assert jax.typeof(y).sharding.spec == P("data", None), jax.typeof(y)
-    agree("step", y, jaxrnn.step(CELL, params, last, xs[0])[1])
+    agree("step", y, jaxrnn.step(LAYERS, params, last, xs[0])[1])
 
     noisy, key = jaxrnn.Zoneout(Attending(4), h=0.5), jax.random.key(2)
     params, xs = noisy.init(key, 3, jnp.float64), xs[..., :3]

@@ -2,12 +2,15 @@
 the carry.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxrnn
+from jaxrnn.methods import BPTT, Checkpointed
 from tests.support import reference
 from tests.support.helpers import (
     DRIVERS,
@@ -59,6 +62,23 @@ def test_scan_equals_unroll_in_gradients(spec):
     arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
     scanned = value_and_grads(jaxrnn.scan, *arguments, reverse=True, **flags)
     assert_close(scanned, value_and_grads(jaxrnn.unroll, *arguments, reverse=True, **flags), 1e-11)
+
+
+IN_UNEQUAL_BLOCKS = {
+    "carries": partial(jaxrnn.scan, method=BPTT(4, keep="carries")),
+    "preactivations": partial(jaxrnn.scan, method=BPTT(4, keep="preactivations")),
+    "checkpointed": partial(jaxrnn.scan, method=Checkpointed(4)),
+}
+
+
+@some("lstm", "gru_before", "both_concat", "user_decaying", "user_clockwork")
+@both_directions
+@pytest.mark.parametrize("driver", IN_UNEQUAL_BLOCKS.values(), ids=IN_UNEQUAL_BLOCKS)
+def test_gradients_with_a_shorter_block_at_the_end(spec, driver, reverse):
+    params, xs, flags = make_params(spec), make_xs(spec), make_flags()
+    at = (spec.cell, params, xs, make_carry(spec, params, xs))
+    wanted = value_and_grads(DRIVERS["autodiff"], *at, reverse=reverse, **flags)
+    assert_close(value_and_grads(driver, *at, reverse=reverse, **flags), wanted, 1e-11)
 
 
 @some("gru_after", "user_decaying", "user_clockwork", "user_fast_weights")
@@ -147,8 +167,16 @@ def test_two_runs_in_a_row_equal_one(spec, reverse):
 
 
 @every_causal
-@both_directions
-def test_trajectory(spec, reverse):
+def test_trajectory(spec):
+    check_trajectory(spec, reverse=False)
+
+
+@some("lstm", "stack", "zoneout", "user_decaying", "user_clockwork")
+def test_trajectory_in_reverse(spec):
+    check_trajectory(spec, reverse=True)
+
+
+def check_trajectory(spec, reverse):
     """Each state is the carry of a run that stops there."""
     params, xs, flags = make_params(spec), make_xs(spec), make_flags()
     start = make_carry(spec, params, xs)
