@@ -5,25 +5,22 @@ cell inside one that is made of cells, through its stages, by a method of `jaxrn
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from jaxrnn.core.affine import affine
 from jaxrnn.core.call import Call, Flags, check_causal, check_cell, checked, make_call
 from jaxrnn.core.cell import C, Carry, Cell, P, Params
 from jaxrnn.core.check import name_of
 from jaxrnn.core.composite import OneStep, Runner
 from jaxrnn.core.noise import Draws, Numbers, number, threefry
 from jaxrnn.core.trees import Tree
-from jaxrnn.core.walk import StepFlags, Walk, valid_steps, without_masked
-from jaxrnn.methods import Method, MethodLike, Unrolled, named, steps
-from jaxrnn.methods.autodiff import length
+from jaxrnn.core.walk import Walk, valid_steps, without_masked
+from jaxrnn.methods import Method, MethodLike, Unrolled, named
 from jaxrnn.methods.mesh import (
     equally_varying,
     left_to_the_compiler,
@@ -90,7 +87,7 @@ def scan(
     ((7, 2, 4), True, True)
     """
     call, reverse = make_call("scan", cell, params, xs, carry, key, flags)
-    with _no_forward_mode():
+    with _no_forward_mode("scan"):
         return _run(named("scan", method), cell, call, reverse)
 
 
@@ -126,10 +123,11 @@ def trajectory(
     carry: C | None = None,
     *,
     key: Array | None = None,
+    method: MethodLike = "bptt",
     **flags: Unpack[Flags],
 ) -> tuple[C, Any]:
     """Like `scan`, but keep every carry: the initial one first, then one after each step in the
-    order of the walk.
+    order of the walk. Takes and raises what `scan` does.
 
     Returns:
         `states`, the cell's carry with a leading axis of time + 1, and `ys` as `scan` gives them.
@@ -143,7 +141,8 @@ def trajectory(
     ((8, 2, 4), True)
     """
     call, reverse = make_call("trajectory", cell, params, xs, carry, key, flags)
-    return _run(_Trajectory(), cell, call, reverse)
+    with _no_forward_mode("trajectory"):
+        return _run(named("trajectory", method), cell, call, reverse, all_carries=True)
 
 
 def step(
@@ -192,7 +191,7 @@ def step(
 
 
 @contextlib.contextmanager
-def _no_forward_mode() -> Iterator[None]:
+def _no_forward_mode(verb: str) -> Iterator[None]:
     """Say what to do where JAX would say no more than that a derivative is a `custom_vjp`."""
     try:
         yield
@@ -200,15 +199,17 @@ def _no_forward_mode() -> Iterator[None]:
         if "custom_vjp" not in str(error):
             raise
         raise TypeError(
-            "jaxrnn.scan: this method has no forward mode (jax.jvp, jax.jacfwd, jax.linearize); "
+            f"jaxrnn.{verb}: this method has no forward mode (jax.jvp, jax.jacfwd, jax.linearize); "
             'pass method="autodiff"'
         ) from error
 
 
 # Compiled here, so that a call outside jit is traced once. Not inlined: then JAX would trace and
 # compile anew whenever such a call is differentiated; XLA inlines it anyway.
-@partial(jax.jit, static_argnames=("method", "reverse"))
-def _run(method: Method, cell: Cell, call: Call, reverse: bool) -> tuple[Carry, Tree]:
+@partial(jax.jit, static_argnames=("method", "reverse", "all_carries"))
+def _run(
+    method: Method, cell: Cell, call: Call, reverse: bool, all_carries: bool = False
+) -> tuple[Carry, Tree]:
     call = _ready(cell, call, timed=True)
     time, *batch = call.shape[: len(call.shape) - cell.feature_axes]
     numbers = None if call.key is None else number((time, *batch), call.reset)
@@ -216,11 +217,11 @@ def _run(method: Method, cell: Cell, call: Call, reverse: bool) -> tuple[Carry, 
     split = split_of(call.xs, call._replace(key=None), len(batch), True, method.batch_axes)
     return over_devices(
         split,
-        partial(_walk, method, cell, reverse, call.key),
+        partial(_walk, method, cell, reverse, all_carries, call.key),
         call.params,
         in_time=(call.xs, valid, call.reset, numbers),
         at_start=(call.carry, call.context),
-        all_carries=method.all_carries,
+        all_carries=all_carries,
     )
 
 
@@ -228,6 +229,7 @@ def _walk(
     method: Method,
     cell: Cell,
     reverse: bool,
+    all_carries: bool,
     key: Array | None,
     params: Params,
     in_time: tuple[Tree, Array | None, Array | None, Numbers | None],
@@ -238,7 +240,7 @@ def _walk(
     if carry is None:
         carry = varying_as(xs, cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:]))
     draws = None if key is None or numbers is None else Draws(key, numbers)
-    walk = Walk(valid, reset, reverse)
+    walk = Walk(valid, reset, reverse, all_carries)
     runner = Runner(method=method, walk=walk, draws=draws, context=context)
     return runner(cell, params, without_masked(xs, valid), carry)
 
@@ -267,27 +269,3 @@ def _ready(cell: Cell, call: Call, timed: bool) -> Call:
     call = equally_varying(jax.tree.map(jnp.asarray, call._replace(key=None)))
     call = checked(cell, call._replace(key=key), timed)
     return call if call.key is None else call._replace(key=threefry(call.key))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Trajectory(Method):
-    """A loop that returns every carry in place of the last one."""
-
-    all_carries: ClassVar[bool] = True
-
-    def run(
-        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
-    ) -> tuple[Carry, Tree]:
-        step, inputs = steps(cell, params, xs, walk)
-
-        def body(carry: Carry, inputs: tuple[Tree, StepFlags]) -> tuple[Carry, Tree]:
-            carry, y = step(params, carry, *inputs, affine)
-            return carry, (carry, y)
-
-        _, (states, ys) = lax.scan(
-            body, carry, inputs, length=length(inputs, xs), reverse=walk.reverse
-        )
-        if walk.reverse:
-            states = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), states)
-        firsts = jax.tree.map(lambda leaf: leaf[None], carry)
-        return jax.tree.map(lambda *pair: jnp.concatenate(pair), firsts, states), ys

@@ -149,7 +149,11 @@ class Runner:
         cell, params = self.in_context(cell, params)
         if cell.noisy and self.draws is not None:
             cell, params, xs = self.draws.fed_to(cell, params, xs)
+        first = carry
         carry, ys = self.method.run(cell, params, xs, carry, self.walk)
+        if self.walk.all_carries:
+            after, ys = ys
+            carry = self.walk.states(first, after)
         read = cell.read(params, ys, xs)
         if read is not ys:
             dtype = jax.tree.leaves(xs)[0].dtype

@@ -43,6 +43,7 @@ class Walk:
     valid: Array | None = None
     reset: Array | None = None
     reverse: bool = False
+    all_carries: bool = False  # whether a step's output is (carry, y): for `trajectory`
 
     def reversed(self) -> "Walk":
         """The same sequences, walked the other way."""
@@ -51,6 +52,17 @@ class Walk:
     def flags(self) -> StepFlags:
         """The flags of all steps, in order of time."""
         return StepFlags(self.valid, self._restart())
+
+    def states(self, first: Carry, after: Carry) -> Carry:
+        """Every carry in the order of the walk: the one before the first step, and those after each
+        `[time, ...]`.
+        """
+
+        def leaf(first: Array, after: Array) -> Array:
+            in_order = jnp.flip(after, axis=0) if self.reverse else after
+            return jnp.concatenate([first[None], in_order])
+
+        return jax.tree.map(leaf, first, after)
 
     def _restart(self) -> Array | None:
         """Where a step begins from the initial carry.
@@ -110,8 +122,12 @@ class Step(Protocol):
     ) -> tuple[Carry, Tree]: ...
 
 
-def guarded_step(cell: Cell, input_shape: tuple[int, ...], dtype: DTypeLike) -> Step:
-    """The cell's step with restarts before it and masking after it, emitting in `dtype`."""
+def guarded_step(
+    cell: Cell, input_shape: tuple[int, ...], dtype: DTypeLike, all_carries: bool = False
+) -> Step:
+    """The cell's step with restarts before it and masking after it, emitting in `dtype`; its output
+    is `(carry, y)` with `all_carries`.
+    """
 
     def step(
         params: Params, carry: Carry, u: Tree, flags: StepFlags, affine: Affine
@@ -126,6 +142,6 @@ def guarded_step(cell: Cell, input_shape: tuple[int, ...], dtype: DTypeLike) -> 
         if flags.valid is not None:
             after = select(flags.valid, after, carry)
             y = without_masked(y, flags.valid)
-        return after, y
+        return after, (after, y) if all_carries else y
 
     return step

@@ -2,7 +2,6 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import jax
 
@@ -48,9 +47,6 @@ class Method(ABC):
 
     batch_axes: str | tuple[str, ...] | None = None
 
-    all_carries: ClassVar[bool] = False
-    """Whether `run` returns the carry before the first step and after each, not the last alone."""
-
     @abstractmethod
     def run(
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
@@ -62,19 +58,19 @@ class Method(ABC):
             params: its parameters.
             xs: inputs `[time, *batch, ...]`, zero at steps that are masked out.
             carry: the carry before the first step.
-            walk: direction, valid steps and boundaries.
+            walk: direction, valid steps and boundaries, and what a step puts out.
 
         Returns:
             The last carry, and the outputs in the order of `xs`.
         """
 
 
-def step_of(cell: Cell, xs: Tree) -> Step:
-    """A cell's step with restarts and masking."""
+def step_of(cell: Cell, xs: Tree, walk: Walk) -> Step:
+    """A cell's step with restarts and masking, and the output that `walk` asks for."""
     first = jax.tree.leaves(xs)[0]
-    return guarded_step(cell, first.shape[1:], first.dtype)
+    return guarded_step(cell, first.shape[1:], first.dtype, walk.all_carries)
 
 
 def steps(cell: Cell, params: Params, xs: Tree, walk: Walk) -> tuple[Step, tuple[Tree, StepFlags]]:
     """A cell's step with restarts and masking, and what it reads: projected inputs and flags."""
-    return step_of(cell, xs), (cell.project(params, xs), walk.flags())
+    return step_of(cell, xs, walk), (cell.project(params, xs), walk.flags())

@@ -31,7 +31,7 @@ class Unrolled(Method):
         time = jax.tree.leaves(xs)[0].shape[0]
         if time == 0:
             return Autodiff().run(cell, params, xs, carry, walk)
-        step, flags = step_of(cell, xs), walk.flags()
+        step, flags = step_of(cell, xs, walk), walk.flags()
         ys: list[Tree] = [None] * time
         for t in reversed(range(time)) if walk.reverse else range(time):
             x, flags_t = jax.tree.map(lambda leaf, t=t: leaf[t], (xs, flags))

@@ -56,7 +56,7 @@ HELD: dict[str, Any] = {id: without_start(BY_ID[id].cell) for id in PLAIN.split(
 CELLS: dict[str, jaxrnn.Cell] = {
     **{f"elman-{clip}": Elman(HIDDEN, activation="softsign", clip=clip) for clip in (None, 0.5)},
     **{
-        f"gru-{reset}-{bias}-{clip}": GRU(HIDDEN, reset=reset, bias=bias, clip=clip)
+        f"gru-{reset}-{bias}-{clip}": GRU(HIDDEN, reset_gate=reset, bias=bias, clip=clip)
         for reset, bias, clip in itertools.product(("after", "before"), (True, False), (None, 0.5))
     },
     **{

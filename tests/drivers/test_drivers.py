@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn.methods import BPTT, Checkpointed
+from jaxrnn.methods import BPTT, Checkpointed, Unrolled
 from tests.support import reference
 from tests.support.helpers import (
     DRIVERS,
@@ -30,7 +30,6 @@ from tests.support.helpers import (
     make_params,
     make_xs,
     one_step_shape,
-    over_steps,
     value_and_grads,
 )
 from tests.support.specs import every, every_causal, some
@@ -194,23 +193,26 @@ def check_trajectory(spec, reverse):
         assert_close(cut(ys, first, end), cut(ys_then, first, end), 1e-13)
 
 
-@some("lstm", "stack", "user_decaying")
-def test_trajectory_gradients(spec):
-    params, xs = make_params(spec), make_xs(spec, SHORT)
+TRAJECTORIES = {
+    "bptt": jaxrnn.trajectory,
+    "carries_in_blocks": partial(jaxrnn.trajectory, method=BPTT(4, keep="carries")),
+    "preactivations_in_blocks": partial(jaxrnn.trajectory, method=BPTT(3, keep="preactivations")),
+    "checkpointed": partial(jaxrnn.trajectory, method="checkpointed"),
+    "unrolled": partial(jaxrnn.trajectory, method=Unrolled()),
+}
+BY_AUTODIFF = partial(jaxrnn.trajectory, method="autodiff")
 
-    def loop(cell, params, xs, carry):
-        carries = [carry]
-        for t in range(SHORT[0]):
-            carry, _ = jaxrnn.step(cell, params, carry, jax.tree.map(lambda leaf, t=t: leaf[t], xs))
-            carries.append(carry)
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *carries), over_steps(
-            cell, params, xs, carries[0]
-        )[1]
 
-    arguments = (spec.cell, params, xs, make_carry(spec, params, xs))
-    assert_close(
-        value_and_grads(jaxrnn.trajectory, *arguments), value_and_grads(loop, *arguments), 1e-11
-    )
+@some("lstm", "stack_with_both", "learned_carry", "user_clockwork")
+@pytest.mark.parametrize("driver", TRAJECTORIES.values(), ids=TRAJECTORIES)
+def test_trajectory_gradients(spec, driver):
+    """By every method, with cotangents on all states, those of JAX's derivative."""
+    reverse = spec.id == "lstm"
+    steps = SHORT if driver is TRAJECTORIES["unrolled"] else STEPS
+    params, xs, flags = make_params(spec), make_xs(spec, steps), make_flags(steps)
+    at = (spec.cell, params, xs, make_carry(spec, params, xs))
+    wanted = value_and_grads(BY_AUTODIFF, *at, reverse=reverse, **flags)
+    assert_close(value_and_grads(driver, *at, reverse=reverse, **flags), wanted, 1e-11)
 
 
 @some("lstm", "both_pair", "stack_with_both")

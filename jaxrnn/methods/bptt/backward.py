@@ -26,8 +26,8 @@ Pullback = Callable[..., tuple]
 """What `jax.vjp` returns: from the cotangents of results to those of arguments."""
 
 
-Results = tuple[list[Array], Tree]
-"""The floating leaves of the carry after a step, and the output; or their cotangents."""
+Results = tuple[list[Array], list[Array]]
+"""The floating leaves of the carry after a step, and of the output; or their cotangents."""
 
 
 class Fixed(NamedTuple):
@@ -134,9 +134,9 @@ def replay(plan: Plan, params: Params, step: Rebuilt) -> tuple[tuple[Carry, Tree
 
 
 def _replay_floats(plan: Plan, params: Params, step: Rebuilt) -> tuple[Results, list[Array]]:
-    """`replay`, with those leaves of the carry alone that are differentiated."""
+    """`replay`, with those leaves of the results alone that are differentiated."""
     (after, y), operands = replay(plan, params, step)
-    return (floats(after), y), operands
+    return (floats(after), floats(y)), operands
 
 
 def linearize(fixed: Fixed, step: Rebuilt) -> Linearized:
@@ -162,12 +162,12 @@ def linearize(fixed: Fixed, step: Rebuilt) -> Linearized:
     return Linearized(of_results, of_operands)
 
 
-def walk_back(fixed: Fixed, rebuilt: Rebuilt, dlast: list[Array], dys: Tree) -> Walked:
+def walk_back(fixed: Fixed, rebuilt: Rebuilt, dlast: list[Array], dys: list[Array]) -> Walked:
     """Part 3: the loop back through a block, with one product per call of `affine` and step."""
     seam = fixed.plan.seam
 
     def body(
-        dafter: list[Array], inputs: tuple[Rebuilt, Tree]
+        dafter: list[Array], inputs: tuple[Rebuilt, list[Array]]
     ) -> tuple[list[Array], tuple[list[Array], list[Array], list[Array] | None]]:
         step, dy = inputs
         of_results, of_operands = linearize(fixed, step)
@@ -186,7 +186,7 @@ def walk_back(fixed: Fixed, rebuilt: Rebuilt, dlast: list[Array], dys: Tree) -> 
 
 
 def collect(
-    fixed: Fixed, rebuilt: Rebuilt, walked: Walked, dys: Tree, pull_projection: Pullback
+    fixed: Fixed, rebuilt: Rebuilt, walked: Walked, dys: list[Array], pull_projection: Pullback
 ) -> tuple[Gradients, list[Array]]:
     """Part 4: the gradients of what all steps share, and the cotangents of the inputs, for all
     steps of a block at once: one large product for each weight.
@@ -252,7 +252,7 @@ def _through_input_only_parts(
 
 
 def _of_pointwise(
-    fixed: Fixed, rebuilt: Rebuilt, walked: Walked, dys: Tree, dproducts: list[Array]
+    fixed: Fixed, rebuilt: Rebuilt, walked: Walked, dys: list[Array], dproducts: list[Array]
 ) -> list[Array]:
     """The gradient of parameters that the step uses pointwise. The cotangents of all steps are
     known by now, so nothing is sequential.

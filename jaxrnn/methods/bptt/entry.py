@@ -46,9 +46,7 @@ class _InBlocks(Method):
             return Autodiff().run(cell, params, xs, carry, walk)
         flags = walk.flags()
         try:
-            plan = make_plan(
-                cell, params, xs, carry, flags, walk.reverse, self.block, self._keeps()
-            )
+            plan = make_plan(cell, params, xs, carry, flags, walk, self.block, self._keeps())
         except LawBrokenError as broken:
             warnings.warn(
                 f"{_check.name_of(cell)}.step: {broken}; scan uses JAX's own derivative for it, "

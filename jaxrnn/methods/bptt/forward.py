@@ -59,8 +59,8 @@ def walk_forward(
 ) -> tuple[Carry, Tree, Kept]:
     """The steps of one block, one after the other: the last carry, the outputs, what is kept."""
     keeps_carries = keep in ("carries", "all")
-    # often y is h: then it is kept once
-    output = plan.seam.output if keeps_carries else None
+    # where each output stands in the carry: often y is h, and is then kept once
+    outputs = [i if keeps_carries else None for i in plan.seam.outputs]
 
     def body(carry: Carry, inputs: tuple[Tree, StepFlags]) -> tuple[Carry, tuple[Tree, Kept]]:
         step = partial(plan.step, params, carry, *inputs)
@@ -69,12 +69,13 @@ def walk_forward(
             carry if keeps_carries else None,
             preactivations if keep in ("preactivations", "all") else None,
         )
-        return carry, (y if output is None else None, kept)
+        others = zip(jax.tree.leaves(y), outputs, strict=True)
+        return carry, ([leaf for leaf, i in others if i is None], kept)
 
-    last, (ys, kept) = loop(body, carry, (us, flags), plan.reverse)
-    if output is not None:
-        (ys,) = pick(kept.carries, [output])
-    return last, ys, kept
+    last, (others, kept) = loop(body, carry, (us, flags), plan.reverse)
+    rest = iter(others)
+    ys = [next(rest) if i is None else pick(kept.carries, [i])[0] for i in outputs]
+    return last, jax.tree.unflatten(plan.seam.output_form, ys), kept
 
 
 def first_calls(plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags) -> list[Call]:

@@ -11,7 +11,7 @@ from jax import export
 
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.trees import Tree, floats
-from jaxrnn.core.walk import StepFlags, guarded_step
+from jaxrnn.core.walk import StepFlags, Walk, guarded_step
 from jaxrnn.methods.bptt.seam import Seam, inspect, params_used
 
 Keep = Literal["carries", "preactivations", "all", "nothing"]
@@ -42,6 +42,7 @@ class Plan:
     input_shape: tuple[int, ...]
     dtype: jnp.dtype
     reverse: bool
+    all_carries: bool  # whether a step's output is (carry, y)
     block: int  # steps
     block_forward: int  # steps, where nobody differentiates
     keep: Keep
@@ -59,7 +60,7 @@ class Plan:
 
     def step(self, *args: Tree) -> tuple[Carry, Tree]:
         """The cell's step `(params, carry, u, flags, affine)` with restarts and masking."""
-        return guarded_step(self.cell, self.input_shape, self.dtype)(*args)
+        return guarded_step(self.cell, self.input_shape, self.dtype, self.all_carries)(*args)
 
     def project(self, params: Params, xs: Tree) -> Tree:
         """The projection of a block, as of one large batch: a product over two axes costs XLA a
@@ -79,7 +80,7 @@ def make_plan(
     xs: Tree,
     carry: Carry,
     flags: StepFlags,
-    reverse: bool,
+    walk: Walk,
     block: int | None = None,
     keep: Keep | None = None,
 ) -> Plan:
@@ -91,7 +92,7 @@ def make_plan(
     """
     first = jax.tree.leaves(xs)[0]
     time, *input_shape = first.shape
-    step = guarded_step(cell, tuple(input_shape), first.dtype)
+    step = guarded_step(cell, tuple(input_shape), first.dtype, walk.all_carries)
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
     seam = inspect(
         lambda params, carry, at, affine: step(params, carry, at[0], at[1], affine),
@@ -107,7 +108,8 @@ def make_plan(
         projected_params=params_used(cell.project, params, x),
         input_shape=tuple(input_shape),
         dtype=first.dtype,
-        reverse=reverse,
+        reverse=walk.reverse,
+        all_carries=walk.all_carries,
         block=min(block or block_size(*sizes, checkpointed=keep == "nothing"), time),
         block_forward=min(block or _block_size_forward(*sizes), time),
         keep=keep or _worth_keeping(row),

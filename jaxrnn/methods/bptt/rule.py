@@ -27,7 +27,8 @@ from jaxrnn.methods.bptt.seam import Call
 from jaxrnn.methods.mesh import varying_as
 
 State = tuple[list[Array], Gradients]  # the cotangent of a carry, and the sums over later blocks
-Steps = tuple[Tree, StepFlags, Tree, Kept]  # xs, flags, dys unless they are all zero, what is kept
+Steps = tuple[Tree, StepFlags, list[Array] | None, Kept]
+"""xs, flags, dys unless they are all zero, what is kept."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -51,22 +52,22 @@ def _backward(
     carry. StepFlags have none.
     """
     params, xs, flags, kept, starts = residuals
-    dlast, dys = cotangents
+    dlast, dys = map(floats, cotangents)
     start = jax.tree.map(lambda leaf: leaf[0], starts)
     fixed, pull_weights = _prepare(plan, params, xs, start, flags)
-    silent = all(map(_is_symbolic, jax.tree.leaves(dys)))
+    silent = all(map(_is_symbolic, dys))
 
     def block(state: State, steps: Steps, start: Carry) -> tuple[State, list[Array], None]:
         dcarry, total = state
         xs, flags, dys_known, kept = steps
-        dys_here = _zeros(dys, steps_in(xs)) if silent else dys_known
+        dys_here = _zeros(dys, steps_in(xs)) if dys_known is None else dys_known
         rebuilt, pull_projection = rebuild(fixed, start, xs, flags, kept)
         walked = walk_back(fixed, rebuilt, dcarry, dys_here)
         gradients, dxs = collect(fixed, rebuilt, walked, dys_here, pull_projection)
         return (walked.dstart, jax.tree.map(jnp.add, total, gradients)), dxs, None
 
-    state = varying_as(xs, ([*map(_dense, floats(dlast))], _no_gradients(fixed)))
-    steps = (xs, flags, None if silent else jax.tree.map(_dense, dys), kept)
+    state = varying_as(xs, ([*map(_dense, dlast)], _no_gradients(fixed)))
+    steps = (xs, flags, None if silent else [*map(_dense, dys)], kept)
     (dstart, total), dxs, _ = over_blocks(block, state, steps, starts, plan.block, not plan.reverse)
     return (
         _of_params(fixed, total, pull_weights),
@@ -136,6 +137,6 @@ def _dense(leaf: Array) -> Array:
     return jnp.zeros(leaf.shape, leaf.dtype) if _is_symbolic(leaf) else leaf
 
 
-def _zeros(forms: Tree, steps: int) -> Tree:
+def _zeros(forms: list[Array], steps: int) -> list[Array]:
     """Zeros like these, which start with time, for some steps."""
-    return jax.tree.map(lambda form: jnp.zeros((steps, *form.shape[1:]), form.dtype), forms)
+    return [jnp.zeros((steps, *form.shape[1:]), form.dtype) for form in forms]

@@ -95,7 +95,8 @@ class Seam:
     input_only_params: tuple[int, ...]  # those that input-only parts depend on
     pointwise_params: tuple[int, ...]  # those that are used in any other way but as weights
     pointwise_inputs: tuple[int, ...]  # projected inputs that are used outside input-only parts
-    output: int | None  # the leaf of the new carry that the step returns as its output, too
+    outputs: tuple[int | None, ...]  # for each leaf of the output: which of the new carry it is
+    output_form: jax.tree_util.PyTreeDef
 
 
 def computing(j: int, call: Call) -> tuple[Pieces, Call]:
@@ -186,8 +187,13 @@ def inspect(
         input_only_params=positions("params", _union(traced.input_only.values())),
         pointwise_params=positions("params", pointwise),
         pointwise_inputs=positions("u", pointwise),
-        output=next((i for i, leaf in enumerate(jax.tree.leaves(after)) if leaf is y), None),
+        outputs=tuple(_position(leaf, jax.tree.leaves(after)) for leaf in jax.tree.leaves(y)),
+        output_form=jax.tree.structure(y),
     )
+
+
+def _position(variable: Var | Literal, among: list[Var | Literal]) -> int | None:
+    return next((i for i, other in enumerate(among) if other is variable), None)
 
 
 def params_used(
