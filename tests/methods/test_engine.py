@@ -90,7 +90,7 @@ def test_what_is_kept():
     def kept(cell: Any) -> str:
         params, xs = setup(cell, time=64)
         carry = cell.initial_carry(params, xs.shape[1:])
-        return plan.make_plan(cell, params, xs, carry, Walk().flags(), False).keep
+        return plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk()).keep
 
     assert kept(jaxrnn.Elman(8)) == "preactivations"
     assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "preactivations")
@@ -107,7 +107,7 @@ def test_numbers_of_a_row():
     params = cell.init(jax.random.key(0), 2)
     xs = jnp.zeros((6, 3, 10, 2))
     carry = jnp.zeros((3, 10, 4))
-    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), False)
+    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk())
     assert [product.shape for product in made.seam.products] == [(3, 10, 4)]
     assert made.keep == "preactivations"
 
