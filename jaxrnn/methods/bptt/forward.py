@@ -59,8 +59,9 @@ def walk_forward(
 ) -> tuple[Carry, Tree, Kept]:
     """The steps of one block, one after the other: the last carry, the outputs, what is kept."""
     keeps_carries = keep in ("carries", "all")
-    # where each output stands in the carry: often y is h, and is then kept once
-    outputs = [i if keeps_carries else None for i in plan.seam.outputs]
+    positions = plan.seam.outputs
+    # often an output is h: then it is stacked once
+    shared = [] if keeps_carries else sorted({i for i in positions if i is not None})
 
     def body(carry: Carry, inputs: tuple[Tree, StepFlags]) -> tuple[Carry, tuple[Tree, Kept]]:
         step = partial(plan.step, params, carry, *inputs)
@@ -69,12 +70,15 @@ def walk_forward(
             carry if keeps_carries else None,
             preactivations if keep in ("preactivations", "all") else None,
         )
-        others = zip(jax.tree.leaves(y), outputs, strict=True)
-        return carry, ([leaf for leaf, i in others if i is None], kept)
+        leaves = zip(jax.tree.leaves(y), positions, strict=True)
+        others = [leaf for leaf, i in leaves if i is None]
+        return carry, ((others, pick(carry, shared)), kept)
 
-    last, (others, kept) = loop(body, carry, (us, flags), plan.reverse)
+    last, ((others, parts), kept) = loop(body, carry, (us, flags), plan.reverse)
+    of_carry = dict(zip(shared, parts, strict=True))
+    of_carry |= enumerate(jax.tree.leaves(kept.carries))
     rest = iter(others)
-    ys = [next(rest) if i is None else pick(kept.carries, [i])[0] for i in outputs]
+    ys = [next(rest) if i is None else of_carry[i] for i in positions]
     return last, jax.tree.unflatten(plan.seam.output_form, ys), kept
 
 

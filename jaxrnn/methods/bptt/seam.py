@@ -9,7 +9,7 @@ breaks the law of `jaxrnn.Cell` is reported there; the method then falls back to
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ class Seam:
     pointwise_params: tuple[int, ...]  # those that are used in any other way but as weights
     pointwise_inputs: tuple[int, ...]  # projected inputs that are used outside input-only parts
     outputs: tuple[int | None, ...]  # for each leaf of the output: which of the new carry it is
-    output_form: jax.tree_util.PyTreeDef
+    output_form: Any  # the structure of the output
 
 
 def computing(j: int, call: Call) -> tuple[Pieces, Call]:
