@@ -44,7 +44,7 @@ lint: .venv/.installed-dev
 	$(BIN)/python .ci/check_types.py
 
 doctest: .venv/.installed-test
-	$(BIN)/python -m pytest --doctest-modules jaxrnn
+	$(BIN)/python -m pytest -n auto --doctest-modules jaxrnn
 
 # What `make test` leaves out where these are not installed, and no more. A pinned version of torch: an
 # open one would bring gigabytes.
