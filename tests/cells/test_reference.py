@@ -36,7 +36,7 @@ def test_values(spec, reverse):
     carry = make_carry(spec, params, xs)
 
     # all cells share the walk, so over all specs these are many
-    @settings(max_examples=settings.default.max_examples // 3)
+    @settings(max_examples=settings().max_examples // 3)
     @given(
         lengths=hnp.arrays(np.int64, STEPS[1:], elements=st.integers(0, STEPS[0])),
         mask=hnp.arrays(bool, STEPS),
