@@ -38,7 +38,7 @@ from jaxrnn.core.composite import Composite
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
-from jaxrnn.streams import Generated, generate
+from jaxrnn.streams import Beams, Generated, beam_search, generate
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "MGU",
+    "Beams",
     "Bidirectional",
     "BidirectionalCarry",
     "BidirectionalParams",
@@ -81,6 +82,7 @@ __all__ = [
     "Zoneout",
     "activations",
     "affine",
+    "beam_search",
     "convert",
     "generate",
     "initializers",

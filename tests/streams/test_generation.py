@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn.streams import generation
-from jaxrnn.streams.generation import Categorical, greedy
+from jaxrnn.streams import Categorical, generation, greedy
 from tests.support.helpers import assert_close, assert_equal
 from tests.support.specs import some
 
@@ -247,7 +246,7 @@ def test_over_devices():
         write,
         mesh=mesh,
         in_specs=(whole, jax.P("d"), split, jax.P("d"), whole),
-        out_specs=(split, jax.P("d"), jax.P("d")),
+        out_specs=(split, jax.P("d"), jax.P("d"), split),
     )
     assert_equal(jax.jit(mapped)(*arguments), write(*arguments))
 
