@@ -96,8 +96,8 @@ def test_a_search_that_drops_nothing_is_exact():
         options |= {"stop": STOP, "length_penalty": penalty}
         out = jaxrnn.beam_search(speller, params, carry, PROMPT, **options)
         for k, length in enumerate(LENGTHS):
-            listing = listed(speller, params, row(carry, k), PROMPT[:length, k], (None, None))
-            wanted = ranked(*listing, STOP, penalty)[:5]
+            written, each = listed(speller, params, row(carry, k), PROMPT[:length, k], (None, None))
+            wanted = ranked(written, each, STOP, penalty)[:5]
             assert out.tokens[:, k].T.tolist() == [tokens for _, tokens, _ in wanted]
             assert out.lengths[k].tolist() == [length for _, _, length in wanted]
             log_p = jnp.array([log_p for log_p, _, _ in wanted])
@@ -130,8 +130,8 @@ def test_what_a_decoder_looks_at():
     )
     for k, length in enumerate(LENGTHS):
         more = inputs[:, k], row(context, k)
-        listing = listed(decoder, params, row(carry, k), PROMPT[:length, k], more)
-        wanted = ranked(*listing, STOP, 0.0)[:3]
+        written, each = listed(decoder, params, row(carry, k), PROMPT[:length, k], more)
+        wanted = ranked(written, each, STOP, 0.0)[:3]
         assert out.tokens[:, k].T.tolist() == [tokens for _, tokens, _ in wanted]
         assert_close(out.log_probabilities[k], jnp.array([log_p for log_p, _, _ in wanted]), 1e-5)
 
