@@ -40,7 +40,7 @@ class Generated(NamedTuple, Generic[Carry]):
     tokens: Token  # [steps, *batch]; after a sequence has stopped, its last token again
     lengths: Array  # [*batch]: how many tokens each sequence wrote, with the one that stopped it
     carry: Carry  # of each sequence, before it reads its last token
-    outputs: Outputs | None  # [steps, *batch, ...] if they are kept; zero after it has stopped
+    outputs: Outputs  # [steps, *batch, ...], zero after it has stopped; None if not kept
 
 
 def generate(
