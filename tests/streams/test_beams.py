@@ -108,32 +108,48 @@ def test_a_search_that_drops_nothing_is_exact():
     assert {(False, True), (True, False), (True, True)} == kinds
 
 
-def test_what_a_decoder_looks_at():
-    """Each beam gets the context and the inputs of its own sequence."""
-    params, carry = build(DECODER)
+def looking() -> tuple[Any, Any]:
+    """A context with padding, and inputs for each token that is read."""
     rng = np.random.default_rng(1)
     memory = jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)
-    context = memory, jnp.array([[True, True], [True, False], [False, True]])
     inputs = jnp.asarray(rng.normal(size=(len(PROMPT) - 1 + STEPS, 3)), jnp.float32)
-    out = jaxrnn.beam_search(
-        decoder,
-        params,
-        carry,
-        PROMPT,
-        steps=STEPS,
-        width=ALL,
-        stop=STOP,
-        best=3,
-        lengths=np.array(LENGTHS),
-        inputs=inputs,
-        context=context,
-    )
+    return (memory, jnp.array([[True, True], [True, False], [False, True]])), inputs
+
+
+def test_what_a_decoder_looks_at():
+    """Each beam gets the context and the inputs of its own sequence."""
+    (params, carry), (context, inputs) = build(DECODER), looking()
+    options: Any = {"steps": STEPS, "width": ALL, "stop": STOP, "best": 3}
+    options |= {"lengths": np.array(LENGTHS), "inputs": inputs, "context": context}
+    out = jaxrnn.beam_search(decoder, params, carry, PROMPT, **options)
     for k, length in enumerate(LENGTHS):
         more = inputs[:, k], row(context, k)
         written, each = listed(decoder, params, row(carry, k), PROMPT[:length, k], more)
         wanted = ranked(written, each, STOP, 0.0)[:3]
         assert out.tokens[:, k].T.tolist() == [tokens for _, tokens, _ in wanted]
         assert_close(out.log_probabilities[k], jnp.array([log_p for log_p, _, _ in wanted]), 1e-5)
+
+
+def test_over_devices_and_alone():
+    """Under `jax.shard_map` each device searches for its own sequences; under `jax.vmap` each
+    sequence is searched for by itself. Neither changes anything.
+    """
+    (params, carry), (context, inputs) = build(DECODER), looking()
+    options: Any = {"steps": STEPS, "width": 3, "best": 2, "stop": STOP, "length_penalty": 0.6}
+
+    def search(carry: Any, prompt: Any, lengths: Any, inputs: Any, context: Any) -> Any:
+        given = {"lengths": lengths, "inputs": inputs, "context": context}
+        return tuple(jaxrnn.beam_search(decoder, params, carry, prompt, **given, **options))
+
+    arguments = carry, jnp.asarray(PROMPT), jnp.array(LENGTHS), inputs, context
+    wanted = search(*arguments)
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, later = jax.P("d"), jax.P(None, "d")
+    specs = {"in_specs": (rows, later, rows, later, rows), "out_specs": (later, rows, rows)}
+    assert_equal(jax.jit(jax.shard_map(search, mesh=mesh, **specs))(*arguments), wanted)
+    alone = jax.vmap(search, in_axes=(0, 1, 0, 1, 0), out_axes=(1, 0, 0))(*arguments)
+    assert_equal(alone[:2], wanted[:2])
+    assert_close(alone[2], wanted[2], 1e-5)
 
 
 def by_hand(params: Any, carry: Any, prompt: Any, width: int, stop: Any) -> Any:
