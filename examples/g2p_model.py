@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jax import lax
 
 import jaxrnn
 from jaxrnn import sequences
@@ -107,61 +106,30 @@ class G2PModel:
         return carry, y @ params.w + params.b
 
 
-def greedy(model: G2PModel, params: G2PParams, letters: jax.Array) -> jax.Array:
-    """The likeliest phoneme at every step `[words, LONGEST]`; after `STOP`, `STOP` again."""
-    start = jnp.full((1, *letters.shape[1:]), START)
-    return jaxrnn.generate(
-        model.step, params, model.encode(params, letters), start, steps=LONGEST, stop=[STOP]
-    ).tokens.T
-
-
-def beam_search(
-    model: G2PModel, params: G2PParams, letters: jax.Array, beams: int, longest: int = LONGEST
-) -> tuple[jax.Array, jax.Array]:
-    """The `beams` likeliest beginnings of each word, lengthened one phoneme at a time until they
-    stop.
-
-    Returns:
-        Phonemes `[words, beams, longest]`, `STOP` again after `STOP`, and their log-probabilities
-        `[words, beams]`: likeliest first. Where `longest` phonemes have not come to `STOP`, it is
-        that of all words that begin so.
+@partial(jax.jit, static_argnames=("model", "beams", "longest", "best"))
+def search(
+    model: G2PModel,
+    params: G2PParams,
+    letters: jax.Array,
+    beams: int,
+    longest: int = LONGEST,
+    best: int = 1,
+) -> jaxrnn.Beams:
+    """The likeliest phonemes `[longest, words, best]`, `STOP` again after `STOP`, and their
+    log-probabilities.
     """
-    words, symbols = letters.shape[1], params.b.size
-    stop_again = jnp.where(jnp.arange(symbols) == STOP, 0.0, -jnp.inf)
-
-    def step(
-        state: tuple[Any, jax.Array, jax.Array], t: jax.Array
-    ) -> tuple[tuple[Any, jax.Array, jax.Array], None]:
-        carry, written, log_p = state
-        last = jnp.where(t == 0, START, written[..., t - 1])
-        carry, logits = model.step(params, carry, last)
-        log_next = jnp.where((last == STOP)[..., None], stop_again, jax.nn.log_softmax(logits))
-        log_all = (log_p[..., None] + log_next).reshape(words, beams * symbols)
-        log_p, chosen = lax.top_k(log_all, beams)
-        parent, phoneme = jnp.divmod(chosen, symbols)
-        carry, written = jax.tree.map(
-            lambda array: jnp.take_along_axis(array, parent[..., None], axis=1), (carry, written)
-        )
-        return (carry, written.at[..., t].set(phoneme), log_p), None
-
-    carry = jax.tree.map(
-        lambda array: jnp.repeat(array[:, None], beams, axis=1), model.encode(params, letters)
-    )
-    written = jnp.zeros((words, beams, longest), jnp.int32)
-    # all beams are equal at first: only one of them counts
-    log_p = jnp.full((words, beams), -jnp.inf).at[:, 0].set(0)
-    (_, written, log_p), _ = lax.scan(step, (carry, written, log_p), jnp.arange(longest))
-    return written, log_p
+    carry, start = model.encode(params, letters), jnp.full((1, *letters.shape[1:]), START)
+    sizes = {"steps": longest, "width": beams, "best": best}
+    return jaxrnn.beam_search(model.step, params, carry, start, stop=[STOP], **sizes)
 
 
 @partial(jax.jit, static_argnames=("model", "beams"))
 def decode(model: G2PModel, params: G2PParams, letters: jax.Array, beams: int) -> jax.Array:
     """Phonemes `[words, LONGEST]`, greedily if there is one beam."""
-    return (
-        greedy(model, params, letters)
-        if beams == 1
-        else beam_search(model, params, letters, beams)[0][:, 0]
-    )
+    if beams > 1:
+        return search(model, params, letters, beams).tokens[..., 0].T
+    carry, start = model.encode(params, letters), jnp.full((1, *letters.shape[1:]), START)
+    return jaxrnn.generate(model.step, params, carry, start, steps=LONGEST, stop=[STOP]).tokens.T
 
 
 def spell(

@@ -42,7 +42,7 @@ from jaxrnn.core.composite import Composite
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
-from jaxrnn.streams import Generated, generate
+from jaxrnn.streams import Beams, Generated, beam_search, generate
 
 if TYPE_CHECKING:
     from jaxrnn import convert, testing
@@ -72,6 +72,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "MGU",
+    "Beams",
     "Bidirectional",
     "BidirectionalCarry",
     "BidirectionalParams",
@@ -107,6 +108,7 @@ __all__ = [
     "Zoneout",
     "activations",
     "affine",
+    "beam_search",
     "convert",
     "generate",
     "initializers",

@@ -3,7 +3,9 @@
 `jaxrnn.streams.tbptt` needs optax, so it is imported by name.
 """
 
-from jaxrnn.streams.generation import Categorical, Generated, generate, greedy
+from jaxrnn.streams.beams import Beams, beam_search
+from jaxrnn.streams.generation import Generated, generate
+from jaxrnn.streams.sampling import Categorical, greedy
 from jaxrnn.streams.slots import Slots
 
-__all__ = ["Categorical", "Generated", "Slots", "generate", "greedy"]
+__all__ = ["Beams", "Categorical", "Generated", "Slots", "beam_search", "generate", "greedy"]

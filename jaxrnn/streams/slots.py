@@ -1,18 +1,20 @@
 """Many streams side by side, as a server holds them: each joins, leaves and restarts by itself."""
 
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from numpy.typing import ArrayLike
 
 from jaxrnn.core.call import check_causal, check_cell, check_inputs, check_params
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_size
+from jaxrnn.core.check import check_size, name_of
 from jaxrnn.core.trees import Tree, form
+from jaxrnn.core.walk import select
 from jaxrnn.drivers import scan
 
 
@@ -27,12 +29,12 @@ class Slots:
     Threads may share it: their calls take effect one after the other, each as a whole.
 
     Args:
-        cell: a causal cell.
+        cell: a causal cell. If it takes a context, each stream brings its own to `join`.
         params: its parameters.
         size: how many streams there can be at a time.
         like: one step's input of one stream, such as `jnp.zeros(in_features)`, or a pytree of such.
             Only shapes and dtypes are looked at.
-        chunk: how many steps of each stream the program reads at once. Longer input is cut into
+        chunk: how many steps of each stream `advance` reads at once. Longer input is cut into
             chunks, and the last one is padded. A single step costs least with 1.
 
     Raises:
@@ -44,8 +46,10 @@ class Slots:
     >>> params = cell.init(jax.random.key(0), in_features=3)
     >>> slots = jaxrnn.streams.Slots(cell, params, size=8, like=jnp.zeros(3))
     >>> slots.join("ann")
+    0
     >>> ys = slots.advance({"ann": np.ones((2, 3))})
     >>> slots.join("ben")
+    1
     >>> ys = slots.advance({"ann": np.ones((1, 3)), "ben": np.ones((5, 3))})
     >>> ys["ann"].shape, ys["ben"].shape
     ((1, 4), (5, 4))
@@ -65,18 +69,22 @@ class Slots:
         check_size(Slots, "size", size)
         check_size(Slots, "chunk", chunk)
         self._cell, self._params, self._size, self._chunk = cell, params, size, chunk
-        self._like = jax.tree.map(
+        like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), like
         )
-        check_inputs(cell, self._like, timed=False)
-        shape = jax.tree.leaves(self._like)[0].shape
+        check_inputs(cell, like, timed=False)
+        leaves, self._structure = jax.tree.flatten(like)
+        self._shapes, self._dtypes = [k.shape for k in leaves], [k.dtype for k in leaves]
+        shape = self._shapes[0]
         check_params(cell, params, shape[-1])
         self._start = cell.initial_carry(params, shape)
         # A copy: `_advance` and `_put` write into these buffers, so nobody else may hold them.
         self._carry = _copied(cell.initial_carry(params, (size, *shape)))
+        self._context: Tree = None  # [size, ...], once a stream has brought one
         self._lock = threading.Lock()
         self._slot_of: dict[Hashable, int] = {}
         self._free = list(reversed(range(size)))
+        self._taken = np.zeros(size, bool)
         self._fresh = np.zeros(size, bool)  # which slots restart before their next step
 
     @property
@@ -91,16 +99,22 @@ class Slots:
         with self._lock:
             return _copied(self._carry)
 
-    def join(self, name: Hashable, carry: Carry = None) -> None:
+    def join(self, name: Hashable, carry: Carry = None, *, context: Tree = None) -> int:
         """Give a stream a slot.
 
         Args:
             name: a name that no other stream has.
             carry: the carry to go on from, such as `leave` returned; `cell.initial_carry` if left
                 out.
+            context: what a `ContextCell` sees, arrays without a batch axis, of the same shapes for
+                all streams.
+
+        Returns:
+            The number of its slot, from 0 on: where it stands in `carry` and in `advance_array`.
 
         Raises:
-            ValueError: the name is taken, every slot is taken, or the carry does not fit.
+            ValueError: the name is taken, every slot is taken, the carry or the context does not
+                fit, or a context is missing or not asked for.
         """
         with self._lock:
             if name in self._slot_of:
@@ -109,11 +123,17 @@ class Slots:
             if not self._free:
                 hint = "let a stream leave, or make more with size="
                 raise ValueError(f"Slots: all {self._size} slots are taken; {hint}")
-            slot = self._free[-1]
             if carry is not None:
-                self._carry = _put(self._carry, self._checked_carry(carry), slot)
-            self._fresh[slot] = carry is None
-            self._slot_of[name] = self._free.pop()
+                carry = _checked("carry", carry, self._start)
+            context = self._checked_context(name, context)
+            slot = self._free.pop()
+            if carry is not None:
+                self._carry = _put(self._carry, carry, slot)
+            if context is not None:
+                self._context = _put(self._contexts(context), context, slot)
+            self._fresh[slot], self._taken[slot] = carry is None, True
+            self._slot_of[name] = slot
+            return slot
 
     def leave(self, name: Hashable) -> Carry:
         """Take a stream's slot away.
@@ -128,6 +148,7 @@ class Slots:
         with self._lock:
             slot = self._slot(name)
             carry = self._start if self._fresh[slot] else _get(self._carry, slot)
+            self._taken[slot] = False
             self._free.append(self._slot_of.pop(name))
         return carry
 
@@ -154,80 +175,186 @@ class Slots:
             ValueError: there is no such stream, or its input does not fit; no stream has advanced.
         """
         with self._lock:
-            given = {self._slot(name): self._checked_input(name, xs) for name, xs in inputs.items()}
-            outputs = self._read(given)
-            return {name: outputs[self._slot_of[name]] for name in inputs}
+            slots = np.array([self._slot(name) for name in inputs], np.intp)
+            outputs = self._read(slots, self._columns(inputs)) if inputs else []
+            return dict(zip(inputs, outputs, strict=True))
 
-    def _read(self, given: Mapping[int, Tree]) -> dict[int, Tree]:
-        """Read the input of these slots, chunk by chunk."""
-        steps = {slot: len(jax.tree.leaves(xs)[0]) for slot, xs in given.items()}
-        outputs: dict[int, list[Tree]] = {slot: [] for slot in given}
-        for start in range(0, max(1, *steps.values()) if steps else 0, self._chunk):
-            xs, lengths = self._gathered(given, start)
-            at = (self._carry, xs, lengths, self._fresh)
-            self._carry, ys = _advance(self._cell, self._params, *at)
-            # a new array: JAX may still be reading the old one
-            self._fresh = self._fresh & (lengths == 0)
-            ys = jax.tree.map(np.asarray, ys)
-            for slot, parts in outputs.items():
-                own = np.s_[: lengths[slot], slot]
-                parts.append(jax.tree.map(lambda leaf, own=own: leaf[own], ys))
-        return {
-            slot: jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
-            for slot, parts in outputs.items()
-        }
+    def advance_array(self, xs: Tree, lengths: ArrayLike | None = None) -> Tree:
+        """Advance all streams by one array, without a dictionary: the fast way for many streams.
 
-    def _gathered(self, given: Mapping[int, Tree], start: int) -> tuple[Tree, np.ndarray]:
-        """One chunk of all slots, from step `start` on, and how many steps of each are input."""
-        shape = (self._chunk, self._size)
-        xs = jax.tree.map(lambda leaf: np.zeros((*shape, *leaf.shape), leaf.dtype), self._like)
-        lengths = np.zeros(self._size, np.int32)
-        for slot, whole in given.items():
-            for rows, leaf in zip(jax.tree.leaves(xs), jax.tree.leaves(whole), strict=True):
-                piece = leaf[start : start + self._chunk]
-                rows[: len(piece), slot] = piece
-                lengths[slot] = len(piece)
-        return xs, lengths
+        One program is compiled for each number of steps.
+
+        Args:
+            xs: `[time, size, *features]`, or a pytree of such: the input of each slot. `join` tells
+                which slot a stream has.
+            lengths: integers `[size]`: how many steps of each slot are input, 0 for a slot that no
+                stream has. All of every stream if left out.
+
+        Returns:
+            The outputs, an array of NumPy `[time, size, out_features]`, zero from `lengths` on.
+
+        Raises:
+            ValueError: a shape does not fit, or there is input for a slot that no stream has.
+            TypeError: lengths are not integers.
+
+        >>> import jax, jax.numpy as jnp, numpy as np, jaxrnn
+        >>> cell = jaxrnn.GRU(hidden=4)
+        >>> params = cell.init(jax.random.key(0), in_features=3)
+        >>> slots = jaxrnn.streams.Slots(cell, params, size=8, like=jnp.zeros(3))
+        >>> ann, ben = slots.join("ann"), slots.join("ben")
+        >>> ys = slots.advance_array(np.ones((5, 8, 3)))
+        >>> ys.shape, bool((ys[:, ann] == ys[:, ben]).all()), bool((ys[:, 2:] == 0).all())
+        ((5, 8, 4), True, True)
+        """
+        with self._lock:
+            leaves = self._checked_array(xs)
+            return self._run(leaves, self._checked_lengths(lengths, len(leaves[0])))
+
+    def _read(self, slots: np.ndarray, columns: list[list[np.ndarray]]) -> list[Tree]:
+        """The outputs of these slots for their input, which is read chunk by chunk."""
+        steps, outputs = np.array([len(first) for first in columns[0]]), []
+        for start in range(0, max(1, steps.max()), self._chunk):
+            counts = np.clip(steps - start, 0, self._chunk)
+            ends = np.cumsum(counts)
+            # the time and the slot of each step, stream after stream
+            at = np.arange(ends[-1]) - np.repeat(ends - counts, counts), np.repeat(slots, counts)
+            xs = []
+            for column, shape, dtype in zip(columns, self._shapes, self._dtypes, strict=True):
+                rows = np.zeros((self._chunk, self._size, *shape), dtype)
+                rows[at] = np.concatenate([leaf[start : start + self._chunk] for leaf in column])
+                xs.append(rows)
+            lengths = np.zeros(self._size, np.int32)
+            lengths[slots] = counts
+            ys, structure = jax.tree.flatten(self._run(xs, lengths))
+            spans = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
+            pieces = [[flat[k:end] for k, end in spans] for flat in (leaf[at] for leaf in ys)]
+            outputs.append([structure.unflatten(own) for own in zip(*pieces, strict=True)])
+        if len(outputs) == 1:
+            return outputs[0]
+        return [
+            jax.tree.map(lambda *parts: np.concatenate(parts), *own)
+            for own in zip(*outputs, strict=True)
+        ]
+
+    def _run(self, leaves: Sequence[Array | np.ndarray], lengths: np.ndarray) -> Tree:
+        """Advance all slots by so many steps; the outputs as arrays of NumPy."""
+        if self._cell.takes_context and self._context is None:
+            raise ValueError("Slots: no stream has brought a context; join(name, context=...)")
+        xs = jax.tree.unflatten(self._structure, leaves)
+        given = (self._carry, xs, lengths, self._fresh, self._context)
+        self._carry, ys = _advance(self._cell, self._params, *given)
+        # a new array: JAX may still be reading the old one
+        self._fresh = np.zeros(self._size, bool)
+        return jax.tree.map(np.asarray, ys)  # waits, so the caller may change his input
 
     def _slot(self, name: Hashable) -> int:
         if name not in self._slot_of:
             raise ValueError(f"Slots: there is no stream {name!r}; let it join first")
         return self._slot_of[name]
 
-    def _checked_carry(self, carry: Carry) -> Carry:
-        if form(carry) != form(self._start):
-            raise ValueError(
-                f"Slots: carry is {carry}, expected the form of one stream's, "
-                f"{jax.tree.map(jax.typeof, self._start)}"
-            )
-        return jax.tree.map(jnp.asarray, carry)
+    def _contexts(self, one: Tree) -> Tree:
+        """Those of all slots; zero where no stream has brought any."""
+        if self._context is not None:
+            return self._context
+        return jax.tree.map(lambda leaf: jnp.zeros((self._size, *leaf.shape), leaf.dtype), one)
 
-    def _checked_input(self, name: Hashable, xs: Tree) -> Tree:
-        xs = jax.tree.map(np.asarray, xs)
-        steps = np.shape(jax.tree.leaves(xs)[0])[:1]
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((*steps, *leaf.shape), leaf.dtype), self._like
-        )
-        if not steps or form(xs) != form(wanted):
-            shapes = jax.tree.map(lambda leaf: ("steps", *leaf.shape), self._like)
+    def _checked_context(self, name: Hashable, context: Tree) -> Tree:
+        takes = self._cell.takes_context
+        if takes != (context is not None):
+            cell = name_of(self._cell)
             raise ValueError(
-                f"Slots: the input of {name!r} has shape {jax.tree.map(np.shape, xs)}, expected "
-                f"{shapes}"
+                f"Slots: {cell} takes a context, and {name!r} brings none; pass context="
+                if takes
+                else f"Slots: {cell} takes no context, but {name!r} brings one; leave it out"
             )
-        return xs
+        if self._context is not None:
+            like = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._context
+            )
+            return _checked("context", context, like)
+        return jax.tree.map(jnp.asarray, context)
+
+    def _columns(self, inputs: Mapping[Hashable, Tree]) -> list[list[np.ndarray]]:
+        """Of each leaf of the input, the arrays of all streams; checked all together, for there may
+        be many streams.
+        """
+        try:
+            leaves = [self._structure.flatten_up_to(xs) for xs in inputs.values()]
+        except ValueError:
+            leaves = []
+        columns = [[np.asarray(leaf) for leaf in column] for column in zip(*leaves, strict=True)]
+        steps = [[leaf.shape[:1] for leaf in column] for column in columns]
+        shapes = [{leaf.shape[1:] for leaf in column} for column in columns]
+        fits = shapes == [{shape} for shape in self._shapes] and () not in steps[0]
+        if fits and all(each == steps[0] for each in steps):
+            return columns
+        if len(inputs) > 1:  # whose is it?
+            for name, xs in inputs.items():
+                self._columns({name: xs})
+        ((name, xs),) = inputs.items()
+        raise ValueError(
+            f"Slots: the input of {name!r} has shape {jax.tree.map(np.shape, xs)}, expected "
+            f"{self._expected('steps')}"
+        )
+
+    def _checked_array(self, xs: Tree) -> list[Array | np.ndarray]:
+        """The leaves of the input of all slots."""
+        leaves, structure = jax.tree.flatten(xs)
+        arrays = [leaf if isinstance(leaf, Array) else np.asarray(leaf) for leaf in leaves]
+        shapes = [leaf.shape for leaf in arrays]
+        wanted = [(*shapes[0][:1], self._size, *shape) for shape in self._shapes]
+        if structure != self._structure or not shapes[0] or shapes != wanted:
+            raise ValueError(
+                f"Slots: xs has shape {jax.tree.map(np.shape, xs)}, expected "
+                f"{self._expected('time', self._size)}"
+            )
+        dtypes = zip(arrays, self._dtypes, strict=True)
+        return [leaf.astype(dtype, copy=False) for leaf, dtype in dtypes]
+
+    def _checked_lengths(self, given: ArrayLike | None, time: int) -> np.ndarray:
+        if given is None:
+            return np.where(self._taken, np.int32(time), np.int32(0))
+        lengths = np.asarray(given)
+        if not np.issubdtype(lengths.dtype, np.integer):
+            raise TypeError(f"Slots: lengths has dtype {lengths.dtype}, expected integers")
+        if lengths.shape != (self._size,):
+            raise ValueError(
+                f"Slots: lengths has shape {lengths.shape}, expected [size] = {(self._size,)}"
+            )
+        if lengths.min() < 0 or lengths.max() > time:
+            raise ValueError(
+                f"Slots: lengths go from {lengths.min()} to {lengths.max()}, expected 0 to {time}, "
+                "the number of steps"
+            )
+        if np.any(lengths[~self._taken]):
+            slot = int(np.flatnonzero(~self._taken & (lengths > 0))[0])
+            raise ValueError(
+                f"Slots: lengths[{slot}] is {lengths[slot]}, but no stream has this slot; set it "
+                "to 0, or let a stream join"
+            )
+        return lengths.astype(np.int32)
+
+    def _expected(self, *leading: object) -> Tree:
+        shapes = [(*leading, *shape) for shape in self._shapes]
+        return jax.tree.unflatten(self._structure, shapes)
 
 
 @partial(jax.jit, donate_argnums=2)
 def _advance(
-    cell: Cell, params: Params, carry: Carry, xs: Tree, lengths: Array, fresh: Array
+    cell: Cell,
+    params: Params,
+    carry: Carry,
+    xs: Tree,
+    lengths: Array,
+    fresh: Array,
+    context: Tree,
 ) -> tuple[Carry, Tree]:
     """Advance all slots by one chunk.
 
     A slot that is `fresh` restarts before it. A slot of length 0 is held.
     """
-    first = jax.tree.leaves(xs)[0]
-    reset = jnp.zeros(first.shape[:2], bool).at[0].set(fresh)
-    return scan(cell, params, xs, carry, lengths=lengths, reset=reset)
+    start = cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])
+    return scan(cell, params, xs, select(fresh, start, carry), lengths=lengths, context=context)
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -246,3 +373,13 @@ def _get(carry: Carry, slot: Array) -> Carry:
 
 def _copied(carry: Carry) -> Carry:
     return jax.tree.map(jnp.array, carry)
+
+
+def _checked(argument: str, given: Tree, like: Tree) -> Tree:
+    """What one stream brings, as arrays; refused if its form is another."""
+    if form(given) != form(like):
+        raise ValueError(
+            f"Slots: {argument} is {given}, expected the form of one stream's, "
+            f"{jax.tree.map(jax.typeof, like)}"
+        )
+    return jax.tree.map(jnp.asarray, given)

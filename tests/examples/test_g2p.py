@@ -29,7 +29,6 @@ from kit.files import package_file
 WORDS = ["a", "hello", "don't", "activationist", "supercalifragilisticexpialidocious"]
 SYMBOLS, LONGEST = 5, 4  # of the tiny model, whose every answer can be listed
 
-beam_search = jax.jit(g2p_model.beam_search, static_argnames=("model", "beams", "longest"))
 teacher_forcing = jax.jit(G2PModel.scan, static_argnums=0)
 mean_loss = jax.jit(g2p.mean_loss, static_argnums=0)
 
@@ -84,6 +83,14 @@ def log_probabilities(
     )[..., 0]
     counts = np.cumsum(answers.T == STOP, axis=0) <= 1  # up to the first STOP
     return np.where(counts, each, 0).sum(axis=0)
+
+
+def beam_search(
+    model: Any, params: Any, letters: np.ndarray, beams: int, longest: int = g2p_model.LONGEST
+) -> tuple[np.ndarray, np.ndarray]:
+    """All beams of each word: phonemes `[words, beams, longest]`, and their log-probabilities."""
+    found = g2p_model.search(model, params, letters, beams, longest, best=beams)
+    return np.moveaxis(np.asarray(found.tokens), 0, -1), np.asarray(found.log_probabilities)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: object) -> str:

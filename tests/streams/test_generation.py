@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn.streams import generation
-from jaxrnn.streams.generation import Categorical, greedy
+from jaxrnn.streams import Categorical, generation, greedy
 from tests.support.helpers import assert_close, assert_equal
 from tests.support.specs import some
+from tests.support.user_cells import Attending
 
 SYMBOLS, STEPS, LENGTHS = 11, 6, [3, 1, 4]
 SAMPLERS = {
@@ -150,6 +150,54 @@ def test_signals_are_fed_back():
     assert_close(out.tokens, jnp.stack(wanted), 1e-6)
 
 
+@pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
+def test_inputs_context_and_outputs(ragged):
+    """What is known of each step, what stays the same, and what the model gave, as `unroll` has
+    them over all that was read.
+    """
+    cell, rng = Attending(4), np.random.default_rng(0)
+    params, inner = cell.init(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (4, 2))
+
+    def model(params: Any, carry: Any, value: Any, known: Any, *, context: Any) -> Any:
+        x = jnp.concatenate([value, known["day"][..., None]], axis=-1)
+        carry, y = jaxrnn.step(cell, params, carry, x, context=context)
+        return carry, {"mean": y @ inner, "y": y}
+
+    lengths = np.array(LENGTHS if ragged else [4, 4, 4])
+    values = rng.normal(size=(4, 3, 2)).astype(np.float32)
+    days = rng.normal(size=(4 - 1 + STEPS, 3)).astype(np.float32)
+    context = rng.normal(size=(3, 2, 3)).astype(np.float32), rng.random((3, 2)) < 0.8
+    carry = cell.initial_carry(params, (3, 3))
+    options: Any = {"inputs": {"day": days}, "context": context, "keep": True}
+    options |= {"lengths": lengths} if ragged else {}
+    out = jaxrnn.generate(
+        model, params, carry, values, steps=STEPS, sample=lambda key, y: y["mean"], **options
+    )
+    for k, length in enumerate(lengths):
+        read = np.concatenate([values[:length, k], out.tokens[:-1, k]])
+        xs = np.concatenate([read, days[: len(read), k, None]], axis=-1)
+        own = jax.tree.map(lambda leaf, k=k: leaf[k], context)
+        after, ys = jaxrnn.scan(cell, params, xs, context=own)
+        assert_close(out.outputs["y"][:, k], ys[length - 1 :], 1e-5)
+        assert_close(out.outputs["mean"][:, k], ys[length - 1 :] @ inner, 1e-5)
+        assert_equal(out.outputs["mean"][:, k], out.tokens[:, k])
+        assert_close(out.carry[k], after, 1e-5)
+
+
+def test_kept_logits_are_those_that_were_drawn_from():
+    """And zero after the end, where tokens are the last one again."""
+    model, params, carry = build(jaxrnn.GRU(8))
+    options: Any = {"steps": STEPS, "lengths": np.array(LENGTHS), "stop": (2, 7)}
+    out = jaxrnn.generate(model.step, params, carry, prompts(), keep=True, **options)
+    less = jaxrnn.generate(model.step, params, carry, prompts(), **options)
+    assert less.outputs is None
+    assert_equal(tuple(less[:3]), tuple(out[:3]))
+    written = np.arange(STEPS)[:, None] < np.asarray(out.lengths)
+    assert 0 < written.sum() < written.size
+    assert_equal(jnp.argmax(out.outputs, axis=-1)[written], out.tokens[written])
+    assert not np.any(np.asarray(out.outputs)[~written])
+
+
 def test_one_program():
     """For every temperature, key, stop symbol and length of a prompt."""
     model, params, carry = build(jaxrnn.GRU(8))
@@ -179,6 +227,33 @@ def test_top_k_leaves_only_so_many():
     assert set(
         np.asarray(jax.vmap(lambda key: Categorical(5.0)(key, logits))(keys)).tolist()
     ) == set(range(6))
+
+
+def in_nucleus(probabilities: list[float], top_p: float) -> set[int]:
+    """By hand: the likeliest, until they are enough."""
+    chosen, total = set(), 0.0
+    for k in np.argsort(-np.array(probabilities), kind="stable"):
+        if total >= top_p:
+            break
+        chosen.add(int(k))
+        total += probabilities[k]
+    return chosen
+
+
+def test_a_nucleus_has_enough_and_no_more():
+    """Of three rows, one of them with ties, at every `top_p` and with `top_k`; one program."""
+    rows = [[0.1, 0.5, 0.05, 0.3, 0.05], [0.2] * 5, [0.9, 0.025, 0.025, 0.025, 0.025]]
+    logits, keys = jnp.log(jnp.array(rows)), jax.random.split(jax.random.key(0), 400)
+    draw: Any = jax.jit(lambda sample: jax.vmap(lambda key: sample(key, logits))(keys))
+    for top_p in (1e-9, 0.45, 0.55, 0.85, 0.97, 1.0):
+        drawn = np.asarray(draw(Categorical(top_p=top_p)))
+        for row, probabilities in enumerate(rows):
+            assert set(drawn[:, row].tolist()) == in_nucleus(probabilities, top_p)
+    assert draw._cache_size() == 1
+    assert_equal(draw(Categorical(top_p=1.0)), draw(Categorical()))
+    # 0.5 and 0.3 are 0.625 and 0.375 of what top_k leaves; at a low temperature 0.74 and 0.26
+    assert set(np.asarray(draw(Categorical(top_k=2, top_p=0.63)))[:, 0].tolist()) == {1, 3}
+    assert set(np.asarray(draw(Categorical(0.5, top_k=2, top_p=0.63)))[:, 0].tolist()) == {1}
 
 
 def test_draws_have_their_probabilities():
@@ -247,7 +322,7 @@ def test_over_devices():
         write,
         mesh=mesh,
         in_specs=(whole, jax.P("d"), split, jax.P("d"), whole),
-        out_specs=(split, jax.P("d"), jax.P("d")),
+        out_specs=(split, jax.P("d"), jax.P("d"), split),
     )
     assert_equal(jax.jit(mapped)(*arguments), write(*arguments))
 
@@ -299,6 +374,13 @@ def test_mistakes():
             r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] "
             r"with the prompt's batch \(2,\)",
         ),
+        (
+            {"inputs": np.ones((6, 2))},
+            r"generate: inputs has shape \(6, 2\), expected \[time - 1 \+ steps, \*batch, .* "
+            r"with \(6, 3\): one row for each token that is read",
+        ),
+        ({"context": [np.ones(2)]}, r"generate: context\[0\] has shape \(2,\), expected"),
+        ({"keep": "no"}, "generate: keep is 'no', expected True or False"),
         ({"sample": Categorical(1.0)}, r"drawing needs a key; pass key=jax\.random\.key\(0\)"),
         (
             {"sample": lambda key, logits: logits},
@@ -319,6 +401,9 @@ def test_mistakes():
     for wrong, message in (
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"top_k": 0}, "top_k is 0, expected a positive integer"),
+        ({"top_p": 0.0}, r"top_p is 0\.0, expected a probability in \(0, 1\]"),
+        ({"top_p": np.float32(1.5)}, r"top_p is .*1\.5"),
+        ({"top_p": np.nan}, "top_p is nan"),
     ):
         with pytest.raises(ValueError, match=message):
             Categorical(**wrong)

@@ -1,6 +1,7 @@
 """Streams in slots: each gets what it would get alone, whatever the others do."""
 
 import dataclasses
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +14,7 @@ import jaxrnn
 from jaxrnn.streams.slots import Slots, _advance
 from tests.support.helpers import assert_close, assert_equal, cut, make_params, make_xs
 from tests.support.specs import BY_ID, every_causal
+from tests.support.user_cells import Attending
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -144,6 +146,152 @@ def test_many_threads():
                 assert_close(np.concatenate(pieces), wanted, 1e-12)
 
 
+@dataclasses.dataclass(frozen=True)
+class Sum(jaxrnn.Cell):
+    """Adds up its input."""
+
+    def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
+        return jnp.zeros((in_features, 0), dtype)
+
+    def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+        return jnp.zeros(input_shape, jnp.float32)
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        return carry + u, carry + u
+
+    @property
+    def out_features(self) -> int:
+        return 1
+
+
+def test_threads_in_any_order():
+    """Each thread makes random calls for a pair of streams of its own, which it advances together.
+    It finds what its own calls alone explain, and whoever looks finds both of a pair equal.
+    """
+    pairs = 4
+    slots = Slots(Sum(), jnp.zeros((1, 0)), 2 * pairs, np.zeros(1, np.float32), chunk=2)
+    done = threading.Event()
+
+    def serve(number: int) -> None:
+        rng = np.random.default_rng(number)
+        pair, total, kept = [f"{number} a", f"{number} b"], 0.0, None
+        places: list[int] = []
+        for _ in range(60):
+            steps = int(rng.integers(1, 6))
+            xs = np.full((steps, 1), number + 1.0, np.float32)
+            call = rng.integers(5)
+            if not places:  # with the carry that it left with, or anew
+                total = total if kept and call > 1 else 0.0
+                places = [slots.join(n, kept[n] if kept and total else None) for n in pair]
+            elif call < 2:
+                ys = slots.advance(dict.fromkeys(pair, xs))
+                total += (number + 1.0) * steps
+                assert [float(ys[name][-1, 0]) for name in pair] == [total, total]
+            elif call == 2:
+                whole, lengths = np.zeros((3, 2 * pairs, 1)), np.zeros(2 * pairs, int)
+                whole[:, places], lengths[places] = number + 1.0, 2
+                ys = slots.advance_array(whole, lengths)
+                total += (number + 1.0) * 2
+                assert ys[:, places, 0].tolist() == [[total - number - 1] * 2, [total] * 2, [0, 0]]
+            elif call == 3:
+                assert set(pair) <= set(slots.streams)
+                kept = {name: slots.leave(name) for name in pair}
+                assert {float(kept[name][0]) for name in pair} == {total}
+                places = []
+            else:
+                for name in pair:
+                    slots.restart(name)
+                total = 0.0
+
+    def look() -> None:
+        while not done.is_set():
+            assert np.all(np.asarray(slots.carry) >= 0)
+
+    with ThreadPoolExecutor(pairs + 1) as pool:
+        watcher = pool.submit(look)
+        served = [pool.submit(serve, number) for number in range(pairs)]
+        try:
+            for each in served:
+                each.result()
+        finally:
+            done.set()
+        watcher.result()
+
+
+def test_an_advance_takes_effect_as_a_whole():
+    """Whoever looks meanwhile never finds one stream ahead of the other, nor half a call."""
+    slots = Slots(Sum(), jnp.zeros((1, 0)), 2, np.zeros(1, np.float32))
+    slots.join("a")
+    slots.join("b")
+    xs, seen, done = np.ones((4, 1), np.float32), set(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            a, b = np.asarray(slots.carry)[:, 0].tolist()
+            assert a == b
+            seen.add(a)
+
+    slots.advance({"a": xs, "b": xs})  # after this they are no longer fresh
+    with ThreadPoolExecutor(1) as pool:
+        watcher = pool.submit(look)
+        for _ in range(50):
+            slots.advance({"a": xs, "b": xs})
+        done.set()
+        watcher.result()
+    assert seen <= set(range(4, 205, 4))
+    assert len(seen) > 1
+
+
+def test_one_array_for_all():
+    """As `advance` with a dictionary; a stream between two others has left."""
+    spec = BY_ID["lstm"]
+    params, xs = make_params(spec), np.array(make_xs(spec, (7, SIZE)))
+    slots = make_slots(spec, params)
+    places = {name: slots.join(name) for name in ("ann", "gone", "cid")}
+    assert sorted(places.values()) == [0, 1, 2]
+    slots.leave("gone")
+    ann, gone, cid = places.values()
+    xs[:, gone] = np.nan
+    whole = slots.advance_array(xs[:3])
+    part = slots.advance_array(xs[3:], np.array([2, 0, 4])[np.argsort([ann, gone, cid])])
+    for place, length in ((ann, 2), (cid, 4)):
+        wanted = jaxrnn.scan(spec.cell, params, xs[: 3 + length, place])[1]
+        assert_close(whole[:, place], wanted[:3], 1e-12)
+        assert_close(part[:length, place], wanted[3:], 1e-12)
+        assert not np.any(part[length:, place])
+    assert not np.any(whole[:, gone])
+    wanted = jaxrnn.scan(spec.cell, params, np.concatenate([xs[:5, ann], xs[:1, ann]]))[1]
+    assert_close(slots.advance({"ann": xs[:1, ann]})["ann"], wanted[5:], 1e-12)
+
+
+def test_each_stream_looks_at_its_own_context():
+    """Whoever had the slot before it."""
+    cell, rng = Attending(4), np.random.default_rng(0)
+    params, xs = cell.init(jax.random.key(0), 3, jnp.float64), rng.normal(size=(6, 3))
+    memory = {name: rng.normal(size=(2, 3)) for name in ("ann", "ben", "cid")}
+    contexts = {name: (each, np.array([True, name != "ben"])) for name, each in memory.items()}
+    wanted = {name: jaxrnn.scan(cell, params, xs, context=own)[1] for name, own in contexts.items()}
+    slots = Slots(cell, params, 2, xs[0], chunk=3)
+    with pytest.raises(ValueError, match=r"no stream has brought a context; join\(name, context="):
+        slots.advance_array(np.zeros((3, 2, 3)))
+    for name in ("ann", "ben"):
+        slots.join(name, context=contexts[name])
+    first = slots.advance({"ann": xs, "ben": xs[:2]})
+    assert_close(first, {"ann": wanted["ann"], "ben": wanted["ben"][:2]}, 1e-12)
+    slots.leave("ann")
+    with pytest.raises(ValueError, match="Attending takes a context, and 'cid' brings none"):
+        slots.join("cid")
+    with pytest.raises(ValueError, match=r"context is .*, expected the form of one stream's"):
+        slots.join("cid", context=(memory["cid"][:1], np.ones(1, bool)))
+    slots.join("cid", context=contexts["cid"])
+    second = slots.advance({"cid": xs, "ben": xs[2:]})
+    assert_close(second, {"cid": wanted["cid"], "ben": wanted["ben"][2:]}, 1e-12)
+    plain = Slots(jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3), 2, xs[0])
+    with pytest.raises(ValueError, match="GRU takes no context, but 'ann' brings one; leave it"):
+        plain.join("ann", context=np.ones(2))
+    assert (plain.streams, slots.streams) == ((), ("ben", "cid"))
+
+
 def test_mistakes():
     spec = BY_ID["lstm"]
     params = make_params(spec)
@@ -166,6 +314,22 @@ def test_mistakes():
         ),
         (lambda: slots.advance({"ann": np.ones(())}), r"has shape \(\), expected \('steps', 3\)"),
         (
+            lambda: slots.advance_array(np.ones((2, 3))),
+            r"xs has shape \(2, 3\), expected \('time', 3, 3\)",
+        ),
+        (
+            lambda: slots.advance_array(np.ones((2, 3, 3)), [1, 1]),
+            r"lengths has shape \(2,\), expected \[size\] = \(3,\)",
+        ),
+        (
+            lambda: slots.advance_array(np.ones((2, 3, 3)), [3, 0, 0]),
+            "lengths go from 0 to 3, expected 0 to 2",
+        ),
+        (
+            lambda: slots.advance_array(np.ones((2, 3, 3)), [1, 2, 0]),
+            r"lengths\[1\] is 2, but no stream has this slot; set it to 0",
+        ),
+        (
             lambda: slots.join("ben", jnp.ones(4)),
             r"carry is .*, expected the form of one stream's, LSTMCarry",
         ),
@@ -186,6 +350,8 @@ def test_mistakes():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match="lengths has dtype float64, expected integers"):
+        slots.advance_array(np.ones((2, 3, 3)), np.ones(3))
     assert_equal(jax.tree.map(np.asarray, slots.carry), before)
     both = jaxrnn.Bidirectional(jaxrnn.GRU(4))
     with pytest.raises(

@@ -1,0 +1,237 @@
+"""What `generate` and `beam_search` share: a model, what it is given to read, and the checks."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.core import Tracer
+
+from jaxrnn.core.cell import Params
+from jaxrnn.core.check import check_size
+from jaxrnn.core.trees import Tree, form
+from jaxrnn.core.walk import select, valid_steps
+from jaxrnn.methods.mesh import varying_as
+
+Carry = TypeVar("Carry")
+Token = Tree
+"""What a model reads: symbols `[*batch]`, say, or features `[*batch, features]`."""
+
+Outputs = Tree
+"""What a model gives: logits `[*batch, symbols]`, say."""
+
+Model = Callable[..., tuple[Carry, Outputs]]
+"""`model(params, carry, token) -> (carry, outputs)`: read one token of each sequence. If there are
+inputs, those of the step are a fourth argument; a context is a keyword, `context=`."""
+
+
+class Start(NamedTuple, Generic[Carry]):
+    """What a model begins with, and what it is given to read."""
+
+    params: Params
+    carry: Carry  # [*batch, ...]
+    prompt: Token  # [time, *batch], or [time, *batch, features]
+    lengths: Array | None  # [*batch]
+    inputs: Tree  # [time - 1 + steps, *batch, ...]
+    context: Tree  # [*batch, ...]
+
+    @property
+    def symbols(self) -> bool:
+        """Whether tokens are symbols, not features."""
+        return jnp.issubdtype(_first(self.prompt).dtype, jnp.integer)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The sizes of the batch axes."""
+        return _first(self.prompt).shape[1 : None if self.symbols else -1]
+
+    @property
+    def time(self) -> int:
+        """How many tokens the longest prompt has."""
+        return len(_first(self.prompt))
+
+    def at(self, rows: Tree, t: Array | int) -> Tree:
+        """Of each sequence, the row that belongs to the token read at step t of writing; at step 0
+        it is the last of the prompt.
+        """
+
+        def leaf(rows: Array) -> Array:
+            if self.lengths is None:
+                return lax.dynamic_index_in_dim(rows, self.time - 1 + t, 0, keepdims=False)
+            at = self.lengths.astype(jnp.int32) - 1 + t
+            at = at.reshape(1, *at.shape, *[1] * (rows.ndim - 1 - at.ndim))
+            return jnp.take_along_axis(rows, at, axis=0)[0]
+
+        return jax.tree.map(leaf, rows)
+
+
+class Reader(NamedTuple, Generic[Carry]):
+    """A model with all that it is given besides its carry and the token."""
+
+    model: Model[Carry]
+    start: Start[Carry]
+    vary: Callable[[Tree], Tree]  # over the mesh axes that anything here varies over
+
+    def read(self, carry: Carry, token: Token, inputs: Tree) -> tuple[Carry, Outputs]:
+        """Read a token of each sequence, and what comes with it."""
+        params, context = self.start.params, self.start.context
+        more = () if _is_empty(inputs) else (inputs,)
+        named = {} if _is_empty(context) else {"context": context}
+        return self.vary(self.model(params, carry, token, *more, **named))
+
+    def next(self, carry: Carry, token: Token, t: Array | int) -> tuple[Carry, Outputs]:
+        """Read at step t of writing."""
+        return self.read(carry, token, self.start.at(self.start.inputs, t))
+
+    def read_prompt(self) -> Carry:
+        """The carry after all tokens of each prompt but the last."""
+        start = self.start
+        valid = valid_steps(start.time, start.lengths, None)
+        more = None if valid is None else valid[1:]  # whether a token of the prompt follows
+        tokens, inputs = jax.tree.map(
+            lambda rows: rows[: start.time - 1], (start.prompt, start.inputs)
+        )
+
+        def body(carry: Carry, at: tuple[Token, Tree, Array | None]) -> tuple[Carry, None]:
+            token, inputs, more = at
+            after, _ = self.read(carry, token, inputs)
+            return after if more is None else select(more, after, carry), None
+
+        return lax.scan(body, start.carry, (tokens, inputs, more))[0]
+
+
+def make_reader(
+    owner: str,
+    model: Model[Carry],
+    start: Start[Carry],
+    choose: Callable[[Outputs], Tree],
+    others: Tree,
+) -> tuple[Reader[Carry], Tree]:
+    """A reader whose carry is as wide as the model returns it, and the form of `choose(outputs)`.
+
+    A model that changes its carry in another way is refused. `others` are arrays that decide what
+    is read.
+    """
+    for argument, tree in (("carry", start.carry), ("context", start.context)):
+        _check_batch(owner, argument, tree, start.batch)
+    vary = partial(varying_as, (start, others))
+    token, given = start.at(start.prompt, 0), start.carry
+
+    def go(carry: Carry) -> tuple[Carry, Tree]:
+        after, outputs = Reader(model, start, lambda tree: tree).next(carry, token, 0)
+        return after, choose(outputs)
+
+    after, chosen = jax.eval_shape(go, given)
+    check_form(owner, "carry that the model returns", after, given)
+    carry = jax.tree.map(_widened, given, after)
+    if _dtypes(carry) != _dtypes(given):
+        after, _ = jax.eval_shape(go, carry)
+    if _dtypes(after) != _dtypes(carry):
+        raise TypeError(
+            f"{owner}: the carry that the model returns is {after}, expected the dtypes of "
+            f"{jax.tree.map(jax.typeof, carry)}, its input; cast it in the model"
+        )
+    carry, prompt = vary((carry, start.prompt))
+    return Reader(model, start._replace(carry=carry, prompt=prompt), vary), chosen
+
+
+def checked_start(owner: str, model: Model[Carry], steps: int, start: Start[Carry]) -> Start[Carry]:
+    """The start as arrays; refused if a size, an axis or a length does not fit."""
+    check_size(owner, "steps", steps)
+    try:
+        hash(model)
+    except TypeError as error:
+        raise TypeError(
+            f"{owner}: {model!r} cannot be hashed; pass a function, or a method of a frozen "
+            "dataclass"
+        ) from error
+    arrays: Any = jax.tree.map(jnp.asarray, start._replace(params=None))
+    start = arrays._replace(params=start.params)
+    first = _first(start.prompt)
+    if first.ndim < 1 or not len(first):
+        raise ValueError(
+            f"{owner}: prompt has shape {first.shape}, expected [time, *batch] with at least one "
+            "token to begin with"
+        )
+    if start.lengths is not None:
+        _check_lengths(owner, start.lengths, first)
+    _check_inputs(owner, start, steps)
+    return start
+
+
+def _check_inputs(owner: str, start: Start[Carry], steps: int) -> None:
+    """Refuse inputs that have not one row for each token that is read."""
+    wanted = (start.time - 1 + steps, *start.batch)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(start.inputs):
+        if leaf.shape[: len(wanted)] != wanted:
+            raise ValueError(
+                f"{owner}: inputs{jax.tree_util.keystr(path)} has shape {leaf.shape}, expected "
+                f"[time - 1 + steps, *batch, ...] with {wanted}: one row for each token that is "
+                "read, those of the prompt and all that are written but the last"
+            )
+
+
+def _check_lengths(owner: str, lengths: Array, first: Array) -> None:
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(
+            f"{owner}: lengths has dtype {lengths.dtype}, expected integers; cast with .astype(int)"
+        )
+    batch = first.shape[1 : 1 + lengths.ndim]
+    if lengths.shape != batch:
+        raise ValueError(
+            f"{owner}: lengths has shape {lengths.shape}, expected [*batch] = {batch} for a "
+            f"prompt of shape {first.shape}"
+        )
+    if isinstance(lengths, Tracer) or not lengths.size:
+        return
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest < 1 or longest > len(first):
+        raise ValueError(
+            f"{owner}: lengths go from {shortest} to {longest}, expected 1 to {len(first)}; "
+            "begin prompts with a symbol"
+        )
+
+
+def _check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -> None:
+    """Refuse arrays that do not begin with the prompt's batch axes."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.shape(leaf)[: len(batch)] != batch:
+            name = f"{argument}{jax.tree_util.keystr(path)}"
+            raise ValueError(
+                f"{owner}: {name} has shape {jnp.shape(leaf)}, expected [*batch, ...] with the "
+                f"prompt's batch {batch}"
+            )
+
+
+def check_form(owner: str, name: str, got: Tree, want: Tree) -> None:
+    """Refuse what the model or the sampler returns if it does not fit what it was given."""
+    if form(got) != form(want):
+        given = jax.tree.map(jax.typeof, want)
+        raise ValueError(f"{owner}: the {name} is {got}, expected the form of {given}, its input")
+
+
+def is_stop(token: Array, stop: Array) -> Array:
+    """Whether a symbol ends its sequence."""
+    return jnp.isin(token.astype(stop.dtype), stop)
+
+
+def _first(prompt: Token) -> Array:
+    return jax.tree.leaves(prompt)[0]
+
+
+def _is_empty(tree: Tree) -> bool:
+    return not jax.tree.leaves(tree)
+
+
+def _dtypes(tree: Tree) -> list[np.dtype]:
+    return [leaf.dtype for leaf in jax.tree.leaves(tree)]
+
+
+def _widened(leaf: Array, like: jax.ShapeDtypeStruct) -> Array:
+    """A float at least as wide as `like`; anything else as it is."""
+    floating = all(jnp.issubdtype(each.dtype, jnp.floating) for each in (leaf, like))
+    wider = floating and jnp.finfo(like.dtype).bits > jnp.finfo(leaf.dtype).bits
+    return leaf.astype(like.dtype) if wider else leaf
