@@ -13,7 +13,7 @@ import pytest
 import jaxrnn
 from jaxrnn.streams.slots import Slots, _advance
 from tests.support.helpers import assert_close, assert_equal, cut, make_params, make_xs
-from tests.support.specs import BY_ID, every_causal
+from tests.support.specs import BY_ID, some
 from tests.support.user_cells import Attending
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -30,7 +30,18 @@ def make_slots(spec: Any, params: Any, **options: Any) -> Slots:
     return Slots(spec.cell, params, SIZE, first(make_xs(spec, (1,))), chunk=CHUNK, **options)
 
 
-@every_causal
+@some(
+    "elman_tanh",
+    "lstm_all",
+    "gru_before",
+    "stack_connected",
+    "learned_carry",
+    "dropped",
+    "user_decaying",
+    "user_clockwork",
+    "user_ring",
+    "user_fast_weights",
+)
 def test_pieces_of_any_size_equal_one_scan(spec):
     """Three streams in pieces of 0 to 4 steps; one joins late, one restarts, one moves to another
     server half-way.
