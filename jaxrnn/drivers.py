@@ -13,7 +13,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.core.affine import affine
-from jaxrnn.core.call import Call, Flags, check_causal, check_cell, checked, make_call
+from jaxrnn.core.call import (
+    Call,
+    Flags,
+    check_arrays,
+    check_causal,
+    check_cell,
+    checked,
+    make_call,
+)
 from jaxrnn.core.cell import C, Carry, Cell, P, Params
 from jaxrnn.core.composite import OneStep, Runner
 from jaxrnn.core.noise import Draws, Numbers, number, threefry
@@ -178,6 +186,7 @@ def step(
     """
     check_cell(cell, "step")
     check_causal(cell, "single step")
+    check_arrays(cell, "x", x)
     return _step(cell, Call(params, x, carry, context=context, key=key))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.combinators import Reversed
-from jaxrnn.core.call import Flags, check_cell, check_flag_names
+from jaxrnn.core.call import Flags, check_arrays, check_cell, check_flag_names
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_choice, check_flag, name_of
 from jaxrnn.core.trees import Tree
@@ -99,6 +99,7 @@ def sequence_feature_size(owner: str, home: Home, xs: Any) -> int:
 
 
 def _feature_size(name: str, argument: str, tree: Any, form: list[str], hint: str = "") -> int:
+    check_arrays(name, argument, tree)
     leaves = jax.tree.leaves(tree)
     if not leaves or jnp.ndim(leaves[0]) < len(form) - 1:
         given = f"has shape {jnp.shape(leaves[0])}" if leaves else "holds no array"

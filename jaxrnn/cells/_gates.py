@@ -11,7 +11,13 @@ from jax.typing import DTypeLike
 from jaxrnn.activations import check_activation
 from jaxrnn.core.affine import project, split
 from jaxrnn.core.cell import C, Cell, P
-from jaxrnn.core.check import check_fields, check_flag, check_limit, check_size
+from jaxrnn.core.check import (
+    check_fields,
+    check_flag,
+    check_limit,
+    check_no_variables,
+    check_size,
+)
 from jaxrnn.core.dtypes import promote, wide
 from jaxrnn.initializers import (
     Chrono,
@@ -107,6 +113,7 @@ class GatedCell(Cell[P, C]):
 
 def zeros(size: int, params: Any, input_shape: tuple[int, ...]) -> Array:
     """A carry of zeros `[*batch, size]`, in the dtype in which products with `w_h` accumulate."""
+    check_no_variables("initial_carry", params)
     return jnp.zeros((*input_shape[:-1], size), wide(params.w_h))
 
 

@@ -196,6 +196,11 @@ MISTAKES: dict[str, Any] = {
         },
         r"weight_ih_l0 is missing; .*; it is there with prefix='encoder\.rnn\.' or 'decoder\.'$",
     ),
+    "prefix of a cell": (
+        {f"encoder.rnn.{name}": array for name, array in RNN.items()}
+        | {f"decoder.{name.removesuffix('_l0')}": array for name, array in RNN.items()},
+        r"weight_ih_l0 is missing; .*; it is there with prefix='encoder\.rnn\.' or 'decoder\.'$",
+    ),
     "module": (
         torch.nn.RNN(2, 3),
         r"the argument is a RNN, expected a dictionary .*\.state_dict\(\)",
