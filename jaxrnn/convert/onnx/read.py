@@ -10,7 +10,7 @@ import numpy as np
 from jaxrnn.activations import Activation
 from jaxrnn.cells import GRU, LSTM
 from jaxrnn.combinators import Reversed
-from jaxrnn.convert._arrays import no_bias, reorder
+from jaxrnn.convert._arrays import no_bias, reorder_gates
 from jaxrnn.convert._errors import refuse, said_by
 from jaxrnn.convert._layers import Layer, Plain, join_layers
 from jaxrnn.convert._weights import Weights
@@ -198,7 +198,7 @@ def _read_params(operator: Operator, cell: Plain, arrays: Mapping[str, np.ndarra
         if coupled:
             i, o, _, g = np.split(array, 4, axis=-1)
             return np.concatenate([-i, g, o], axis=-1)
-        return reorder(array, operator.theirs, operator.ours)
+        return reorder_gates(array, operator.theirs, operator.ours)
 
     read = {"w_x": ordered(arrays["W"].T), "w_h": ordered(arrays["R"].T)}
     if cell.bias:

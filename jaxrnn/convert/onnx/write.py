@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrnn.cells import GRU, LSTM
 from jaxrnn.combinators import Reversed
-from jaxrnn.convert._arrays import is_traced, no_bias, reorder, to_numpy
+from jaxrnn.convert._arrays import is_traced, no_bias, reorder_gates, to_numpy
 from jaxrnn.convert._layers import (
     Layer,
     Plain,
@@ -155,7 +155,7 @@ def _write_params(operator: Operator, cell: Plain, params: PlainParams) -> dict[
             # the same.
             f, g, o = np.split(array, 3, axis=-1)
             return np.concatenate([-f, o, f, g], axis=-1)
-        return reorder(array, operator.ours, operator.theirs)
+        return reorder_gates(array, operator.ours, operator.theirs)
 
     arrays = {"W": ordered(held["w_x"]).T, "R": ordered(held["w_h"]).T}
     if cell.bias:
