@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, Reversed, Stack
+from jaxrnn import GRU, LSTM, Bidirectional, Elman, LearnedCarry, Reversed, Stack
 from jaxrnn.activations import ELU, Affine, HardSigmoid, LeakyReLU, ScaledTanh, ThresholdedReLU
 from jaxrnn.convert import carry_from_onnx, carry_to_onnx, from_onnx, to_onnx
 from tests.support.conversions import (
@@ -234,8 +234,38 @@ def with_odd_numbers(array: jax.Array) -> jax.Array:
 
 @every
 def test_every_other_cell_is_refused(spec):
-    if spec.id not in HELD:
+    if spec.id not in {*HELD, "learned_carry"}:
         assert_refused(spec, to_onnx)
+
+
+LEARNED: dict[str, jaxrnn.Cell] = {
+    "gru": LearnedCarry(GRU(HIDDEN)),
+    "deep": Stack([Bidirectional(LearnedCarry(LSTM(4))), Reversed(LearnedCarry(Elman(3))), GRU(2)]),
+}
+
+
+@pytest.mark.parametrize("cell", LEARNED.values(), ids=LEARNED)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+def test_a_learned_start_is_a_constant_of_the_model(cell, lengths):
+    """For every batch, and where a sequence has no step; it comes back bit by bit."""
+    params, xs = random_params(cell), random_inputs("float32")
+    model = to_onnx(cell, params, lengths=lengths is not None)
+    onnx.checker.check_model(model, full_check=True)
+    carry, ys = scan(cell, params, xs, lengths=lengths)
+    got = run(model, xs=xs, **({} if lengths is None else {"lengths": lengths}))
+    assert_close(got, [ys, *states_of(cell, carry)], 1e-5)
+    again, read = from_onnx(model)
+    assert again == without_start(cell)
+    assert bits(read) == bits(params)
+
+
+def test_one_direction_may_start_at_zero():
+    cell = Bidirectional(LSTM(HIDDEN), LearnedCarry(LSTM(HIDDEN)))
+    params, xs = random_params(cell), random_inputs("float32")
+    wanted = scan(cell, params, xs)[1]
+    assert_close(run(to_onnx(cell, params), xs=xs)[0], wanted, 1e-5)
+    with pytest.raises(ValueError, match=r"to_onnx: a LearnedCarry .* carry=True .* one of them"):
+        to_onnx(cell, params, carry=True)
 
 
 FUNCTIONS: dict[str, tuple[list[float], list[float]]] = {
