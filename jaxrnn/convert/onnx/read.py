@@ -200,7 +200,7 @@ def _functions(
     return read_activations(caller, names, attributes, precision)
 
 
-def _started(cell: Plain, params: Params, arrays: Mapping[str, np.ndarray]) -> tuple[Cell, Params]:
+def _started(cell: Cell, params: Params, arrays: Mapping[str, np.ndarray]) -> tuple[Cell, Params]:
     """The cell and its parameters, with an initial state of its own if there is one."""
     states = ("initial_h", "initial_c") if isinstance(cell, LSTM) else ("initial_h",)
     if not arrays.keys() & {*states}:
