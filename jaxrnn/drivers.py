@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.core.call import Call, Flags, check_causal, check_cell, checked, make_call
+from jaxrnn.core.call import (
+    Call,
+    Flags,
+    check_arrays,
+    check_causal,
+    check_cell,
+    checked,
+    make_call,
+)
 from jaxrnn.core.cell import C, Carry, Cell, P, Params
 from jaxrnn.core.check import name_of
 from jaxrnn.core.composite import OneStep, Runner
@@ -188,6 +196,7 @@ def step(
             f"jaxrnn.step: {name_of(cell)} got three arguments, expected (cell, params, carry, x); "
             "begin with carry = cell.initial_carry(params, x.shape)"
         )
+    check_arrays(cell, "x", x)
     return _step(cell, Call(params, x, carry, context=context, key=key))
 
 

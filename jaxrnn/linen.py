@@ -1,23 +1,74 @@
-"""jaxrnn at home in `flax.linen`: `RNN`, and `RNNCell` for Flax's own `RNN` and `Bidirectional`."""
+"""jaxrnn at home in `flax.linen`: `RNN`, and `RNNCell` for Flax's own `RNN` and `Bidirectional`.
 
-import dataclasses
+`RNN` takes the place of `flax.linen.RNN` (`docs/flax.md` says what is called what). Between a Flax
+model and jaxrnn's functions go `params` and `variables`.
+"""
+
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import traverse_util
 from jax import Array
 
-from jaxrnn._flax import home, names, recipes
-from jaxrnn.core.call import Flags
-from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
+from jaxrnn._flax import home, names
+from jaxrnn._flax.linen_cells import as_cell
+from jaxrnn.core.call import Flags, check_cell
+from jaxrnn.core.cell import C, Carry, Cell, P, Params, abstract_params
 from jaxrnn.core.check import check_flag
+from jaxrnn.core.trees import Tree
 from jaxrnn.drivers import step
-from jaxrnn.foreign import FunctionCell
 from jaxrnn.methods import MethodLike
 
-__all__ = ["RNN", "RNNCell", "as_cell"]
+__all__ = ["RNN", "RNNCell", "as_cell", "params", "variables"]
+
+
+def params(cell: Cell[P, C], variables: Mapping[str, Any]) -> P:
+    """The parameters of an `RNN` or `RNNCell` as the cell has them, for `jaxrnn.scan`,
+    `jaxrnn.step`, `jaxrnn.save`, `jaxrnn.convert` and `jaxrnn.streams`.
+
+    Args:
+        cell: the cell of the module.
+        variables: those of the module alone, `{"params": {...}}`, or the dict in it; of a module
+            within a model, `variables["params"]["name_of_the_module"]`.
+
+    Raises:
+        ValueError: a parameter is missing or unknown, or a shape is another.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn, jaxrnn.linen
+    >>> cell = jaxrnn.LSTM(4)
+    >>> variables = jaxrnn.linen.RNN(cell).init(jax.random.key(0), jnp.ones((2, 7, 3)))
+    >>> carry, ys = jaxrnn.scan(cell, jaxrnn.linen.params(cell, variables), jnp.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+    owner = "jaxrnn.linen.params"
+    check_cell(cell, "linen.params")
+    tree = variables.get("params", variables)
+    given = names.flat(tree if isinstance(tree, Mapping) else variables)
+    like = abstract_params(cell, names.in_features(owner, cell, given))
+    return names.gathered(like, lambda path: given["/".join(path)])
+
+
+def variables(cell: Cell[P, C], params: P) -> dict[str, dict[str, Any]]:
+    """The variables `{"params": {...}}` of an `RNN` or `RNNCell` around a cell with these
+    parameters: the inverse of `params`.
+
+    Raises:
+        ValueError: the parameters are not those of the cell.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn, jaxrnn.linen
+    >>> cell = jaxrnn.GRU(4)
+    >>> variables = jaxrnn.linen.variables(cell, cell.init(jax.random.key(0), in_features=3))
+    >>> carry, ys = jaxrnn.linen.RNN(cell).apply(variables, jnp.ones((2, 7, 3)))
+    >>> ys.shape
+    (2, 7, 4)
+    """
+    check_cell(cell, "linen.variables")
+    tree = names.nested(params)
+    names.in_features("jaxrnn.linen.variables", cell, names.flat(tree))
+    return {"params": tree}
 
 
 class RNN(nn.Module):
@@ -29,8 +80,13 @@ class RNN(nn.Module):
 
     Attributes:
         cell: any `jaxrnn.Cell`.
+        outputs: `"all"`, or one for each sequence: `"last"`, at the end of the cell's walk (as
+            `jaxrnn.sequences.last_output`), `"mean"` or `"max"` over valid steps.
         time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one
             after the batch axes.
+        deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw from
+            the `"dropout"` stream; True otherwise. For such a cell it has to be set here or in the
+            call, as in `flax.linen.Dropout`.
         dtype: what inputs and parameters are cast to before computing, and so the dtype of the
             output; not cast if None. The carry has at least float32.
         param_dtype: what parameters are initialised in.
@@ -38,6 +94,7 @@ class RNN(nn.Module):
 
     Raises:
         TypeError: `cell` is not a `jaxrnn.Cell`.
+        ValueError: `outputs` is another word, or a flag is no bool.
 
     >>> import jax, jax.numpy as jnp, jaxrnn.linen
     >>> rnn = jaxrnn.linen.RNN(jaxrnn.LSTM(4))
@@ -48,25 +105,29 @@ class RNN(nn.Module):
     >>> carry, ys = rnn.apply(variables, xs, lengths=jnp.array([7, 5]))
     >>> carry.h.shape, ys.shape
     ((2, 4), (2, 7, 4))
+    >>> carry, y = rnn.apply(variables, xs[:, 0], carry, method="step")
+    >>> y.shape
+    (2, 4)
     """
 
     cell: Cell
+    outputs: home.Outputs = "all"
     time_major: bool = False
+    deterministic: bool | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
     method: MethodLike = "bptt"
 
     def __post_init__(self) -> None:
-        home.check_rnn(self.cell, "linen", self.time_major)
+        home.check_rnn(self.cell, "linen", self.outputs, self.time_major, self.deterministic)
         super().__post_init__()
 
-    @nn.compact
     def __call__(
         self,
         xs: Any,
         carry: Carry = None,
         *,
-        deterministic: bool = True,
+        deterministic: bool | None = None,
         **flags: Unpack[Flags],
     ) -> tuple[Carry, Any]:
         """Run the cell over a sequence, as `jaxrnn.scan` does.
@@ -75,24 +136,57 @@ class RNN(nn.Module):
             xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays
                 that start `[*batch, time]`.
             carry: the carry before the first step; the cell's initial carry if left out.
-            deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw
-                from the `"dropout"` stream, which no other cell asks for.
+            deterministic: as the attribute, which is not set then.
             **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse`
                 and `context`, as in `jaxrnn.scan`.
 
         Returns:
-            The carry after the last valid step, and `ys [*batch, time, out_features]`.
+            The carry after the last valid step, and `ys [*batch, time, out_features]`; or `y
+            [*batch, out_features]`, unless `outputs` is `"all"`.
 
         Raises:
             ValueError: a shape or structure does not fit; the message says which and what was
-                expected.
+                expected. Or the cell draws, and `deterministic` is not set.
             TypeError: a dtype does not fit.
         """
         owner = "jaxrnn.linen.RNN"
-        params = _params(self, home.sequence_feature_size(owner, self, xs))
-        deterministic = check_flag(owner, "deterministic", deterministic)
-        key = self.make_rng("dropout") if self.cell.noisy and not deterministic else None
-        return home.run(owner, self, params, xs, carry, key, flags)
+        own = self._own_params(home.sequence_feature_size(owner, self, xs))
+        return home.run(owner, self, own, xs, carry, self._key(owner, deterministic), flags)
+
+    def step(
+        self, x: Any, carry: Carry, *, deterministic: bool | None = None, context: Tree = None
+    ) -> tuple[Carry, Any]:
+        """Take one step, as `jaxrnn.step` does: `rnn.apply(variables, x, carry, method="step")`.
+
+        Args:
+            x: an input `[*batch, features]`, any number of batch axes; or a pytree of arrays.
+            carry: the carry; None for the cell's initial one.
+            deterministic: as in the call.
+            context: as in the call.
+
+        Returns:
+            The new carry, and `y [*batch, out_features]`.
+
+        Raises:
+            ValueError: as the call.
+            TypeError: a dtype does not fit, or the cell needs the future (`Bidirectional`).
+        """
+        owner = "jaxrnn.linen.RNN.step"
+        own = self._own_params(home.feature_size(owner, self.cell, x))
+        return home.take_step(self, own, x, carry, self._key(owner, deterministic), context)
+
+    @nn.compact
+    def _own_params(self, in_features: int) -> Params:
+        return _params(self, in_features)
+
+    def _key(self, owner: str, deterministic: bool | None) -> Array | None:
+        """What the cell draws from, if it draws."""
+        if not self.cell.noisy:
+            if deterministic is not None:
+                check_flag(owner, "deterministic", deterministic)
+            return None
+        quiet = home.merged(owner, self.cell, self.deterministic, deterministic)
+        return None if quiet else self.make_rng("dropout")
 
 
 class RNNCell(nn.RNNCellBase):
@@ -103,13 +197,13 @@ class RNNCell(nn.RNNCellBase):
     step: `RNN` is faster.
 
     Attributes:
-        cell: any `jaxrnn.Cell` that needs no future input.
+        cell: any `jaxrnn.Cell` that needs no future input, takes no context and draws nothing.
         dtype: what inputs and parameters are cast to before computing; not cast if None. The carry
             has at least float32.
         param_dtype: what parameters are initialised in.
 
     Raises:
-        TypeError: `cell` is not a `jaxrnn.Cell`, or needs the whole sequence (`Bidirectional`).
+        TypeError: `cell` is not a `jaxrnn.Cell`, or not one that Flax can step.
 
     >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn.linen
     >>> rnn = nn.RNN(jaxrnn.linen.RNNCell(jaxrnn.GRU(4)), return_carry=True)
@@ -132,9 +226,9 @@ class RNNCell(nn.RNNCellBase):
         """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`,
         output `[*batch, out_features]`.
         """
-        params = _params(self, home.feature_size("jaxrnn.linen.RNNCell", self.cell, inputs))
-        params, inputs = home.cast((params, inputs), self.dtype)
-        return step(self.cell, params, carry, inputs)
+        own = _params(self, home.feature_size("jaxrnn.linen.RNNCell", self.cell, inputs))
+        own, inputs = home.cast((own, inputs), self.dtype)
+        return step(self.cell, own, carry, inputs)
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
@@ -151,20 +245,20 @@ class RNNCell(nn.RNNCellBase):
         if self.scope is None:
             return self._unbound_carry(input_shape)
         if "params" in self.variables:
-            params = _find(self, in_features, self.variables["params"])
+            own = _find(self, in_features, self.variables["params"])
         else:  # within init: Flax's RNN asks for a carry before its first step makes the parameters
-            params = self.cell.init(rng, in_features, self.param_dtype)
-        return self.cell.initial_carry(home.cast(params, self.dtype), input_shape)
+            own = self.cell.init(rng, in_features, self.param_dtype)
+        return self.cell.initial_carry(home.cast(own, self.dtype), input_shape)
 
     @nn.nowrap
     def _unbound_carry(self, input_shape: tuple[int, ...]) -> Carry:
         """The initial carry of a cell that looks at no more than the shapes and dtypes of its
         parameters, as most do.
         """
-        params = abstract_params(self.cell, input_shape[-1], self.param_dtype)
+        form = abstract_params(self.cell, input_shape[-1], self.param_dtype)
         try:
             return self.cell.initial_carry(
-                jax.eval_shape(lambda p: home.cast(p, self.dtype), params), input_shape
+                jax.eval_shape(lambda p: home.cast(p, self.dtype), form), input_shape
             )
         except (AttributeError, TypeError) as error:
             raise ValueError(
@@ -207,7 +301,7 @@ def _params(module: RNN | RNNCell, in_features: int) -> Params:
 
 def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
     """The parameters in the cell's own structure, out of nested dicts."""
-    flat = traverse_util.flatten_dict(variables, sep="/")
+    flat = names.flat(variables)
 
     def find(path: tuple[str, ...]) -> Any:
         if (name := "/".join(path)) not in flat:
@@ -219,75 +313,3 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
         return flat[name]
 
     return names.gathered(abstract_params(module.cell, in_features, module.param_dtype), find)
-
-
-def as_cell(module: nn.RNNCellBase) -> FunctionCell:
-    """Any Flax cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, lengths, masks and resets,
-    and every combinator.
-
-    Its parameters are the module's: `cell.init(key, in_features)`, or `variables["params"]` of an
-    existing module.
-
-    Args:
-        module: a cell that needs no random stream in a step, with one feature axis.
-
-    Raises:
-        TypeError: it is not a Flax cell.
-
-    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn
-    >>> cell = as_cell(nn.GRUCell(4))
-    >>> params = cell.init(jax.random.key(0), in_features=3)
-    >>> h, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), lengths=jnp.array([7, 5]))
-    >>> ys.shape
-    (7, 2, 4)
-    """
-    if not isinstance(module, nn.RNNCellBase):
-        raise TypeError(
-            "jaxrnn.linen.as_cell: expected a flax.linen.RNNCellBase such as nn.GRUCell(128), "
-            f"got a {type(module).__name__}"
-        )
-    recipe = _recipe(module)
-    make_params, make_carry, key = _Init(recipe), _Carry(recipe), jax.random.key(0)
-    params = jax.eval_shape(lambda: make_params(key, 1, jnp.float32))
-    _, y = jax.eval_shape(_Apply(recipe), params, make_carry(params, (1,)), jnp.ones(1))
-    return FunctionCell(_Apply(recipe), make_params, make_carry, y.shape[-1])
-
-
-def _recipe(module: nn.RNNCellBase) -> recipes.Recipe:
-    """The class of a module, and those of its fields that are not the defaults."""
-    fields = [f for f in dataclasses.fields(module) if f.init and f.name not in ("parent", "name")]
-    values = [(f.name, getattr(module, f.name), f.default) for f in fields]
-    own = [(name, value) for name, value, usual in values if value is not usual and value != usual]
-    return recipes.Recipe(type(module), tuple(sorted(own)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Apply:
-    recipe: recipes.Recipe
-
-    def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
-        after, y = self.recipe(parent=None).apply({"params": params}, carry, x)
-        return recipes.as_carried(after, carry), y
-
-
-@dataclasses.dataclass(frozen=True)
-class _Init:
-    recipe: recipes.Recipe
-
-    def __call__(self, key: Array, in_features: int, dtype: Any) -> Params:
-        module = self.recipe(parent=None)
-        variables = module.init(key, _carry(module, (in_features,)), jnp.ones(in_features))
-        return home.cast(variables["params"], dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Carry:
-    recipe: recipes.Recipe
-
-    def __call__(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
-        return recipes.widened(_carry(self.recipe(parent=None), input_shape), params)
-
-
-def _carry(module: nn.RNNCellBase, input_shape: tuple[int, ...]) -> Carry:
-    """Zeros, unless the module's carry_init draws."""
-    return module.initialize_carry(jax.random.key(0), input_shape)

@@ -1,18 +1,23 @@
 """What both Flax homes share: names for parameters, Flax's dtypes, batch-major data."""
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.core.call import Flags, check_cell, check_flag_names
+from jaxrnn.combinators import Reversed
+from jaxrnn.core.call import Flags, check_arrays, check_cell, check_flag_names
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_flag
+from jaxrnn.core.check import check_choice, check_flag, name_of
 from jaxrnn.core.trees import Tree
-from jaxrnn.drivers import scan
+from jaxrnn.drivers import scan, step
 from jaxrnn.methods import MethodLike
+from jaxrnn.sequences import last_output, max_output, mean_output
+
+Outputs = Literal["all", "last", "mean", "max"]
+"""Which outputs of a sequence a home gives: all, or one that `jaxrnn.sequences` makes of them."""
 
 
 class Home(Protocol):
@@ -21,6 +26,8 @@ class Home(Protocol):
     @property
     def cell(self) -> Cell: ...
     @property
+    def outputs(self) -> Outputs: ...
+    @property
     def time_major(self) -> bool: ...
     @property
     def dtype(self) -> Any: ...
@@ -28,10 +35,16 @@ class Home(Protocol):
     def method(self) -> MethodLike: ...
 
 
-def check_rnn(cell: Any, home: str, time_major: Any) -> None:
-    """Refuse to build `RNN` around anything that is not a cell."""
+def check_rnn(
+    cell: Any, home: str, outputs: Any, time_major: Any, deterministic: Any = None
+) -> None:
+    """Refuse to build `RNN` around anything that is not a cell, and options that are none."""
+    owner = f"jaxrnn.{home}.RNN"
     check_cell(cell, f"{home}.RNN")
-    check_flag(f"jaxrnn.{home}.RNN", "time_major", time_major)
+    check_choice(owner, "outputs", outputs, ("all", "last", "mean", "max"))
+    check_flag(owner, "time_major", time_major)
+    if deterministic is not None:
+        check_flag(owner, "deterministic", deterministic)
 
 
 def check_rnn_cell(cell: Any, home: str) -> None:
@@ -48,6 +61,11 @@ def check_rnn_cell(cell: Any, home: str) -> None:
         raise TypeError(
             f"jaxrnn.{home}.RNNCell: {type(cell).__name__} takes a context, which Flax cannot hand "
             f"to it; run it with jaxrnn.{home}.RNN"
+        )
+    if cell.noisy:
+        raise TypeError(
+            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} draws random numbers, which Flax's loop "
+            f"does not hand to it; run it with jaxrnn.{home}.RNN, or leave out what draws"
         )
 
 
@@ -81,6 +99,7 @@ def sequence_feature_size(owner: str, home: Home, xs: Any) -> int:
 
 
 def _feature_size(name: str, argument: str, tree: Any, form: list[str], hint: str = "") -> int:
+    check_arrays(name, argument, tree)
     leaves = jax.tree.leaves(tree)
     if not leaves or jnp.ndim(leaves[0]) < len(form) - 1:
         given = f"has shape {jnp.shape(leaves[0])}" if leaves else "holds no array"
@@ -121,7 +140,44 @@ def run(
                 "jaxrnn.scan, which speaks above"
             )
         raise
+    if home.outputs != "all":
+        return carry, _one_output(home, ys, flags)
     return carry, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), ys)
+
+
+def _one_output(home: Home, ys: Tree, flags: Flags) -> Tree:
+    """The output of each sequence that `home.outputs` names, of outputs `[time, *batch, ...]`."""
+    valid = {"lengths": flags.get("lengths"), "mask": flags.get("mask")}
+    if home.outputs == "last":
+        cell = Reversed(home.cell) if flags.get("reverse") else home.cell
+        return last_output(ys, cell, **valid)
+    return {"mean": mean_output, "max": max_output}[home.outputs](ys, **valid)
+
+
+def take_step(
+    home: Home, params: Params, x: Tree, carry: Carry, key: Array | None, context: Tree
+) -> tuple[Carry, Tree]:
+    """`jaxrnn.step` in Flax's dtypes, from the initial carry if there is none."""
+    params, x, context = cast((params, x, context), home.dtype)
+    if carry is None:
+        carry = home.cell.initial_carry(params, jnp.shape(jax.tree.leaves(x)[0]))
+    return step(home.cell, params, carry, x, context=context, key=key)
+
+
+def merged(owner: str, cell: Cell, built: bool | None, called: bool | None) -> bool:
+    """The flag `deterministic` of a cell that draws, which the constructor or the call has to set,
+    and only one of them, as in `flax.linen.Dropout`.
+    """
+    if called is not None:
+        called = check_flag(owner, "deterministic", called)
+    if (built is None) == (called is None):
+        given = "not set" if called is None else "set in the constructor and in the call"
+        raise ValueError(
+            f"{owner}: deterministic is {given}, and {name_of(cell)} draws random numbers in "
+            'training; set it in one of them: False for training, with rngs={"dropout": key}, and '
+            "True otherwise"
+        )
+    return bool(called if built is None else built)
 
 
 def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags) -> None:

@@ -11,7 +11,14 @@ from jax.typing import DTypeLike
 from jaxrnn.activations import check_activation
 from jaxrnn.core.affine import project, split
 from jaxrnn.core.cell import C, Cell, P
-from jaxrnn.core.check import check_fields, check_flag, check_limit, check_size, name_of
+from jaxrnn.core.check import (
+    check_fields,
+    check_flag,
+    check_limit,
+    check_no_variables,
+    check_size,
+    name_of,
+)
 from jaxrnn.core.dtypes import promote, wide
 from jaxrnn.initializers import (
     Chrono,
@@ -103,6 +110,7 @@ class GatedCell(Cell[P, C]):
         Raises:
             ValueError: `input_shape` does not end with the size of the input.
         """
+        check_no_variables("initial_carry", params)
         if tuple(input_shape[-1:]) != (in_features := params.w_x.shape[-2],):
             raise ValueError(
                 f"{name_of(self)}.initial_carry: input_shape is {input_shape}, expected (*batch, "

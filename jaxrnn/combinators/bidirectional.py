@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.core.cell import Carry, Cell, Params, Take
-from jaxrnn.core.check import check_choice, check_inner
+from jaxrnn.core.check import check_choice, check_inner, check_no_variables
 from jaxrnn.core.composite import Composite, Runner
 from jaxrnn.core.trees import Tree
 
@@ -96,6 +96,7 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
     def initial_carry(
         self, params: BidirectionalParams, input_shape: tuple[int, ...]
     ) -> BidirectionalCarry:
+        check_no_variables(self, params)
         return BidirectionalCarry(
             self.forward.initial_carry(params.forward, input_shape),
             self.backward.initial_carry(params.backward, input_shape),

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn.combinators.wrapper import Wrapper
 from jaxrnn.core.cell import C, Carry, Cell, Params
+from jaxrnn.core.check import check_no_variables
 
 
 class LearnedCarryParams(NamedTuple):
@@ -63,6 +64,7 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
 
     def initial_carry(self, params: LearnedCarryParams, input_shape: tuple[int, ...]) -> C:
         """The parameter, for each row of the batch."""
+        check_no_variables(self, params)
         carry = self.cell.initial_carry(params.inner, input_shape)
 
         def leaf(start: Array | None, own: Array) -> Array:

@@ -19,6 +19,7 @@ from jaxrnn.core.check import (
     check_flag,
     check_in_features,
     check_inner,
+    check_no_variables,
     check_rate,
     check_size,
 )
@@ -127,6 +128,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     def initial_carry(
         self, params: tuple[Params, ...], input_shape: tuple[int, ...]
     ) -> tuple[Carry, ...]:
+        check_no_variables(self, params)
         shapes = [
             input_shape,
             *((*input_shape[:-1], size) for size in self._sizes(input_shape[-1])[1:]),

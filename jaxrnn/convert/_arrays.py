@@ -91,15 +91,49 @@ def to_jax(array: object, name: str) -> Array:
         raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from error
 
 
-def reorder(array: A, given: str, wanted: str) -> A:
-    """Move the blocks of the last axis, one for each letter of `given`, to the order `wanted`.
+def reorder_gates(array: A, given: str, wanted: str, *, negate: str = "") -> A:
+    """Move the gates of a weight or a bias, which stand side by side on its last axis, to another
+    order, and turn the signs of some.
 
-    >>> reorder(np.arange(4), "ifgo", "iofg").tolist()
-    [0, 3, 1, 2]
+    It serves formats that have no converter. jaxrnn's LSTM has the order i f g o, its GRU r z n,
+    its MGU f n; its matrices are `[in, gates * hidden]` and `[hidden, gates * hidden]`. A recipe:
+
+    1. Transpose matrices that are `[gates * hidden, in]`; put gates that are kept one by one side
+       by side with `concatenate`.
+    2. Reorder `w_x`, `w_h` and `b`. DyNet's LSTM, for one, has its gates in the order i f o g.
+    3. Where a gate is one minus jaxrnn's, negate it: σ(-z) = 1 - σ(z). jaxrnn's GRU is `h_t = z ∘
+       h_{t-1} + (1 - z) ∘ n`, so a format in which z multiplies n needs `negate="z"`.
+    4. Add what the format adds while it runs, such as a forget bias, to `b`; add up two biases.
+    5. Build the parameters, `jaxrnn.LSTMParams(w_x, w_h, b)`, run both on one input, and compare.
+
+    Args:
+        array: an array of NumPy or JAX.
+        given: the gates as they stand, one letter each.
+        wanted: the same letters in the wanted order.
+        negate: the letters of those whose sign is turned.
+
+    Raises:
+        ValueError: the letters differ, one is there twice, or the last axis has no such parts.
+
+    >>> reorder_gates(np.arange(4), "ifog", "ifgo").tolist()
+    [0, 1, 3, 2]
+    >>> reorder_gates(np.arange(1, 7), "zrn", "rzn", negate="z").tolist()
+    [3, 4, -1, -2, 5, 6]
     """
+    if len({*given}) < len(given) or sorted(given) != sorted(wanted) or not {*negate} <= {*given}:
+        raise ValueError(
+            f"reorder_gates: given is {given!r}, wanted {wanted!r} and negate {negate!r}, expected "
+            "the same letters, each once, and some of them"
+        )
+    if not array.ndim or array.shape[-1] % len(given):
+        raise ValueError(
+            f"reorder_gates: the array has shape {array.shape}, expected [..., {len(given)} * "
+            f"hidden] for the gates {given!r}; transpose it if the gates stand on another axis"
+        )
     library = _library(array)
     blocks = dict(zip(given, library.split(array, len(given), axis=-1), strict=True))
-    return library.concatenate([blocks[gate] for gate in wanted], axis=-1)
+    turned = [-blocks[gate] if gate in negate else blocks[gate] for gate in wanted]
+    return library.concatenate(turned, axis=-1)
 
 
 def no_bias(b: A) -> A:

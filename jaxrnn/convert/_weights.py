@@ -1,7 +1,7 @@
 """Dictionaries of arrays: looked at as a whole before the first array is copied."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import jax
 from jax import Array
@@ -121,14 +121,23 @@ class Weights:
         self.check(shapes, one_dtype=one_dtype)
         return {name: to_jax(self._arrays[name], self.named(name)) for name in shapes}
 
+    def missing(self, *names: str) -> NoReturn:
+        """Refuse that the first of these names is not there.
+
+        Raises:
+            ValueError: it says with which prefixes one of them would be found.
+        """
+        fitting = [
+            key.removesuffix(name)
+            for key in self._all
+            for name in names
+            if key.endswith(f".{name}") and key != f"{self._prefix}{name}"
+        ]
+        hint = f"; it is there with prefix={' or '.join(map(repr, fitting))}" if fitting else ""
+        there = f"there are {listed(self._arrays)}{hint}"
+        raise ValueError(f"{self.named(names[0])} is missing; {there}")
+
     def _form(self, name: str) -> jax.ShapeDtypeStruct:
         if name not in self._arrays:
-            there = f"there are {listed(self._arrays)}{self._hint(name)}"
-            raise ValueError(f"{self.named(name)} is missing; {there}")
+            self.missing(name)
         return form_of(self._arrays[name], self.named(name))
-
-    def _hint(self, name: str) -> str:
-        """The prefixes with which a missing array would be found."""
-        fitting = [key.removesuffix(name) for key in self._all if key.endswith(f".{name}")]
-        fitting = [prefix for prefix in fitting if prefix != self._prefix]
-        return f"; it is there with prefix={' or '.join(map(repr, fitting))}" if fitting else ""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
-from jaxrnn.convert._arrays import ForeignArray, no_bias, reorder
+from jaxrnn.convert._arrays import ForeignArray, no_bias, reorder_gates
 from jaxrnn.convert._errors import listed, refuse
 from jaxrnn.convert._layers import check_cell, own_params, with_bias
 from jaxrnn.convert._weights import Weights, flatten
@@ -83,7 +83,7 @@ def _read_lstm(weights: Weights) -> tuple[Cell, Params]:
         wanted = "expected (in + hidden, 4 * hidden); a VanillaRNN has a linear_1, too"
         raise ValueError(f"{given}, {wanted}")
     arrays = weights.take({"linear/w": (rows, columns), "linear/b": (columns,)})
-    w, b = (reorder(array, "igfo", "ifgo") for array in arrays.values())
+    w, b = (reorder_gates(array, "igfo", "ifgo") for array in arrays.values())
     return LSTM(hidden), LSTMParams(w[:-hidden], w[-hidden:], _add_to_forget(b, 1))
 
 
@@ -93,7 +93,7 @@ def _read_gru(weights: Weights) -> tuple[Cell, Params]:
     columns = 3 * hidden
     shapes = {"w_i": (in_features, columns), "w_h": (hidden, columns), "b": (columns,)}
     arrays = weights.take(shapes).values()
-    w_x, w_h, b = (_turn_update(reorder(array, "zrn", "rzn")) for array in arrays)
+    w_x, w_h, b = (_turn_update(reorder_gates(array, "zrn", "rzn")) for array in arrays)
     return GRU(hidden, reset_gate="before"), GRUParams(w_x, w_h, b, b_hn=None)
 
 
@@ -151,11 +151,14 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
     if isinstance(cell, LSTM):
         w, b = jnp.concatenate([p.w_x, p.w_h]), _add_to_forget(p.b, -1)
         return {
-            f"{name}/linear": {"w": reorder(w, "ifgo", "igfo"), "b": reorder(b, "ifgo", "igfo")}
+            f"{name}/linear": {
+                "w": reorder_gates(w, "ifgo", "igfo"),
+                "b": reorder_gates(b, "ifgo", "igfo"),
+            }
         }
     if isinstance(cell, GRU):
         arrays = {"w_i": p.w_x, "w_h": p.w_h, "b": p.b}
-        return {name: {k: reorder(_turn_update(a), "rzn", "zrn") for k, a in arrays.items()}}
+        return {name: {k: reorder_gates(_turn_update(a), "rzn", "zrn") for k, a in arrays.items()}}
     second = {"w": p.w_h, "b": no_bias(p.b)}
     return {f"{name}/linear": {"w": p.w_x, "b": p.b}, f"{name}/linear_1": second}
 

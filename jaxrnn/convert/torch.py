@@ -117,6 +117,8 @@ class Module(NamedTuple):
 
 def _module_of(weights: Weights) -> Module:
     """Tell a module from the names, and from the shapes of its first layer."""
+    if not any(f"weight_ih{at}" in weights for at in ("", "_l0")):
+        weights.missing("weight_ih_l0", "weight_ih")
     first = "" if "weight_ih" in weights else "_l0"
     rows, in_features = weights.sizes(f"weight_ih{first}", "gates * hidden", "in")
     _, state = weights.sizes(f"weight_hh{first}", "gates * hidden", "state")

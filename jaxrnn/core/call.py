@@ -3,7 +3,7 @@
 Every message names the cell and the argument, what was given, what was expected, and what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
 import jax
@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
-from jaxrnn.core.check import check_flag, described, name_of
+from jaxrnn.core.check import BRIDGE, check_flag, check_no_variables, described, name_of
 from jaxrnn.core.trees import Tree
 
 Lengths = ArrayLike | Sequence[int]
@@ -59,6 +59,7 @@ def make_call(
     has, and what is no array.
     """
     check_cell(cell, verb)
+    check_arrays(cell, "xs", xs)
     check_flag_names(f"jaxrnn.{verb}", flags)
     reverse = check_flag(verb, "reverse", flags.get("reverse", False))
     lengths, mask, reset = (flags.get(name) for name in ("lengths", "mask", "reset"))
@@ -96,11 +97,24 @@ def check_cell(cell: object, verb: str) -> None:
     """Refuse anything that is not a cell."""
     if not isinstance(cell, Cell):
         is_class = isinstance(cell, type)
-        hint = "construct it first, e.g. jaxrnn.LSTM(128)" if is_class else "subclass jaxrnn.Cell"
+        hint = "construct it first, e.g. jaxrnn.LSTM(128)" if is_class else _way_to_a_cell(cell)
         raise TypeError(
             f"jaxrnn.{verb}: the first argument must be a jaxrnn.Cell, got {described(cell)}; "
             f"{hint}"
         )
+
+
+def _way_to_a_cell(module: object) -> str:
+    """What to do with something that is no cell. Flax is not imported here; a module of it is seen
+    by where its classes stand.
+    """
+    classes = [base.__module__ for base in type(module).__mro__]
+    for home in ("linen", "nnx"):
+        if any(name.startswith(f"flax.{home}.") for name in classes):
+            if isinstance(getattr(module, "cell", None), Cell):
+                return f"pass its .cell, and {BRIDGE}"
+            return f"jaxrnn.{home}.as_cell(module) makes one of a cell of Flax"
+    return "subclass jaxrnn.Cell"
 
 
 def check_causal(cell: Cell, what: str) -> None:
@@ -109,6 +123,21 @@ def check_causal(cell: Cell, what: str) -> None:
         raise TypeError(
             f"{name_of(cell)} needs the whole sequence, so it has no {what}; run it with "
             "jaxrnn.scan or jaxrnn.unroll"
+        )
+
+
+def check_arrays(owner: object, argument: str, xs: Tree) -> None:
+    """Refuse tensors of torch, and lists of numbers, which JAX would take for a pytree."""
+    first = next(iter(jax.tree.leaves(xs)), None)
+    if type(first).__module__.split(".")[0] == "torch":
+        raise TypeError(
+            f"{name_of(owner)}: {argument} holds a tensor of torch, expected arrays of JAX or "
+            f"NumPy; write {argument}.detach().numpy()"
+        )
+    if isinstance(first, int | float | complex) and not isinstance(first, np.generic):
+        raise TypeError(
+            f"{name_of(owner)}: {argument} is {described(xs)} of Python's numbers, expected arrays "
+            f"of JAX or NumPy; write jnp.asarray({argument})"
         )
 
 
@@ -143,9 +172,11 @@ def check_params(cell: Cell, params: Params, in_features: int) -> None:
     name = name_of(cell)
     expected = abstract_params(cell, in_features)
     if (given := jax.tree.structure(params)) != (wanted := jax.tree.structure(expected)):
+        check_no_variables(name, params)
+        bridge = f"; {BRIDGE}" if isinstance(params, Mapping) else ""
         raise ValueError(
             f"{name}: params has the structure {given}, expected {wanted}; "
-            "make them with cell.init, and pass them as (cell, params, xs)"
+            f"make them with cell.init, and pass them as (cell, params, xs){bridge}"
         )
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for (path, leaf), want in zip(leaves, jax.tree.leaves(expected), strict=True):

@@ -5,7 +5,7 @@ was expected, and what to do.
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,21 @@ def check_inner(cell: Cell, argument: str, inner: object) -> None:
         raise TypeError(
             f"{name_of(cell)}: {argument} holds {described(inner)}, expected a jaxrnn.Cell such as "
             "jaxrnn.LSTM(128)"
+        )
+
+
+BRIDGE = (
+    "of a Flax model, jaxrnn.linen.params(cell, variables) or the .params of a jaxrnn.nnx.RNN are "
+    "the cell's own"
+)
+
+
+def check_no_variables(owner: object, params: object) -> None:
+    """Refuse the variables of a Flax model, `{"params": ...}`, where parameters are expected."""
+    if isinstance(params, Mapping) and "params" in params:
+        raise ValueError(
+            f"{name_of(owner)}: params is a {type(params).__name__} with the keys {[*params]}, "
+            f"expected what cell.init makes; {BRIDGE}"
         )
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import nnx
 
 import jaxrnn
@@ -25,6 +26,12 @@ PARAMS = CELL.init(jax.random.key(0), 3)
 XS = jnp.ones((5, 2, 3))
 VERBS = [jaxrnn.scan, jaxrnn.unroll, jaxrnn.trajectory]
 each_verb = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
+
+
+class UserCell(nn.SimpleCell):
+    """A cell of a user, whose class is not Flax's own."""
+
+    features: int = 4
 
 
 def says(kind: type[Exception], *parts: str) -> Any:
@@ -140,6 +147,56 @@ def test_drivers_refuse_what_is_no_cell(verb):
         verb(GRU, PARAMS, XS)
     with says(TypeError, f"jaxrnn.{verb.__name__}", "got a str", "subclass jaxrnn.Cell"):
         verb("gru", PARAMS, XS)
+
+
+@each_verb
+def test_a_module_of_flax_is_shown_the_way(verb):
+    """To `as_cell`; and to the cell and the parameters inside a home of jaxrnn."""
+    for module, ways in (
+        (nn.GRUCell(4), ["got a GRUCell", "jaxrnn.linen.as_cell(module)"]),
+        (UserCell(), ["got a UserCell", "jaxrnn.linen.as_cell(module)"]),
+        (nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)), ["got a GRUCell", "jaxrnn.nnx.as_cell(module)"]),
+        (jaxrnn.linen.RNN(CELL), ["got a RNN", "pass its .cell", "jaxrnn.linen.params(cell, "]),
+        (jaxrnn.nnx.RNN(CELL, 3, rngs=nnx.Rngs(0)), ["pass its .cell", "jaxrnn.nnx.RNN are the"]),
+    ):
+        with says(TypeError, f"jaxrnn.{verb.__name__}", "must be a jaxrnn.Cell", *ways):
+            verb(module, PARAMS, XS)
+
+
+def test_the_variables_of_flax_are_shown_the_bridge():
+    variables = jaxrnn.linen.variables(CELL, PARAMS)
+    with says(ValueError, "GRU: params is a dict with the keys ['params']", "jaxrnn.linen.params("):
+        jaxrnn.scan(CELL, variables, XS)
+    with says(ValueError, "GRU: params has the structure", "jaxrnn.linen.params("):
+        jaxrnn.scan(CELL, variables["params"], XS)
+    rnn = jaxrnn.nnx.RNN(CELL, 3, rngs=nnx.Rngs(0))
+    with says(ValueError, "GRU: params has the structure", ".params of a jaxrnn.nnx.RNN"):
+        jaxrnn.scan(CELL, nnx.state(rnn), XS)
+    around = (Stack([CELL]), Bidirectional(CELL), jaxrnn.LearnedCarry(CELL), jaxrnn.Residual(CELL))
+    for cell in (CELL, LSTM(4), Elman(4), jaxrnn.MGU(4), *around):
+        with says(ValueError, "params is a dict with the keys ['params']", "jaxrnn.linen.params("):
+            cell.initial_carry(variables, (2, 3))
+
+
+def test_what_is_no_array_is_shown_how_to_become_one():
+    carry, rnn = jnp.zeros((2, 4)), jaxrnn.nnx.RNN(CELL, 3, rngs=nnx.Rngs(0))
+    numbers = XS.tolist()
+    for verb in VERBS:
+        with says(TypeError, "GRU: xs is a list of Python's numbers", "write jnp.asarray(xs)"):
+            verb(CELL, PARAMS, numbers)
+    with says(TypeError, "GRU: x is a list of Python's numbers", "write jnp.asarray(x)"):
+        jaxrnn.step(CELL, PARAMS, carry, numbers[0])
+    with says(TypeError, "RNN(GRU): xs is a list of Python's numbers", "write jnp.asarray(xs)"):
+        rnn(numbers)
+    torch = pytest.importorskip("torch")
+    tensor = torch.ones(5, 2, 3)
+    message = "xs holds a tensor of torch, expected arrays", "write xs.detach().numpy()"
+    with says(TypeError, "GRU: ", *message):
+        jaxrnn.scan(CELL, PARAMS, tensor)
+    with says(TypeError, "GRU: x holds a tensor of torch"):
+        jaxrnn.step(CELL, PARAMS, carry, tensor[0])
+    with says(TypeError, "RNN(GRU): ", *message):
+        rnn(tensor)
 
 
 def test_arguments_in_another_order_are_explained():

@@ -16,7 +16,7 @@ import pytest
 import jaxrnn
 from jaxrnn import GRU, LSTM, Bidirectional, Dropout, Elman, RecurrentDropout, Stack
 from jaxrnn.activations import NAMED, HardSigmoid, LeakyReLU, activation
-from jaxrnn.convert import from_keras, to_keras
+from jaxrnn.convert import carry_from_keras, carry_to_keras, from_keras, to_keras
 from tests.support.conversions import (
     FEATURES,
     HIDDEN,
@@ -157,6 +157,24 @@ def test_equals_keras(id, dtype, tolerance):
     again = loaded(*to_keras(cell, params, return_state=True))
     assert_close(run_keras(again, xs), wanted, tolerance)
     assert read(again)[0] == cell
+
+
+@pytest.mark.parametrize("id", ["lstm", "both_stacks"])
+def test_states_come_and_go(id):
+    """A run from states that are not zero, and those at its end."""
+    made = {"both_stacks": lambda: layers.Bidirectional(on_each_other(*both_cells()))}
+    theirs = randomised((made | LAYERS)[id](), "float32")
+    xs, (cell, params) = random_inputs("float32"), read(theirs)
+    start = random_like(cell.initial_carry(params, xs.shape[1:]))
+    carry, ys = jaxrnn.scan(cell, params, xs, start)
+    given = carry_to_keras(cell, start)
+    wanted, *states = theirs(xs.swapaxes(0, 1), initial_state=given)
+    assert_close(ys, np.swapaxes(wanted, 0, 1), 1e-5)
+    assert_close(carry, carry_from_keras(cell, states), 1e-5)
+
+
+def both_cells() -> list[Any]:
+    return [layers.LSTMCell(HIDDEN), layers.GRUCell(4)]
 
 
 def test_layers_on_each_other():

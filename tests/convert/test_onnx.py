@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn import GRU, LSTM, Bidirectional, Elman, Reversed, Stack
+from jaxrnn import GRU, LSTM, Bidirectional, Elman, LearnedCarry, Reversed, Stack
 from jaxrnn.activations import ELU, Affine, HardSigmoid, LeakyReLU, ScaledTanh, ThresholdedReLU
-from jaxrnn.convert import from_onnx, to_onnx
+from jaxrnn.convert import carry_from_onnx, carry_to_onnx, from_onnx, to_onnx
 from tests.support.conversions import (
     BATCH,
     FEATURES,
@@ -117,14 +117,11 @@ def run(model: Any, **feeds: Any) -> list[np.ndarray]:
     return session.run(None, {name: np.asarray(array) for name, array in feeds.items()})
 
 
-def states_of(carry: Any) -> list[np.ndarray]:
+def states_of(cell: jaxrnn.Cell, carry: Any) -> list[np.ndarray]:
     """A carry as the states of ONNX, `[directions, batch, hidden]` for each layer; LSTM's h before
     its c.
     """
-    if type(carry) is tuple:
-        return [state for layer in carry for state in states_of(layer)]
-    directions = carry if isinstance(carry, jaxrnn.BidirectionalCarry) else (carry,)
-    return [np.stack(leaves) for leaves in zip(*map(jax.tree.leaves, directions), strict=True)]
+    return [*carry_to_onnx(cell, carry).values()]
 
 
 def side_by_side(y: np.ndarray) -> np.ndarray:
@@ -141,9 +138,12 @@ def test_onnxruntime_computes_the_same(cell):
     start = random_like(cell.initial_carry(params, xs.shape[1:]), seed=2)
     carry, ys = scan(cell, params, xs, start, lengths=LENGTHS)
     model = to_onnx(cell, params, lengths=True, carry=True)
-    initial = [i.name for i in model.graph.input if i.name.startswith("initial_")]
-    got = run(model, xs=xs, lengths=LENGTHS, **dict(zip(initial, states_of(start), strict=True)))
-    assert_close(got, [ys, *states_of(carry)], 1e-5)
+    got = run(model, xs=xs, lengths=LENGTHS, **carry_to_onnx(cell, start))
+    assert_close(got, [ys, *states_of(cell, carry)], 1e-5)
+    names = [output.name for output in model.graph.output][1:]
+    read = carry_from_onnx(cell, dict(zip(names, got[1:], strict=True)))
+    assert jax.tree.structure(read) == jax.tree.structure(carry)
+    assert_close(read, carry, 1e-5)
     assert {node.op_type for node in model.graph.node} <= {
         *GATES,
         "Transpose",
@@ -166,23 +166,20 @@ def test_one_file_runs_at_every_batch_and_time(steps, ragged, tmp_path):
     lengths = np.arange(steps[1], dtype=np.int32) % (steps[0] + 1) if ragged else None
     carry, ys = scan(cell, params, xs, lengths=lengths)
     got = run(onnx.load(tmp_path / "model.onnx"), xs=xs, **({"lengths": lengths} if ragged else {}))
-    assert_close(got, [ys, *states_of(carry)], 1e-5)
+    assert_close(got, [ys, *states_of(cell, carry)], 1e-5)
 
 
 def test_a_file_runs_in_pieces():
     cell = Stack([LSTM(HIDDEN), GRU(3)])
     params, xs = random_params(cell), random_inputs("float32")
     model, whole = to_onnx(cell, params, carry=True), scan(cell, params, xs)
-    initial = dict(
-        zip(
-            ("initial_h_0", "initial_c_0", "initial_h_1"),
-            states_of(cell.initial_carry(params, xs.shape[1:])),
-            strict=True,
-        )
-    )
+    initial = carry_to_onnx(cell, cell.initial_carry(params, xs.shape[1:]))
+    assert [*initial] == ["initial_h_0", "initial_c_0", "initial_h_1"]
     first, *states = run(model, xs=xs[:2], **initial)
     second, *last = run(model, xs=xs[2:], **dict(zip(initial, states, strict=True)))
-    assert_close([np.concatenate([first, second]), *last], [whole[1], *states_of(whole[0])], 1e-5)
+    assert_close(
+        [np.concatenate([first, second]), *last], [whole[1], *states_of(cell, whole[0])], 1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,7 +193,7 @@ def test_float64_is_that_of_the_evaluator(cell, way, x64):
     params, xs = random_params(cell, "float64"), random_inputs("float64")
     carry, ys = scan(cell, params, xs)
     got = reference.ReferenceEvaluator(to_onnx(cell, params)).run(None, {"xs": np.asarray(xs)})
-    assert_close(got, [ys, *states_of(carry)], 1e-12)
+    assert_close(got, [ys, *states_of(cell, carry)], 1e-12)
 
 
 def test_coupled_gates_are_right_even_where_a_runtime_does_not_know_them():
@@ -238,8 +235,38 @@ def with_odd_numbers(array: jax.Array) -> jax.Array:
 
 @every
 def test_every_other_cell_is_refused(spec):
-    if spec.id not in HELD:
+    if spec.id not in {*HELD, "learned_carry"}:
         assert_refused(spec, to_onnx)
+
+
+LEARNED: dict[str, jaxrnn.Cell] = {
+    "gru": LearnedCarry(GRU(HIDDEN)),
+    "deep": Stack([Bidirectional(LearnedCarry(LSTM(4))), Reversed(LearnedCarry(Elman(3))), GRU(2)]),
+}
+
+
+@pytest.mark.parametrize("cell", LEARNED.values(), ids=LEARNED)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+def test_a_learned_start_is_a_constant_of_the_model(cell, lengths):
+    """For every batch, and where a sequence has no step; it comes back bit by bit."""
+    params, xs = random_params(cell), random_inputs("float32")
+    model = to_onnx(cell, params, lengths=lengths is not None)
+    onnx.checker.check_model(model, full_check=True)
+    carry, ys = scan(cell, params, xs, lengths=lengths)
+    got = run(model, xs=xs, **({} if lengths is None else {"lengths": lengths}))
+    assert_close(got, [ys, *states_of(cell, carry)], 1e-5)
+    again, read = from_onnx(model)
+    assert again == without_start(cell)
+    assert bits(read) == bits(params)
+
+
+def test_one_direction_may_start_at_zero():
+    cell = Bidirectional(LSTM(HIDDEN), LearnedCarry(LSTM(HIDDEN)))
+    params, xs = random_params(cell), random_inputs("float32")
+    wanted = scan(cell, params, xs)[1]
+    assert_close(run(to_onnx(cell, params), xs=xs)[0], wanted, 1e-5)
+    with pytest.raises(ValueError, match=r"to_onnx: a LearnedCarry .* carry=True .* one of them"):
+        to_onnx(cell, params, carry=True)
 
 
 FUNCTIONS: dict[str, tuple[list[float], list[float]]] = {
@@ -318,7 +345,7 @@ def test_nodes_compute_what_onnxruntime_computes(operator, attributes, peepholes
     xs = random_inputs("float32")
     carry, ys = scan(cell, params, xs, lengths=LENGTHS)
     y, *states = run(model, X=xs, lengths=LENGTHS)
-    assert_close([side_by_side(y), *states], [ys, *states_of(carry)], 1e-5)
+    assert_close([side_by_side(y), *states], [ys, *states_of(cell, carry)], 1e-5)
     assert from_onnx(to_onnx(cell, params))[0] == cell
 
 
@@ -336,7 +363,7 @@ def test_batch_major_nodes(operator, direction):
         None, {"X": np.swapaxes(xs, 0, 1), "lengths": LENGTHS}
     )
     y, states = np.moveaxis(y, 0, 2), [np.swapaxes(state, 0, 1) for state in states]
-    assert_close([side_by_side(y), *states], [ys, *states_of(carry)], 1e-5)
+    assert_close([side_by_side(y), *states], [ys, *states_of(cell, carry)], 1e-5)
 
 
 def test_what_a_node_may_leave_out():

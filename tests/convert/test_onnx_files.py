@@ -316,9 +316,9 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
         "W is 'X', which is computed or an input; expected a constant: fold constants first",
     ),
     "initial": (
-        lambda: node_model("RNN", replaced={"initial_h": np.ones((1, 1, HIDDEN), np.float32)}),
+        lambda: node_model("RNN", replaced={"initial_h": np.eye(HIDDEN, dtype="f")[None]}),
         None,
-        "initial_h is 'initial_h', a constant that is not zero; .* Make it an input of the model",
+        r"initial_h is a constant of shape \(1, 5, 5\), not zero, and not one .* Make it an input",
     ),
     "integers": (
         lambda: node_model("RNN", replaced={"W": np.ones((1, HIDDEN, 3), int)}),

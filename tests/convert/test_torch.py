@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxrnn
-from jaxrnn.convert import from_torch, to_torch
+from jaxrnn.convert import carry_from_torch, carry_to_torch, from_torch, to_torch
+from tests.support.conversions import random_like
 from tests.support.helpers import assert_close
 
 torch = pytest.importorskip("torch", reason="needs torch: `make oracle-test` installs it")
@@ -24,24 +25,15 @@ MODULES = {
 }
 
 
-def run_torch(module: Any, xs: np.ndarray) -> tuple[Any, Any]:
-    """Its outputs and final states, `[layers * directions, batch, size]`, on ragged sequences."""
+def run_torch(module: Any, xs: np.ndarray, start: Any) -> tuple[Any, Any]:
+    """Its outputs and final states on ragged sequences, from the states `start`."""
     with torch.no_grad():
         packed = torch.nn.utils.rnn.pack_padded_sequence(
             torch.from_numpy(xs), LENGTHS, enforce_sorted=False
         )
-        ys, states = module(packed)
+        ys, states = module(packed, jax.tree.map(torch.from_numpy, start))
         ys, _ = torch.nn.utils.rnn.pad_packed_sequence(ys, total_length=TIME)
-    return ys.numpy(), [s.numpy() for s in (states if isinstance(states, tuple) else (states,))]
-
-
-def rows_of(carry: Any) -> list[np.ndarray]:
-    """jaxrnn's carry in torch's form."""
-    single = [
-        c if isinstance(c, jaxrnn.LSTMCarry) else (c,)
-        for c in jax.tree.leaves(carry, is_leaf=lambda c: hasattr(c, "c"))
-    ]
-    return [np.stack(rows) for rows in zip(*single, strict=True)]
+    return ys.numpy(), states
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -50,8 +42,8 @@ def rows_of(carry: Any) -> list[np.ndarray]:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize(("kind", "options"), list(MODULES.values()), ids=list(MODULES))
 def test_every_option(kind, options, layers, bidirectional, bias, dtype, request):
-    """The same outputs and final states from torch's weights in jaxrnn, and from them again in a
-    new module of torch.
+    """The same outputs and final states from torch's weights and states in jaxrnn, and from them
+    again in a new module of torch.
     """
     if dtype == "float64":
         request.getfixturevalue("x64")
@@ -73,21 +65,23 @@ def test_every_option(kind, options, layers, bidirectional, bias, dtype, request
         build(),
         np.random.default_rng(0).normal(size=(TIME, BATCH, FEATURES)).astype(dtype),
     )
-    wanted = run_torch(theirs, xs)
     nonlinearity = options.get("nonlinearity", "tanh")
     state_dict = {f"model.rnn.{name}": tensor for name, tensor in theirs.state_dict().items()} | {
         "model.head": 1
     }
     cell, params = from_torch(state_dict, "model.rnn.", nonlinearity=nonlinearity)
-    carry, ys = jaxrnn.scan(cell, params, xs, lengths=np.array(LENGTHS))
+    start = random_like(cell.initial_carry(params, (BATCH, FEATURES)), dtype)
+    wanted = run_torch(theirs, xs, carry_to_torch(cell, start))
+    carry, ys = jaxrnn.scan(cell, params, xs, start, lengths=np.array(LENGTHS))
     tolerance = 1e-5 if dtype == "float32" else 1e-12
-    assert_close((ys, rows_of(carry)), wanted, tolerance)
+    assert_close((ys, carry), (wanted[0], carry_from_torch(cell, wanted[1])), tolerance)
+    assert_close(carry_to_torch(cell, carry), wanted[1], tolerance)
 
     again = build()
     again.load_state_dict(
         {name: torch.from_numpy(array) for name, array in to_torch(cell, params).items()}
     )
-    assert_close(run_torch(again, xs), wanted, tolerance)
+    assert_close(run_torch(again, xs, carry_to_torch(cell, start)), wanted, tolerance)
 
 
 @pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
@@ -194,6 +188,11 @@ MISTAKES: dict[str, Any] = {
             for part in ("encoder.rnn", "decoder")
             for name, array in RNN.items()
         },
+        r"weight_ih_l0 is missing; .*; it is there with prefix='encoder\.rnn\.' or 'decoder\.'$",
+    ),
+    "prefix of a cell": (
+        {f"encoder.rnn.{name}": array for name, array in RNN.items()}
+        | {f"decoder.{name.removesuffix('_l0')}": array for name, array in RNN.items()},
         r"weight_ih_l0 is missing; .*; it is there with prefix='encoder\.rnn\.' or 'decoder\.'$",
     ),
     "module": (

@@ -1,6 +1,7 @@
 """Lists of sequences into arrays and back, and one output for each sequence."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,14 +73,14 @@ def test_the_last_output_is_that_of_the_final_states(cell):
     params, lengths = cell.init(jax.random.key(1), 3), np.array([6, 2, 1])
     xs = jax.random.normal(jax.random.key(2), (6, 3, 3))
     carry, ys = jaxrnn.scan(cell, params, xs, lengths=lengths)
-    got = jax.tree.leaves(seq.last_output(cell, ys, lengths=lengths))
+    got = jax.tree.leaves(seq.last_output(ys, cell, lengths=lengths))
     top = carry[-1] if isinstance(cell, jaxrnn.Stack) else carry
     states = [
         c.h if isinstance(c, jaxrnn.LSTMCarry) else c
         for c in jax.tree.leaves(top, is_leaf=lambda c: isinstance(c, jaxrnn.LSTMCarry))
     ]
     assert_close(jnp.concatenate(got, axis=-1), jnp.concatenate(states, axis=-1), 1e-6)
-    masked = seq.last_output(cell, ys, mask=np.arange(6)[:, None] < lengths)
+    masked = seq.last_output(ys, cell, mask=np.arange(6)[:, None] < lengths)
     assert_close(jax.tree.leaves(masked), got, 0)
 
 
@@ -89,7 +90,7 @@ def test_the_last_output_of_what_stands_around_a_cell_is_at_its_end(around):
     lengths, xs = np.array([5, 2]), jax.random.normal(jax.random.key(2), (5, 2, 3))
     cell = around(jaxrnn.Reversed(jaxrnn.Elman(3)))
     _, ys = jaxrnn.scan(cell, cell.init(jax.random.key(1), 3), xs, lengths=lengths)
-    assert_close(seq.last_output(cell, ys, lengths=lengths), ys[0], 0)
+    assert_close(seq.last_output(ys, cell, lengths=lengths), ys[0], 0)
 
 
 def test_a_users_cell_says_where_its_end_is():
@@ -100,13 +101,13 @@ def test_a_users_cell_says_where_its_end_is():
             return take(jax.tree.map(lambda leaf: leaf[:2], ys), backwards)
 
     ys = jnp.arange(4.0)[:, None]
-    assert seq.last_output(Sandwich([CELL]), ys) == 1.0
+    assert seq.last_output(ys, Sandwich([CELL])) == 1.0
 
 
 PAIR = np.arange(6.0).reshape(3, 2, 1) * np.array([1.0, -1.0, 2.0, 0.5])  # [time, batch, features]
 LENGTHS = np.array([2, 3])
 MASK = np.arange(3)[:, None] < LENGTHS
-TO_ONE = (partial(seq.last_output, CELL), seq.mean_output, seq.max_output)
+TO_ONE: tuple[Any, ...] = (partial(seq.last_output, cell=CELL), seq.mean_output, seq.max_output)
 
 
 def test_outputs_may_have_any_axes_and_be_any_tree():
@@ -121,11 +122,34 @@ def test_outputs_may_have_any_axes_and_be_any_tree():
         one = function(square[:, 0], lengths=2)  # no batch axis
         assert_close(one, function(square, lengths=LENGTHS)[0], 0)
     both = jaxrnn.Bidirectional(CELL, merge=None)
-    last = seq.last_output(both, (square, square), lengths=LENGTHS)
+    last = seq.last_output((square, square), both, lengths=LENGTHS)
     assert_close(last, (np.stack([square[1, 0], square[2, 1]]), square[0]), 0)
     packed = seq.pack([np.ones(2), np.ones(3)], time=3)
     first, second = (seq.unpack(tree, packed) for tree in (square, (square, PAIR)))
     assert_close([pair[0] for pair in second], first, 0)
+
+
+@pytest.mark.parametrize("function", [*TO_ONE, partial(seq.repeat_output, cell=CELL)])
+def test_time_may_stand_behind_the_batch(function):
+    """On the axis that is named, in the outputs and in the mask."""
+    ys, mask = np.moveaxis(PAIR, 0, 1), MASK.T
+    wanted = function(PAIR, mask=MASK)
+    if wanted.ndim == 3:  # time is still there
+        wanted = np.moveaxis(wanted, 0, 1)
+    assert_close(function(ys, mask=mask, time_axis=1), wanted, 0)
+    assert_close(function(ys, lengths=LENGTHS, time_axis=1), wanted, 0)
+
+
+def test_outputs_are_repeated_where_a_step_is_masked_out():
+    """From the valid step before, in each walk; zero where there is none."""
+    ys, mask = np.arange(1.0, 6.0)[:, None, None] * np.ones((1, 2, 2)), np.ones((5, 2), bool)
+    mask[[0, 2, 3, 4], [0, 0, 0, 1]] = False
+    mask[:, 1] &= np.arange(5) != 1
+    forwards = np.array([[0, 2, 2, 2, 5], [1, 1, 3, 4, 4]]).T[..., None]
+    backwards = np.array([[2, 2, 5, 5, 5], [1, 3, 3, 4, 0]]).T[..., None]
+    given = np.where(mask[..., None], ys, np.nan)
+    got = seq.repeat_output(given, jaxrnn.Bidirectional(jaxrnn.GRU(1)), mask=mask)
+    assert_close(got, np.concatenate([forwards, backwards], axis=-1), 0)
 
 
 @pytest.mark.parametrize("function", TO_ONE)
@@ -160,15 +184,15 @@ def test_pooling_ignores_what_is_padding():
         (lambda: seq.pack([np.ones(5)], time=4), "5 steps, expected at most time = 4"),
         (lambda: seq.bucket([np.ones(5)], [2, 4]), r"5 steps, the limits are \[2, 4\]"),
         (
-            lambda: seq.last_output(jaxrnn.Bidirectional(CELL, merge="sum"), jnp.ones((2, 1, 4))),
+            lambda: seq.last_output(jnp.ones((2, 1, 4)), jaxrnn.Bidirectional(CELL, merge="sum")),
             "has mixed both directions",
         ),
         (
-            lambda: seq.last_output(jaxrnn.Bidirectional(CELL), jnp.ones((2, 1, 4))),
+            lambda: seq.last_output(jnp.ones((2, 1, 4)), jaxrnn.Bidirectional(CELL)),
             r"Bidirectional: ys has shape \(2, 1, 4\), expected one array with 8 features",
         ),
         (
-            lambda: seq.last_output(jaxrnn.Bidirectional(CELL, merge=None), jnp.ones((2, 1, 4))),
+            lambda: seq.last_output(jnp.ones((2, 1, 4)), jaxrnn.Bidirectional(CELL, merge=None)),
             r"Bidirectional: ys has shape \(2, 1, 4\), expected a pair of outputs",
         ),
         (
@@ -177,12 +201,22 @@ def test_pooling_ignores_what_is_padding():
         ),
         (lambda: seq.max_output((PAIR, PAIR[0]), mask=MASK), "max_output: ys has shape"),
         (lambda: seq.mean_output(PAIR, lengths=[1, 2], mask=MASK[:, 0]), r"\(2,\) and mask \(3,\)"),
-        (lambda: seq.last_output(CELL, jnp.float32(1)), r"last_output: ys has shape \(\), lengths"),
+        (lambda: seq.last_output(jnp.float32(1), CELL), r"last_output: ys has shape \(\), lengths"),
         (
             lambda: seq.mean_output(PAIR, lengths=[1, 4]),
             "mean_output: lengths go from 1 to 4, expe",
         ),
-        (lambda: seq.last_output(CELL, PAIR, lengths=[-1, 3]), "last_output: lengths go from -1"),
+        (lambda: seq.last_output(PAIR, CELL, lengths=[-1, 3]), "last_output: lengths go from -1"),
+        (
+            lambda: seq.last_output(np.ones((2, 5, 4)), CELL, lengths=[1, 2]),
+            r"last_output: ys has shape \(2, 5, 4\), .*; pass time_axis=1 if the batch comes first",
+        ),
+        (
+            lambda: seq.last_output(PAIR, CELL, lengths=[1, 2], time_axis=1),
+            r"ys has shape \(2, 3, 4\), .* after axis 1 was moved to the front",
+        ),
+        (lambda: seq.max_output(PAIR, time_axis=3), "max_output: time_axis is 3, .* below 3"),
+        (lambda: seq.mean_output(PAIR, time_axis=-1), "mean_output: time_axis is -1, expected"),
         (lambda: seq.mean_output({}), r"mean_output: ys has shape \{\}"),
         (
             lambda: seq.unpack(PAIR, seq.pack([np.ones(2)], time=2)),
@@ -196,9 +230,11 @@ def test_bad_input_is_refused(call, message):
 
 
 def test_flags_of_another_dtype_are_refused():
+    with pytest.raises(TypeError, match=r"last_output: cell is a ndarray, .*pass them as \(ys,"):
+        seq.last_output(CELL, PAIR)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="mean_output: lengths has dtype float32, expected int"):
         seq.mean_output(PAIR, lengths=np.ones(2, np.float32))
     with pytest.raises(TypeError, match="last_output: mask has dtype int32, expected bool"):
-        seq.last_output(CELL, PAIR, mask=MASK.astype(np.int32))
+        seq.last_output(PAIR, CELL, mask=MASK.astype(np.int32))
     with pytest.raises(TypeError, match=r"mean_output: ys\[0\] has dtype int32, expected floating"):
         seq.mean_output([np.ones((3, 2), np.int32)])

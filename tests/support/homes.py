@@ -92,24 +92,26 @@ def by_name(params):
 
 
 def linen_home(cell, params, **options):
-    """The cell in linen with these parameters: a function like the module's call."""
-    module = jaxrnn.linen.RNN(cell, **options)
+    """The cell in linen with these parameters: a function like the module's call, for inference."""
+    module = jaxrnn.linen.RNN(cell, deterministic=True, **options)
     return lambda *args, **flags: module.apply({"params": by_name(params)}, *args, **flags)
 
 
 def nnx_home(cell, params, in_features=IN, **options):
     """The same in nnx."""
-    module = jaxrnn.nnx.RNN(cell, in_features, rngs=nnx.Rngs(0), **options)
+    module = jaxrnn.nnx.RNN(cell, in_features, deterministic=True, rngs=nnx.Rngs(0), **options)
     nnx.update(module, by_name(params))
     return module
 
 
 def linen_tree(cell, **options):
-    return jaxrnn.linen.RNN(cell, **options).init(jax.random.key(0), jnp.ones((B, T, IN)))["params"]
+    rnn = jaxrnn.linen.RNN(cell, deterministic=True, **options)
+    return rnn.init(jax.random.key(0), jnp.ones((B, T, IN)))["params"]
 
 
 def nnx_tree(cell, **options):
-    return nnx.to_pure_dict(nnx.state(jaxrnn.nnx.RNN(cell, IN, rngs=nnx.Rngs(0), **options)))
+    rnn = jaxrnn.nnx.RNN(cell, IN, rngs=nnx.Rngs(0), **options)
+    return nnx.to_pure_dict(nnx.state(rnn, nnx.Param))
 
 
 HOMES = {"linen": linen_home, "nnx": nnx_home}

@@ -6,7 +6,7 @@ import copy
 import pickle
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -101,6 +101,48 @@ def test_equal_cells_of_nnx_are_traced_once():
     _, ys = jaxrnn.scan(cell, nnx.state(modules[1], nnx.Param), XS)
     assert Counted.traced == before
     np.testing.assert_allclose(ys, nnx.RNN(modules[1], time_major=True)(XS), atol=1e-6)
+
+
+class CountedLinen(nn.SimpleCell):
+    """It counts how often it is traced."""
+
+    features: int = H
+    traced: ClassVar[int] = 0
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        type(self).traced += 1
+        return super().__call__(carry, inputs)
+
+
+def test_equal_cells_of_linen_are_traced_once():
+    first, second = (jaxrnn.linen.as_cell(CountedLinen()) for _ in range(2))
+    params = first.init(jax.random.key(0), IN)
+    jaxrnn.scan(first, params, XS)
+    before = CountedLinen.traced
+    jaxrnn.scan(second, params, XS)
+    assert CountedLinen.traced == before
+
+
+def test_both_homes_make_the_same_kind_of_cell():
+    """From a module; each draws its layers' parameters from their own keys."""
+    for cell in (linen_gru(), nnx_gru()):
+        assert type(cell) is FunctionCell
+        assert cell.out_features == H
+        first, second = jaxrnn.Stack.repeat(cell, 2).init(jax.random.key(0), H)
+        drawn = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+        assert [a.shape for a, b in drawn if a.ndim == 2 and np.allclose(a, b)] == []
+
+
+def test_parameters_of_a_module_may_be_mapped():
+    """Two sets of parameters at once, as an ensemble has them."""
+    modules = [nnx.SimpleCell(IN, H, rngs=nnx.Rngs(seed)) for seed in (0, 1)]
+    cell, states = jaxrnn.nnx.as_cell(modules[0]), [nnx.state(m, nnx.Param) for m in modules]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    got = jax.vmap(lambda state: jaxrnn.scan(cell, state, XS)[1])(stacked)
+    np.testing.assert_allclose(
+        got, [jaxrnn.scan(cell, state, XS)[1] for state in states], atol=1e-6
+    )
 
 
 def test_a_cell_of_nnx_draws_its_parameters():

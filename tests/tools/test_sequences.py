@@ -321,7 +321,7 @@ INTEGERS = ("int8", "uint8", "int16", "uint16", "uint32", "int64", "uint64")
 def test_lengths_of_any_integer_dtype():
     """Strictly, and whether they count less far than time goes or further than int32 does."""
     ys = jnp.arange(200.0)[:, None, None]
-    traced = jax.jit(partial(jaxrnn.sequences.last_output, jaxrnn.GRU(1), ys))  # beyond T, too
+    traced = jax.jit(partial(jaxrnn.sequences.last_output, ys, jaxrnn.GRU(1)))  # beyond T, too
     with jax.numpy_dtype_promotion("strict"):
         for dtype in INTEGERS:
             most = min(np.iinfo(dtype).max, 200)

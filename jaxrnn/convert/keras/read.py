@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxrnn.cells import GRU, Elman, GRUParams
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
-from jaxrnn.convert._arrays import ForeignArray, gru_biases, reorder
+from jaxrnn.convert._arrays import ForeignArray, gru_biases, reorder_gates
 from jaxrnn.convert._errors import refuse, said_by
 from jaxrnn.convert._layers import Plain, PlainParams, is_plain
 from jaxrnn.convert._weights import Shapes, Weights
@@ -139,7 +139,7 @@ def _read_arrays(
     rows = [] if b is None else [*b.reshape(-1, columns)]
     if not isinstance(cell, GRU):
         return form._replace(w_x=w_x, w_h=w_h, b=sum(rows[1:], rows[0]) if rows else None)
-    w_x, w_h, *rows = (reorder(array, "zrn", "rzn") for array in (w_x, w_h, *rows))
+    w_x, w_h, *rows = (reorder_gates(array, "zrn", "rzn") for array in (w_x, w_h, *rows))
     b, b_hn = gru_biases(*rows) if len(rows) == 2 else (rows[0] if rows else None, None)
     return GRUParams(w_x, w_h, b, b_hn)
 

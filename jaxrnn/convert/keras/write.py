@@ -9,7 +9,7 @@ import numpy as np
 from jaxrnn.activations import activation
 from jaxrnn.cells import GRU, LSTM, Elman, GRUParams
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
-from jaxrnn.convert._arrays import reorder, state_bias, to_numpy
+from jaxrnn.convert._arrays import reorder_gates, state_bias, to_numpy
 from jaxrnn.convert._errors import refuse
 from jaxrnn.convert._layers import Plain, PlainParams, check_cell, is_plain, own_params
 from jaxrnn.convert.keras.config import ACTIVATIONS, CELLS, MERGES, Serialized, check_rates
@@ -74,7 +74,7 @@ def _write_arrays(params: PlainParams) -> list[np.ndarray]:
     if isinstance(params, GRUParams):
         if b is not None and params.b_hn is not None:
             arrays[2] = jnp.stack([b, state_bias(b, params.b_hn)])
-        arrays = [reorder(array, "rzn", "zrn") for array in arrays]
+        arrays = [reorder_gates(array, "rzn", "zrn") for array in arrays]
     return [to_numpy(array) for array in arrays]
 
 

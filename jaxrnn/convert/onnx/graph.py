@@ -49,6 +49,8 @@ class Graph:
             if node.op_type == "Constant":
                 values = [a.t for a in node.attribute if a.name == "value"]
                 self._tensors |= {name: tensor for name in node.output for tensor in values}
+        expands = [node for node in self.nodes if node.op_type == "Expand"]
+        self._expanded = {name: node.input[0] for node in expands for name in node.output}
 
     def check_names(self, caller: str, node: "NodeProto") -> None:
         """Refuse inputs that ONNX's schema does not know, and names of no array or of several."""
@@ -75,6 +77,10 @@ class Graph:
             raise ValueError(f"from_onnx: tensor {name!r} cannot be read: {error}") from error
         is_bfloat16 = tensor.data_type == onnx.TensorProto.BFLOAT16
         return array.astype(jnp.bfloat16) if is_bfloat16 else array  # onnx 1.18 gives float32
+
+    def expanded(self, name: str) -> np.ndarray | None:
+        """The constant of that name, or the one that an Expand makes it of, for any batch."""
+        return self.constant(self._expanded.get(name, name))
 
     def integers(self, name: str) -> np.ndarray | None:
         """The constant of that name, if it is a list of axes or sizes."""

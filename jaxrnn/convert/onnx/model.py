@@ -32,6 +32,7 @@ class LayerNode(NamedTuple):
     operator: str
     attributes: Attributes
     weights: dict[str, np.ndarray]  # by the name of the input
+    starts: dict[str, np.ndarray]  # initial states [directions, 1, hidden], if it has its own
 
 
 def build_model(layers: Sequence[LayerNode], lengths: bool, carry: bool) -> "ModelProto":
@@ -47,8 +48,11 @@ def build_model(layers: Sequence[LayerNode], lengths: bool, carry: bool) -> "Mod
     xs = writer.input("xs", dtype, ["time", "batch", layers[0].weights["W"].shape[2]])
     if lengths:
         writer.input("lengths", np.dtype("int32"), ["batch"])
-    if lengths and carry:
+    starts = any(layer.starts for layer in layers)
+    if lengths and (carry or starts):
         _write_empty_rows(writer)
+    if starts:
+        _write_start_shape(writer)
     ways, _, hidden = layers[-1].weights["R"].shape
     writer.output("ys", dtype, ["time", "batch", ways * hidden])
     for k, layer in enumerate(layers):
@@ -118,6 +122,13 @@ def _write_empty_rows(writer: _Writer) -> None:
     writer.node("Unsqueeze", ["empty", feature_axis], ["empty_rows"])
 
 
+def _write_start_shape(writer: _Writer) -> None:
+    """The shape `[1, batch, 1]` to which initial states are expanded, in `start_shape`."""
+    writer.node("Shape", ["xs"], ["batch_size"], start=1, end=2)
+    one = writer.constant("one", np.array([1], np.int64))
+    writer.node("Concat", [one, "batch_size", one], ["start_shape"], axis=0)
+
+
 def _write_layer(
     writer: _Writer, k: int, layer: LayerNode, xs: str, ys: str, lengths: bool, carry: bool
 ) -> None:
@@ -133,7 +144,12 @@ def _write_layer(
         taken["sequence_lens"] = "lengths"
     if carry:
         taken |= {name: writer.input(f"initial_{states[name]}", *form) for name in initials}
-    finals = [f"layer_{k}.{state}" if lengths and carry else state for state in states.values()]
+    for name, start in layer.starts.items():
+        taken[name] = f"layer_{k}.{name}"
+        one_row = writer.constant(f"{taken[name]}_of_a_row", start)
+        writer.node("Expand", [one_row, "start_shape"], [taken[name]])
+    held = lengths and (carry or layer.starts)
+    finals = [f"layer_{k}.{state}" if held else state for state in states.values()]
     outputs, settings = [f"layer_{k}.Y", *finals], {"hidden_size": hidden, **layer.attributes}
     writer.node(layer.operator, taken.values(), outputs, f"layer_{k}", **settings)
     for (initial, state), final in zip(states.items(), finals, strict=True):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.activations import Activation
-from jaxrnn.cells import GRU, LSTM
-from jaxrnn.combinators import Reversed
-from jaxrnn.convert._arrays import no_bias, reorder
+from jaxrnn.cells import GRU, LSTM, LSTMCarry
+from jaxrnn.combinators import LearnedCarry, LearnedCarryParams, Reversed
+from jaxrnn.convert._arrays import no_bias, reorder_gates
 from jaxrnn.convert._errors import refuse, said_by
 from jaxrnn.convert._layers import Layer, Plain, join_layers
 from jaxrnn.convert._weights import Weights
@@ -51,7 +51,8 @@ def from_onnx(
 
     All attributes of opset 22 are read: `direction`, `activations` with alpha and beta, `clip`,
     `hidden_size`, `input_forget`, `layout` and `linear_before_reset`. Inputs at run time (lengths,
-    initial states) and Dropout between nodes are ignored.
+    initial states) and Dropout between nodes are ignored. An initial state that is a constant, not
+    zero and the same for all rows, is that of a `LearnedCarry`.
 
     Args:
         path_or_model: a file, with its external data beside it, or an `onnx.ModelProto`.
@@ -86,7 +87,7 @@ def _read_node(graph: Graph, node: "NodeProto") -> Layer:
     """The layer that a node is."""
     caller = f"from_onnx: {node.op_type} node {name_of(node)!r}"
     operator, attributes = OPERATORS[node.op_type], _checked_attributes(caller, node)
-    arrays = _constants(graph, node, caller)
+    arrays = _constants(graph, node, caller, attributes.get("layout", 0))
     direction = attributes.get("direction", "forward")
     ways = 2 if direction == "bidirectional" else 1
     hidden = _check_arrays(caller, operator, arrays, attributes, ways)
@@ -100,7 +101,7 @@ def _read_node(graph: Graph, node: "NodeProto") -> Layer:
             cell = operator.cell(hidden, **options)
         check_coupling(caller, cell)
         way = {key: array[k] for key, array in arrays.items()}
-        layer.append((cell, _read_params(operator, cell, way)))
+        layer.append(_started(cell, _read_params(operator, cell, way), way))
     return [(Reversed(cell), params) for cell, params in layer] if direction == "reverse" else layer
 
 
@@ -114,16 +115,26 @@ def _checked_attributes(caller: str, node: "NodeProto") -> Attributes:
     return attributes
 
 
-def _constants(graph: Graph, node: "NodeProto", caller: str) -> dict[str, np.ndarray]:
-    """The weights of a node, by their names in the operator."""
+def _of_one_row(caller: str, key: str, start: np.ndarray, layout: int) -> np.ndarray:
+    """An initial state of a node `[directions, hidden]`, which has to be the same for all rows."""
+    rows = np.moveaxis(start, 0, 1) if layout and start.ndim == 3 else start
+    if rows.ndim != 3 or not rows.shape[1] or np.any(rows != rows[:, :1]):
+        given = f"{key} is a constant of shape {start.shape}, not zero"
+        hint = "Make it an input of the model, and pass it as the carry"
+        refuse(caller, f"{given}, and not one state for all rows. {hint}")
+    return rows[:, 0]
+
+
+def _constants(graph: Graph, node: "NodeProto", caller: str, layout: int) -> dict[str, np.ndarray]:
+    """The weights of a node, and what initial states it has, by their names in the operator."""
     arrays = {}
     graph.check_names(caller, node)
     for key, name in zip(inputs_of(node.op_type), node.input, strict=False):
         array = graph.constant(name) if name else None
-        if key.startswith("initial_") and array is not None and np.any(array):
-            reason = "a constant that is not zero; a cell of jaxrnn starts at zero"
-            hint = "Make it an input of the model, and pass it as the carry"
-            refuse(caller, f"{key} is {name!r}, {reason}. {hint}")
+        if key.startswith("initial_") and name:
+            start = graph.expanded(name)
+            if start is not None and np.any(start):
+                arrays[key] = _of_one_row(caller, key, start, layout)
         if key == "sequence_lens" and array is not None:
             reason = "a constant, so the node is for these lengths alone; make it an input"
             refuse(caller, f"{key} is {name!r}, {reason}")
@@ -151,6 +162,8 @@ def _check_arrays(
         "R": (ways, gates * hidden, hidden),
         "B": (ways, 2 * gates * hidden),
         "P": (ways, 3 * hidden),
+        "initial_h": (ways, hidden),
+        "initial_c": (ways, hidden),
     }
     present = {key: shape for key, shape in shapes.items() if key in "WR" or key in weights}
     weights.check(present, one_dtype=True)
@@ -187,6 +200,17 @@ def _functions(
     return read_activations(caller, names, attributes, precision)
 
 
+def _started(cell: Cell, params: Params, arrays: Mapping[str, np.ndarray]) -> tuple[Cell, Params]:
+    """The cell and its parameters, with an initial state of its own if there is one."""
+    states = ("initial_h", "initial_c") if isinstance(cell, LSTM) else ("initial_h",)
+    if not arrays.keys() & {*states}:
+        return cell, params
+    zero = np.zeros(cell.out_features, arrays["W"].dtype)
+    start = [jnp.asarray(arrays.get(name, zero)) for name in states]
+    carry = LSTMCarry(*start) if isinstance(cell, LSTM) else start[0]
+    return LearnedCarry(cell), LearnedCarryParams(params, carry)
+
+
 def _read_params(operator: Operator, cell: Plain, arrays: Mapping[str, np.ndarray]) -> Params:
     """The parameters of one direction.
 
@@ -198,7 +222,7 @@ def _read_params(operator: Operator, cell: Plain, arrays: Mapping[str, np.ndarra
         if coupled:
             i, o, _, g = np.split(array, 4, axis=-1)
             return np.concatenate([-i, g, o], axis=-1)
-        return reorder(array, operator.theirs, operator.ours)
+        return reorder_gates(array, operator.theirs, operator.ours)
 
     read = {"w_x": ordered(arrays["W"].T), "w_h": ordered(arrays["R"].T)}
     if cell.bias:

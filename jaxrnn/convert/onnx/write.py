@@ -1,15 +1,19 @@
 """From a cell and its parameters to an ONNX model."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from jaxrnn.cells import GRU, LSTM
-from jaxrnn.combinators import Reversed
-from jaxrnn.convert._arrays import is_traced, no_bias, reorder, to_numpy
+from jaxrnn.cells import GRU, LSTM, LSTMParams
+from jaxrnn.combinators import LearnedCarry, LearnedCarryParams, Reversed
+from jaxrnn.convert._arrays import is_traced, no_bias, reorder_gates, to_numpy
+from jaxrnn.convert._errors import refuse
 from jaxrnn.convert._layers import (
     Layer,
     Plain,
@@ -63,13 +67,15 @@ def to_onnx(
     feed `h_0` as the next piece's `initial_h_0`, and so on.
 
     Args:
-        cell: an `Elman`, `LSTM` or `GRU`, a `Reversed` or a concatenating `Bidirectional` one, or a
-            `Stack` of such. The dropout of a `Stack` acts in training only and is not written.
+        cell: an `Elman`, `LSTM` or `GRU`, or a `LearnedCarry` of one; a `Reversed` or a
+            concatenating `Bidirectional` of such; or a `Stack` of all these. The dropout of a
+            `Stack` acts in training only and is not written.
         params: its parameters, all of one dtype, which is that of the model.
         path: where to write a file. An old file is replaced once the new one is whole. Without a
             path nothing is written.
         lengths: whether the model takes lengths.
-        carry: whether the model takes the initial states; otherwise they are zero.
+        carry: whether the model takes the initial states; otherwise they are zero, or those of a
+            `LearnedCarry`.
 
     Returns:
         The `onnx.ModelProto`.
@@ -93,6 +99,9 @@ def to_onnx(
         reason = "a model holds their numbers; call it outside of jit, grad and vmap"
         raise TypeError(f"to_onnx: params are traced, but {reason}")
     check_one_dtype("to_onnx", leaves, "a node of ONNX")
+    if carry and any(_starts(layer) for layer in layers):
+        reason = "a LearnedCarry starts from its own state, and carry=True lets the caller say it"
+        refuse("to_onnx", f"{reason}; leave one of them out")
     precision = precision_of(leaves[0].dtype)
     model = build_model([_write_node(layer, precision) for layer in layers], lengths, carry)
     if path is not None:
@@ -105,7 +114,7 @@ def _check_layers(layers: list[Layer]) -> None:
     for layer in layers:
         directions = _directions(layer)[1]
         for cell, _ in directions:
-            where = ", within one Reversed or Bidirectional"
+            where = ", in one LearnedCarry, in one Reversed or Bidirectional"
             check_cell("to_onnx", cell, _OPTIONS, "a node of ONNX", where)
             check_coupling("to_onnx", cell)
         law = "both directions of a node have one operator and options"
@@ -117,12 +126,33 @@ def _directions(layer: Layer) -> tuple[str, list[tuple[Plain, PlainParams]]]:
 
     They are plain, unless `_check_layers` refuses them.
     """
-    direction, (cell, params) = "forward", layer[0]
+    direction, plain = "forward", [*layer]
     if len(layer) == 2:
         direction = "bidirectional"
-    elif isinstance(cell, Reversed):
-        direction, layer = "reverse", [(cell.cell, params)]
-    return direction, cast(list[tuple[Plain, PlainParams]], layer)
+    elif isinstance(cell := layer[0][0], Reversed):
+        direction, plain = "reverse", [(cell.cell, layer[0][1])]
+    for k, (cell, params) in enumerate(plain):
+        if isinstance(cell, LearnedCarry) and isinstance(params, LearnedCarryParams):
+            plain[k] = cell.cell, params.inner
+    return direction, cast(list[tuple[Plain, PlainParams]], plain)
+
+
+def _starts(layer: Layer) -> dict[str, np.ndarray]:
+    """The initial states of a layer for one row, `[directions, 1, hidden]`; nothing if all of its
+    directions start at zero.
+    """
+    if not any(isinstance(params, LearnedCarryParams) for _, params in layer):
+        return {}
+
+    def states(params: Params) -> Sequence[Array]:
+        if isinstance(params, LearnedCarryParams):
+            return jax.tree.leaves(params.start)
+        zero = jnp.zeros(params.w_h.shape[0], params.w_h.dtype)
+        return [zero] * (2 if isinstance(params, LSTMParams) else 1)
+
+    columns = zip(*(states(params) for _, params in layer), strict=True)
+    stacked = [np.stack([*map(to_numpy, column)])[:, None] for column in columns]
+    return dict(zip(("initial_h", "initial_c"), stacked, strict=False))
 
 
 def _write_node(layer: Layer, precision: Precision) -> LayerNode:
@@ -141,7 +171,7 @@ def _write_node(layer: Layer, precision: Precision) -> LayerNode:
     functions = write_activations([cell for cell, _ in directions], operator.activations, precision)
     ways = [_write_params(operator, cell, params) for cell, params in directions]
     weights = {key: np.stack([arrays[key] for arrays in ways]) for key in ways[0]}
-    return LayerNode(operator.name, {**attributes, **functions}, weights)
+    return LayerNode(operator.name, {**attributes, **functions}, weights, _starts(layer))
 
 
 def _write_params(operator: Operator, cell: Plain, params: PlainParams) -> dict[str, np.ndarray]:
@@ -155,7 +185,7 @@ def _write_params(operator: Operator, cell: Plain, params: PlainParams) -> dict[
             # the same.
             f, g, o = np.split(array, 3, axis=-1)
             return np.concatenate([-f, o, f, g], axis=-1)
-        return reorder(array, operator.ours, operator.theirs)
+        return reorder_gates(array, operator.ours, operator.theirs)
 
     arrays = {"W": ordered(held["w_x"]).T, "R": ordered(held["w_h"]).T}
     if cell.bias:

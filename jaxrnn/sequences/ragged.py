@@ -1,18 +1,11 @@
-"""Sequences of different lengths: into arrays and back, and from many outputs to one."""
+"""Lists of sequences of different lengths, into arrays and back."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike
-
-from jaxrnn.core.call import Lengths, check_lengths
-from jaxrnn.core.cell import Cell
-from jaxrnn.core.dtypes import wide
-from jaxrnn.core.walk import select, valid_steps
 
 Tree = TypeVar("Tree")
 """A pytree of arrays."""
@@ -141,91 +134,6 @@ def unpack(ys: Tree, packed: Packed) -> list[Tree]:
     return [piece(*place) for place in packed.places]
 
 
-def last_output(
-    cell: Cell, ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None
-) -> Tree:
-    """Take the output of each sequence at the end of the cell's walk.
-
-    A cell that walks forwards ends at the last valid step. A `Reversed` cell, and the backward half
-    of a `Bidirectional`, end at the first valid step. The output of a sequence without valid steps
-    is zero.
-
-    Args:
-        cell: the cell that gave `ys`, in a `scan` that was not itself reversed.
-        ys: outputs `[time, *batch, *features]`, or a pytree of such.
-        lengths: as in `jaxrnn.scan`.
-        mask: as in `jaxrnn.scan`.
-
-    Raises:
-        ValueError: the cell merged its two directions into one output, so that the two ends cannot
-            be told apart; or a shape or a length does not fit.
-        TypeError: lengths are not integers, or the mask is not bool.
-
-    >>> import jaxrnn
-    >>> cell = jaxrnn.Bidirectional(jaxrnn.Stack([jaxrnn.GRU(4)]))
-    >>> last_output(cell, jnp.ones((7, 2, 8)), lengths=jnp.array([7, 0])).sum(axis=-1).tolist()
-    [8.0, 0.0]
-    """
-    ys, valid = _checked("last_output", ys, lengths, mask)
-
-    def take(part: Tree, backwards: bool) -> Tree:
-        return jax.tree.map(lambda leaf: _end(leaf, valid, backwards), part)
-
-    return cell.ends(ys, take)
-
-
-def mean_output(ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None) -> Tree:
-    """Average `ys [time, *batch, *features]`, or each leaf of a pytree of such, over valid steps.
-
-    It is summed in at least float32. The mean of a sequence without valid steps is zero.
-
-    Args:
-        ys: outputs of a cell.
-        lengths: as in `jaxrnn.scan`.
-        mask: as in `jaxrnn.scan`.
-
-    Raises:
-        ValueError: a shape or a length does not fit.
-        TypeError: the outputs are not floating, lengths are not integers, or the mask is not bool.
-
-    >>> mean_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
-    [[1.0]]
-    """
-
-    def mean(leaf: Array, valid: Array) -> Array:
-        total = jnp.sum(leaf, axis=0, where=valid, dtype=wide(leaf))
-        steps = jnp.sum(valid, axis=0, dtype=total.dtype)
-        return (total / jnp.maximum(steps, 1)).astype(leaf.dtype)
-
-    return _pooled("mean_output", mean, ys, lengths, mask)
-
-
-def max_output(ys: Tree, *, lengths: Lengths | None = None, mask: ArrayLike | None = None) -> Tree:
-    """Take the maximum of `ys [time, *batch, *features]`, or of each leaf of a pytree of such, over
-    valid steps.
-
-    The maximum of a sequence without valid steps is zero.
-
-    Args:
-        ys: outputs of a cell.
-        lengths: as in `jaxrnn.scan`.
-        mask: as in `jaxrnn.scan`.
-
-    Raises:
-        ValueError: a shape or a length does not fit.
-        TypeError: the outputs are not floating, lengths are not integers, or the mask is not bool.
-
-    >>> max_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
-    [[2.0]]
-    """
-
-    def highest(leaf: Array, valid: Array) -> Array:
-        found = jnp.max(leaf, axis=0, where=valid, initial=-jnp.inf)
-        return jnp.where(jnp.any(valid, axis=0), found, 0)
-
-    return _pooled("max_output", highest, ys, lengths, mask)
-
-
 def _arrays(function: str, sequences: Sequence[ArrayLike]) -> list[np.ndarray]:
     """The sequences as arrays, refused unless only their lengths differ."""
     arrays = [np.asarray(sequence) for sequence in sequences]
@@ -260,77 +168,3 @@ def _first_fit(lengths: Sequence[int], time: int) -> tuple[Place, ...]:
         places[number] = (column, used[column], length)
         used[column] += length
     return tuple(places[number] for number in range(len(lengths)))
-
-
-def _end(leaf: Array, valid: Array, backwards: bool) -> Array:
-    """The output at the last valid step, or backwards at the first; zero where there is none."""
-    if not len(leaf):
-        return jnp.zeros_like(leaf, shape=leaf.shape[1:])
-    first_of = valid if backwards else valid[::-1]
-    place = jnp.argmax(first_of, axis=0, keepdims=True)
-    place = _over_features(place if backwards else len(leaf) - 1 - place, leaf)
-    end = jnp.take_along_axis(leaf, place, axis=0)[0]
-    return select(jnp.any(valid, axis=0), end, jnp.zeros_like(end))
-
-
-def _pooled(
-    function: str,
-    pool: Callable[[Array, Array], Array],
-    ys: Tree,
-    lengths: Lengths | None,
-    mask: ArrayLike | None,
-) -> Tree:
-    """`pool(leaf, valid)` of every leaf, where `valid` has as many axes as the leaf."""
-    ys, valid = _checked(function, ys, lengths, mask)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(ys):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(
-                f"{function}: ys{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, expected "
-                "floating numbers; cast with .astype(jnp.float32)"
-            )
-    return jax.tree.map(lambda leaf: pool(leaf, _over_features(valid, leaf)), ys)
-
-
-def _over_features(flags: Array, leaf: Array) -> Array:
-    """`[time, *batch]`, with an axis of size 1 for each feature axis of the leaf."""
-    return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
-
-
-def _checked(
-    function: str, ys: Tree, lengths: Lengths | None, mask: ArrayLike | None
-) -> tuple[Tree, Array]:
-    """The outputs as arrays, and which steps `[time, *batch]` are valid.
-
-    The flags tell which axes of `ys` are batch axes. Without flags, valid is `[time]`: every step
-    is, and the number of batch axes does not matter.
-    """
-    ys = jax.tree.map(jnp.asarray, ys)
-    counts = _flag(function, "lengths", lengths, jnp.integer, "integers")
-    marks = _flag(function, "mask", mask, jnp.bool_, "bool")
-    shapes = [leaf.shape for leaf in jax.tree.leaves(ys)]
-    batch = () if counts is None else counts.shape
-    time = shapes[0][:1] if shapes else ()
-    steps: tuple[int, ...] = (*time, *batch) if marks is None else marks.shape
-    fits = steps and all(shape[: len(steps)] == steps for shape in shapes)
-    if not fits or (counts is not None and batch != steps[1:]):
-        given = [None if flag is None else flag.shape for flag in (counts, marks)]
-        raise ValueError(
-            f"{function}: ys has shape {jax.tree.map(jnp.shape, ys)}, lengths {given[0]} and mask "
-            f"{given[1]}; expected ys [time, *batch, *features], lengths [*batch] and mask "
-            "[time, *batch]"
-        )
-    check_lengths(function, ys, lengths)
-    valid = valid_steps(steps[0], counts, marks)
-    return ys, jnp.ones(steps, bool) if valid is None else valid
-
-
-def _flag(
-    function: str, name: str, flag: Lengths | None, kind: type, expected: str
-) -> Array | None:
-    """The flag as an array, refused unless it holds numbers of that kind."""
-    if flag is None:
-        return None
-    array = jnp.asarray(flag)
-    if not jnp.issubdtype(array.dtype, kind):
-        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected {expected}")
-    return array

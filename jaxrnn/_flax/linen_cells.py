@@ -1,0 +1,85 @@
+"""Flax's linen cells as cells of jaxrnn."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxrnn._flax import home, recipes
+from jaxrnn.core.cell import Carry, Params
+from jaxrnn.foreign import FunctionCell
+
+
+def as_cell(module: nn.RNNCellBase) -> FunctionCell:
+    """Any Flax cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, lengths, masks and resets,
+    and every combinator.
+
+    Its parameters are the module's: `cell.init(key, in_features)`, or `variables["params"]` of an
+    existing module.
+
+    Args:
+        module: a cell that needs no random stream in a step, with one feature axis.
+
+    Raises:
+        TypeError: it is not a Flax cell.
+
+    >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn
+    >>> cell = as_cell(nn.GRUCell(4))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> h, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)), lengths=jnp.array([7, 5]))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+    if not isinstance(module, nn.RNNCellBase):
+        raise TypeError(
+            "jaxrnn.linen.as_cell: expected a flax.linen.RNNCellBase such as nn.GRUCell(128), "
+            f"got a {type(module).__name__}"
+        )
+    recipe = _recipe(module)
+    make_params, make_carry, key = _Init(recipe), _Carry(recipe), jax.random.key(0)
+    params = jax.eval_shape(lambda: make_params(key, 1, jnp.float32))
+    _, y = jax.eval_shape(_Apply(recipe), params, make_carry(params, (1,)), jnp.ones(1))
+    return FunctionCell(_Apply(recipe), make_params, make_carry, y.shape[-1])
+
+
+def _recipe(module: nn.RNNCellBase) -> recipes.Recipe:
+    """The class of a module, and those of its fields that are not the defaults."""
+    fields = [f for f in dataclasses.fields(module) if f.init and f.name not in ("parent", "name")]
+    values = [(f.name, getattr(module, f.name), f.default) for f in fields]
+    own = [(name, value) for name, value, usual in values if value is not usual and value != usual]
+    return recipes.Recipe(type(module), tuple(sorted(own)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    recipe: recipes.Recipe
+
+    def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
+        after, y = self.recipe(parent=None).apply({"params": params}, carry, x)
+        return recipes.as_carried(after, carry), y
+
+
+@dataclasses.dataclass(frozen=True)
+class _Init:
+    recipe: recipes.Recipe
+
+    def __call__(self, key: Array, in_features: int, dtype: Any) -> Params:
+        module = self.recipe(parent=None)
+        variables = module.init(key, _carry(module, (in_features,)), jnp.ones(in_features))
+        return home.cast(variables["params"], dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Carry:
+    recipe: recipes.Recipe
+
+    def __call__(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
+        return recipes.widened(_carry(self.recipe(parent=None), input_shape), params)
+
+
+def _carry(module: nn.RNNCellBase, input_shape: tuple[int, ...]) -> Carry:
+    """Zeros, unless the module's carry_init draws."""
+    return module.initialize_carry(jax.random.key(0), input_shape)

@@ -1,0 +1,258 @@
+"""Carries, as other frameworks keep the states of their layers, both ways.
+
+A framework keeps `h`, or `h` and `c`, for each layer and direction; it differs in what stands side
+by side. Batch axes may be any. A function takes arrays of any framework, and gives those of NumPy,
+or of JAX where they are traced.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxrnn.cells import LSTMCarry
+from jaxrnn.combinators import Bidirectional, Stack
+from jaxrnn.convert._arrays import ForeignArray, form_of, to_jax, to_numpy
+from jaxrnn.convert._errors import listed, refuse, said_by
+from jaxrnn.core.cell import Carry, Cell, abstract_params
+from jaxrnn.core.composite import Delegate
+
+State = list[Any]
+"""The arrays of one layer and direction: `h`, or `h` and `c`."""
+
+
+def carry_from_torch(cell: Cell, state: ForeignArray | Sequence[ForeignArray]) -> Carry:
+    """Read the state of a recurrent module of torch.
+
+    That of an `nn.LSTMCell` is the carry already: `LSTMCarry(h, c)`.
+
+    Args:
+        cell: the module as a cell, as `from_torch` gives it.
+        state: what the module takes and gives besides the sequence: `h [layers * directions,
+            *batch, hidden]`, or `(h, c)` for an `nn.LSTM`.
+
+    Returns:
+        The carry of the cell.
+
+    Raises:
+        ValueError: a shape or the number of arrays is not that of the cell; or the cell has layers
+            of several kinds, which no module has.
+        TypeError: an array is not floating.
+
+    >>> import numpy as np, jaxrnn
+    >>> cell = jaxrnn.Stack.repeat(jaxrnn.LSTM(4), 2, bidirectional=True)
+    >>> h = c = np.zeros((4, 2, 4), np.float32)
+    >>> carry = jaxrnn.convert.carry_from_torch(cell, (h, c))
+    >>> carry[1].backward.c.shape
+    (2, 4)
+    """
+    caller = "carry_from_torch"
+    arrays = [*state] if isinstance(state, list | tuple) else [state]
+    sizes = _sizes_of(caller, cell)
+    letters = "hc"[: len(sizes[0])]
+    if len({len(each) for each in sizes}) > 1:
+        refuse(caller, "the cell has layers with and without c; a module of torch has one kind")
+    if len(arrays) != len(letters):
+        refuse(caller, f"state has {len(arrays)} arrays, expected {' and '.join(letters)}")
+    given = dict(zip(letters, arrays, strict=True))
+    read = _taken_apart(caller, given, dict.fromkeys(letters, len(sizes)), "layers * directions")
+    return _joined(caller, cell, [read[name][k] for k in range(len(sizes)) for name in letters])
+
+
+def carry_to_torch(cell: Cell, carry: Carry) -> Any:
+    """Write the state that a recurrent module of torch takes: `h`, or `(h, c)` for an `nn.LSTM`.
+
+    Raises:
+        ValueError: the carry is not that of the cell, or its layers differ in kind or size.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> jaxrnn.convert.carry_to_torch(cell, cell.initial_carry(params, (2, 3))).shape
+    (2, 2, 4)
+    """
+    states = _states_of("carry_to_torch", cell, carry)
+    if len(shapes := {tuple(array.shape for array in state) for state in states}) > 1:
+        reason = "those of a module of torch have one"
+        refuse("carry_to_torch", f"the states have shapes {sorted(shapes)}; {reason}")
+    h, *c = [_side_by_side(column) for column in zip(*states, strict=True)]
+    return (h, *c) if c else h
+
+
+def carry_from_keras(cell: Cell, states: Sequence[Any]) -> Carry:
+    """Read the states of a recurrent layer of Keras: what it gives after its outputs with
+    `return_state=True`, and takes as `initial_state`.
+
+    Args:
+        cell: the layer as a cell, as `from_keras` gives it.
+        states: the list of arrays, nested or flat; those of several layers one after the other.
+
+    Raises:
+        ValueError: a shape or the number of arrays is not that of the cell.
+        TypeError: an array is not floating.
+
+    >>> import numpy as np, jaxrnn
+    >>> h = c = np.zeros((2, 4), np.float32)
+    >>> jaxrnn.convert.carry_from_keras(jaxrnn.LSTM(4), [h, c]).c.shape
+    (2, 4)
+    """
+    return _joined("carry_from_keras", cell, jax.tree.leaves(states))
+
+
+def carry_to_keras(cell: Cell, carry: Carry) -> list[Any]:
+    """Write the `initial_state` of a recurrent layer of Keras, nested as the layer has it.
+
+    Raises:
+        ValueError: the carry is not that of the cell.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.Bidirectional(jaxrnn.LSTM(4))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> states = jaxrnn.convert.carry_to_keras(cell, cell.initial_carry(params, (2, 3)))
+    >>> [array.shape for array in states]  # h and c forwards, h and c backwards
+    [(2, 4), (2, 4), (2, 4), (2, 4)]
+    """
+    states = iter(_states_of("carry_to_keras", cell, carry))
+
+    def nested(cell: Cell) -> list[Any]:
+        if isinstance(cell, Bidirectional):
+            return [*nested(cell.forward), *nested(cell.backward)]
+        if isinstance(cell, Stack):
+            layers = [nested(layer) for layer in cell.cells]
+            return layers if len(layers) > 1 else layers[0]  # as Keras, which stacks no single cell
+        if isinstance(cell, Delegate):
+            return nested(cell.cell)
+        return [to_numpy(array, own=True) for array in next(states)]
+
+    return nested(cell)
+
+
+def carry_from_onnx(cell: Cell, states: Mapping[str, ForeignArray]) -> Carry:
+    """Read the states of recurrent nodes of ONNX.
+
+    Args:
+        cell: the nodes as a cell, as `from_onnx` gives it.
+        states: for layer k `h_k [directions, *batch, hidden]`, a node's `Y_h` or `initial_h`, and
+            `c_k` for an LSTM. A model of `to_onnx` names them so; `initial_h_k` will do, too.
+
+    Raises:
+        ValueError: a name is missing or unknown, or a shape is not that of the cell.
+        TypeError: an array is not floating.
+
+    >>> import numpy as np, jaxrnn
+    >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(3)])
+    >>> h = np.zeros((1, 2, 4), np.float32)
+    >>> carry = jaxrnn.convert.carry_from_onnx(cell, {"h_0": h, "c_0": h, "h_1": h[..., :3]})
+    >>> carry[0].c.shape, carry[1].shape
+    ((2, 4), (2, 3))
+    """
+    caller = "carry_from_onnx"
+    layers = _by_layer(cell, _sizes_of(caller, cell))
+    names = [[f"{letter}_{k}" for letter in "hc"[: len(ways[0])]] for k, ways in enumerate(layers)]
+    counts = {name: len(ways) for own, ways in zip(names, layers, strict=True) for name in own}
+    given = {name.removeprefix("initial_"): array for name, array in states.items()}
+    if given.keys() != counts.keys():
+        refuse(caller, f"states are {sorted(states)}, expected {[*counts]}")
+    read = _taken_apart(caller, given, counts, "directions")
+    parts = [zip(*(read[name] for name in own), strict=True) for own in names]
+    return _joined(caller, cell, [array for part in parts for way in part for array in way])
+
+
+def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
+    """Write the initial states of recurrent nodes of ONNX: what a model of `to_onnx(...,
+    carry=True)` is fed with.
+
+    Raises:
+        ValueError: the carry is not that of the cell.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.Bidirectional(jaxrnn.LSTM(4))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> states = jaxrnn.convert.carry_to_onnx(cell, cell.initial_carry(params, (2, 3)))
+    >>> {name: array.shape for name, array in states.items()}
+    {'initial_h_0': (2, 2, 4), 'initial_c_0': (2, 2, 4)}
+    """
+    layers = _by_layer(cell, _states_of("carry_to_onnx", cell, carry))
+    return {
+        f"initial_{letter}_{k}": _side_by_side(column)
+        for k, layer in enumerate(layers)
+        for letter, column in zip("hc", zip(*layer, strict=True), strict=False)
+    }
+
+
+def _form_of(caller: str, cell: Cell) -> Carry:
+    """The carry of a cell for one row, as shapes."""
+    with said_by(caller):
+        params = abstract_params(cell, 1)
+        return jax.eval_shape(lambda params: cell.initial_carry(params, (1,)), params)
+
+
+def _split(carry: Carry) -> list[State]:
+    """The states of all layers and directions, in the order that all frameworks have."""
+    parts = jax.tree.leaves(
+        carry, is_leaf=lambda part: isinstance(part, LSTMCarry) or not isinstance(part, tuple)
+    )
+    return [jax.tree.leaves(part) for part in parts]
+
+
+def _sizes_of(caller: str, cell: Cell) -> list[list[int]]:
+    """The sizes of `h` and `c` in all layers and directions."""
+    return [[leaf.shape[-1] for leaf in state] for state in _split(_form_of(caller, cell))]
+
+
+def _states_of(caller: str, cell: Cell, carry: Carry) -> list[State]:
+    """The states of a carry, once it is known to be the cell's."""
+    given, wanted = jax.tree.structure(carry), jax.tree.structure(_form_of(caller, cell))
+    if given != wanted:
+        refuse(caller, f"carry has the structure {given}, expected {wanted}")
+    return _split(_joined(caller, cell, jax.tree.leaves(carry)))
+
+
+def _joined(caller: str, cell: Cell, arrays: Sequence[Any]) -> Carry:
+    """The carry of a cell from the arrays of all its states, which are refused if they do not fit.
+
+    All have the batch axes of the first.
+    """
+    form = _form_of(caller, cell)
+    sizes = enumerate(_split(form))
+    names = [f"{name} of state {k}" for k, state in sizes for name in "hc"[: len(state)]]
+    if len(arrays) != len(names):
+        refuse(caller, f"there are {len(arrays)} arrays, expected {len(names)}: {listed(names)}")
+    read = [to_jax(array, f"{caller}: {n}") for n, array in zip(names, arrays, strict=True)]
+    for name, array, leaf in zip(names, read, jax.tree.leaves(form), strict=True):
+        wanted = (*read[0].shape[:-1], *leaf.shape)
+        if array.shape != wanted:
+            refuse(caller, f"{name} has shape {array.shape}, expected {wanted}")
+    return jax.tree.unflatten(jax.tree.structure(form), read)
+
+
+def _taken_apart(
+    caller: str, given: Mapping[str, Any], counts: Mapping[str, int], axis: str
+) -> dict[str, Array]:
+    """The arrays of several states each, once their first axis is known to be so long."""
+    for name, array in given.items():
+        shape = form_of(array, f"{caller}: {name}").shape
+        if shape[:1] != (counts[name],):
+            wanted = f"expected [{axis}, *batch, hidden] with {axis} = {counts[name]}"
+            refuse(caller, f"{name} has shape {shape}, {wanted}")
+    return {name: to_jax(array, f"{caller}: {name}") for name, array in given.items()}
+
+
+def _side_by_side(arrays: Sequence[Array]) -> np.ndarray:
+    """Arrays on a new first axis, as one of NumPy."""
+    return to_numpy(jnp.stack(arrays), own=True)
+
+
+def _by_layer(cell: Cell, states: list[Any]) -> list[list[Any]]:
+    """What there is for each layer and direction, grouped by layer."""
+    if not isinstance(cell, Stack):
+        return [states]
+    layers, rest = [], states
+    for inner in cell.cells:
+        count = len(_split(_form_of("states", inner)))
+        layers += _by_layer(inner, rest[:count])
+        rest = rest[count:]
+    return layers

@@ -1,0 +1,17 @@
+"""Sequences of different lengths: into arrays and back, and from many outputs to one."""
+
+from jaxrnn.sequences.outputs import last_output, max_output, mean_output, repeat_output
+from jaxrnn.sequences.ragged import Packed, Padded, bucket, pack, pad, unpack
+
+__all__ = [
+    "Packed",
+    "Padded",
+    "bucket",
+    "last_output",
+    "max_output",
+    "mean_output",
+    "pack",
+    "pad",
+    "repeat_output",
+    "unpack",
+]

@@ -1,0 +1,256 @@
+"""The outputs of each sequence: one of many, and what stands where a step is masked out."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxrnn.core.call import Lengths, check_lengths
+from jaxrnn.core.cell import Cell
+from jaxrnn.core.check import described
+from jaxrnn.core.dtypes import wide
+from jaxrnn.core.walk import select, valid_steps
+
+Tree = TypeVar("Tree")
+"""A pytree of arrays."""
+
+
+def last_output(
+    ys: Tree,
+    cell: Cell,
+    *,
+    lengths: Lengths | None = None,
+    mask: ArrayLike | None = None,
+    time_axis: int = 0,
+) -> Tree:
+    """Take the output of each sequence at the end of the cell's walk.
+
+    A cell that walks forwards ends at the last valid step. A `Reversed` cell, and the backward half
+    of a `Bidirectional`, end at the first valid step; so does any cell after `scan(...,
+    reverse=True)`, whose outputs are those of `Reversed(cell)`. The output of a sequence without
+    valid steps is zero.
+
+    Args:
+        ys: outputs `[time, *batch, *features]`, or a pytree of such.
+        cell: the cell that gave them.
+        lengths: as in `jaxrnn.scan`.
+        mask: as in `jaxrnn.scan`.
+        time_axis: where time stands in `ys` and `mask`, if it is not the first axis: the number of
+            batch axes before it.
+
+    Raises:
+        ValueError: the cell merged its two directions into one output, so that the two ends cannot
+            be told apart; or a shape or a length does not fit.
+        TypeError: lengths are not integers, the mask is not bool, or `cell` is none.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.Bidirectional(jaxrnn.Stack([jaxrnn.GRU(4)]))
+    >>> last_output(jnp.ones((7, 2, 8)), cell, lengths=jnp.array([7, 0])).sum(axis=-1).tolist()
+    [8.0, 0.0]
+    """
+    return _at_ends("last_output", _end, cell, ys, lengths, mask, time_axis)
+
+
+def repeat_output(
+    ys: Tree,
+    cell: Cell,
+    *,
+    lengths: Lengths | None = None,
+    mask: ArrayLike | None = None,
+    time_axis: int = 0,
+) -> Tree:
+    """Fill steps that are masked out with the output of the valid step before them in the cell's
+    walk, as the layers of Keras do unless they have `zero_output_for_mask`.
+
+    Steps before the first valid one are zero. Both directions of a `Bidirectional` are filled in
+    their own.
+
+    Args:
+        ys: outputs `[time, *batch, *features]`, or a pytree of such.
+        cell: the cell that gave them.
+        lengths: as in `jaxrnn.scan`.
+        mask: as in `jaxrnn.scan`.
+        time_axis: as in `last_output`.
+
+    Raises:
+        ValueError: as `last_output`.
+        TypeError: as `last_output`.
+
+    >>> import jaxrnn
+    >>> ys = jnp.array([[0.0], [5.0], [0.0], [7.0]])
+    >>> repeat_output(ys, jaxrnn.GRU(1), mask=jnp.array([False, True, False, True])).tolist()
+    [[0.0], [5.0], [5.0], [7.0]]
+    """
+    filled = _at_ends("repeat_output", _filled, cell, ys, lengths, mask, time_axis)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, time_axis), filled)
+
+
+def mean_output(
+    ys: Tree,
+    *,
+    lengths: Lengths | None = None,
+    mask: ArrayLike | None = None,
+    time_axis: int = 0,
+) -> Tree:
+    """Average `ys [time, *batch, *features]`, or each leaf of a pytree of such, over valid steps.
+
+    It is summed in at least float32. The mean of a sequence without valid steps is zero.
+
+    Args:
+        ys: outputs of a cell.
+        lengths: as in `jaxrnn.scan`.
+        mask: as in `jaxrnn.scan`.
+        time_axis: as in `last_output`.
+
+    Raises:
+        ValueError: a shape or a length does not fit.
+        TypeError: the outputs are not floating, lengths are not integers, or the mask is not bool.
+
+    >>> mean_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
+    [[1.0]]
+    """
+
+    def mean(leaf: Array, valid: Array) -> Array:
+        total = jnp.sum(leaf, axis=0, where=valid, dtype=wide(leaf))
+        steps = jnp.sum(valid, axis=0, dtype=total.dtype)
+        return (total / jnp.maximum(steps, 1)).astype(leaf.dtype)
+
+    return _pooled("mean_output", mean, ys, lengths, mask, time_axis)
+
+
+def max_output(
+    ys: Tree,
+    *,
+    lengths: Lengths | None = None,
+    mask: ArrayLike | None = None,
+    time_axis: int = 0,
+) -> Tree:
+    """Take the maximum of `ys [time, *batch, *features]`, or of each leaf of a pytree of such, over
+    valid steps.
+
+    The maximum of a sequence without valid steps is zero. Arguments and errors are those of
+    `mean_output`.
+
+    >>> max_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
+    [[2.0]]
+    """
+
+    def highest(leaf: Array, valid: Array) -> Array:
+        found = jnp.max(leaf, axis=0, where=valid, initial=-jnp.inf)
+        return jnp.where(jnp.any(valid, axis=0), found, 0)
+
+    return _pooled("max_output", highest, ys, lengths, mask, time_axis)
+
+
+def _end(leaf: Array, valid: Array, backwards: bool) -> Array:
+    """The output at the last valid step, or backwards at the first; zero where there is none."""
+    if not len(leaf):
+        return jnp.zeros_like(leaf, shape=leaf.shape[1:])
+    first_of = valid if backwards else valid[::-1]
+    place = jnp.argmax(first_of, axis=0, keepdims=True)
+    place = _over_features(place if backwards else len(leaf) - 1 - place, leaf)
+    end = jnp.take_along_axis(leaf, place, axis=0)[0]
+    return select(jnp.any(valid, axis=0), end, jnp.zeros_like(end))
+
+
+def _filled(leaf: Array, valid: Array, backwards: bool) -> Array:
+    """The outputs, at steps that are not valid those of the last valid step before."""
+    if backwards:
+        return _filled(leaf[::-1], valid[::-1], False)[::-1]
+    steps = jnp.arange(len(leaf)).reshape(-1, *[1] * (valid.ndim - 1))
+    found = lax.cummax(jnp.where(valid, steps, -1), axis=0)
+    places = _over_features(jnp.maximum(found, 0), leaf)
+    held = jnp.take_along_axis(leaf, places, axis=0)
+    return select(found >= 0, held, jnp.zeros_like(held))
+
+
+def _at_ends(
+    function: str,
+    take: Callable[[Array, Array, bool], Array],
+    cell: Cell,
+    *given: Any,
+) -> Any:
+    """`take(leaf, valid, backwards)` of every leaf, for each of the cell's walks."""
+    if not isinstance(cell, Cell):
+        raise TypeError(
+            f"{function}: cell is {described(cell)}, expected the jaxrnn.Cell that gave ys; pass "
+            "them as (ys, cell)"
+        )
+    ys, valid = _checked(function, *given)
+    return cell.ends(
+        ys, lambda part, backwards: jax.tree.map(lambda y: take(y, valid, backwards), part)
+    )
+
+
+def _pooled(function: str, pool: Callable[[Array, Array], Array], *given: Any) -> Any:
+    """`pool(leaf, valid)` of every leaf, where `valid` has as many axes as the leaf."""
+    ys, valid = _checked(function, *given)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(ys):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"{function}: ys{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, expected "
+                "floating numbers; cast with .astype(jnp.float32)"
+            )
+    return jax.tree.map(lambda leaf: pool(leaf, _over_features(valid, leaf)), ys)
+
+
+def _over_features(flags: Array, leaf: Array) -> Array:
+    """`[time, *batch]`, with an axis of size 1 for each feature axis of the leaf."""
+    return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
+
+
+def _checked(
+    function: str, ys: Tree, lengths: Lengths | None, mask: ArrayLike | None, time_axis: int
+) -> tuple[Tree, Array]:
+    """The outputs as arrays, time first, and which steps `[time, *batch]` are valid.
+
+    The flags tell which axes of `ys` are batch axes. Without flags, valid is `[time]`: every step
+    is, and the number of batch axes does not matter.
+    """
+    counts = _flag(function, "lengths", lengths, jnp.integer, "integers")
+    marks = _flag(function, "mask", mask, jnp.bool_, "bool")
+    ys, marks = _time_first(function, (jax.tree.map(jnp.asarray, ys), marks), time_axis)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(ys)]
+    batch = () if counts is None else counts.shape
+    time = shapes[0][:1] if shapes else ()
+    steps: tuple[int, ...] = (*time, *batch) if marks is None else marks.shape
+    fits = steps and all(shape[: len(steps)] == steps for shape in shapes)
+    if not fits or (counts is not None and batch != steps[1:]):
+        given = [None if flag is None else flag.shape for flag in (counts, marks)]
+        moved = f" after axis {time_axis} was moved to the front" if time_axis else ""
+        batch_major = not time_axis and batch and all(s[: len(batch)] == batch for s in shapes)
+        hint = f"; pass time_axis={len(batch)} if the batch comes first" if batch_major else ""
+        raise ValueError(
+            f"{function}: ys has shape {jax.tree.map(jnp.shape, ys)}, lengths {given[0]} and mask "
+            f"{given[1]}{moved}; expected ys [time, *batch, *features], lengths [*batch] and mask "
+            f"[time, *batch]{hint}"
+        )
+    check_lengths(function, ys, lengths)
+    valid = valid_steps(steps[0], counts, marks)
+    return ys, jnp.ones(steps, bool) if valid is None else valid
+
+
+def _time_first(function: str, arrays: Tree, time_axis: int) -> Tree:
+    """Arrays with their time axis moved to the front; refused where there is none."""
+    rank = min((leaf.ndim for leaf in jax.tree.leaves(arrays)), default=0)
+    if time_axis not in range(max(rank, 1)):  # without an axis, shapes are refused later
+        raise ValueError(
+            f"{function}: time_axis is {time_axis}, expected the number of batch axes before time, "
+            f"below {rank}"
+        )
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, time_axis, 0), arrays) if rank else arrays
+
+
+def _flag(
+    function: str, name: str, flag: Lengths | None, kind: type, expected: str
+) -> Array | None:
+    """The flag as an array, refused unless it holds numbers of that kind."""
+    if flag is None:
+        return None
+    array = jnp.asarray(flag)
+    if not jnp.issubdtype(array.dtype, kind):
+        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected {expected}")
+    return array
