@@ -1,5 +1,6 @@
-"""Sequences of different lengths: into arrays and back, and from many outputs to one."""
+"""Sequences of different lengths: into arrays and back, turned round, from many outputs to one."""
 
+from jaxrnn.sequences.order import reverse, shift
 from jaxrnn.sequences.outputs import last_output, max_output, mean_output, repeat_output
 from jaxrnn.sequences.ragged import Packed, Padded, bucket, pack, pad, unpack
 
@@ -13,5 +14,7 @@ __all__ = [
     "pack",
     "pad",
     "repeat_output",
+    "reverse",
+    "shift",
     "unpack",
 ]

@@ -179,7 +179,7 @@ def _at_ends(
             f"{function}: cell is {described(cell)}, expected the jaxrnn.Cell that gave ys; pass "
             "them as (ys, cell)"
         )
-    ys, valid = _checked(function, *given)
+    ys, valid = checked(function, *given)
     return cell.ends(
         ys, lambda part, backwards: jax.tree.map(lambda y: take(y, valid, backwards), part)
     )
@@ -187,7 +187,7 @@ def _at_ends(
 
 def _pooled(function: str, pool: Callable[[Array, Array], Array], *given: Any) -> Any:
     """`pool(leaf, valid)` of every leaf, where `valid` has as many axes as the leaf."""
-    ys, valid = _checked(function, *given)
+    ys, valid = checked(function, *given)
     for path, leaf in jax.tree_util.tree_leaves_with_path(ys):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(
@@ -202,8 +202,13 @@ def _over_features(flags: Array, leaf: Array) -> Array:
     return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
 
 
-def _checked(
-    function: str, ys: Tree, lengths: Lengths | None, mask: ArrayLike | None, time_axis: int
+def checked(
+    function: str,
+    ys: Tree,
+    lengths: Lengths | None,
+    mask: ArrayLike | None,
+    time_axis: int,
+    name: str = "ys",
 ) -> tuple[Tree, Array]:
     """The outputs as arrays, time first, and which steps `[time, *batch]` are valid.
 
@@ -224,9 +229,9 @@ def _checked(
         batch_major = not time_axis and batch and all(s[: len(batch)] == batch for s in shapes)
         hint = f"; pass time_axis={len(batch)} if the batch comes first" if batch_major else ""
         raise ValueError(
-            f"{function}: ys has shape {jax.tree.map(jnp.shape, ys)}, lengths {given[0]} and mask "
-            f"{given[1]}{moved}; expected ys [time, *batch, *features], lengths [*batch] and mask "
-            f"[time, *batch]{hint}"
+            f"{function}: {name} has shape {jax.tree.map(jnp.shape, ys)}, lengths {given[0]} and "
+            f"mask {given[1]}{moved}; expected {name} [time, *batch, *features], lengths [*batch] "
+            f"and mask [time, *batch]{hint}"
         )
     check_lengths(function, ys, lengths)
     valid = valid_steps(steps[0], counts, marks)
