@@ -1,6 +1,6 @@
 """jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
 
-from jaxrnn import activations, convert, initializers, methods, sequences, streams
+from jaxrnn import activations, combinators, convert, initializers, methods, sequences, streams
 from jaxrnn.cells import (
     GRU,
     LSTM,
@@ -13,28 +13,38 @@ from jaxrnn.cells import (
     MGUParams,
 )
 from jaxrnn.combinators import (
+    Attention,
+    AttentionCarry,
+    AttentionParams,
     Bidirectional,
     BidirectionalCarry,
     BidirectionalParams,
     CandidateDropout,
     Constrained,
+    Dense,
+    DenseParams,
     DropConnect,
     Dropout,
     Highway,
     HighwayParams,
     LearnedCarry,
     LearnedCarryParams,
+    Memory,
+    Pointwise,
+    Readout,
+    ReadoutParams,
     RecurrentDropout,
     Residual,
     Reversed,
     Stack,
     StateNoise,
     Zoneout,
+    attention_weights,
 )
 from jaxrnn.constraints import Dale, Sparse, SpectralNorm
 from jaxrnn.core.affine import affine
 from jaxrnn.core.cell import Cell, ContextCell, LinearCell, NoisyCell, WithContext
-from jaxrnn.core.composite import Composite
+from jaxrnn.core.composite import Composite, substep
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
@@ -46,6 +56,9 @@ __all__ = [
     "GRU",
     "LSTM",
     "MGU",
+    "Attention",
+    "AttentionCarry",
+    "AttentionParams",
     "Bidirectional",
     "BidirectionalCarry",
     "BidirectionalParams",
@@ -55,6 +68,8 @@ __all__ = [
     "Constrained",
     "ContextCell",
     "Dale",
+    "Dense",
+    "DenseParams",
     "DropConnect",
     "Dropout",
     "Elman",
@@ -69,7 +84,11 @@ __all__ = [
     "LearnedCarryParams",
     "LinearCell",
     "MGUParams",
+    "Memory",
     "NoisyCell",
+    "Pointwise",
+    "Readout",
+    "ReadoutParams",
     "RecurrentDropout",
     "Residual",
     "Reversed",
@@ -81,6 +100,8 @@ __all__ = [
     "Zoneout",
     "activations",
     "affine",
+    "attention_weights",
+    "combinators",
     "convert",
     "generate",
     "initializers",
@@ -92,6 +113,7 @@ __all__ = [
     "sequences",
     "step",
     "streams",
+    "substep",
     "trajectory",
     "unroll",
 ]
