@@ -1,7 +1,6 @@
 """Attention to a memory."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn._foreign.values import through
 from jaxrnn.combinators.scores import SCORES, Score, mix
-from jaxrnn.core.affine import Affine, Linear, add_parts, matmul
+from jaxrnn.core.affine import Affine, Linear, add_parts, cut_like, matmul
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Carry, Cell, ContextCell, Params, WithContext, abstract_params
 from jaxrnn.core.check import (
@@ -58,7 +57,7 @@ class _Prepared(NamedTuple):
 
 class _Input(NamedTuple):
     x: Array
-    products: tuple[Array, ...]  # of x and the upper rows of each weight that the input meets
+    products: tuple[tuple[Array, ...], ...]  # of x by the upper rows of each weight, in pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,14 +214,13 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
             return _Input(xs, ())
         size = self._joined
         joined = jnp.concatenate([xs, jnp.zeros((*xs.shape[:-1], size), xs.dtype)], axis=-1)
-        products: list[Array] = []
+        products: list[tuple[Array, ...]] = []
 
         def affine(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
-            if _is_input(joined, h, w, linear):
-                product = matmul(xs, w[:-size])
-                products.append(product)
-            else:
-                product = linear(h, w)
+            if not _is_input(joined, h, w, linear):
+                return default_affine(u, h, w, linear)
+            product = matmul(xs, w[:-size])
+            products.append(cut_like(u, product))
             return add_parts(u, product)
 
         through(affine, self.cell.project, params.cell, joined)  # type: ignore[arg-type]
@@ -261,15 +259,15 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         """The cell's step; of its products with the joined input, the input's part is known."""
         x, products = u
         joined = jnp.concatenate([x, seen.astype(x.dtype)], axis=-1)
-        known: Iterator[Array] = iter(products)
+        known = iter(products)
 
         def split(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
             if not products or not _is_input(joined, h, w, linear):
                 return affine(u, h, w, linear)
-            parts = add_parts(u, next(known))
+            pieces, w_seen = next(known), w[-seen.shape[-1] :]
             if u is None:
-                return affine((parts,), seen, w[-seen.shape[-1] :])[0]
-            return affine(parts, seen, w[-seen.shape[-1] :])
+                return affine(pieces, seen, w_seen)[0]
+            return affine(tuple(map(jnp.add, u, pieces)), seen, w_seen)
 
         return substep(self.cell, params.cell, carry, joined, split)  # type: ignore[arg-type]
 

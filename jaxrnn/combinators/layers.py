@@ -2,7 +2,6 @@
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -50,7 +49,7 @@ class Layer(Composite[P, tuple[()]]):
 
 @dataclasses.dataclass(frozen=True)
 class Pointwise(Layer[tuple[()]]):
-    """`y_t = f(x_t)`, a pointwise function as a layer. A `Stack` makes it of a function or its name.
+    """`y_t = f(x_t)`: a pointwise function as a layer; a `Stack` makes it of a function or a name.
 
     Args:
         function: f, a name (`"relu"`, ...) or a pointwise function.
@@ -100,7 +99,7 @@ class Pointwise(Layer[tuple[()]]):
         ys = activation(self.function)(xs)
         if jnp.shape(ys) != xs.shape:
             raise ValueError(
-                f"Pointwise: {self.function!r} gives shape {jnp.shape(ys)} for {xs.shape}, expected "
+                f"Pointwise: {self.function!r} makes {jnp.shape(ys)} of shape {xs.shape}, expected "
                 "the same; a layer that changes the size is a cell, such as jaxrnn.Dense"
             )
         return ys

@@ -176,7 +176,7 @@ SCORES: dict[str, Score] = {"additive": Additive(), "dot": Dot(), "general": Gen
 
 def _weigh(e: Array, v: Array) -> Array:
     """`e [..., places, n] · v [n]`."""
-    return jnp.sum(e * promote(v, e), axis=-1)
+    return matmul(e, v)
 
 
 def _dot(h: Array, keys: Array) -> Array:

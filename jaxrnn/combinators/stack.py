@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +60,22 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     ((2, 4), (2, 5), (7, 2, 5))
     """
 
-    cells: Sequence[Cell | Activation]
+    cells: Sequence[Cell]
     _: dataclasses.KW_ONLY
     dropout: float = 0.0
     dense: bool = False
     outputs: Literal["top", "all"] = "top"
+
+    if TYPE_CHECKING:  # the field holds cells alone
+
+        def __init__(
+            self,
+            cells: Sequence[Cell | Activation],
+            *,
+            dropout: float = 0.0,
+            dense: bool = False,
+            outputs: Literal["top", "all"] = "top",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         # tuples hash, lists do not

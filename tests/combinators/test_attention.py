@@ -75,18 +75,18 @@ def problem(cell: jaxrnn.Cell) -> tuple[Any, Any, Any, Any]:
 
 def gradients(run: Any, *given: Any) -> Any:
     """What `run(params, xs, carry, memory)` gives, and the gradients by all that is floating."""
-    *given, (values, valid) = given
+    *start, (values, valid) = given
 
     def loss(params: Any, xs: Any, carry: Any, values: Any) -> Any:
         out = run(params, xs, carry, Memory(values, valid))
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out)), out
 
-    return jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))(*given, values)
+    return jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))(*start, values)
 
 
 def attend(scores: Any, memory: Memory) -> Any:
     """α of scores and c, where nothing is valid zero."""
-    e = jnp.where(memory.valid, jnp.exp(scores - scores.max(-1, keepdims=True)), 0)
+    e = jnp.where(VALID, jnp.exp(scores - scores.max(-1, keepdims=True)), 0)
     total = e.sum(-1, keepdims=True)
     a = e / jnp.where(total > 0, total, 1)
     return a, jnp.einsum("bp,bpm->bm", a, memory.values)
@@ -164,9 +164,9 @@ def test_methods_agree(name: str) -> None:
     given = problem(cell)
 
     def run(driver: Any, reverse: bool, *given: Any) -> Any:
-        *given, context = given
+        *start, context = given
         key = jax.random.key(3) if cell.noisy else None
-        return driver(cell, *given, context=context, key=key, reverse=reverse, **FLAGS)
+        return driver(cell, *start, context=context, key=key, reverse=reverse, **FLAGS)
 
     for k, method in enumerate(METHODS.values()):
         if k and name != "around":  # the others have nothing that this one lacks
