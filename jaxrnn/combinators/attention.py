@@ -349,8 +349,9 @@ def _softmax(scores: Array, valid: Array | None) -> Array:
 def _checked(context: object, features: int) -> Memory:
     """The memory, refused if it is none or of another form."""
     if not isinstance(context, Memory):
+        given = "an array" if isinstance(context, Array) else described(context)
         raise TypeError(
-            f"Attention: context is {described(context)}, expected "
+            f"Attention: context is {given}, expected "
             "jaxrnn.Memory(values, valid), or jaxrnn.Memory(values) without padding"
         )
     values, valid = context
