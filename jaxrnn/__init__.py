@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from jaxrnn import activations, initializers, methods, sequences, streams
+from jaxrnn import activations, combinators, initializers, methods, sequences, streams
 from jaxrnn.cells import (
     GRU,
     LSTM,
@@ -17,28 +17,38 @@ from jaxrnn.cells import (
     MGUParams,
 )
 from jaxrnn.combinators import (
+    Attention,
+    AttentionCarry,
+    AttentionParams,
     Bidirectional,
     BidirectionalCarry,
     BidirectionalParams,
     CandidateDropout,
     Constrained,
+    Dense,
+    DenseParams,
     DropConnect,
     Dropout,
     Highway,
     HighwayParams,
     LearnedCarry,
     LearnedCarryParams,
+    Memory,
+    Pointwise,
+    Readout,
+    ReadoutParams,
     RecurrentDropout,
     Residual,
     Reversed,
     Stack,
     StateNoise,
     Zoneout,
+    attention_weights,
 )
 from jaxrnn.constraints import Dale, Sparse, SpectralNorm
 from jaxrnn.core.affine import affine
 from jaxrnn.core.cell import Cell, ContextCell, LinearCell, NoisyCell, WithContext
-from jaxrnn.core.composite import Composite
+from jaxrnn.core.composite import Composite, substep
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
@@ -72,6 +82,9 @@ __all__ = [
     "GRU",
     "LSTM",
     "MGU",
+    "Attention",
+    "AttentionCarry",
+    "AttentionParams",
     "Beams",
     "Bidirectional",
     "BidirectionalCarry",
@@ -82,6 +95,8 @@ __all__ = [
     "Constrained",
     "ContextCell",
     "Dale",
+    "Dense",
+    "DenseParams",
     "DropConnect",
     "Dropout",
     "Elman",
@@ -96,7 +111,11 @@ __all__ = [
     "LearnedCarryParams",
     "LinearCell",
     "MGUParams",
+    "Memory",
     "NoisyCell",
+    "Pointwise",
+    "Readout",
+    "ReadoutParams",
     "RecurrentDropout",
     "Residual",
     "Reversed",
@@ -108,7 +127,9 @@ __all__ = [
     "Zoneout",
     "activations",
     "affine",
+    "attention_weights",
     "beam_search",
+    "combinators",
     "convert",
     "generate",
     "initializers",
@@ -120,6 +141,7 @@ __all__ = [
     "sequences",
     "step",
     "streams",
+    "substep",
     "tbptt",
     "testing",
     "trajectory",

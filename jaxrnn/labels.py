@@ -8,8 +8,9 @@ def labels(cell: Cell[P, C], params: P) -> P:
     """The role of every parameter, for `optax.multi_transform`, `optax.masked` and penalties.
 
     `"input"`, `"recurrent"`, `"projection"`, `"highway"`, `"peephole"`, `"bias"`, `"gain"`,
-    `"carry"` (a learned initial one), or `"other"`. A cell of your own says with `roles` what its
-    parameters are; `w_x`, `w_h` and `b` are input, recurrent and bias if it does not.
+    `"carry"` (a learned initial one), `"attention"`, `"output"`, or `"other"`. A cell of your own
+    says with `roles` what its parameters are; `w_x`, `w_h` and `b` are input, recurrent and bias
+    if it does not.
 
     Args:
         cell: any cell.

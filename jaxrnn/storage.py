@@ -223,8 +223,8 @@ def _cell(
     if not isinstance(cell, Cell):
         raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
     in_features = check_in_features(cell, content["in_features"])
-    if in_features not in _sizes(arrays):
-        raise ValueError(f"in_features is {in_features}, which is no size of its arrays")
+    if in_features > _largest(arrays):  # an input can be joined with more before it meets a weight
+        raise ValueError(f"in_features is {in_features}, more than any size of its arrays")
     return cell, _filled(abstract_params(cell, in_features), arrays, "its cell")
 
 
@@ -315,7 +315,7 @@ def _check_whole(content: Any, arrays: dict[str, np.ndarray], fields: tuple[str,
 
 
 def _check_count(description: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse more cells than arrays: each cell has some, if not each combinator."""
+    """Refuse more cells than arrays: each cell has some, if not each combinator or layer."""
     names = [name for name in class_names(description) if isinstance(name, str)]
     count = sum(hasattr(cells, name) for name in names)
     if count > len(arrays):
@@ -369,10 +369,9 @@ _UNFIT = (ValueError, TypeError, LookupError, AttributeError)
 """What a cell raises that is asked about the parameters of another."""
 
 
-def _sizes(arrays: dict[str, Any]) -> list[int]:
-    """What may be the size of an input, once each; those of input weights come first."""
-    sizes = [size for array in arrays.values() for size in np.shape(array)]
-    return list(dict.fromkeys([*sizes, 1]))
+def _largest(arrays: dict[str, Any]) -> int:
+    """What the size of an input is at most."""
+    return max([1, *(size for array in arrays.values() for size in np.shape(array))])
 
 
 def _checksum(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:

@@ -1,19 +1,31 @@
 """The values of a step, computed operation by operation, its products through `affine`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-from jaxrnn._foreign.graph import Atom, Graph, Name, Operation
+from jaxrnn._foreign.graph import Atom, Graph, Name, Operation, trace
 from jaxrnn._foreign.products import Product, Sum, product_of, sums
 from jaxrnn.core.affine import Affine
+from jaxrnn.core.affine import affine as default_affine
 
 Values = dict[Name, Any]
 """Arrays by name; None where a value need not be computed."""
+
+
+def through(affine: Affine, function: Callable[..., Any], params: Any, *inputs: Any) -> Any:
+    """`function(params, *inputs)`, its products by what depends on parameters alone by `affine`."""
+    if affine is default_affine:
+        return function(params, *inputs)
+    graph = trace(lambda params, _, inputs: function(params, *inputs), params, (), inputs)
+    known = dict(zip(graph.params + graph.x, jax.tree.leaves((params, inputs)), strict=True))
+    values = evaluate(graph, graph.operations, known, affine)
+    return jax.tree.unflatten(graph.structure, [read(values, atom) for atom in graph.outputs])
 
 
 def evaluate(

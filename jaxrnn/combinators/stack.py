@@ -2,15 +2,18 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from itertools import accumulate
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn.activations import Activation
 from jaxrnn.combinators.bidirectional import Bidirectional
 from jaxrnn.combinators.dropout import dropped
+from jaxrnn.combinators.layers import Layer, as_layers, ends_below
 from jaxrnn.combinators.residual import Highway, Residual
 from jaxrnn.core.cell import Carry, Cell, Params, Take
 from jaxrnn.core.check import (
@@ -35,17 +38,20 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     needs the future too.
 
     Args:
-        cells: the layers, bottom first.
+        cells: the layers, bottom first. A pointwise function, or its name, is a layer, too: a
+            `Pointwise`, whose carry is `()`.
         dropout: how often a feature is dropped between two layers (Zaremba, Sutskever & Vinyals
             2014), if the driver has a key.
         dense: each layer sees the stack's input and the outputs of all layers below, side by side
             (Huang et al. 2017).
+        outputs: those of the `"top"` layer, or of `"all"` layers side by side, bottom first (Graves
+            2013; Peters et al. 2018).
 
     Raises:
         ValueError: there is no layer, a layer cannot take what the one below gives
-            (`Bidirectional(merge=None)`, a `Residual` of another size), or the rate is not in [0,
-            1).
-        TypeError: a layer is not a cell.
+            (`Bidirectional(merge=None)`, a `Residual` of another size), the bottom layer, or any of
+            a dense stack, is a function, the rate is not in [0, 1), or `outputs` is another word.
+        TypeError: a layer is neither a cell nor a function of one argument.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5)])
@@ -59,15 +65,29 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     _: dataclasses.KW_ONLY
     dropout: float = 0.0
     dense: bool = False
+    outputs: Literal["top", "all"] = "top"
+
+    if TYPE_CHECKING:  # the field holds cells alone
+
+        def __init__(
+            self,
+            cells: Sequence[Cell | Activation],
+            *,
+            dropout: float = 0.0,
+            dense: bool = False,
+            outputs: Literal["top", "all"] = "top",
+        ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cells", tuple(self.cells))  # a list would not hash
+        # tuples hash, lists do not
+        object.__setattr__(self, "cells", as_layers(self, tuple(self.cells)))
         if not self.cells:
             raise ValueError("Stack: cells is empty, expected at least one layer")
         for cell in self.cells:
             check_inner(self, "cells", cell)
         check_fields(self, check_rate, "dropout")
         check_fields(self, check_flag, "dense")
+        check_choice(self, "outputs", self.outputs, ("top", "all"))
         # a layer with two outputs says so here
         sizes = [cell.out_features for cell in self.cells[:-1]]
         if not self.dense:  # else the size of the stack's input is part of all of them
@@ -83,6 +103,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         bidirectional: bool = False,
         dropout: float = 0.0,
         connection: Literal["residual", "highway", "dense"] | None = None,
+        outputs: Literal["top", "all"] = "top",
     ) -> "Stack":
         """A stack of equal layers, as `torch.nn.LSTM(num_layers=..., bidirectional=...,
         dropout=...)` makes one.
@@ -93,6 +114,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
             bidirectional: whether each layer is a `Bidirectional`.
             dropout: as in `Stack`.
             connection: around each layer but the first, whose input has another size.
+            outputs: as in `Stack`.
 
         >>> import jaxrnn
         >>> stack = jaxrnn.Stack.repeat(jaxrnn.LSTM(4), 2, bidirectional=True, dropout=0.1)
@@ -105,7 +127,10 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         layer = Bidirectional(cell) if bidirectional else cell
         around = {"residual": Residual, "highway": Highway}.get(connection or "", lambda cell: cell)
         return cls(
-            (layer, *[around(layer)] * (layers - 1)), dropout=dropout, dense=connection == "dense"
+            (layer, *[around(layer)] * (layers - 1)),
+            dropout=dropout,
+            dense=connection == "dense",
+            outputs=outputs,
         )
 
     def init(
@@ -149,7 +174,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         self, params: tuple[Params, ...], xs: Tree, carry: tuple[Carry, ...], runner: Runner
     ) -> tuple[tuple[Carry, ...], Tree]:
         """Run the layers one after the other."""
-        carries, ys = [], xs
+        carries, outputs, ys = [], [], xs
         for k, (cell, p, c) in enumerate(zip(self.cells, params, carry, strict=True)):
             below, own = runner.part(2 * k), runner.part(2 * k + 1)
             if k:
@@ -157,16 +182,35 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
                 xs = jnp.concatenate([xs, ys], axis=-1) if self.dense else ys
             c, ys = own(cell, p, xs, c)
             carries.append(c)
-        return tuple(carries), ys
+            outputs.append(ys)
+        return tuple(carries), ys if self.outputs == "top" else jnp.concatenate(outputs, axis=-1)
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
-        """Where those of the top layer are."""
-        return self.cells[-1].ends(ys, take, backwards)
+        """Where those of the top layer are, or each layer's own."""
+        if self.outputs == "top":
+            return self._ends(len(self.cells), ys, take, backwards)
+        edges = [*accumulate(cell.out_features for cell in self.cells)]
+        each = [
+            self._ends(k, part, take, backwards)
+            for k, part in enumerate(jnp.split(ys, edges[:-1], axis=-1), start=1)
+        ]
+        return jnp.concatenate(each, axis=-1)
+
+    def _ends(self, layers: int, ys: Tree, take: Take, backwards: bool) -> Tree:
+        """Those of the lowest so many layers; one without a state ends where the one below does."""
+        mixed = False
+        for cell in reversed(self.cells[:layers]):
+            if not isinstance(cell, Layer):
+                return ends_below(cell, mixed, ys, take, backwards)
+            mixed |= cell.mixes
+        return take(ys, backwards)
 
     @property
     def out_features(self) -> int:
-        """That of the top layer."""
-        return self.cells[-1].out_features
+        """That of the top layer, or the sum over all."""
+        if self.outputs == "top":
+            return self.cells[-1].out_features
+        return sum(cell.out_features for cell in self.cells)
 
     @property
     def noisy(self) -> bool:

@@ -137,6 +137,8 @@ def layers_of(caller: str, cell: Cell, params: Params) -> list[Layer]:
     if isinstance(cell, Stack):
         if cell.dense:
             refuse(caller, "Stack has dense=True; its layers can only be converted one by one")
+        if cell.outputs != "top":
+            refuse(caller, f"Stack has outputs={cell.outputs!r}, expected 'top'")
         if not isinstance(params, tuple) or len(params) != len(cell.cells):
             _refuse_params(caller, cell, params)
         parts = zip(cell.cells, params, strict=True)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxrnn._foreign.values import through
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params, Take, WithContext
@@ -38,10 +39,7 @@ class Composite(Cell[P, C]):
 
     def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
         """One step through all parts."""
-        context = None
-        if isinstance(params, WithContext):
-            params, context = params
-        return self.run(params, u, carry, Runner(method=OneStep(affine), context=context))
+        return substep(self, params, carry, u, affine)
 
     def _inner(self) -> list[Cell]:
         leaves = jax.tree.leaves(vars(self), is_leaf=lambda value: isinstance(value, Cell))
@@ -54,6 +52,62 @@ class Composite(Cell[P, C]):
     @property
     def takes_context(self) -> bool:
         return any(cell.takes_context for cell in self._inner())
+
+
+def substep(
+    cell: Cell[P, C], params: P, carry: C, x: Tree, affine: Affine = default_affine
+) -> tuple[C, Any]:
+    """One step of a cell within the step of another: a deep transition (Pascanu et al. 2014), a
+    cell that picks another's input.
+
+    All three stages of the inner cell are taken, and what they multiply by its weights goes through
+    `affine`, the input's product, too: an engine that replaces `affine` knows all of them. An inner
+    cell that draws does so for inference; wrap the outer one instead.
+
+    Args:
+        cell: the inner cell; it must be causal.
+        params: its parameters; `jaxrnn.WithContext(params, context)` for one that takes a context.
+        carry: its carry before the step.
+        x: its input `[*batch, features]`.
+        affine: the one that the outer step is handed.
+
+    Returns:
+        The inner cell's new carry, and its output in the dtype of `x`.
+
+    Raises:
+        TypeError: the cell needs the future.
+        ValueError: the cell takes a context, and there is none.
+
+    A cell of two GRUs, of which the second continues the state of the first within the step:
+
+    >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Deep(jaxrnn.Cell):
+    ...     first: jaxrnn.Cell
+    ...     second: jaxrnn.Cell
+    ...     def init(self, key, in_features, dtype=jnp.float32):
+    ...         keys, size = jax.random.split(key), self.first.out_features
+    ...         a = self.first.init(keys[0], in_features, dtype)
+    ...         return a, self.second.init(keys[1], size, dtype)
+    ...     def initial_carry(self, params, input_shape):
+    ...         return self.first.initial_carry(params[0], input_shape)
+    ...     def project(self, params, xs):
+    ...         return self.first.project(params[0], xs)
+    ...     def step(self, params, carry, u, affine=jaxrnn.affine):
+    ...         h, y = self.first.step(params[0], carry, u, affine)
+    ...         return jaxrnn.substep(self.second, params[1], h, y, affine)
+    ...     @property
+    ...     def out_features(self):
+    ...         return self.second.out_features
+    >>> cell = Deep(jaxrnn.GRU(4), jaxrnn.GRU(4))
+    >>> h, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), 3), jnp.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 4)
+    """
+    context = None
+    if isinstance(params, WithContext):
+        params, context = params
+    return Runner(method=OneStep(affine), context=context)(cell, params, x, carry)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,11 +208,21 @@ class Runner:
         if self.walk.all_carries:
             after, ys = ys
             carry = self.walk.states(first, after)
-        read = cell.read(params, ys, xs)
+        read = self.apply(cell.read, params, ys, xs)
         if read is not ys:
-            dtype = jax.tree.leaves(xs)[0].dtype
-            ys = without_masked(emit(read, dtype), self.walk.valid)
+            ys = self.emitted(read, xs)
         return carry, ys
+
+    def apply(self, function: Callable[..., Any], params: Params, *inputs: Tree) -> Any:
+        """`function(params, *inputs)`; in a single step, its products go through that `affine`."""
+        affine = self.method.affine if isinstance(self.method, OneStep) else default_affine
+        return through(affine, function, params, *inputs)
+
+    def emitted(self, ys: Tree, xs: Tree) -> Tree:
+        """Outputs that no loop has seen, as a loop gives them: in the dtype of the inputs, and zero
+        where a step is masked out.
+        """
+        return without_masked(emit(ys, jax.tree.leaves(xs)[0].dtype), self.walk.valid)
 
     def in_context(self, cell: Cell, params: Params) -> tuple[Cell, Params]:
         """A cell and parameters for any loop: if it takes a context, the parameters hold that, too.
@@ -206,7 +270,8 @@ class OneStep:
     ) -> tuple[Carry, Tree]:
         """Project, and take it."""
         del walk
-        carry, y = cell.step(params, carry, cell.project(params, xs), self.affine)
+        u = through(self.affine, cell.project, params, xs)
+        carry, y = cell.step(params, carry, u, self.affine)
         return carry, emit(y, jax.tree.leaves(xs)[0].dtype)
 
 

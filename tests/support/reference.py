@@ -28,6 +28,7 @@ class Layers:
 
     layers: tuple["Reference", ...]
     dense: bool = False  # and the inputs of the one below
+    all_outputs: bool = False  # and the outputs of all are joined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +52,20 @@ class BothWays:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mapped:
+    """A function `(params, xs) -> ys` of every step by itself, without a state."""
+
+    function: Callable[[Any, np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
 class Backwards:
     """A recurrence that reads from the right."""
 
     reference: "Reference"
 
 
-Reference = Equations | Layers | Joined | BothWays | Backwards
+Reference = Equations | Layers | Joined | BothWays | Mapped | Backwards
 
 
 def run(
@@ -81,23 +89,27 @@ def run(
         "batch_axes": batch_axes,
     }
     if isinstance(reference, Layers):
-        carries = []
+        carries, outputs = [], []
         for k, layer in enumerate(reference.layers):
             last, ys = run(
                 layer, params[k], xs, None if carry is None else carry[k], reverse=reverse, **flags
             )
             carries.append(last)
+            outputs.append(ys)
             xs = np.concatenate([xs, ys], axis=-1) if reference.dense else ys
+        ys = np.concatenate(outputs, axis=-1) if reference.all_outputs else ys
         return tuple(carries), ys
-    if isinstance(reference, Joined):
-        last, ys = run(
-            reference.reference, reference.inner(params), xs, carry, reverse=reverse, **flags
-        )
+    if isinstance(reference, Joined | Mapped):
         usable = np.ones(xs.shape[: 1 + batch_axes], bool) if mask is None else np.asarray(mask)
         if lengths is not None:
             usable = usable & (
                 np.arange(len(xs)).reshape(-1, *[1] * batch_axes) < np.asarray(lengths)
             )
+        if isinstance(reference, Mapped):
+            return (), np.where(usable[..., None], reference.function(params, xs), 0)
+        last, ys = run(
+            reference.reference, reference.inner(params), xs, carry, reverse=reverse, **flags
+        )
         joined = reference.join(params, np.where(usable[..., None], xs, 0), ys)
         return last, np.where(usable[..., None], joined, 0)
     if isinstance(reference, Backwards):
@@ -374,4 +386,18 @@ def learned_carry(equations: Equations) -> Equations:
             np.asarray, tuple(params.start) if isinstance(params.start, tuple) else params.start
         ),
         lambda params, carry, x: equations.step(params.inner, carry, x),
+    )
+
+
+def dense(phi: Callable[[np.ndarray], np.ndarray]) -> Mapped:
+    """One layer of a multilayer perceptron, at every step."""
+    return Mapped(lambda params, xs: phi(xs @ params.w_x + params.b))
+
+
+def readout(reference: Reference, phi: Callable[[np.ndarray], np.ndarray]) -> Joined:
+    """Elman (1990): output units that see the hidden ones."""
+    return Joined(
+        reference,
+        lambda params, xs, ys: phi(ys @ params.w_o + params.b_o),
+        lambda params: params.inner,
     )

@@ -14,11 +14,13 @@ from jaxrnn import (
     MGU,
     Bidirectional,
     CandidateDropout,
+    Dense,
     DropConnect,
     Dropout,
     Elman,
     Highway,
     LearnedCarry,
+    Readout,
     RecurrentDropout,
     Residual,
     Reversed,
@@ -193,6 +195,22 @@ SPECS = [
         "stack_repeated",
         Stack.repeat(LSTM(4, projection=2), 2, bidirectional=True, dropout=0.5),
         ref.Layers((ref.BothWays(ref.LSTM, ref.LSTM, concat),) * 2),
+    ),
+    Spec(
+        "stack_of_functions",
+        Readout(Stack((LSTM(4), "relu", Dense(3, "softsign"), GRU(2)), outputs="all"), 3, "tanh"),
+        ref.readout(
+            ref.Layers(
+                (
+                    ref.LSTM,
+                    ref.Mapped(lambda params, xs: ref.relu(xs)),
+                    ref.dense(lambda z: z / (1 + abs(z))),
+                    AFTER,
+                ),
+                all_outputs=True,
+            ),
+            np.tanh,
+        ),
     ),
     Spec("zoneout", Zoneout(LSTM(4), h=0.2, c=0.6), ref.zoneout(ref.LSTM, h=0.2, c=0.6)),
     Spec(

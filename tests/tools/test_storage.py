@@ -222,7 +222,7 @@ def test_descriptions_of_too_much_are_refused_at_once(saved, change, message):
 
 @pytest.mark.parametrize("in_features", [0, -3, 2**40, 5, 3.0, True, None, "3", [3]])
 def test_sizes_of_inputs_that_no_array_has_are_refused(saved, in_features):
-    with pytest.raises(ValueError, match=f"{saved} holds no cell .* in_features is"):
+    with pytest.raises(ValueError, match=f"{saved} holds no cell .*(in_features is| has shape)"):
         jaxrnn.load(rewritten(saved, lambda content: content | {"in_features": in_features}))
 
 

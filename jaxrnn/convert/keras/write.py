@@ -117,6 +117,8 @@ def _write_cell(cell: Cell, dtype: str) -> Serialized:
         given = f"Stack has dense={cell.dense} and dropout={cell.dropout}, expected False and 0"
         hint = "its cells can have Dropout(cell, rate, locked=True)"
         refuse("to_keras", f"{given}: StackedRNNCells has neither; {hint}")
+    if cell.outputs != "top":
+        refuse("to_keras", f"Stack has outputs={cell.outputs!r}, expected 'top'")
     cells = [_write_cell(inner, dtype) for inner in cell.cells]
     return _serialized("StackedRNNCells", {"cells": cells, "dtype": dtype})
 

@@ -21,6 +21,7 @@ from jaxrnn.methods.bptt.forward import Kept, walk_forward
 from jaxrnn.methods.bptt.plan import Plan
 from jaxrnn.methods.bptt.products import Product, over_steps, weight_gradient
 from jaxrnn.methods.bptt.seam import Call, Pieces, computing, join, keeping, record, replaying
+from jaxrnn.methods.mesh import varying_as
 
 Pullback = Callable[..., tuple]
 """What `jax.vjp` returns: from the cotangents of results to those of arguments."""
@@ -51,7 +52,8 @@ class Rebuilt(NamedTuple):
 
 class Linearized(NamedTuple):
     """A step's derivative with the pre-activations given. Each pullback ends in the cotangents of
-    the carry before, of the inputs that are used pointwise, and of the pre-activations.
+    the carry before, of the inputs that are used pointwise, of the pre-activations, and of the
+    parameters that are large and used pointwise.
     """
 
     of_results: Pullback  # from the cotangents of the carry after the step and of the output
@@ -64,6 +66,7 @@ class Walked(NamedTuple):
     dstart: list[Array]  # of the carry before the block
     deltas: list[Array]  # of each call's pre-activations, at each step
     dus: list[Array]  # of the inputs that are used pointwise, at each step
+    dlarge: list[Array]  # of the parameters that are large and used pointwise
     dafter: list[Array] | None  # of the carry after each step, if `collect` needs it
 
 
@@ -141,10 +144,10 @@ def _replay_floats(plan: Plan, params: Params, step: Rebuilt) -> tuple[Results, 
 
 def linearize(fixed: Fixed, step: Rebuilt) -> Linearized:
     """Part 2: the derivative of one step."""
-    inputs = fixed.plan.seam.pointwise_inputs
+    plan, inputs = fixed.plan, fixed.plan.seam.pointwise_inputs
 
     def replayed(
-        before: list[Array], u: list[Array], preactivations: list[Pieces]
+        before: list[Array], u: list[Array], preactivations: list[Pieces], theta: list[Array]
     ) -> tuple[Results, list[Array]]:
         at = Rebuilt(
             put(step.before, float_positions(step.before), before),
@@ -152,9 +155,10 @@ def linearize(fixed: Fixed, step: Rebuilt) -> Linearized:
             step.flags,
             preactivations,
         )
-        return _replay_floats(fixed.plan, fixed.params, at)
+        return _replay_floats(plan, put(fixed.params, plan.large_params, theta), at)
 
-    at = (floats(step.before), pick(step.u, inputs), step.preactivations)
+    theta = pick(fixed.params, plan.large_params)
+    at = (floats(step.before), pick(step.u, inputs), step.preactivations, theta)
     _, of_results = jax.vjp(lambda *at: replayed(*at)[0], *at)
     of_operands = [
         jax.vjp(lambda *at, j=j: replayed(*at)[1][j], *at)[1] for j in range(len(fixed.calls))
@@ -163,13 +167,19 @@ def linearize(fixed: Fixed, step: Rebuilt) -> Linearized:
 
 
 def walk_back(fixed: Fixed, rebuilt: Rebuilt, dlast: list[Array], dys: list[Array]) -> Walked:
-    """Part 3: the loop back through a block, with one product per call of `affine` and step."""
-    seam = fixed.plan.seam
+    """Part 3: the loop back through a block, with one product per call of `affine` and step.
+
+    The gradients of large pointwise parameters are added up here: for all steps at once, they would
+    be as many arrays of that size.
+    """
+    plan, seam = fixed.plan, fixed.plan.seam
 
     def body(
-        dafter: list[Array], inputs: tuple[Rebuilt, list[Array]]
-    ) -> tuple[list[Array], tuple[list[Array], list[Array], list[Array] | None]]:
-        step, dy = inputs
+        state: tuple[list[Array], list[Array]], inputs: tuple[Rebuilt, list[Array]]
+    ) -> tuple[
+        tuple[list[Array], list[Array]], tuple[list[Array], list[Array], list[Array] | None]
+    ]:
+        (dafter, dlarge), (step, dy) = state, inputs
         of_results, of_operands = linearize(fixed, step)
         total = of_results((dafter, dy))
         deltas: list[Array] = []
@@ -178,11 +188,14 @@ def walk_back(fixed: Fixed, rebuilt: Rebuilt, dlast: list[Array], dys: list[Arra
             deltas = [delta, *deltas]
             doperand = fixed.transposes[j](cast(delta, seam.products[j].dtype))
             total = jax.tree.map(jnp.add, total, of_operands[j](doperand))
-        dbefore, du, _ = total
-        return dbefore, (deltas, du, dafter if seam.pointwise_params else None)
+        dbefore, du, _, dtheta = total
+        dlarge = [old + new.astype(old.dtype) for old, new in zip(dlarge, dtheta, strict=True)]
+        return (dbefore, dlarge), (deltas, du, dafter if plan.small_params else None)
 
-    dstart, outputs = loop(body, dlast, (rebuilt, dys), not fixed.plan.reverse)
-    return Walked(dstart, *outputs)
+    none_yet = [jnp.zeros(p.shape, wide(p)) for p in pick(fixed.params, plan.large_params)]
+    state = (dlast, varying_as(dys, none_yet))
+    (dstart, dlarge), (deltas, dus, dafter) = loop(body, state, (rebuilt, dys), not plan.reverse)
+    return Walked(dstart, deltas, dus, dlarge, dafter)
 
 
 def collect(
@@ -209,7 +222,8 @@ def collect(
     params = _sum_by_position(
         (plan.projected_params, _widen(dprojected)),
         (seam.input_only_params, _widen(dinput_only)),
-        (seam.pointwise_params, _widen(dpointwise)),
+        (plan.small_params, _widen(dpointwise)),
+        (plan.large_params, walked.dlarge),
     )
     return Gradients(weights, params), dxs
 
@@ -254,10 +268,10 @@ def _through_input_only_parts(
 def _of_pointwise(
     fixed: Fixed, rebuilt: Rebuilt, walked: Walked, dys: list[Array], dproducts: list[Array]
 ) -> list[Array]:
-    """The gradient of parameters that the step uses pointwise. The cotangents of all steps are
-    known by now, so nothing is sequential.
+    """The gradient of small parameters that the step uses pointwise. The cotangents of all steps
+    are known by now, so nothing is sequential.
     """
-    positions = fixed.plan.seam.pointwise_params
+    positions = fixed.plan.small_params
     if not positions:
         return []
 

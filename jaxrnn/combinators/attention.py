@@ -1,0 +1,368 @@
+"""Attention to a memory."""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxrnn._foreign.values import through
+from jaxrnn.combinators.scores import SCORES, Score, mix
+from jaxrnn.core.affine import Affine, Linear, add_parts, cut_like, matmul
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Carry, Cell, ContextCell, Params, WithContext, abstract_params
+from jaxrnn.core.check import (
+    check_choice,
+    check_fields,
+    check_in_features,
+    check_inner,
+    check_size,
+    described,
+    name_of,
+)
+from jaxrnn.core.composite import Composite, Delegate, substep
+from jaxrnn.core.trees import is_float, path_names
+from jaxrnn.initializers import draw_gates
+
+
+class Memory(NamedTuple):
+    """What an `Attention` looks at: its context."""
+
+    values: Array  # [*batch, places, features]
+    valid: Array | None = None  # [*batch, places], bool: which places hold something; None for all
+
+
+class AttentionParams(NamedTuple):
+    """Parameters of `Attention`."""
+
+    cell: Params  # for an input with what is joined to it
+    score: Params
+    w_c: Array | None  # [memory + hidden, features], of what attends after the step
+
+
+class AttentionCarry(NamedTuple):
+    """Carry of an `Attention` that attends after the step."""
+
+    cell: Carry
+    attended: Array  # [*batch, features], a of the last step
+
+
+class _Prepared(NamedTuple):
+    keys: Any
+    values: Array
+    valid: Array | None
+
+
+class _Input(NamedTuple):
+    x: Array
+    products: tuple[tuple[Array, ...], ...]  # of x by the upper rows of each weight, in pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any]):
+    """A cell that looks at a memory at every step, and sees what it found with its input.
+
+    The memory is the driver's context, `jaxrnn.Memory(values, valid)`, with places m_1 … m_P:
+
+        α = softmax over p of score(h, m_p),    c = Σ α_p m_p
+
+    `attend="before"` the step (Bahdanau, Cho & Bengio 2015): α_t and c_t are those of h_{t-1};
+
+        h_t, y_t = cell([x_t; c_t])
+
+    `attend="after"` it (Luong, Pham & Manning 2015), with input feeding: α_t and c_t are those of
+    h_t;
+
+        h_t = cell([x_t; a_{t-1}]),    a_t = tanh([c_t; h_t] W_c),    y_t = a_t
+
+    h is the part of the cell's carry with that name, the carry itself if that is one array, and the
+    top layer's of a `Stack`. Places that are not valid have no weight; where none is, c is zero.
+    `attention_weights` gives α of all steps.
+
+    Before the step, the carry is the cell's; after it, `AttentionCarry(cell, attended)`. Draws are
+    for what stands around: `Zoneout(Attention(cell), h=0.1)`, `Dropout(Attention(cell), 0.2)`.
+
+    Args:
+        cell: any cell with an h that has one step, and neither draws nor takes a context itself.
+        score: `"additive"`, `"dot"`, `"general"`, or a `Score`: `Additive(features)`, your own.
+        memory: the size of a place; that of the cell's output if left out.
+        attend: `"before"` the step or `"after"` it.
+        features: the size of a, for `attend="after"`; that of the cell's output if left out.
+
+    Raises:
+        ValueError: a word is unknown, a size is not positive or does not fit, or the cell is one
+            that cannot be used.
+        TypeError: an argument is of another kind.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Attention(jaxrnn.LSTM(4), "additive", memory=6)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> memory = jaxrnn.Memory(jnp.ones((2, 5, 6)), jnp.arange(5) < jnp.array([[5], [3]]))
+    >>> states, ys = jaxrnn.trajectory(cell, params, jnp.ones((7, 2, 3)), context=memory)
+    >>> states.h.shape, ys.shape
+    ((8, 2, 4), (7, 2, 4))
+    >>> jaxrnn.attention_weights(cell, params, states, memory).shape
+    (7, 2, 5)
+    """
+
+    cell: Cell
+    score: str | Score = "additive"
+    _: dataclasses.KW_ONLY
+    memory: int | None = None
+    attend: Literal["before", "after"] = "before"
+    features: int | None = None
+
+    def __post_init__(self) -> None:
+        check_inner(self, "cell", self.cell)
+        if isinstance(self.score, str):
+            check_choice(self, "score", self.score, tuple(SCORES))
+        elif not isinstance(self.score, Score):
+            raise TypeError(
+                f"Attention: score is {described(self.score)}, expected one of {[*SCORES]} or a "
+                "jaxrnn.combinators.Score such as Additive(128)"
+            )
+        check_choice(self, "attend", self.attend, ("before", "after"))
+        for name in ("memory", "features"):
+            if getattr(self, name) is not None:
+                check_fields(self, check_size, name)
+        if self.features is not None and self.attend == "before":
+            raise ValueError(
+                f"Attention: features is {self.features}, but what attends before the step has no "
+                'such layer; use attend="after", or leave it out'
+            )
+        self._check_cell()
+
+    def _check_cell(self) -> None:
+        name = name_of(self.cell)
+        for bad, why, hint in (
+            (not self.cell.causal, "needs the future", "attend with a cell that has one step"),
+            (self.cell.noisy, "draws", f"put it around: {name}(Attention(...))"),
+            (self.cell.takes_context, "takes a context itself", "attend in one of them"),
+        ):
+            if bad:
+                raise ValueError(f"Attention: cell is a {name}, which {why}; {hint}")
+
+    @property
+    def _score(self) -> Score:
+        return SCORES[self.score] if isinstance(self.score, str) else self.score
+
+    @property
+    def _places(self) -> int:
+        """The size of a place of the memory."""
+        return self.memory or self.cell.out_features
+
+    @property
+    def _joined(self) -> int:
+        """The size of what is joined to the input."""
+        return self._places if self.attend == "before" else self.out_features
+
+    def inner(self, params: AttentionParams) -> Params:
+        """Those of the cell."""
+        return params.cell
+
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> AttentionParams:
+        """Draw the cell's parameters, for the wider input, and the attention's."""
+        size = check_in_features(self, in_features) + self._joined
+        k_cell, k_score, k_c = jax.random.split(key, 3)
+        hidden = self._hidden_size(size)
+        w_c = None
+        if self.attend == "after":
+            shape = (self._places + hidden, self.out_features)
+            w_c = draw_gates("lecun_normal", k_c, shape, dtype, gates=1)
+        score = self._score.init(k_score, hidden, self._places, dtype)
+        return AttentionParams(self.cell.init(k_cell, size, dtype), score, w_c)
+
+    def _hidden_size(self, in_features: int) -> int:
+        params = abstract_params(self.cell, in_features)
+        carry = jax.eval_shape(lambda p: self.cell.initial_carry(p, (in_features,)), params)
+        return self._hidden(carry).shape[-1]
+
+    def _hidden(self, carry: Carry) -> Array:
+        """The state h of a carry of the cell."""
+        leaves = jax.tree_util.tree_leaves_with_path(carry)
+        found = [
+            leaf
+            for path, leaf in leaves
+            if is_float(leaf) and (path_names(path) or [""])[-1] in ("", "h")
+        ]
+        if not found:
+            raise ValueError(
+                f"Attention: the carry of {name_of(self.cell)} has no h to compare with the "
+                "memory; give that name to the part that is its state"
+            )
+        return found[-1]  # of the top layer
+
+    def initial_carry(self, params: AttentionParams, input_shape: tuple[int, ...]) -> Any:
+        *batch, in_features = input_shape
+        own = self.cell.initial_carry(params.cell, (*batch, in_features + self._joined))
+        if self.attend == "before":
+            return own
+        return AttentionCarry(own, jnp.zeros((*batch, self.out_features), self._hidden(own).dtype))
+
+    def prepare(self, params: AttentionParams, context: Memory) -> _Prepared:
+        """The keys, and the memory without what its padding holds."""
+        values, valid = _checked(context, self._places)
+        if valid is not None:
+            values = jnp.where(valid[..., None], values, jnp.zeros((), values.dtype))
+        return _Prepared(self._score.keys(params.score, values), values, valid)
+
+    def project(self, params: AttentionParams, xs: Array) -> _Input:
+        """The input, and what its part in the products with the joined input comes to."""
+        if isinstance(self.cell, Composite):
+            return _Input(xs, ())
+        size = self._joined
+        joined = jnp.concatenate([xs, jnp.zeros((*xs.shape[:-1], size), xs.dtype)], axis=-1)
+        products: list[tuple[Array, ...]] = []
+
+        def affine(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
+            if not _is_input(joined, h, w, linear):
+                return default_affine(u, h, w, linear)
+            product = matmul(xs, w[:-size])
+            products.append(cut_like(u, product))
+            return add_parts(u, product)
+
+        through(affine, self.cell.project, params.cell, joined)  # type: ignore[arg-type]
+        return _Input(xs, tuple(products))
+
+    def step(
+        self, params: WithContext, carry: Any, u: _Input, affine: Affine = default_affine
+    ) -> tuple[Any, Array]:
+        own: AttentionParams = params.params
+        if self.attend == "before":
+            _, seen = self._look(own, self._hidden(carry), params.context, affine)
+            return self._step(own, carry, u, seen, affine)
+        after, _ = self._step(own, carry.cell, u, carry.attended, affine)
+        h = self._hidden(after)
+        _, seen = self._look(own, h, params.context, affine)
+        assert own.w_c is not None
+        a = jnp.tanh(affine(None, jnp.concatenate([seen, h.astype(seen.dtype)], axis=-1), own.w_c))
+        return AttentionCarry(after, a), a
+
+    def _look(
+        self, params: AttentionParams, h: Array, memory: _Prepared, affine: Affine
+    ) -> tuple[Array, Array]:
+        """The weights, and what is seen with them."""
+        keys, values, valid = memory
+        if values.ndim != h.ndim + 1:
+            raise ValueError(
+                f"Attention: context.values has shape {values.shape}, expected [*batch, places, "
+                f"{self._places}] for a batch of shape {h.shape[:-1]}"
+            )
+        weights = _softmax(self._score(params.score, h, keys, affine), valid)
+        return weights, affine(None, weights, values, linear=mix)
+
+    def _step(
+        self, params: AttentionParams, carry: Carry, u: _Input, seen: Array, affine: Affine
+    ) -> tuple[Carry, Array]:
+        """The cell's step; of its products with the joined input, the input's part is known."""
+        x, products = u
+        joined = jnp.concatenate([x, seen.astype(x.dtype)], axis=-1)
+        known = iter(products)
+
+        def split(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
+            if not products or not _is_input(joined, h, w, linear):
+                return affine(u, h, w, linear)
+            pieces, w_seen = next(known), w[-seen.shape[-1] :]
+            if u is None:
+                return affine(pieces, seen, w_seen)[0]
+            return affine(tuple(map(jnp.add, u, pieces)), seen, w_seen)
+
+        return substep(self.cell, params.cell, carry, joined, split)  # type: ignore[arg-type]
+
+    def read(self, params: AttentionParams, ys: Array, xs: Any) -> Array:
+        """As it is: the cell's own is a part of the step."""
+        del params, xs
+        return ys
+
+    def in_features(self, params: AttentionParams) -> int:
+        """The cell's, without what is joined to it."""
+        return self.cell.in_features(params.cell) - self._joined
+
+    def labels(self, params: AttentionParams) -> AttentionParams:
+        role: Any = lambda path, _: "bias" if path_names(path)[-1:] == ["b"] else "attention"  # noqa: E731
+        score, w_c = jax.tree_util.tree_map_with_path(role, (params.score, params.w_c))
+        return AttentionParams(self.cell.labels(params.cell), score, w_c)
+
+    def check_in_features(self, in_features: int) -> None:
+        self.cell.check_in_features(in_features + self._joined)
+
+    @property
+    def takes_context(self) -> bool:
+        return True
+
+    @property
+    def out_features(self) -> int:
+        """The cell's, or the size of a."""
+        return (
+            self.cell.out_features
+            if self.attend == "before"
+            else self.features or (self.cell.out_features)
+        )
+
+
+def attention_weights(
+    cell: Attention, params: AttentionParams, states: Any, context: Memory
+) -> Array:
+    """The weights α of an `Attention` at every step, for pictures, computed for all steps at once.
+
+    Args:
+        cell: the attention; of one inside another cell, pass its own part of all that follows.
+        params: its parameters.
+        states: what `jaxrnn.trajectory` returns first, `[time + 1, *batch, ...]`.
+        context: the memory that it looked at.
+
+    Returns:
+        `[time, *batch, places]`. What was seen at each step is
+        `jnp.einsum("t...p,...pn->t...n", weights, context.values)`.
+
+    Raises:
+        TypeError: `cell` is no `Attention`, or the context no `Memory`.
+    """
+    if not isinstance(cell, Attention):
+        raise TypeError(
+            f"attention_weights: cell is {described(cell)}, expected a jaxrnn.Attention; of one "
+            "inside another cell, pass it with its part of params and states"
+        )
+    prepared = cell.prepare(params, context)
+    before = cell.attend == "before"
+    carries = jax.tree.map(lambda leaf: leaf[:-1] if before else leaf[1:], states)
+    h = cell._hidden(carries if before else carries.cell)
+    return jax.vmap(lambda h: cell._look(params, h, prepared, default_affine)[0])(h)
+
+
+def _is_input(joined: Array, h: Array, w: Array, linear: Linear) -> bool:
+    """Whether a product is of the joined input by one matrix."""
+    return h is joined and linear is matmul and w.ndim == 2
+
+
+def _softmax(scores: Array, valid: Array | None) -> Array:
+    """Over the valid places; zeros where there is none."""
+    if valid is None:
+        return jax.nn.softmax(scores, axis=-1)
+    least = jnp.asarray(jnp.finfo(scores.dtype).min, scores.dtype)
+    weights = jax.nn.softmax(jnp.where(valid, scores, least), axis=-1)
+    return jnp.where(valid, weights, jnp.zeros((), weights.dtype))
+
+
+def _checked(context: object, features: int) -> Memory:
+    """The memory, refused if it is none or of another form."""
+    if not isinstance(context, Memory):
+        given = "an array" if isinstance(context, Array) else described(context)
+        raise TypeError(
+            f"Attention: context is {given}, expected "
+            "jaxrnn.Memory(values, valid), or jaxrnn.Memory(values) without padding"
+        )
+    values, valid = context
+    if values.ndim < 2 or values.shape[-1] != features:
+        raise ValueError(
+            f"Attention: context.values has shape {values.shape}, expected [*batch, places, "
+            f"{features}]; the size of a place is Attention(memory=...)"
+        )
+    if valid is not None and (valid.shape != values.shape[:-1] or valid.dtype != jnp.bool_):
+        raise ValueError(
+            f"Attention: context.valid is {valid.dtype}{[*valid.shape]}, expected "
+            f"bool{[*values.shape[:-1]]}, which places hold something"
+        )
+    return context
