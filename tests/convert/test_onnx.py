@@ -294,7 +294,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "within": (
         Bidirectional(Reversed(GRU(4))),
-        "holds no Reversed, expected .* within one Reversed or Bidirectional",
+        "holds no Reversed, expected .* in one Reversed or Bidirectional",
     ),
     "reversed": (
         Reversed(Stack([GRU(4)])),
