@@ -59,7 +59,7 @@ def _backward(
     def block(state: State, steps: Steps, start: Carry) -> tuple[State, list[Array], None]:
         dcarry, total = state
         xs, flags, dys_known, kept = steps
-        dys_here = _zeros(dys, steps_in(xs)) if silent else dys_known
+        dys_here = varying_as(xs, _zeros(dys, steps_in(xs))) if silent else dys_known
         rebuilt, pull_projection = rebuild(fixed, start, xs, flags, kept)
         walked = walk_back(fixed, rebuilt, dcarry, dys_here)
         gradients, dxs = collect(fixed, rebuilt, walked, dys_here, pull_projection)
