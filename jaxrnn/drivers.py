@@ -28,7 +28,7 @@ from jaxrnn.core.composite import OneStep, Runner
 from jaxrnn.core.noise import Draws, Numbers, number, threefry
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk, valid_steps, without_masked
-from jaxrnn.methods import Method, MethodLike, Unrolled, named
+from jaxrnn.methods import BPTT, Checkpointed, Method, MethodLike, Unrolled, named
 from jaxrnn.methods.mesh import (
     equally_varying,
     left_to_the_compiler,
@@ -96,7 +96,7 @@ def scan(
     ((7, 2, 4), True, True)
     """
     call, reverse = make_call("scan", cell, params, xs, carry, key, flags)
-    with _no_forward_mode("scan"):
+    with _no_forward_mode("scan", method):
         return _run(named("scan", method), cell, call, reverse)
 
 
@@ -150,7 +150,7 @@ def trajectory(
     ((8, 2, 4), True)
     """
     call, reverse = make_call("trajectory", cell, params, xs, carry, key, flags)
-    with _no_forward_mode("trajectory"):
+    with _no_forward_mode("trajectory", method):
         return _run(named("trajectory", method), cell, call, reverse, all_carries=True)
 
 
@@ -201,15 +201,17 @@ def step(
 
 
 @contextlib.contextmanager
-def _no_forward_mode(verb: str) -> Iterator[None]:
+def _no_forward_mode(verb: str, method: MethodLike) -> Iterator[None]:
     """Say what to do where JAX would say no more than that a derivative is a `custom_vjp`."""
     try:
         yield
     except TypeError as error:
-        if "custom_vjp" not in str(error):
+        if "custom_vjp" not in str(error) or not isinstance(
+            named(verb, method), BPTT | Checkpointed
+        ):
             raise
         raise TypeError(
-            f"jaxrnn.{verb}: this method has no forward mode (jax.jvp, jax.jacfwd, jax.linearize); "
+            f"jaxrnn.{verb}: {method!r} has no forward mode (jax.jvp, jax.jacfwd, jax.linearize); "
             'pass method="autodiff"'
         ) from error
 

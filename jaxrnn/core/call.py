@@ -228,7 +228,7 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
     if (given := jax.tree.structure(carry)) != (wanted := jax.tree.structure(expected)):
         hint = f"start from cell.initial_carry(params, input_shape={input_shape}), or leave it out"
         fields = getattr(expected, "_fields", ())
-        if type(carry) in (tuple, list) and len(carry) == len(fields):
+        if fields and type(carry) in (tuple, list) and len(carry) == len(fields):
             hint = f"write {type(expected).__name__}({', '.join(fields)})"
         raise ValueError(f"{name}: carry has the structure {given}, expected {wanted}; {hint}")
 

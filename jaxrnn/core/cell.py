@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -100,7 +101,7 @@ class Cell(ABC, Generic[P, C]):
     """Whether it is made of cells, which it runs itself: a `jaxrnn.Composite`."""
 
     def __repr__(self) -> str:
-        return constructor(self)
+        return constructor(self) if is_dataclass(self) else object.__repr__(self)
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         """Raise a TypeError that says what runs a cell."""

@@ -24,11 +24,14 @@ def constructor(value: Any) -> str:
     >>> jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, bias=False)])
     Stack((LSTM(4), GRU(5, bias=False)))
     """
-    given = []
+    given, in_order = [], True  # whether all fields before were written
     for field in dataclasses.fields(value):
         kept = getattr(value, field.name)
         if field.init and field.repr and (kept is not field.default and kept != field.default):
-            given.append(f"{field.name}={kept!r}" if field.kw_only else repr(kept))
+            named = field.kw_only or not in_order
+            given.append(f"{field.name}={kept!r}" if named else repr(kept))
+        else:
+            in_order = False
     return f"{type(value).__name__}({', '.join(given)})"
 
 

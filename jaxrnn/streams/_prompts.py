@@ -116,7 +116,7 @@ def make_reader(
     is read.
     """
     for argument, tree in (("carry", start.carry), ("context", start.context)):
-        _check_batch(owner, argument, tree, start.batch)
+        check_batch(owner, argument, tree, start.batch)
     vary = partial(varying_as, (start, others))
     token, given = start.at(start.prompt, 0), start.carry
 
@@ -149,7 +149,8 @@ def checked_start(owner: str, model: Model[Carry], steps: int, start: Start[Carr
             "dataclass"
         ) from error
     arrays: Any = jax.tree.map(jnp.asarray, start._replace(params=None))
-    start = arrays._replace(params=start.params)
+    prompt = jax.tree.map(_wide_enough, arrays.prompt)
+    start = arrays._replace(params=start.params, prompt=prompt)
     first = _first(start.prompt)
     if first.ndim < 1 or not len(first):
         raise ValueError(
@@ -195,7 +196,7 @@ def _check_lengths(owner: str, lengths: Array, first: Array) -> None:
         )
 
 
-def _check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -> None:
+def check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -> None:
     """Refuse arrays that do not begin with the prompt's batch axes."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.shape(leaf)[: len(batch)] != batch:
@@ -211,6 +212,17 @@ def check_form(owner: str, name: str, got: Tree, want: Tree) -> None:
     if form(got) != form(want):
         given = jax.tree.map(jax.typeof, want)
         raise ValueError(f"{owner}: the {name} is {got}, expected the form of {given}, its input")
+    for new, old in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        if jnp.issubdtype(new.dtype, jnp.inexact) != jnp.issubdtype(old.dtype, jnp.inexact):
+            raise TypeError(
+                f"{owner}: the {name} is {new.dtype}, expected numbers like {old.dtype}"
+            )
+
+
+def _wide_enough(tokens: Array) -> Array:
+    """Symbols in at least 32 bits: a narrow prompt may not hold all that are written after it."""
+    narrow = jnp.issubdtype(tokens.dtype, jnp.integer) and jnp.iinfo(tokens.dtype).bits < 32
+    return tokens.astype(jnp.int32) if narrow else tokens
 
 
 def is_stop(token: Array, stop: Array) -> Array:

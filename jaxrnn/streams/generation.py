@@ -20,6 +20,7 @@ from jaxrnn.streams._prompts import (
     Reader,
     Start,
     Token,
+    check_batch,
     check_form,
     checked_start,
     is_stop,
@@ -148,6 +149,8 @@ def _generate(
     reader, (drawn, outputs) = make_reader("generate", model, start, choose, (sample, key))
     token, batch = start.at(reader.start.prompt, 0), start.batch
     check_form("generate", "token that sample returns", drawn, token)
+    if keep:
+        check_batch("generate", "what the model returns to keep: outputs", outputs, batch)
 
     def rows(like: Tree) -> Tree:
         return jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), like)

@@ -400,7 +400,7 @@ def test_a_step_that_changes_its_carry_is_refused():
         ),
         (
             lambda: jax.jvp(lambda xs: jaxrnn.scan(CELL, PARAMS, xs), (XS,), (XS,)),
-            ["jaxrnn.scan: this method has no forward mode (jax.jvp", 'method="autodiff"'],
+            ["jaxrnn.scan: 'bptt' has no forward mode (jax.jvp", 'method="autodiff"'],
         ),
         (lambda: Elman(4, activation=CELL), ["Elman: activation is GRU(4)", "a callable"]),
     ],

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxrnn
 from jaxrnn.methods import BPTT, Checkpointed
+from jaxrnn.methods.bptt.plan import MOST_NUMBERS_POINTWISE
 from tests.support.user_cells import Attending
 
 CELL = jaxrnn.GRU(5)  # a product, and a parameter that is used pointwise
@@ -193,7 +194,27 @@ def draws() -> None:
         assert jnp.allclose(jax.device_get(a), b, atol=1e-5)
 
 
-PROGRAMS = {program.__name__: program for program in (auto, explicit, two_axes, draws)}
+def last_state() -> None:
+    """A loss of the last carry alone, of an attention whose keys are large on each device, in
+    `jax.shard_map`.
+    """
+    cell = jaxrnn.Attention(jaxrnn.GRU(4), "additive", memory=3)
+    params, keys = cell.init(jax.random.key(0), 3, jnp.float64), jax.random.split(jax.random.key(1))
+    xs = jax.random.normal(keys[0], (6, 16, 3), jnp.float64)
+    values = jax.random.normal(keys[1], (16, MOST_NUMBERS_POINTWISE // 32 + 1, 3), jnp.float64)
+
+    def loss(params: Any, xs: Any, values: Any) -> Any:
+        carry, _ = jaxrnn.scan(cell, params, xs, context=jaxrnn.Memory(values))
+        return jnp.sum(jnp.sin(carry))
+
+    grads, mesh = jax.grad(loss, (0, 1, 2)), jax.make_mesh((2,), ("data",))
+    specs: Any = {"in_specs": BY_DATA, "out_specs": BY_DATA}
+    given = params, xs, values
+    mapped = jax.jit(jax.shard_map(grads, mesh=mesh, **specs))
+    agree("last state", mapped(*place(given, mesh, BY_DATA)), jax.jit(grads)(*given))
+
+
+PROGRAMS = {program.__name__: program for program in (auto, explicit, two_axes, last_state, draws)}
 
 
 def main() -> None:

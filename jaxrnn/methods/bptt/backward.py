@@ -193,7 +193,7 @@ def walk_back(fixed: Fixed, rebuilt: Rebuilt, dlast: list[Array], dys: list[Arra
         return (dbefore, dlarge), (deltas, du, dafter if plan.small_params else None)
 
     none_yet = [jnp.zeros(p.shape, wide(p)) for p in pick(fixed.params, plan.large_params)]
-    state = (dlast, varying_as(dys, none_yet))
+    state = (dlast, varying_as(rebuilt, none_yet))
     (dstart, dlarge), (deltas, dus, dafter) = loop(body, state, (rebuilt, dys), not plan.reverse)
     return Walked(dstart, deltas, dus, dlarge, dafter)
 

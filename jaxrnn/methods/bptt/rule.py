@@ -60,14 +60,16 @@ def _backward(
     def block(state: State, steps: Steps, start: Carry) -> tuple[State, list[Array], None]:
         dcarry, total = state
         xs, flags, dys_known, kept = steps
-        dys_here = _zeros(dys, steps_in(xs)) if dys_known is None else dys_known
+        dys_here = dys_known
+        if dys_known is None:
+            dys_here = varying_as(xs, _zeros(dys, steps_in(xs)))
         rebuilt, pull_projection = rebuild(fixed, start, xs, flags, kept)
         walked = walk_back(fixed, rebuilt, dcarry, dys_here)
         gradients, dxs = collect(fixed, rebuilt, walked, dys_here, pull_projection)
         return (walked.dstart, jax.tree.map(jnp.add, total, gradients)), dxs, None
 
     state = varying_as(xs, ([*map(_dense, dlast)], _no_gradients(fixed)))
-    steps = (xs, flags, None if silent else [*map(_dense, dys)], kept)
+    steps = (xs, flags, None if silent else varying_as(xs, [*map(_dense, dys)]), kept)
     (dstart, total), dxs, _ = over_blocks(block, state, steps, starts, plan.block, not plan.reverse)
     return (
         _of_params(fixed, total, pull_weights),
