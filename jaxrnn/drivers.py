@@ -206,9 +206,8 @@ def _no_forward_mode(verb: str, method: MethodLike) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        if "custom_vjp" not in str(error) or not isinstance(
-            named(verb, method), BPTT | Checkpointed
-        ):
+        blocks = isinstance(named(verb, method), BPTT | Checkpointed)
+        if "custom_vjp" not in str(error) or not blocks:
             raise
         raise TypeError(
             f"jaxrnn.{verb}: {method!r} has no forward mode (jax.jvp, jax.jacfwd, jax.linearize); "

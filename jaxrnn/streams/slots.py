@@ -7,15 +7,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxrnn.core.call import check_causal, check_cell, check_inputs, check_params
+from jaxrnn.core.call import check_carry, check_causal, check_cell, check_inputs, check_params
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_size, name_of
-from jaxrnn.core.trees import Tree, form
+from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import select
-from jaxrnn.drivers import scan
+from jaxrnn.drivers import scan, step
+from jaxrnn.streams._buffers import check_dtypes, check_form, copied, get, put, with_starts
 
 
 class Slots:
@@ -78,8 +79,8 @@ class Slots:
         shape = self._shapes[0]
         check_params(cell, params, shape[-1])
         self._start = cell.initial_carry(params, shape)
-        # A copy: `_advance` and `_put` write into these buffers, so nobody else may hold them.
-        self._carry = _copied(cell.initial_carry(params, (size, *shape)))
+        # A copy: `_advance` and `put` write into these buffers, so nobody else may hold them.
+        self._carry = copied(cell.initial_carry(params, (size, *shape)))
         self._context: Tree = None  # [size, ...], once a stream has brought one
         self._lock = threading.Lock()
         self._slot_of: dict[Hashable, int] = {}
@@ -95,9 +96,11 @@ class Slots:
 
     @property
     def carry(self) -> Carry:
-        """A copy of the carry of all slots, a pytree of arrays `[size, ...]`."""
+        """A copy of the carry of all slots, a pytree of arrays `[size, ...]`; where a stream has
+        just begun, its initial carry.
+        """
         with self._lock:
-            return _copied(self._carry)
+            return with_starts(self._carry, self._start, self._fresh)
 
     def join(self, name: Hashable, carry: Carry = None, *, context: Tree = None) -> int:
         """Give a stream a slot.
@@ -115,6 +118,7 @@ class Slots:
         Raises:
             ValueError: the name is taken, every slot is taken, the carry or the context does not
                 fit, or a context is missing or not asked for.
+            TypeError: a dtype does not fit: numbers would be rounded.
         """
         with self._lock:
             if name in self._slot_of:
@@ -124,13 +128,14 @@ class Slots:
                 hint = "let a stream leave, or make more with size="
                 raise ValueError(f"Slots: all {self._size} slots are taken; {hint}")
             if carry is not None:
-                carry = _checked("carry", carry, self._start)
+                check_form("carry", carry, self._start)
+                carry = check_carry(self._cell, self._params, carry, self._shapes[0])
             context = self._checked_context(name, context)
             slot = self._free.pop()
             if carry is not None:
-                self._carry = _put(self._carry, carry, slot)
+                self._carry = put(self._carry, carry, slot)
             if context is not None:
-                self._context = _put(self._contexts(context), context, slot)
+                self._context = put(self._contexts(context), context, slot)
             self._fresh[slot], self._taken[slot] = carry is None, True
             self._slot_of[name] = slot
             return slot
@@ -147,7 +152,7 @@ class Slots:
         """
         with self._lock:
             slot = self._slot(name)
-            carry = self._start if self._fresh[slot] else _get(self._carry, slot)
+            carry = self._start if self._fresh[slot] else get(self._carry, slot)
             self._taken[slot] = False
             self._free.append(self._slot_of.pop(name))
         return carry
@@ -271,8 +276,14 @@ class Slots:
             like = jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._context
             )
-            return _checked("context", context, like)
-        return jax.tree.map(jnp.asarray, context)
+            check_form("context", context, like)
+            check_dtypes("context", context, like)
+        context = jax.tree.map(jnp.asarray, context)
+        if context is not None and self._context is None:  # a step refuses what does not fit
+            x = jax.tree.unflatten(self._structure, map(jnp.zeros, self._shapes, self._dtypes))
+            run = partial(step, self._cell, self._params, self._start, x)
+            jax.eval_shape(lambda context: run(context=context), context)
+        return context
 
     def _columns(self, inputs: Mapping[Hashable, Tree]) -> list[list[np.ndarray]]:
         """Of each leaf of the input, the arrays of all streams; checked all together, for there may
@@ -355,31 +366,3 @@ def _advance(
     """
     start = cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])
     return scan(cell, params, xs, select(fresh, start, carry), lengths=lengths, context=context)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _put(carry: Carry, one: Carry, slot: Array) -> Carry:
-    return jax.tree.map(
-        lambda leaf, own: lax.dynamic_update_index_in_dim(leaf, own.astype(leaf.dtype), slot, 0),
-        carry,
-        one,
-    )
-
-
-@jax.jit
-def _get(carry: Carry, slot: Array) -> Carry:
-    return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, slot, 0, keepdims=False), carry)
-
-
-def _copied(carry: Carry) -> Carry:
-    return jax.tree.map(jnp.array, carry)
-
-
-def _checked(argument: str, given: Tree, like: Tree) -> Tree:
-    """What one stream brings, as arrays; refused if its form is another."""
-    if form(given) != form(like):
-        raise ValueError(
-            f"Slots: {argument} is {given}, expected the form of one stream's, "
-            f"{jax.tree.map(jax.typeof, like)}"
-        )
-    return jax.tree.map(jnp.asarray, given)

@@ -56,6 +56,21 @@ def test_a_cell_is_a_pytree_without_leaves(spec):
     assert jax.tree.unflatten(jax.tree.structure(spec.cell), []) == spec.cell
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class Options(jaxrnn.Elman):
+    """With options by position, as users write them."""
+
+    first: int = 1
+    second: int = 2
+
+
+def test_a_cell_shows_the_call_that_makes_it():
+    assert repr(jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, bias=False)], dropout=0.1)) == (
+        "Stack((LSTM(4), GRU(5, bias=False)), dropout=0.1)"
+    )
+    assert repr(Options(4, second=3)) == "Options(4, second=3)"
+
+
 def test_cells_differ_where_a_hyperparameter_does():
     cells = [
         jaxrnn.LSTM(4),

@@ -416,6 +416,8 @@ def test_a_tuple_is_no_carry():
     h = jnp.zeros((2, 4))
     with says(ValueError, "LSTM: carry has the structure", "write LSTMCarry(h, c)"):
         jaxrnn.scan(lstm, lstm.init(jax.random.key(0), 3), XS, (h, h))
+    with says(ValueError, "GRU: carry has the structure", "start from cell.initial_carry"):
+        jaxrnn.scan(CELL, PARAMS, XS, ())
 
 
 @pytest.mark.parametrize("cell", [CELL, Stack([Elman(4), LSTM(4)])], ids=["GRU", "Stack"])

@@ -194,9 +194,9 @@ def draws() -> None:
         assert jnp.allclose(jax.device_get(a), b, atol=1e-5)
 
 
-def last_state() -> None:
-    """A loss of the last carry alone, of an attention whose keys are large on each device, in
-    `jax.shard_map`.
+def silent_outputs() -> None:
+    """Losses that leave outputs out, in `jax.shard_map`: of the last carry alone, of an attention
+    whose keys are large on each device; and of one part of all states.
     """
     cell = jaxrnn.Attention(jaxrnn.GRU(4), "additive", memory=3)
     params, keys = cell.init(jax.random.key(0), 3, jnp.float64), jax.random.split(jax.random.key(1))
@@ -213,8 +213,20 @@ def last_state() -> None:
     mapped = jax.jit(jax.shard_map(grads, mesh=mesh, **specs))
     agree("last state", mapped(*place(given, mesh, BY_DATA)), jax.jit(grads)(*given))
 
+    params = LAYERS.init(jax.random.key(0), 3, jnp.float64)
 
-PROGRAMS = {program.__name__: program for program in (auto, explicit, two_axes, last_state, draws)}
+    def of_states(params: Any, xs: Any) -> Any:
+        return jnp.sum(jnp.sin(jaxrnn.trajectory(LAYERS, params, xs)[0][0].h))
+
+    grads, given = jax.grad(of_states, (0, 1)), (params, xs)
+    specs = {"in_specs": BY_DATA[:2], "out_specs": BY_DATA[:2]}
+    mapped = jax.jit(jax.shard_map(grads, mesh=mesh, **specs))
+    agree("states", mapped(*place(given, mesh, BY_DATA[:2])), jax.jit(grads)(*given))
+
+
+PROGRAMS = {
+    program.__name__: program for program in (auto, explicit, two_axes, silent_outputs, draws)
+}
 
 
 def main() -> None:

@@ -234,7 +234,7 @@ def test_strict_promotion_and_narrow_logits():
     options: Any = {"steps": 2, "width": 2, "stop": [0], "lengths": np.array([1, 2], np.uint8)}
     with jax.numpy_dtype_promotion("strict"):
         out = jaxrnn.beam_search(model, None, carry, prompt, length_penalty=0.6, **options)
-    assert out.tokens.dtype == jnp.uint8
+    assert out.tokens.dtype == jnp.int32
     assert out.log_probabilities.dtype == jnp.float32
     log_p = jax.nn.log_softmax(jnp.array([0.0, 1.0, 0.0]))[1]
     assert_close(out.log_probabilities, jnp.full((2, 1), 2 * log_p), 1e-6)

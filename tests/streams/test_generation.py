@@ -338,8 +338,30 @@ def test_strict_promotion():
         for dtype in (np.uint8, np.int16):
             prompt, options["lengths"] = prompts().astype(dtype), np.array(LENGTHS, dtype)
             out = jaxrnn.generate(model.step, params, carry, prompt, **options)
-            assert out.tokens.dtype == dtype
-            assert_equal((out.tokens.astype(jnp.int32), *out[1:]), tuple(wanted))
+            assert_equal(tuple(out), tuple(wanted))
+
+
+def test_a_narrow_prompt_does_not_bound_the_symbols():
+    """Bytes, and an end that is none of them."""
+
+    def count(params: Any, carry: Any, token: Any) -> Any:
+        return carry, jax.nn.one_hot(jnp.minimum(token + 1, 256), 257)
+
+    prompt = jnp.array([253], jnp.uint8)
+    out = jaxrnn.generate(count, None, None, prompt, steps=5, stop=[256])
+    assert out.tokens.tolist() == [254, 255, 256, 256, 256]
+    with pytest.raises(TypeError, match="token that sample returns is float32, expected .* int32"):
+        jaxrnn.generate(count, None, None, prompt, steps=1, sample=lambda key, y: y[0])
+    with pytest.raises(ValueError, match=r"to keep: outputs has shape \(\), expected \[\*batch"):
+        jaxrnn.generate(
+            lambda params, carry, token: (carry, jnp.float32(1)),
+            None,
+            None,
+            jnp.zeros((1, 3), int),
+            steps=3,
+            sample=lambda key, y: jnp.zeros(3, int),
+            keep=True,
+        )
 
 
 def test_mistakes():

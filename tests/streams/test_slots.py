@@ -369,3 +369,23 @@ def test_mistakes():
         TypeError, match="Bidirectional needs the whole sequence, so it has no stream"
     ):
         Slots(both, both.init(jax.random.key(0), 3), 1, np.ones(3))
+
+
+def test_what_would_be_rounded_is_refused():
+    """The first context that fits the cell says what those of others are."""
+    cell = Attending(3)
+    params = cell.init(jax.random.key(0), 3)
+    slots = Slots(cell, params, 2, jnp.zeros(3, jnp.float32))
+    places = np.ones(4, bool)
+    with pytest.raises((TypeError, ValueError)):
+        slots.join("wide", context=(np.ones((4, 5), np.float32), places))
+    slots.join("ann", context=(np.ones((4, 3), np.float32), places))
+    with pytest.raises(TypeError, match="context has dtype int32, expected float32"):
+        slots.join("ben", context=(np.ones((4, 3), np.int32), places))
+    plain = Slots(jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3), 2, jnp.zeros(3))
+    with pytest.raises(TypeError, match="carry has dtype complex"):
+        plain.join("ann", np.ones(4) + 0.5j)
+    slot = plain.join("ann", np.ones(4, np.float32))
+    plain.leave("ann")
+    assert plain.join("ben") == slot
+    assert not np.any(plain.carry[slot])

@@ -60,9 +60,7 @@ def _backward(
     def block(state: State, steps: Steps, start: Carry) -> tuple[State, list[Array], None]:
         dcarry, total = state
         xs, flags, dys_known, kept = steps
-        dys_here = dys_known
-        if dys_known is None:
-            dys_here = varying_as(xs, _zeros(dys, steps_in(xs)))
+        dys_here = dys_known or varying_as(xs, _zeros(dys, steps_in(xs)))
         rebuilt, pull_projection = rebuild(fixed, start, xs, flags, kept)
         walked = walk_back(fixed, rebuilt, dcarry, dys_here)
         gradients, dxs = collect(fixed, rebuilt, walked, dys_here, pull_projection)

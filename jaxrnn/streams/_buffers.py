@@ -1,0 +1,55 @@
+"""The carries and contexts of all slots, and what one stream brings to them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.core.cell import Carry
+from jaxrnn.core.trees import Tree, form
+from jaxrnn.core.walk import select
+
+
+@partial(jax.jit, donate_argnums=0)
+def put(carry: Carry, one: Carry, slot: Array) -> Carry:
+    return jax.tree.map(
+        lambda leaf, own: lax.dynamic_update_index_in_dim(leaf, own.astype(leaf.dtype), slot, 0),
+        carry,
+        one,
+    )
+
+
+@jax.jit
+def get(carry: Carry, slot: Array) -> Carry:
+    return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, slot, 0, keepdims=False), carry)
+
+
+def copied(carry: Carry) -> Carry:
+    return jax.tree.map(jnp.array, carry)
+
+
+@jax.jit
+def with_starts(carry: Carry, start: Carry, fresh: Array) -> Carry:
+    starts = jax.tree.map(lambda own, all: jnp.broadcast_to(own, all.shape), start, carry)
+    return select(fresh, starts, carry)
+
+
+def check_form(argument: str, given: Tree, like: Tree) -> None:
+    """Refuse what one stream brings if its form is another."""
+    if form(given) != form(like):
+        raise ValueError(
+            f"Slots: {argument} is {given}, expected the form of one stream's, "
+            f"{jax.tree.map(jax.typeof, like)}"
+        )
+
+
+def check_dtypes(argument: str, given: Tree, like: Tree) -> None:
+    """Refuse what would be rounded."""
+    pairs = zip(jax.tree.leaves(given), jax.tree.leaves(like), strict=True)
+    for new, old in pairs:
+        if (dtype := jnp.result_type(new)) != old.dtype:
+            raise TypeError(
+                f"Slots: {argument} has dtype {dtype}, expected {old.dtype}, that of the first "
+                "stream's; cast it with .astype"
+            )
