@@ -350,7 +350,7 @@ def test_a_narrow_prompt_does_not_bound_the_symbols():
     prompt = jnp.array([253], jnp.uint8)
     out = jaxrnn.generate(count, None, None, prompt, steps=5, stop=[256])
     assert out.tokens.tolist() == [254, 255, 256, 256, 256]
-    with pytest.raises(TypeError, match="token that sample returns is float32, expected .* int32"):
+    with pytest.raises(TypeError, match=r"token that sample returns is float32, expected .* int32"):
         jaxrnn.generate(count, None, None, prompt, steps=1, sample=lambda key, y: y[0])
     with pytest.raises(ValueError, match=r"to keep: outputs has shape \(\), expected \[\*batch"):
         jaxrnn.generate(
