@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn._foreign.values import through
+from jaxrnn.combinators import joined
 from jaxrnn.combinators.scores import SCORES, Score, mix
-from jaxrnn.core.affine import Affine, Linear, add_parts, cut_like, matmul
+from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Carry, Cell, ContextCell, Params, WithContext, abstract_params
 from jaxrnn.core.check import (
@@ -22,7 +22,7 @@ from jaxrnn.core.check import (
     described,
     name_of,
 )
-from jaxrnn.core.composite import Composite, Delegate, substep
+from jaxrnn.core.composite import Delegate
 from jaxrnn.core.trees import is_float, path_names
 from jaxrnn.initializers import draw_gates
 
@@ -53,11 +53,6 @@ class _Prepared(NamedTuple):
     keys: Any
     values: Array
     valid: Array | None
-
-
-class _Input(NamedTuple):
-    x: Array
-    products: tuple[tuple[Array, ...], ...]  # of x by the upper rows of each weight, in pieces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,32 +203,18 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
             values = jnp.where(valid[..., None], values, jnp.zeros((), values.dtype))
         return _Prepared(self._score.keys(params.score, values), values, valid)
 
-    def project(self, params: AttentionParams, xs: Array) -> _Input:
-        """The input, and what its part in the products with the joined input comes to."""
-        if isinstance(self.cell, Composite):
-            return _Input(xs, ())
-        size = self._joined
-        joined = jnp.concatenate([xs, jnp.zeros((*xs.shape[:-1], size), xs.dtype)], axis=-1)
-        products: list[tuple[Array, ...]] = []
-
-        def affine(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
-            if not _is_input(joined, h, w, linear):
-                return default_affine(u, h, w, linear)
-            product = matmul(xs, w[:-size])
-            products.append(cut_like(u, product))
-            return add_parts(u, product)
-
-        through(affine, self.cell.project, params.cell, joined)  # type: ignore[arg-type]
-        return _Input(xs, tuple(products))
+    def project(self, params: AttentionParams, xs: Array) -> joined.Input:
+        """The input, and its part in the products that the cell makes of the joined input."""
+        return joined.before(self.cell, params.cell, xs, self._joined)
 
     def step(
-        self, params: WithContext, carry: Any, u: _Input, affine: Affine = default_affine
+        self, params: WithContext, carry: Any, u: joined.Input, affine: Affine = default_affine
     ) -> tuple[Any, Array]:
         own: AttentionParams = params.params
         if self.attend == "before":
             _, seen = self._look(own, self._hidden(carry), params.context, affine)
-            return self._step(own, carry, u, seen, affine)
-        after, _ = self._step(own, carry.cell, u, carry.attended, affine)
+            return joined.step(self.cell, own.cell, carry, u, seen, affine)
+        after, _ = joined.step(self.cell, own.cell, carry.cell, u, carry.attended, affine)
         h = self._hidden(after)
         _, seen = self._look(own, h, params.context, affine)
         assert own.w_c is not None
@@ -252,24 +233,6 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
             )
         weights = _softmax(self._score(params.score, h, keys, affine), valid)
         return weights, affine(None, weights, values, linear=mix)
-
-    def _step(
-        self, params: AttentionParams, carry: Carry, u: _Input, seen: Array, affine: Affine
-    ) -> tuple[Carry, Array]:
-        """The cell's step; of its products with the joined input, the input's part is known."""
-        x, products = u
-        joined = jnp.concatenate([x, seen.astype(x.dtype)], axis=-1)
-        known = iter(products)
-
-        def split(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
-            if not products or not _is_input(joined, h, w, linear):
-                return affine(u, h, w, linear)
-            pieces, w_seen = next(known), w[-seen.shape[-1] :]
-            if u is None:
-                return affine(pieces, seen, w_seen)[0]
-            return affine(tuple(map(jnp.add, u, pieces)), seen, w_seen)
-
-        return substep(self.cell, params.cell, carry, joined, split)  # type: ignore[arg-type]
 
     def read(self, params: AttentionParams, ys: Array, xs: Any) -> Array:
         """As it is: the cell's own is a part of the step."""
@@ -330,11 +293,6 @@ def attention_weights(
     carries = jax.tree.map(lambda leaf: leaf[:-1] if before else leaf[1:], states)
     h = cell._hidden(carries if before else carries.cell)
     return jax.vmap(lambda h: cell._look(params, h, prepared, default_affine)[0])(h)
-
-
-def _is_input(joined: Array, h: Array, w: Array, linear: Linear) -> bool:
-    """Whether a product is of the joined input by one matrix."""
-    return h is joined and linear is matmul and w.ndim == 2
 
 
 def _softmax(scores: Array, valid: Array | None) -> Array:

@@ -164,9 +164,8 @@ def with_flags(name: str, driver: Any, reverse: bool) -> Any:
     ("name", "methods"),
     [
         ("around", (Checkpointed(3), "autodiff")),
-        ("before", (BPTT(4, keep="carries"),)),
         ("of_a_stack", (BPTT(2, keep="preactivations"),)),
-        ("own_score", (BPTT(2),)),
+        ("own_score", (BPTT(2, keep="carries"),)),
     ],
 )
 def test_methods_agree(name: str, methods: tuple[Any, ...]) -> None:

@@ -72,7 +72,7 @@ pre-activation, returns the one that was kept, or tells what was multiplied (`se
 one step tells the rest. A part of a pre-activation is *input-only* if neither carry nor product
 reaches it: it is added before the loop back, and pulled back after it, for many steps at once. A
 parameter is *pointwise* if it is used outside products and such parts: its gradient, too, is
-collected after the loop.
+collected after the loop, or added up in it if the parameter is large (the keys of an attention).
 
 Read on in `entry.py` (the methods), `rule.py` (all blocks), `forward.py`, and `backward.py`.
 """
