@@ -18,11 +18,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxrnn._foreign.graph import trace
-from jaxrnn._foreign.values import evaluate, read
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.traced.graph import trace
+from jaxrnn.core.traced.values import evaluate, read
 from jaxrnn.core.trees import Tree
 
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import Literal
 
-from jaxrnn._foreign.values import through
 from jaxrnn.core.affine import Affine, Linear, add_parts, cut_like, matmul
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.composite import Composite, substep
+from jaxrnn.core.traced.values import through
 
 
 class Input(NamedTuple):

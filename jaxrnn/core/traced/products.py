@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn._foreign.graph import Atom, Graph, Name, Operation
 from jaxrnn.core.affine import Linear, matmul
+from jaxrnn.core.traced.graph import Atom, Graph, Name, Operation
 
 
 @dataclasses.dataclass(frozen=True)

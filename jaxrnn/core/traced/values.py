@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-from jaxrnn._foreign.graph import Atom, Graph, Name, Operation, trace
-from jaxrnn._foreign.products import Product, Sum, product_of, sums
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.traced.graph import Atom, Graph, Name, Operation, trace
+from jaxrnn.core.traced.products import Product, Sum, product_of, sums
 
 Values = dict[Name, Any]
 """Arrays by name; None where a value need not be computed."""

@@ -1,1 +1,0 @@
-"""A step that was not written for jaxrnn, taken apart: its graph, its products, its values."""
