@@ -258,11 +258,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
     @property
     def out_features(self) -> int:
         """The cell's, or the size of a."""
-        return (
-            self.cell.out_features
-            if self.attend == "before"
-            else self.features or (self.cell.out_features)
-        )
+        return self.features or self.cell.out_features  # features are refused before the step
 
 
 def attention_weights(

@@ -14,6 +14,7 @@ from flax import nnx
 import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
+from jaxrnn.core.cell import abstract_params
 
 CELLS = {
     "elman": jaxrnn.Elman(4),
@@ -123,7 +124,7 @@ each_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 
 def random_params(cell) -> Any:
     """Parameters without zeros, so that a bias that is left out would be seen."""
-    rng, shapes = np.random.default_rng(0), jax.eval_shape(lambda: cell.init(jax.random.key(0), IN))
+    rng, shapes = np.random.default_rng(0), abstract_params(cell, IN)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 2, shapes)
 
 
