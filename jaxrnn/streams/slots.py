@@ -313,8 +313,9 @@ class Slots:
         leaves, structure = jax.tree.flatten(xs)
         arrays = [leaf if isinstance(leaf, Array) else np.asarray(leaf) for leaf in leaves]
         shapes = [leaf.shape for leaf in arrays]
-        wanted = [(*shapes[0][:1], self._size, *shape) for shape in self._shapes]
-        if structure != self._structure or not shapes[0] or shapes != wanted:
+        time = shapes[0][:1] if shapes else ()
+        wanted = [(*time, self._size, *shape) for shape in self._shapes]
+        if structure != self._structure or not time or shapes != wanted:
             raise ValueError(
                 f"Slots: xs has shape {jax.tree.map(np.shape, xs)}, expected "
                 f"{self._expected('time', self._size)}"

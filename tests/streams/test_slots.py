@@ -385,6 +385,8 @@ def test_what_would_be_rounded_is_refused():
     plain = Slots(jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3), 2, jnp.zeros(3))
     with pytest.raises(TypeError, match="carry has dtype complex"):
         plain.join("ann", np.ones(4) + 0.5j)
+    with pytest.raises(ValueError, match=r"xs has shape None, expected \('time', 2, 3\)"):
+        plain.advance_array(None)
     slot = plain.join("ann", np.ones(4, np.float32))
     plain.leave("ann")
     assert plain.join("ben") == slot
