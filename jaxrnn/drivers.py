@@ -4,8 +4,6 @@ Each verb makes a `Call` of its arguments and checks it. A `Runner` then takes t
 cell inside one that is made of cells, through its stages, by a method of `jaxrnn.methods`.
 """
 
-import contextlib
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, Unpack
 
@@ -28,7 +26,7 @@ from jaxrnn.core.composite import OneStep, Runner
 from jaxrnn.core.noise import Draws, Numbers, number, threefry
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk, valid_steps, without_masked
-from jaxrnn.methods import BPTT, Checkpointed, Method, MethodLike, Unrolled, named
+from jaxrnn.methods import Method, MethodLike, Unrolled, named
 from jaxrnn.methods.mesh import (
     equally_varying,
     left_to_the_compiler,
@@ -56,8 +54,8 @@ def scan(
         cell: what one time step is.
         params: the cell's parameters.
         xs: inputs `[time, *batch, features]`, any number of batch axes; or a pytree of arrays that
-            start with the time axis. A batch costs less than `jax.vmap` over its rows, which gives
-            each row a gradient of every weight before they are added up.
+            start with the time axis. A batch axis costs less than `jax.vmap` over rows: the method
+            sees how many rows there are.
         carry: the carry before the first step; `cell.initial_carry` if left out.
         lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding
             on the right. Their range is checked where they are known: NumPy's at no cost; arrays
@@ -76,8 +74,7 @@ def scan(
         method: how the steps are run and differentiated, a name or an instance of `jaxrnn.methods`;
             all agree to rounding. `"bptt"`: back-propagation through time in blocks.
             `"checkpointed"`, for long sequences: keeps the carries between blocks alone.
-            `"autodiff"`: JAX's own derivative of `lax.scan`, the only one with a forward mode
-            (`jax.jvp`, `jax.jacfwd`).
+            `"autodiff"`: JAX's own derivative of `lax.scan`.
 
     Returns:
         The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of
@@ -96,8 +93,7 @@ def scan(
     ((7, 2, 4), True, True)
     """
     call, reverse = make_call("scan", cell, params, xs, carry, key, flags)
-    with _no_forward_mode("scan", method):
-        return _run(named("scan", method), cell, call, reverse)
+    return _run(named("scan", method), cell, call, reverse)
 
 
 def unroll(
@@ -150,8 +146,7 @@ def trajectory(
     ((8, 2, 4), True)
     """
     call, reverse = make_call("trajectory", cell, params, xs, carry, key, flags)
-    with _no_forward_mode("trajectory", method):
-        return _run(named("trajectory", method), cell, call, reverse, all_carries=True)
+    return _run(named("trajectory", method), cell, call, reverse, all_carries=True)
 
 
 def step(
@@ -198,21 +193,6 @@ def step(
         )
     check_arrays(cell, "x", x)
     return _step(cell, Call(params, x, carry, context=context, key=key))
-
-
-@contextlib.contextmanager
-def _no_forward_mode(verb: str, method: MethodLike) -> Iterator[None]:
-    """Say what to do where JAX would say no more than that a derivative is a `custom_vjp`."""
-    try:
-        yield
-    except TypeError as error:
-        blocks = isinstance(named(verb, method), BPTT | Checkpointed)
-        if "custom_vjp" not in str(error) or not blocks:
-            raise
-        raise TypeError(
-            f"jaxrnn.{verb}: {method!r} has no forward mode (jax.jvp, jax.jacfwd, jax.linearize); "
-            'pass method="autodiff"'
-        ) from error
 
 
 # Compiled here, so that a call outside jit is traced once. Not inlined: then JAX would trace and

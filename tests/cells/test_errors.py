@@ -398,13 +398,9 @@ def test_a_step_that_changes_its_carry_is_refused():
             lambda: jaxrnn.step(CELL, PARAMS, XS[0]),
             ["jaxrnn.step: GRU got three arguments", "(cell, params, carry, x)", "initial_carry"],
         ),
-        (
-            lambda: jax.jvp(lambda xs: jaxrnn.scan(CELL, PARAMS, xs), (XS,), (XS,)),
-            ["jaxrnn.scan: 'bptt' has no forward mode (jax.jvp", 'method="autodiff"'],
-        ),
         (lambda: Elman(4, activation=CELL), ["Elman: activation is GRU(4)", "a callable"]),
     ],
-    ids=["called", "no carry", "jvp", "activation"],
+    ids=["called", "no carry", "activation"],
 )
 def test_what_is_not_done_to_a_cell(use, parts):
     with says(TypeError, *parts):

@@ -60,12 +60,6 @@ class Plan:
         """The sizes of the batch axes."""
         return self.input_shape[: len(self.input_shape) - self.cell.feature_axes]
 
-    @property
-    def reached_params(self) -> list[int]:
-        """The parameters that get a gradient in any way but as a weight of `affine`."""
-        seam = self.seam
-        return sorted({*self.projected_params, *seam.input_only_params, *seam.pointwise_params})
-
     def step(self, *args: Tree) -> tuple[Carry, Tree]:
         """The cell's step `(params, carry, u, flags, affine)` with restarts and masking."""
         return guarded_step(self.cell, self.input_shape, self.dtype, self.all_carries)(*args)

@@ -1,26 +1,96 @@
-"""How the engine multiplies: by a recurrent weight, by its transpose, and operand by cotangent for
-its gradient.
+"""How the engine multiplies: by a recurrent weight, and by the tangent of one.
 
 What can be done before a loop is done when these are called, outside it; what they return is for
-the loop."""
+the loop. The products of tangents are written so that their transposes, which `jax.grad` runs, are
+the fast ones.
+"""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.core.affine import matmul
+from jaxrnn.core.affine import Linear, cut_like, matmul
 from jaxrnn.core.dtypes import wide
 from jaxrnn.methods.bptt.plan import count
-from jaxrnn.methods.bptt.seam import Call
+from jaxrnn.methods.bptt.seam import Call, Pieces
 
 Product = Callable[[Array], Array]
-"""From one factor of a product to the product, or of a transposed one; the weight is the other."""
+"""From the operand of a product to the product; the weight is the other factor."""
 
 FEW_ROWS = 32
 LARGE_WEIGHT = 2**19
+
+
+def forward_product(call: Call) -> Product:
+    """From the operand of a call of `affine` to its product."""
+    if _weight_first(call):
+        return partial(_multiply_weight_first, lax.optimization_barrier(call.w.T))
+    return lambda h: call.linear(h, call.w)
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["linear", "layout"]
+)
+@dataclasses.dataclass(frozen=True)
+class Turned:
+    """The weight of a call, laid out for the transpose of its product."""
+
+    w: Array
+    linear: Linear
+    layout: Literal["turned", "weight first", "as it is"]
+
+    def __call__(self, dh: Array) -> Array:
+        """The tangent of the product, from that of its operand."""
+        if self.layout == "as it is":
+            return self.linear(dh, self.w)
+        dh = dh.astype(self.w.dtype)
+        if self.layout == "turned":
+            # transposed: g @ w
+            return lax.dot_general(
+                dh, self.w, (((dh.ndim - 1,), (1,)), ((), ())), preferred_element_type=wide(self.w)
+            )
+        # transposed: (w @ gᵀ)ᵀ, by way of the compiler, which swaps the factors of a turned product
+        flat = lax.optimization_barrier(dh.reshape(-1, dh.shape[-1]).T)
+        product = lax.dot_general(
+            self.w, flat, (((0,), (0,)), ((), ())), preferred_element_type=wide(self.w)
+        )
+        return product.T.reshape(*dh.shape[:-1], -1)
+
+
+def turned(call: Call) -> Turned:
+    """The weight of a call, laid out for the loop over tangents."""
+    if not is_plain(call):
+        return Turned(call.w, call.linear, "as it is")
+    # one row is as fast either way: no copy of the weight
+    if _rows(call) == 1 or _weight_first(call):
+        return Turned(call.w, matmul, "weight first")
+    return Turned(call.w.T, matmul, "turned")
+
+
+@jax.custom_jvp
+def given(turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces) -> Pieces:
+    """The pre-activations that are known already. Their tangents are those of the operand's
+    product, and of what else the product's tangent is made of: `dproduct`, an array of zeros that
+    has this tangent.
+    """
+    del turned, h, dproduct
+    return pieces
+
+
+@given.defjvp
+def _(primals, tangents):  # noqa: ANN
+    turned, _, _, pieces = primals
+    _, dh, dproduct, _ = tangents
+    total = turned(dh)
+    if dproduct is not None:
+        total = total.astype(dproduct.dtype) + dproduct
+    dpieces = cut_like(pieces, total)
+    return pieces, tuple(d.astype(p.dtype) for d, p in zip(dpieces, pieces, strict=True))
 
 
 def is_plain(call: Call) -> bool:
@@ -31,41 +101,23 @@ def is_plain(call: Call) -> bool:
     return call.linear is matmul and call.w.ndim == 2 and same_kind
 
 
-def forward_product(call: Call) -> Product:
-    """From the operand of a call of `affine` to its product."""
-    if _weight_first(call):
-        return partial(_multiply_weight_first, lax.optimization_barrier(call.w.T))
-    return lambda h: call.linear(h, call.w)
+def over_steps(turned: Turned, dhs: Array) -> Array:
+    """Tangents of the products of many steps, from those of their operands."""
+    return jax.vmap(turned)(dhs)
 
 
-def transposed_product(call: Call) -> Product:
-    """From the cotangent of a product, in the product's dtype, to that of its operand, in the
-    operand's.
-    """
-    # one row is as fast either way: no copy of the weight
-    if is_plain(call) and (_rows(call) == 1 or _weight_first(call)):
-        return lambda cotangent: _multiply_weight_first(call.w, cotangent).astype(call.h.dtype)
+def through_weight(call: Call, operands: Array, dw: Array) -> Array:
+    """`operand @ dw` for many steps, as one product; so is its transpose, the weight's gradient."""
+    dw = dw.astype(call.w.dtype)
     if is_plain(call):
-        transposed = call.w.T
-        return lambda cotangent: matmul(cotangent, transposed).astype(call.h.dtype)
-    _, pull = jax.vjp(lambda h: call.linear(h, call.w), jnp.zeros_like(call.h))
-    return lambda cotangent: pull(cotangent)[0]
-
-
-def over_steps(call: Call, transposed: Product, cotangents: Array) -> Array:
-    """A `transposed_product` for many steps at once."""
-    return transposed(cotangents) if is_plain(call) else jax.vmap(transposed)(cotangents)
-
-
-def weight_gradient(call: Call, operands: Array, deltas: Array) -> Array:
-    """`Σ operandᵀ cotangent` over many steps, as one product."""
-    if is_plain(call):
-        flat, delta = (a.reshape(-1, a.shape[-1]).astype(call.w.dtype) for a in (operands, deltas))
+        flat = operands.reshape(-1, operands.shape[-1]).astype(dw.dtype)
         # copied: contracting over rows takes up to twice the time
-        turned = lax.optimization_barrier(flat.T) if _on_cpu() else flat.T
-        return jnp.matmul(turned, delta, preferred_element_type=wide(call.w))
-    pull = jax.vjp(lambda w: jax.vmap(call.linear, (0, None))(operands, w), call.w)[1]
-    return pull(deltas)[0].astype(wide(call.w))
+        columns = lax.optimization_barrier(flat.T) if _on_cpu() else flat.T
+        product = lax.dot_general(
+            columns, dw, (((0,), (0,)), ((), ())), preferred_element_type=wide(dw)
+        )
+        return product.reshape(*operands.shape[:-1], -1)
+    return jax.vmap(call.linear, (0, None))(operands, dw)
 
 
 def _weight_first(call: Call) -> bool:

@@ -90,7 +90,8 @@ class Seam:
     """
 
     products: tuple[jax.ShapeDtypeStruct, ...]  # of each call, in one step
-    trained: tuple[bool, ...]  # for each call: whether its weight depends on a parameter
+    weight_params: tuple[tuple[int, ...], ...]  # for each call: those that its weight depends on
+    operand_params: tuple[tuple[int, ...], ...]  # and those that its operand is made with
     input_only: tuple[tuple[bool, ...], ...]  # for each call: which of its parts are
     input_only_params: tuple[int, ...]  # those that input-only parts depend on
     pointwise_params: tuple[int, ...]  # those that are used in any other way but as weights
@@ -121,7 +122,7 @@ def keeping(
                 call.parts, call.cut(product), seam.input_only[j], strict=True
             )
         )
-        return _complete(call, kept, seam.input_only[j]), kept
+        return complete(seam, j, call, kept), kept
 
     return answer
 
@@ -130,16 +131,16 @@ def replaying(seam: Seam, preactivations: Sequence[Pieces]) -> Answer[Array]:
     """Return what `keeping` recorded of the same step, and record each operand."""
 
     def answer(j: int, call: Call) -> tuple[Pieces, Array]:
-        return _complete(call, preactivations[j], seam.input_only[j]), call.h
+        return complete(seam, j, call, preactivations[j]), call.h
 
     return answer
 
 
-def _complete(call: Call, kept: Pieces, input_only: tuple[bool, ...]) -> Pieces:
+def complete(seam: Seam, j: int, call: Call, kept: Pieces) -> Pieces:
     """The pre-activations, from those that lack a part that is not input-only."""
     return tuple(
         piece if present else _plus(part, piece)
-        for part, piece, present in zip(call.parts, kept, input_only, strict=True)
+        for part, piece, present in zip(call.parts, kept, seam.input_only[j], strict=True)
     )
 
 
@@ -182,7 +183,10 @@ def inspect(
     after, y = traced.result
     return Seam(
         products=tuple(marked.form for marked in traced.calls),
-        trained=tuple(bool(positions("params", traced.of_weight(m))) for m in traced.calls),
+        weight_params=tuple(positions("params", traced.of_weight(m)) for m in traced.calls),
+        operand_params=tuple(
+            positions("params", traced.reached(m.call.h)) for m in traced.calls
+        ),
         input_only=tuple(tuple(p in traced.input_only for p in m.parts) for m in traced.calls),
         input_only_params=positions("params", _union(traced.input_only.values())),
         pointwise_params=positions("params", pointwise),
