@@ -148,7 +148,7 @@ def compiled_products(differentiated: Any, *arguments: Any) -> int:
 @each_cell
 @each_engine
 def test_what_nobody_asks_for_costs_no_product(cell, method):
-    """The engine computes every gradient, and what nobody uses of it is removed by JAX and XLA."""
+    """A gradient that is not asked for is not computed, or removed by XLA."""
     params, xs = setup(cell, time=1024)
 
     def count(differentiated: Any) -> int:
@@ -242,14 +242,47 @@ def test_second_derivatives(x64, cell):
         assert_close(over(method), wanted, 1e-12)
 
 
-def test_forward_mode_is_autodiffs():
-    cell = jaxrnn.GRU(8)
-    params, xs = setup(cell, time=5)
-    value, slope = jax.jvp(lambda x: loss(cell, params, x, "autodiff"), (xs,), (xs,))
-    assert jnp.isfinite(value)
-    assert jnp.isfinite(slope)
-    with pytest.raises(TypeError, match="no forward mode"):
-        jax.jvp(lambda x: loss(cell, params, x), (xs,), (xs,))
+@each_cell
+def test_forward_mode(x64, cell):
+    """Before and after `jit`, and of a program that is mapped."""
+    params, xs = setup(cell, time=5, batch=2, features=3, dtype=jnp.float64)
+    tangents = jax.tree.map(jnp.cos, (params, xs))
+
+    def over(method: str) -> Any:
+        def both(params: Any, xs: jax.Array) -> Any:
+            mapped = jax.vmap(lambda x: loss(cell, params, x, method), in_axes=1)
+            return loss(cell, params, xs, method), mapped(xs)
+
+        return [jax.jvp(of, (params, xs), tangents) for of in (both, jax.jit(both))]
+
+    wanted = over("autodiff")
+    for method in ("bptt", "checkpointed"):
+        assert_close(over(method), wanted, 1e-12)
+
+
+def shapes(jaxpr: Jaxpr) -> set[tuple[int, ...]]:
+    """Of all that a program computes."""
+    found = {getattr(v.aval, "shape", ()) for equation in jaxpr.eqns for v in equation.outvars}
+    return found.union(*(shapes(sub) for equation in jaxpr.eqns for sub in inner(equation)))
+
+
+@each_cell
+@each_engine
+def test_rows_that_are_mapped_share_one_weight_gradient(cell, method):
+    params, xs = setup(cell, time=3, batch=5)
+
+    def mapped(params: Any, xs: jax.Array) -> jax.Array:
+        return jnp.sum(jax.vmap(lambda x: loss(cell, params, x, method), in_axes=1)(xs))
+
+    def by_row(params: Any, xs: jax.Array) -> Any:
+        one = jax.grad(lambda p, x: loss(cell, p, x, method))
+        return jax.vmap(one, in_axes=(None, 1))(params, xs)
+
+    together = jax.make_jaxpr(jax.grad(mapped))(params, xs).jaxpr
+    apart = jax.make_jaxpr(by_row)(params, xs).jaxpr
+    for w in (params.w_x, params.w_h):
+        assert (5, *w.shape) in shapes(apart)
+        assert (5, *w.shape) not in shapes(together)
 
 
 def test_an_unknown_method_is_refused():

@@ -33,9 +33,7 @@ def forward_product(call: Call) -> Product:
     return lambda h: call.linear(h, call.w)
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["linear", "layout"]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["linear", "layout"])
 @dataclasses.dataclass(frozen=True)
 class Turned:
     """The weight of a call, laid out for the transpose of its product."""
@@ -64,12 +62,12 @@ class Turned:
 
 def turned(call: Call) -> Turned:
     """The weight of a call, laid out for the loop over tangents."""
-    if not is_plain(call):
-        return Turned(call.w, call.linear, "as it is")
-    # one row is as fast either way: no copy of the weight
-    if _rows(call) == 1 or _weight_first(call):
+    if _weight_first(call):
         return Turned(call.w, matmul, "weight first")
-    return Turned(call.w.T, matmul, "turned")
+    # one row is as fast either way: no copy of the weight
+    if is_plain(call) and _rows(call) > 1:
+        return Turned(call.w.T, matmul, "turned")
+    return Turned(call.w, call.linear, "as it is")
 
 
 @jax.custom_jvp
@@ -83,14 +81,21 @@ def given(turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces) -> P
 
 
 @given.defjvp
-def _(primals, tangents):  # noqa: ANN
+def _given_with_tangents(
+    primals: tuple[Turned, Array, Array | None, Pieces],
+    tangents: tuple[Turned, Array, Array | None, Pieces],
+) -> tuple[Pieces, Pieces]:
     turned, _, _, pieces = primals
     _, dh, dproduct, _ = tangents
-    total = turned(dh)
-    if dproduct is not None:
-        total = total.astype(dproduct.dtype) + dproduct
-    dpieces = cut_like(pieces, total)
-    return pieces, tuple(d.astype(p.dtype) for d, p in zip(dpieces, pieces, strict=True))
+    total = turned(dh) if dproduct is None else plus(turned(dh), dproduct)
+    dpieces = zip(cut_like(pieces, total), pieces, strict=True)
+    return pieces, tuple(dpiece.astype(piece.dtype) for dpiece, piece in dpieces)
+
+
+def plus(a: Array, b: Array) -> Array:
+    """Their sum, in the wider of their dtypes."""
+    dtype = wide(a, b)
+    return a.astype(dtype) + b.astype(dtype)
 
 
 def is_plain(call: Call) -> bool:

@@ -82,4 +82,3 @@ def replay(plan: Plan, params: Params, step: Rebuilt) -> tuple[tuple[Carry, Tree
     return record(
         partial(plan.step, params, before, u, flags), replaying(plan.seam, preactivations)
     )
-

@@ -144,6 +144,19 @@ def complete(seam: Seam, j: int, call: Call, kept: Pieces) -> Pieces:
     )
 
 
+def input_only_parts(seam: Seam, j: int, call: Call) -> Pieces:
+    """What the j-th call adds to its product before the loop: zeros for a part that is not
+    input-only.
+    """
+    form = seam.products[j]
+    pieces = call.cut(jnp.zeros(form.shape, form.dtype))
+    chosen = [
+        part if input_only else None
+        for part, input_only in zip(call.parts, seam.input_only[j], strict=True)
+    ]
+    return tuple(map(_plus, chosen, pieces))
+
+
 def _plus(part: Array | None, piece: Array) -> Array:
     return piece if part is None else part + piece
 
@@ -184,9 +197,7 @@ def inspect(
     return Seam(
         products=tuple(marked.form for marked in traced.calls),
         weight_params=tuple(positions("params", traced.of_weight(m)) for m in traced.calls),
-        operand_params=tuple(
-            positions("params", traced.reached(m.call.h)) for m in traced.calls
-        ),
+        operand_params=tuple(positions("params", traced.reached(m.call.h)) for m in traced.calls),
         input_only=tuple(tuple(p in traced.input_only for p in m.parts) for m in traced.calls),
         input_only_params=positions("params", _union(traced.input_only.values())),
         pointwise_params=positions("params", pointwise),

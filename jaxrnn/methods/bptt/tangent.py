@@ -8,6 +8,7 @@ computes anew: all but what the forward pass kept.
 The tangent of `v` is called `dv`. Tangents that are zero throughout are left out.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,14 +16,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.core.cell import Carry
-from jaxrnn.core.dtypes import cast, wide
+from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.dtypes import wide
 from jaxrnn.core.trees import Tree, float_positions, floats, pick, put
 from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, over_blocks
 from jaxrnn.methods.bptt.forward import Kept, Residuals, first_calls
 from jaxrnn.methods.bptt.plan import Plan
-from jaxrnn.methods.bptt.products import given, over_steps, through_weight, turned
+from jaxrnn.methods.bptt.products import given, over_steps, plus, through_weight, turned
 from jaxrnn.methods.bptt.rebuild import Fixed, Rebuilt, rebuild, replay
 from jaxrnn.methods.bptt.seam import (
     Answer,
@@ -30,6 +31,7 @@ from jaxrnn.methods.bptt.seam import (
     Pieces,
     complete,
     computing,
+    input_only_parts,
     join,
     record,
 )
@@ -40,14 +42,17 @@ Results = tuple[list[Array], list[Array]]
 ByCall = dict[int, Array]
 """For some of the calls of `affine` in a step, by number."""
 
+ByPosition = dict[int, Array]
+"""For some leaves of a tree."""
+
 recomputed = partial(jax.checkpoint, prevent_cse=False)
 
 
 class Tangents(NamedTuple):
-    """Those of what is differentiated; of params and xs, by position, those that are not zero."""
+    """Those of what is differentiated; of params and xs, those that are not zero."""
 
-    params: dict[int, Array]
-    xs: dict[int, Array]
+    params: ByPosition
+    xs: ByPosition
     carry: list[Array]
 
 
@@ -55,7 +60,13 @@ class Shared(NamedTuple):
     """The tangents of what all steps share, wide enough for gradients to be added up in."""
 
     weights: ByCall
-    params: dict[int, Array]  # by position
+    params: ByPosition
+
+    def of(self, params: Params, positions: Iterable[int]) -> ByPosition:
+        """Those of some parameters, in the parameters' dtypes."""
+        found = [i for i in positions if i in self.params]
+        leaves = pick(params, found)
+        return {i: self.params[i].astype(p.dtype) for i, p in zip(found, leaves, strict=True)}
 
 
 def derivative(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
@@ -64,12 +75,12 @@ def derivative(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
 
 
 def _over_time(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
-    params, xs, flags, kept, starts = residuals
+    _, xs, flags, kept, starts = residuals
     fixed, shared = _prepare(plan, residuals, tangents)
 
     @recomputed
     def block(
-        dcarry: list[Array], steps: tuple[dict[int, Array], Tree, StepFlags, Kept], start: Carry
+        dcarry: list[Array], steps: tuple[ByPosition, Tree, StepFlags, Kept], start: Carry
     ) -> tuple[list[Array], list[Array], None]:
         dxs, xs, flags, kept = steps
         us, dus = _project(fixed, shared, xs, dxs)
@@ -85,25 +96,34 @@ def _prepare(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[Fixe
     """What is the same in every block."""
     params, xs, flags, _, starts = residuals
     start = jax.tree.map(lambda leaf: leaf[0], starts)
-    positions = [*tangents.params]
+    dparams = tangents.params
 
     def weights(theta: list[Array]) -> tuple[list[Array], list[Call]]:
-        calls = first_calls(plan, put(params, positions, theta), xs, start, flags)
+        calls = first_calls(plan, put(params, dparams, theta), xs, start, flags)
         return [call.w for call in calls], calls
 
-    theta = pick(params, positions)
-    _, dweights, calls = jax.jvp(weights, (theta,), ([*tangents.params.values()],), has_aux=True)
-    trained = {
-        j: dw.astype(wide(dw))
+    primals, dtheta = pick(params, dparams), [*dparams.values()]
+    _, dweights, calls = jax.jvp(weights, (primals,), (dtheta,), has_aux=True)
+    of_weights = {
+        j: dw
         for j, dw in enumerate(dweights)
-        if not tangents.params.keys().isdisjoint(plan.seam.weight_params[j])
+        if not dparams.keys().isdisjoint(plan.seam.weight_params[j])
     }
-    fixed = Fixed(plan, params, calls, [turned(call) for call in calls])
-    return fixed, Shared(trained, {i: dp.astype(wide(dp)) for i, dp in tangents.params.items()})
+    widened = jax.tree.map(lambda d: d.astype(wide(d)), Shared(of_weights, dparams))
+    return Fixed(plan, params, calls, [turned(call) for call in calls]), widened
+
+
+class _Step(NamedTuple):
+    """What the loop over steps reads."""
+
+    at: Rebuilt
+    du: ByPosition  # of projected inputs that are used pointwise
+    dproducts: ByCall
+    dresults: Results | None  # what small parameters add
 
 
 def _over_steps(
-    fixed: Fixed, shared: Shared, rebuilt: Rebuilt, dus: dict[int, Array], dcarry: list[Array]
+    fixed: Fixed, shared: Shared, rebuilt: Rebuilt, dus: ByPosition, dcarry: list[Array]
 ) -> Results:
     """The tangents of the carry after a block and of its outputs.
 
@@ -111,36 +131,36 @@ def _over_steps(
     once.
     """
     plan = fixed.plan
-    through_params, dproducts = _through_small_params(fixed, shared, rebuilt)
-    _add(dproducts, _through_weights(fixed, shared, rebuilt))
-    _add(dproducts, _through_input_only_parts(fixed, shared, rebuilt, dus))
-    large, dlarge = _differentiated(shared, fixed.params, plan.large_params)
-    pointwise = [i for i in plan.seam.pointwise_inputs if i in dus]
+    dresults, dproducts = _through_small_params(fixed, shared, rebuilt)
+    dproducts = _sum(
+        dproducts,
+        _through_weights(fixed, shared, rebuilt),
+        _through_input_only_parts(fixed, shared, rebuilt, dus),
+    )
+    du = {i: dus[i] for i in plan.seam.pointwise_inputs if i in dus}
+    dlarge = shared.of(fixed.params, plan.large_params)
+    body = recomputed(partial(_of_step, fixed, dlarge))
+    return loop(body, dcarry, _Step(rebuilt, du, dproducts, dresults), plan.reverse)
 
-    @recomputed
-    def step(
-        dbefore: list[Array], inputs: tuple[Rebuilt, list[Array], ByCall, Results | None]
+
+def _of_step(fixed: Fixed, dlarge: ByPosition, dbefore: list[Array], step: _Step) -> Results:
+    """The tangents of a step's results, with the pre-activations given."""
+    at, du, dproducts, dresults = step
+
+    def replayed(
+        before: list[Array], u: list[Array], theta: list[Array], products: ByCall
     ) -> Results:
-        at, du, dproducts, through_params = inputs
+        carry = put(at.before, float_positions(at.before), before)
+        params, inputs = put(fixed.params, dlarge, theta), put(at.u, du, u)
+        here = partial(fixed.plan.step, params, carry, inputs, at.flags)
+        (after, y), _ = record(here, _giving(fixed, at, products))
+        return floats(after), floats(y)
 
-        def results(
-            before: list[Array], u: list[Array], products: ByCall, theta: list[Array]
-        ) -> Results:
-            params = put(fixed.params, large, theta)
-            carry = put(at.before, float_positions(at.before), before)
-            inputs = put(at.u, pointwise, u)
-            (after, y), _ = record(
-                partial(plan.step, params, carry, inputs, at.flags), _giving(fixed, at, products)
-            )
-            return floats(after), floats(y)
-
-        zeros = jax.tree.map(jnp.zeros_like, dproducts)
-        primals = (floats(at.before), pick(at.u, pointwise), zeros, pick(fixed.params, large))
-        _, dresults = jax.jvp(results, primals, (dbefore, du, dproducts, dlarge))
-        return dresults if through_params is None else jax.tree.map(jnp.add, dresults, through_params)
-
-    du = [dus[i] for i in pointwise]
-    return loop(step, dcarry, (rebuilt, du, dproducts, through_params), plan.reverse)
+    primals = floats(at.before), pick(at.u, du), pick(fixed.params, dlarge)
+    tangents = dbefore, [*du.values()], [*dlarge.values()]
+    zeros = jax.tree.map(jnp.zeros_like, dproducts)
+    _, total = jax.jvp(replayed, (*primals, zeros), (*tangents, dproducts))
+    return total if dresults is None else jax.tree.map(jnp.add, total, dresults)
 
 
 def _giving(fixed: Fixed, at: Rebuilt, products: ByCall) -> Answer[None]:
@@ -153,18 +173,16 @@ def _giving(fixed: Fixed, at: Rebuilt, products: ByCall) -> Answer[None]:
     return answer
 
 
-def _project(
-    fixed: Fixed, shared: Shared, xs: Tree, dxs: dict[int, Array]
-) -> tuple[Tree, dict[int, Array]]:
+def _project(fixed: Fixed, shared: Shared, xs: Tree, dxs: ByPosition) -> tuple[Tree, ByPosition]:
     """The projected inputs of a block, and their tangents."""
     plan, params = fixed.plan, fixed.params
-    positions, dtheta = _differentiated(shared, params, plan.projected_params)
-    if not positions and not dxs:
+    dtheta = shared.of(params, plan.projected_params)
+    if not dtheta and not dxs:
         return plan.project(params, xs), {}
     us, dus = jax.jvp(
-        lambda theta, leaves: plan.project(put(params, positions, theta), put(xs, dxs, leaves)),
-        (pick(params, positions), pick(xs, dxs)),
-        (dtheta, [*dxs.values()]),
+        lambda theta, leaves: plan.project(put(params, dtheta, theta), put(xs, dxs, leaves)),
+        (pick(params, dtheta), pick(xs, dxs)),
+        ([*dtheta.values()], [*dxs.values()]),
     )
     leaves = jax.tree.leaves(dus)
     return us, {i: leaves[i] for i in float_positions(us)}
@@ -173,45 +191,35 @@ def _project(
 def _through_weights(fixed: Fixed, shared: Shared, rebuilt: Rebuilt) -> ByCall:
     """The tangents of the products, from those of the weights."""
     _, operands = jax.vmap(partial(replay, fixed.plan, fixed.params))(rebuilt)
-    return {
-        j: through_weight(fixed.calls[j], operands[j], dw) for j, dw in shared.weights.items()
-    }
+    return {j: through_weight(fixed.calls[j], operands[j], dw) for j, dw in shared.weights.items()}
 
 
 def _through_input_only_parts(
-    fixed: Fixed, shared: Shared, rebuilt: Rebuilt, dus: dict[int, Array]
+    fixed: Fixed, shared: Shared, rebuilt: Rebuilt, dus: ByPosition
 ) -> ByCall:
     """The tangents of pre-activations, from those of their input-only parts."""
     plan, seam = fixed.plan, fixed.plan.seam
-    positions, dtheta = _differentiated(shared, fixed.params, seam.input_only_params)
+    dtheta = shared.of(fixed.params, seam.input_only_params)
     chosen = [j for j, input_only in enumerate(seam.input_only) if any(input_only)]
-    if not chosen or not (positions or dus):
+    if not chosen or not (dtheta or dus):
         return {}
 
-    def parts(theta: list[Array], leaves: list[Array]) -> ByCall:
-        params = put(fixed.params, positions, theta)
+    def parts(theta: list[Array], leaves: list[Array]) -> dict[int, Pieces]:
+        params = put(fixed.params, dtheta, theta)
         us = put(rebuilt.u, dus, leaves)
 
         def one(*at: Tree) -> dict[int, Pieces]:
             _, calls = record(partial(plan.step, params, *at), computing)
-            return {j: _parts(calls[j], rebuilt.preactivations[j], seam, j) for j in chosen}
+            return {j: input_only_parts(seam, j, calls[j]) for j in chosen}
 
         return jax.vmap(one)(rebuilt.before, us, rebuilt.flags)
 
     _, dparts = jax.jvp(
-        parts, (pick(fixed.params, positions), pick(rebuilt.u, dus)), (dtheta, [*dus.values()])
+        parts,
+        (pick(fixed.params, dtheta), pick(rebuilt.u, dus)),
+        ([*dtheta.values()], [*dus.values()]),
     )
     return {j: _joined_flat(pieces) for j, pieces in dparts.items()}
-
-
-def _parts(call: Call, pieces: Pieces, seam, j: int) -> Pieces:
-    """Each input-only part, and zeros for the others."""
-    return tuple(
-        jnp.broadcast_to(part, piece.shape[1:]).astype(piece.dtype)
-        if chosen
-        else jnp.zeros(piece.shape[1:], piece.dtype)
-        for part, piece, chosen in zip(call.parts, pieces, seam.input_only[j], strict=True)
-    )
 
 
 def _joined_flat(pieces: Pieces) -> Array:
@@ -229,38 +237,30 @@ def _through_small_params(
     and products.
     """
     plan = fixed.plan
-    positions, dtheta = _differentiated(shared, fixed.params, plan.small_params)
-    if not positions:
+    dtheta = shared.of(fixed.params, plan.small_params)
+    if not dtheta:
         return None, {}
 
     def steps(theta: list[Array]) -> tuple[Results, ByCall]:
-        params = put(fixed.params, positions, theta)
+        params = put(fixed.params, dtheta, theta)
 
         def one(at: Rebuilt) -> tuple[Results, ByCall]:
             (after, y), operands = replay(plan, params, at)
             return (floats(after), floats(y)), {
                 j: operand
                 for j, operand in enumerate(operands)
-                if not set(positions).isdisjoint(plan.seam.operand_params[j])
+                if not dtheta.keys().isdisjoint(plan.seam.operand_params[j])
             }
 
         return jax.vmap(one)(rebuilt)
 
-    _, (dresults, doperands) = jax.jvp(steps, (pick(fixed.params, positions),), (dtheta,))
+    theta, tangents = pick(fixed.params, dtheta), [*dtheta.values()]
+    _, (dresults, doperands) = jax.jvp(steps, (theta,), (tangents,))
     return dresults, {j: over_steps(fixed.turned[j], dh) for j, dh in doperands.items()}
 
 
-def _differentiated(
-    shared: Shared, params: Tree, positions: tuple[int, ...]
-) -> tuple[list[int], list[Array]]:
-    """Those of some parameters that have tangents, and these, in the parameters' dtypes."""
-    found = [i for i in positions if i in shared.params]
-    return found, [
-        shared.params[i].astype(leaf.dtype)
-        for i, leaf in zip(found, pick(params, found), strict=True)
-    ]
-
-
-def _add(total: ByCall, more: ByCall) -> None:
-    for j, array in more.items():
-        total[j] = total[j] + cast(array, total[j].dtype) if j in total else array
+def _sum(*terms: ByCall) -> ByCall:
+    total: ByCall = {}
+    for j, array in (item for term in terms for item in term.items()):
+        total[j] = plus(total[j], array) if j in total else array
+    return total
