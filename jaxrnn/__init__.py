@@ -75,7 +75,7 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_WHEN_ASKED]
+    return __all__
 
 
 __all__ = [

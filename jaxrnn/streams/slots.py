@@ -218,7 +218,9 @@ class Slots:
     def _read(self, slots: np.ndarray, columns: list[list[np.ndarray]]) -> list[Tree]:
         """The outputs of these slots for their input, which is read chunk by chunk."""
         steps, outputs = np.array([len(first) for first in columns[0]]), []
+        cut = steps.max() > self._chunk
         for start in range(0, max(1, steps.max()), self._chunk):
+            here = slice(start, start + self._chunk)
             counts = np.clip(steps - start, 0, self._chunk)
             ends = np.cumsum(counts)
             # the time and the slot of each step, stream after stream
@@ -226,7 +228,7 @@ class Slots:
             xs = []
             for column, shape, dtype in zip(columns, self._shapes, self._dtypes, strict=True):
                 rows = np.zeros((self._chunk, self._size, *shape), dtype)
-                rows[at] = np.concatenate([leaf[start : start + self._chunk] for leaf in column])
+                rows[at] = np.concatenate([leaf[here] for leaf in column] if cut else column)
                 xs.append(rows)
             lengths = np.zeros(self._size, np.int32)
             lengths[slots] = counts
@@ -294,10 +296,10 @@ class Slots:
         except ValueError:
             leaves = []
         columns = [[np.asarray(leaf) for leaf in column] for column in zip(*leaves, strict=True)]
-        steps = [[leaf.shape[:1] for leaf in column] for column in columns]
-        shapes = [{leaf.shape[1:] for leaf in column} for column in columns]
-        fits = shapes == [{shape} for shape in self._shapes] and () not in steps[0]
-        if fits and all(each == steps[0] for each in steps):
+        shapes = [[leaf.shape for leaf in column] for column in columns]
+        forms = [{shape[1:] for shape in set(own) if shape} for own in shapes]
+        fits = forms == [{shape} for shape in self._shapes] and all(() not in own for own in shapes)
+        if fits and all([*map(len, column)] == [*map(len, columns[0])] for column in columns[1:]):
             return columns
         if len(inputs) > 1:  # whose is it?
             for name, xs in inputs.items():
