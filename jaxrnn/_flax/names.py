@@ -46,7 +46,8 @@ def in_features(owner: str, cell: Cell, given: Mapping[str, Any]) -> int:
     """
     shapes = {name: jnp.shape(leaf) for name, leaf in given.items()}
     forms: list[dict[str, tuple[int, ...]]] = []
-    for size in sorted({1, *(n for shape in shapes.values() for n in shape)}):
+    sizes = sorted({1, *(n for shape in shapes.values() for n in shape)})
+    for size in sizes:  # with most, the structure alone is right: then the cell says the size
         try:
             like = abstract_params(cell, size)
         except ValueError:  # the cell takes inputs of another size alone
@@ -54,8 +55,18 @@ def in_features(owner: str, cell: Cell, given: Mapping[str, Any]) -> int:
         forms.append({name: leaf.shape for name, leaf in flat(nested(like)).items()})
         if forms[-1] == shapes:
             return size
+        if forms[-1].keys() == shapes.keys():
+            sizes += [n for n in [_told(cell, like, given)] if n not in sizes]
     nearest = max(forms, key=lambda form: len(form.items() & shapes.items()), default={})
     raise ValueError(f"{owner}: {name_of(cell)} {_misfit(nearest, shapes)}")
+
+
+def _told(cell: Cell, like: Params, given: Mapping[str, Any]) -> int:
+    """The size of the input that a cell reads off its parameters; 1 if it does not say."""
+    try:
+        return max(1, cell.in_features(gathered(like, lambda path: given["/".join(path)])))
+    except (NotImplementedError, LookupError):
+        return 1
 
 
 def _misfit(wanted: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]]) -> str:

@@ -37,7 +37,7 @@ class Memory(NamedTuple):
 class AttentionParams(NamedTuple):
     """Parameters of `Attention`."""
 
-    cell: Params  # for an input with what is joined to it
+    inner: Params  # the cell's, for an input with what is joined to it
     score: Params
     w_c: Array | None  # [memory + hidden, features], of what attends after the step
 
@@ -45,7 +45,7 @@ class AttentionParams(NamedTuple):
 class AttentionCarry(NamedTuple):
     """Carry of an `Attention` that attends after the step."""
 
-    cell: Carry
+    inner: Carry
     attended: Array  # [*batch, features], a of the last step
 
 
@@ -76,7 +76,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
     top layer's of a `Stack`. Places that are not valid have no weight; where none is, c is zero.
     `attention_weights` gives α of all steps.
 
-    Before the step, the carry is the cell's; after it, `AttentionCarry(cell, attended)`. Draws are
+    Before the step, the carry is the cell's; after it, `AttentionCarry(inner, attended)`. Draws are
     for what stands around: `Zoneout(Attention(cell), h=0.1)`, `Dropout(Attention(cell), 0.2)`.
 
     Args:
@@ -155,7 +155,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
 
     def inner(self, params: AttentionParams) -> Params:
         """Those of the cell."""
-        return params.cell
+        return params.inner
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> AttentionParams:
         """Draw the cell's parameters, for the wider input, and the attention's."""
@@ -191,7 +191,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
 
     def initial_carry(self, params: AttentionParams, input_shape: tuple[int, ...]) -> Any:
         *batch, in_features = input_shape
-        own = self.cell.initial_carry(params.cell, (*batch, in_features + self._joined))
+        own = self.cell.initial_carry(params.inner, (*batch, in_features + self._joined))
         if self.attend == "before":
             return own
         return AttentionCarry(own, jnp.zeros((*batch, self.out_features), self._hidden(own).dtype))
@@ -205,7 +205,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
 
     def project(self, params: AttentionParams, xs: Array) -> joined.Input:
         """The input, and its part in the products that the cell makes of the joined input."""
-        return joined.before(self.cell, params.cell, xs, self._joined)
+        return joined.before(self.cell, params.inner, xs, self._joined)
 
     def step(
         self, params: WithContext, carry: Any, u: joined.Input, affine: Affine = default_affine
@@ -213,8 +213,8 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         own: AttentionParams = params.params
         if self.attend == "before":
             _, seen = self._look(own, self._hidden(carry), params.context, affine)
-            return joined.step(self.cell, own.cell, carry, u, seen, affine)
-        after, _ = joined.step(self.cell, own.cell, carry.cell, u, carry.attended, affine)
+            return joined.step(self.cell, own.inner, carry, u, seen, affine)
+        after, _ = joined.step(self.cell, own.inner, carry.inner, u, carry.attended, affine)
         h = self._hidden(after)
         _, seen = self._look(own, h, params.context, affine)
         assert own.w_c is not None
@@ -241,12 +241,12 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
 
     def in_features(self, params: AttentionParams) -> int:
         """The cell's, without what is joined to it."""
-        return self.cell.in_features(params.cell) - self._joined
+        return self.cell.in_features(params.inner) - self._joined
 
     def labels(self, params: AttentionParams) -> AttentionParams:
         role: Any = lambda path, _: "bias" if path_names(path)[-1:] == ["b"] else "attention"  # noqa: E731
         score, w_c = jax.tree_util.tree_map_with_path(role, (params.score, params.w_c))
-        return AttentionParams(self.cell.labels(params.cell), score, w_c)
+        return AttentionParams(self.cell.labels(params.inner), score, w_c)
 
     def check_in_features(self, in_features: int) -> None:
         self.cell.check_in_features(in_features + self._joined)
@@ -287,7 +287,7 @@ def attention_weights(
     prepared = cell.prepare(params, context)
     before = cell.attend == "before"
     carries = jax.tree.map(lambda leaf: leaf[:-1] if before else leaf[1:], states)
-    h = cell._hidden(carries if before else carries.cell)
+    h = cell._hidden(carries if before else carries.inner)
     return jax.vmap(lambda h: cell._look(params, h, prepared, default_affine)[0])(h)
 
 

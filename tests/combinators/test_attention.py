@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 import jaxrnn
 import jaxrnn.linen
+import jaxrnn.nnx
 from jaxrnn import GRU, LSTM, Attention, Elman, Memory, Stack, Zoneout
 from jaxrnn._flax.names import nested
 from jaxrnn.combinators import Additive, Dot, General, Score
@@ -92,7 +94,7 @@ def attend(scores: Any, memory: Memory) -> Any:
 def bahdanau(params: Any, xs: Any, carry: Any, memory: Memory) -> Any:
     """Bahdanau, Cho & Bengio (2015), equations 5 and 6 and appendix A.1.2, around an LSTM."""
     values = jnp.where(VALID[..., None], memory.values, 0)
-    p, s = params.cell, params.score
+    p, s = params.inner, params.score
 
     def step(carry: Any, x: Any) -> Any:
         h, c = carry
@@ -112,7 +114,7 @@ def bahdanau(params: Any, xs: Any, carry: Any, memory: Memory) -> Any:
 def luong(params: Any, xs: Any, carry: Any, memory: Memory) -> Any:
     """Luong, Pham & Manning (2015), equations 5, 7 and 8 and section 3.3, around a GRU."""
     values = jnp.where(VALID[..., None], memory.values, 0)
-    p = params.cell
+    p = params.inner
 
     def step(carry: Any, x: Any) -> Any:
         h, a = carry
@@ -187,7 +189,7 @@ def test_large_keys_are_added_up_in_the_loop(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_in_composition(tmp_path: Path) -> None:
-    """Single steps, a map over sequences, other batch axes, a home, a file."""
+    """Single steps, a map over sequences, other batch axes, both homes, a file, a program."""
     cell = Attention(GRU(H), Additive(5), memory=M)
     params, xs, _, context = problem(cell)
     carry, ys = jaxrnn.scan(cell, params, xs, context=context)
@@ -203,10 +205,21 @@ def test_in_composition(tmp_path: Path) -> None:
         {"params": nested(params)}, xs, context=context
     )
     assert_close(outputs[1], ys, 1e-5)
+    home = jaxrnn.nnx.RNN.from_params(cell, params, time_major=True)
+    assert_close(home(xs, context=context)[1], ys, 1e-5)
+    (rows,) = export.symbolic_shape("batch")
+    forms = (
+        jax.ShapeDtypeStruct((T, rows, IN), xs.dtype),
+        jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype), context
+        ),
+    )
+    written = export.export(jax.jit(run))(*forms).serialize()
+    assert_close(export.deserialize(written).call(xs, context), ys, 1e-5)
     jaxrnn.save(tmp_path / "cell", cell, params)
     assert jaxrnn.load(tmp_path / "cell")[0] == cell
     roles = jaxrnn.labels(cell, params)
-    assert (roles.cell.w_x, roles.score.w_q, roles.score.b) == ("input", "attention", "bias")
+    assert (roles.inner.w_x, roles.score.w_q, roles.score.b) == ("input", "attention", "bias")
     assert cell.in_features(params) == IN
 
 
