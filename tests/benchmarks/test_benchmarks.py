@@ -12,6 +12,7 @@ pytest.importorskip("tyro")
 
 from benchmarks import (
     agreement,
+    by_hand,
     command_line,
     experiments,
     peers,
@@ -227,3 +228,15 @@ def test_pictures_of_every_part(tmp_path):
     paths = pictures.draw(drawn, tmp_path, "cpu")
     assert [path.name for path in paths] == ["cpu-sweeps.png", "cpu-unrolled.png", "cpu-growth.png"]
     assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_sides_written_by_hand_agree():
+    comparison = by_hand.attention("dot", batch=2, time=3, places=4, hidden=5)
+    assert [*comparison.programs()] == ["jaxrnn", "by hand"]
+    off = dataclasses.replace(
+        comparison,
+        losses=comparison.losses
+        | {"by hand": lambda *given: 1.01 * comparison.losses["by hand"](*given)},
+    )
+    with pytest.raises(ValueError, match=r"attention, dot.*: by hand is off by 1.0e-02"):
+        off.programs()
