@@ -32,7 +32,7 @@ SURROUNDINGS = (
     "vmap",
     "vmap_params",
 )
-QUESTIONS = ("grad", "one_of_them", "in_turn", "aux", "grad_of_grad", "vmapped")
+QUESTIONS = ("grad", "one_of_them", "in_turn", "aux", "grad_of_grad", "vmapped", "forward")
 
 Run = Callable[..., tuple[Any, Any]]
 """A driver, its method chosen."""
@@ -149,9 +149,17 @@ def _answer(program: Program, reference: bool) -> Callable[..., Any]:
         "vmapped": lambda params, xs, carry, scale: jax.vmap(
             _gradient(scalar, every), (None, None, None, 0)
         )(params, xs, carry, scale * jnp.arange(1.0, 3.0)),
+        "forward": lambda *arguments: jax.jvp(scalar, arguments, jax.tree.map(_tangent, arguments)),
     }
     answer = answers[program.question]
     return answer if program.eager else jax.jit(answer)
+
+
+def _tangent(leaf: Any) -> Any:
+    """One for a floating array; an integer has none."""
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
 
 
 def _gradient(
