@@ -2,6 +2,7 @@
 
 from jaxrnn.cells.elman import Elman, ElmanParams
 from jaxrnn.cells.gru import GRU, GRUParams
+from jaxrnn.cells.jordan import Jordan, JordanCarry, JordanParams, Taught
 from jaxrnn.cells.lstm import LSTM, LSTMCarry, LSTMParams
 from jaxrnn.cells.mgu import MGU, MGUParams
 
@@ -12,7 +13,11 @@ __all__ = [
     "Elman",
     "ElmanParams",
     "GRUParams",
+    "Jordan",
+    "JordanCarry",
+    "JordanParams",
     "LSTMCarry",
     "LSTMParams",
     "MGUParams",
+    "Taught",
 ]

@@ -231,6 +231,31 @@ def elman(phi: Callable[[np.ndarray], np.ndarray], clip: float = np.inf) -> Equa
     return Equations(_zero_state, step)
 
 
+def jordan(
+    phi: Callable[[np.ndarray], np.ndarray],
+    psi: Callable[[np.ndarray], np.ndarray],
+    decay: float = 0.0,
+    taught: bool = False,
+) -> Equations:
+    """Jordan (1986): the plan units see what the output units did, and their own past, which
+    decays. A teacher puts the right outputs in place of those.
+    """
+
+    def initial(params: Any, x: Any) -> Any:
+        zero = np.zeros(params.w_o.shape[1])
+        return (zero, zero) if decay else zero
+
+    def step(params: Any, carry: Any, given: Any) -> tuple[Any, np.ndarray]:
+        y, s = carry if decay else (carry, 0.0)
+        x, before = given if taught else (given, y)
+        s = decay * s + before
+        h = phi(params.w_x.T @ x + params.w_h.T @ s + _or_zero(params.b))
+        y = psi(params.w_o.T @ h + _or_zero(params.b_o))
+        return ((y, s) if decay else y), y
+
+    return Equations(initial, step)
+
+
 def layer_norm(z: np.ndarray, gain: np.ndarray, b: Any) -> np.ndarray:
     """Ba, Kiros & Hinton (2016), Layer normalization, equation 4."""
     return gain / np.sqrt(np.var(z) + 1e-5) * (z - np.mean(z)) + b

@@ -19,6 +19,7 @@ from jaxrnn import (
     Dropout,
     Elman,
     Highway,
+    Jordan,
     LearnedCarry,
     Readout,
     RecurrentDropout,
@@ -29,6 +30,7 @@ from jaxrnn import (
     Zoneout,
 )
 from jaxrnn.activations import HardSigmoid
+from jaxrnn.cells import Taught
 from jaxrnn.initializers import Chrono, Identity
 from tests.support import reference as ref
 from tests.support import user_cells as user
@@ -47,6 +49,12 @@ def timed(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
 def rings(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
     """Inputs with two feature axes."""
     return rng.normal(size=(*steps, 5, size))
+
+
+def taught(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
+    """Inputs with the right outputs of the step before."""
+    x, y = (rng.normal(size=(*steps, n)) for n in (size, 2))
+    return Taught(x, y)  # type: ignore[arg-type]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +97,22 @@ SPECS = [
     Spec("elman_relu", Elman(4, activation="relu"), ref.elman(ref.relu)),
     Spec("elman_irnn", Elman(4, activation="relu", w_h_init=Identity()), IRNN),
     Spec("elman_no_bias", Elman(4, bias=False), ELMAN),
+    Spec(
+        "jordan",
+        Jordan(4, features=2, output_activation="sigmoid"),
+        ref.jordan(np.tanh, ref.sigmoid),
+    ),
+    Spec(
+        "jordan_decay",
+        Jordan(4, features=2, activation="softsign", decay=0.6, bias=False),
+        ref.jordan(lambda z: z / (1 + abs(z)), lambda z: z, decay=0.6),
+    ),
+    Spec(
+        "jordan_taught",
+        Jordan(4, features=2, decay=0.5, teacher=True),
+        ref.jordan(np.tanh, lambda z: z, decay=0.5, taught=True),
+        taught,
+    ),
     Spec("lstm", LSTM(4), ref.LSTM),
     Spec("lstm_no_bias", LSTM(4, bias=False), ref.LSTM),
     Spec("lstm_chrono", LSTM(5, forget_bias=Chrono(20)), ref.LSTM),
