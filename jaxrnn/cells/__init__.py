@@ -1,5 +1,7 @@
 """One file per cell."""
 
+from jaxrnn.cells.conv_gru import ConvGRU
+from jaxrnn.cells.conv_lstm import ConvLSTM
 from jaxrnn.cells.elman import Elman, ElmanParams
 from jaxrnn.cells.gru import GRU, GRUParams
 from jaxrnn.cells.jordan import Jordan, JordanCarry, JordanParams, Taught
@@ -10,6 +12,8 @@ __all__ = [
     "GRU",
     "LSTM",
     "MGU",
+    "ConvGRU",
+    "ConvLSTM",
     "Elman",
     "ElmanParams",
     "GRUParams",

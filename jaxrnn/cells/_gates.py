@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import check_activation
-from jaxrnn.core.affine import project, split
+from jaxrnn.core.affine import Linear, matmul, project, split
 from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import (
     check_fields,
@@ -118,13 +118,22 @@ class GatedCell(Cell[P, C]):
             )
         return jnp.zeros((*input_shape[:-1], size or self.hidden), wide(params.w_h))
 
+    @property
+    def linear(self) -> Linear:
+        """How a state is multiplied by its weight."""
+        return matmul
+
+    def norm(self, z: Array, gain: Array, b: Array | None) -> Array:
+        """`z` normalised over all units of a row."""
+        return layer_norm(z, gain, b, self.feature_axes)
+
     def normal(self, params: Any, gate: str, z: Array) -> Array:
         """What enters a gate, normalised and with its bias; as it is without a normalisation."""
         if params.gain is None:
             return z
         start = self.order.index(gate) * self.hidden
         own = slice(start, start + self.hidden)
-        return layer_norm(z, params.gain[own], None if params.b is None else params.b[own])
+        return self.norm(z, params.gain[own], None if params.b is None else params.b[own])
 
 
 def recurrent_bias(b: Array | None, size: int, like: Array) -> Array:
@@ -140,12 +149,13 @@ def clip(z: Array, bound: float | None) -> Array:
 LAYER_NORM_EPSILON = 1e-5
 
 
-def layer_norm(z: Array, gain: Array, b: Array | None) -> Array:
-    """`(z - mean) / sqrt(variance + ε) ⊙ gain + b` over the last axis (Ba, Kiros & Hinton 2016);
-    ε = 1e-5.
+def layer_norm(z: Array, gain: Array, b: Array | None, axes: int) -> Array:
+    """`(z - mean) / sqrt(variance + ε) ⊙ gain + b` over so many last axes (Ba, Kiros & Hinton
+    2016); ε = 1e-5.
     """
-    centred = z - jnp.mean(z, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    units = tuple(range(-axes, 0))
+    centred = z - jnp.mean(z, axis=units, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=units, keepdims=True)
     normal = centred * lax.rsqrt(variance + jnp.asarray(LAYER_NORM_EPSILON, z.dtype))
     scaled = normal * promote(gain, z)
     return scaled if b is None else scaled + promote(b, z)

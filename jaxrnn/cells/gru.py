@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import Activation, activation
-from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias
+from jaxrnn.cells._gates import GatedCell, clip, recurrent_bias
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_choice, check_in_features
@@ -118,14 +118,14 @@ class GRU(GatedCell[GRUParams, Array]):
         if self.reset_gate == "after":
             b_hn = None if self.layer_norm else params.b_hn
             inner = recurrent_bias(b_hn, self.hidden, u_n)
-            r, z, n_h = affine((u_r, u_z, inner), carry, params.w_h)
+            r, z, n_h = affine((u_r, u_z, inner), carry, params.w_h, self.linear)
             if params.gain_hn is not None:
-                n_h = layer_norm(n_h, params.gain_hn, params.b_hn)
+                n_h = self.norm(n_h, params.gain_hn, params.b_hn)
             n = self.normal(params, "n", u_n) + self._gate(params, "r", r) * n_h
         else:
             w_rz, w_n = jnp.split(params.w_h, [2 * self.hidden], axis=-1)
-            r, z = affine((u_r, u_z), carry, w_rz)
-            (n,) = affine((u_n,), self._gate(params, "r", r) * carry, w_n)
+            r, z = affine((u_r, u_z), carry, w_rz, self.linear)
+            (n,) = affine((u_n,), self._gate(params, "r", r) * carry, w_n, self.linear)
             n = self.normal(params, "n", n)
         n = activation(self.candidate_activation)(clip(n, self.clip))
         h = n + self._gate(params, "z", z) * (carry - n)

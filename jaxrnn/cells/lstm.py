@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import Activation, activation
-from jaxrnn.cells._gates import GatedCell, clip, layer_norm
+from jaxrnn.cells._gates import GatedCell, clip
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_choice, check_fields, check_in_features, check_limit, check_size
@@ -156,10 +156,14 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
             return {}
         drawn = zip("ifo", jax.random.split(key, 3), strict=True)
         return {
-            f"p_{gate}": draw_gates(self.p_init, k, (self.hidden,), dtype, gates=1)
+            f"p_{gate}": draw_gates(self.p_init, k, self._peephole_shape, dtype, gates=1)
             for gate, k in drawn
             if gate in self.order
         }
+
+    @property
+    def _peephole_shape(self) -> tuple[int, ...]:
+        return (self.hidden,)
 
     def initial_carry(self, params: LSTMParams, input_shape: tuple[int, ...]) -> LSTMCarry:
         """`h = c = 0`."""
@@ -176,7 +180,7 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
         gate, candidate, output = map(
             activation, (self.gate_activation, self.candidate_activation, self.output_activation)
         )
-        z = dict(zip(self.order, affine(u, carry.h, params.w_h), strict=True))
+        z = dict(zip(self.order, affine(u, carry.h, params.w_h, self.linear), strict=True))
 
         def entering(name: str, peephole: Array | None = None, c: Array = carry.c) -> Array:
             seen = self.normal(params, name, z[name])
@@ -186,7 +190,7 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
         i = 1 - f if self.coupled else gate(entering("i", params.p_i))
         c = clip(f * carry.c + i * candidate(entering("g")), self.cell_clip)
         o = gate(entering("o", params.p_o, c))
-        m = c if params.gain_c is None else layer_norm(c, params.gain_c, params.b_c)
+        m = c if params.gain_c is None else self.norm(c, params.gain_c, params.b_c)
         h = o * output(m)
         if params.w_r is not None:
             h = affine(None, h, params.w_r)

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxrnn.activations import Activation, activation
-from jaxrnn.cells._gates import GatedCell, clip, layer_norm, recurrent_bias
+from jaxrnn.cells._gates import GatedCell, clip, recurrent_bias
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_choice, check_in_features
@@ -126,7 +126,7 @@ class MGU(GatedCell[MGUParams, Array]):
             f, n_h = affine((u_f, inner), carry, params.w_h)
             f = self._gate(params, f)
             if params.gain_hn is not None:
-                n_h = layer_norm(n_h, params.gain_hn, params.b_hn)
+                n_h = self.norm(n_h, params.gain_hn, params.b_hn)
             n = candidate(clip(self.normal(params, "n", u_n) + f * n_h, self.clip))
             h = n + f * (carry - n)
         else:

@@ -105,7 +105,10 @@ def make_plan(
     sizes_of = [count(leaf.shape) for leaf in jax.tree.leaves(params)]
     is_large = [size > MOST_NUMBERS_POINTWISE for size in sizes_of]
     row = _row(seam, params, carry, input_shape, len(input_shape) - cell.feature_axes)
-    sizes = time, count(input_shape[: len(input_shape) - cell.feature_axes]), row.preactivations
+    sizes = time, *_of_products(seam, input_shape[: len(input_shape) - cell.feature_axes])
+    steps = min(block or block_size(*sizes, checkpointed=keep == "nothing"), time)
+    # the carry before each block is kept anyway: with one step in a block, that of each step
+    keep = keep or ("nothing" if steps == 1 else _worth_keeping(row))
     return Plan(
         cell=cell,
         seam=seam,
@@ -116,10 +119,18 @@ def make_plan(
         dtype=first.dtype,
         reverse=walk.reverse,
         all_carries=walk.all_carries,
-        block=min(block or block_size(*sizes, checkpointed=keep == "nothing"), time),
+        block=steps,
         block_forward=min(block or _block_size_forward(*sizes), time),
-        keep=keep or _worth_keeping(row),
+        keep=keep,
     )
+
+
+def _of_products(seam: Seam, batch: Sequence[int]) -> tuple[int, int]:
+    """The rows of a step's products, those of the batch and of any other axes, such as a picture's,
+    and how wide they are together.
+    """
+    rows = [count(product.shape[:-1]) for product in seam.products]
+    return max(rows, default=count(batch)), sum(count(p.shape[-1:]) for p in seam.products)
 
 
 class Row(NamedTuple):
@@ -147,12 +158,14 @@ def block_size(time: int, rows: int, width: int, checkpointed: bool) -> int:
     The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough to
     stay in a cache, and a small part of all time, for its temporaries are some thirty numbers per
     unit and step. Where only carries at borders are kept, blocks are about √T, so that both are
-    few.
+    few. A step whose products are tall enough by themselves, as those of pictures are, is a block.
     """
     rows = max(rows, 1)
     most = min(MOST_ROWS, MOST_NUMBERS // max(width, 1)) // rows
-    fewest = max(FEWEST_STEPS, math.isqrt(time) if checkpointed else 0)
-    return _near_divisor(time, max(fewest, min(most, max(time // PARTS, FEWEST_ROWS // rows))))
+    tall = rows >= MOST_ROWS
+    fewest = max(1 if tall else FEWEST_STEPS, math.isqrt(time) if checkpointed else 0)
+    wanted = 1 if tall else min(most, max(time // PARTS, FEWEST_ROWS // rows))
+    return _near_divisor(time, max(fewest, wanted))
 
 
 def _block_size_forward(time: int, rows: int, width: int) -> int:

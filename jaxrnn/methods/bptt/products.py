@@ -45,7 +45,7 @@ class Turned:
     def __call__(self, dh: Array) -> Array:
         """The tangent of the product, from that of its operand."""
         if self.layout == "as it is":
-            return self.linear(dh, self.w)
+            return jax.jvp(lambda h: self.linear(h, self.w), (jnp.zeros_like(dh),), (dh,))[1]
         dh = dh.astype(self.w.dtype)
         if self.layout == "turned":
             # transposed: g @ w
@@ -122,7 +122,8 @@ def through_weight(call: Call, operands: Array, dw: Array) -> Array:
             columns, dw, (((0,), (0,)), ((), ())), preferred_element_type=wide(dw)
         )
         return product.reshape(*operands.shape[:-1], -1)
-    return jax.vmap(call.linear, (0, None))(operands, dw)
+    product = partial(jax.vmap(call.linear, (0, None)), operands)
+    return jax.jvp(product, (call.w,), (dw,))[1]
 
 
 def _weight_first(call: Call) -> bool:
