@@ -14,6 +14,8 @@ from jaxrnn import (
     MGU,
     Bidirectional,
     CandidateDropout,
+    ConvGRU,
+    ConvLSTM,
     Dense,
     DropConnect,
     Dropout,
@@ -32,6 +34,7 @@ from jaxrnn import (
 from jaxrnn.activations import HardSigmoid
 from jaxrnn.cells import Taught
 from jaxrnn.initializers import Chrono, Identity
+from tests.support import pictures
 from tests.support import reference as ref
 from tests.support import user_cells as user
 
@@ -49,6 +52,15 @@ def timed(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
 def rings(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
     """Inputs with two feature axes."""
     return rng.normal(size=(*steps, 5, size))
+
+
+def pictures_of(*space: int) -> Callable[..., Any]:
+    """Inputs with axes of space."""
+
+    def draw(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
+        return rng.normal(size=(*steps, *space, size))
+
+    return draw
 
 
 def taught(rng: np.random.Generator, steps: tuple[int, ...], size: int) -> Any:
@@ -154,6 +166,35 @@ SPECS = [
         "gru_activations",
         GRU(4, gate_activation=HardSigmoid(0.2), candidate_activation="relu"),
         ref.gru("after", gate=hard_sigmoid, candidate=ref.relu),
+    ),
+    Spec("conv_lstm", ConvLSTM(2, 3), pictures.conv_lstm(), pictures_of(4, 3)),
+    Spec(
+        "conv_lstm_options",
+        ConvLSTM(
+            2,
+            2,
+            rank=1,
+            strides=2,
+            padding="valid",
+            peepholes=(3,),
+            coupled=True,
+            layer_norm="gates_and_cell",
+            candidate_activation="softsign",
+        ),
+        pictures.conv_lstm("fgo", lambda z: z / (1 + abs(z)), strides=2, padding="valid"),
+        pictures_of(6),
+    ),
+    Spec(
+        "conv_gru_before",
+        ConvGRU(2, (3, 2), dilation=2, reset_gate="before"),
+        pictures.conv_gru("before", dilation=2),
+        pictures_of(3, 4),
+    ),
+    Spec(
+        "conv_gru_after",
+        ConvGRU(2, 2, rank=3, layer_norm=True),
+        pictures.conv_gru("after"),
+        pictures_of(2, 1, 2),
     ),
     Spec("mgu_paper", MGU(4), ref.mgu("paper")),
     Spec("mgu_flax", MGU(4, form="flax", forget_bias=1.0), ref.mgu("flax")),

@@ -1,0 +1,101 @@
+"""The equations of cells whose state is a picture, in float64 NumPy: one sequence, one step and one
+place of the kernel at a time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.support.reference import Equations, _or_zero, layer_norm, sigmoid
+
+Pointwise = Callable[[np.ndarray], np.ndarray]
+
+
+def convolve(
+    x: np.ndarray, w: np.ndarray, strides: int = 1, dilation: int = 1, padding: str = "same"
+) -> np.ndarray:
+    """`x [*space, in]` under a kernel `w [*kernel, in, out]`, which is not turned; zeros around x,
+    one more after it than before if their number is odd, as TensorFlow has it.
+    """
+    kernel, space = w.shape[:-2], x.shape[:-1]
+    sizes, around = [], []
+    for n, k in zip(space, kernel, strict=True):
+        reach = (k - 1) * dilation + 1
+        size = -(-n // strides) if padding == "same" else (n - reach) // strides + 1
+        missing = max((size - 1) * strides + reach - n, 0) if padding == "same" else 0
+        sizes.append(size)
+        around.append((missing // 2, missing - missing // 2))
+    padded = np.pad(x, [*around, (0, 0)])
+    y = np.zeros((*sizes, w.shape[-1]))
+    for position in np.ndindex(*sizes):
+        for at in np.ndindex(*kernel):
+            seen = tuple(p * strides + a * dilation for p, a in zip(position, at, strict=True))
+            y[position] += w[at].T @ padded[seen]
+    return y
+
+
+def _gates(params: Any, count: int) -> list[tuple[np.ndarray, np.ndarray, Any, Any]]:
+    """`(w_x, w_h, b, gain)` of each gate."""
+
+    def cut(array: np.ndarray | None) -> Sequence[Any]:
+        return [None] * count if array is None else np.split(array, count, axis=-1)
+
+    b = [0.0] * count if params.b is None else cut(params.b)
+    return list(zip(cut(params.w_x), cut(params.w_h), b, cut(params.gain), strict=True))
+
+
+def _entering(seen: np.ndarray, b: Any, gain: Any) -> np.ndarray:
+    return seen + b if gain is None else layer_norm(seen, gain, b)
+
+
+def conv_lstm(gates: str = "ifgo", candidate: Pointwise = np.tanh, **of_input: Any) -> Equations:
+    """Shi et al. (2015), Convolutional LSTM network, equation 3, where the parameters have
+    peepholes; without "i" among the gates, what is written is what is forgotten.
+    """
+
+    def step(params: Any, carry: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        h, c = carry
+        z = {
+            name: _entering(convolve(x, w_x, **of_input) + convolve(h, w_h), b, gain)
+            for name, (w_x, w_h, b, gain) in zip(gates, _gates(params, len(gates)), strict=True)
+        }
+        f = sigmoid(z["f"] + _or_zero(params.p_f) * c)
+        i = sigmoid(z["i"] + _or_zero(params.p_i) * c) if "i" in gates else 1 - f
+        c = f * c + i * candidate(z["g"])
+        o = sigmoid(z["o"] + _or_zero(params.p_o) * c)
+        m = c if params.gain_c is None else layer_norm(c, params.gain_c, params.b_c)
+        h = o * np.tanh(m)
+        return (h, c), h
+
+    def initial(params: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        size = convolve(x, params.w_x, **of_input).shape[:-1]
+        zero = np.zeros((*size, params.w_h.shape[-2]))
+        return zero, zero
+
+    return Equations(initial, step)
+
+
+def conv_gru(reset: str, **of_input: Any) -> Equations:
+    """Ballas et al. (2015), Delving deeper into convolutional networks, equations 9 to 12,
+    `reset="before"`; or with the reset gate after the convolution.
+    """
+
+    def step(params: Any, h: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        (r_x, r_h, r_b, r_g), (z_x, z_h, z_b, z_g), (n_x, n_h, n_b, n_g) = _gates(params, 3)
+        r = sigmoid(_entering(convolve(x, r_x, **of_input) + convolve(h, r_h), r_b, r_g))
+        z = sigmoid(_entering(convolve(x, z_x, **of_input) + convolve(h, z_h), z_b, z_g))
+        seen = convolve(x, n_x, **of_input)
+        if reset == "before":
+            n = _entering(seen + convolve(r * h, n_h), n_b, n_g)
+        else:
+            inner = _entering(convolve(h, n_h), _or_zero(params.b_hn), params.gain_hn)
+            n = _entering(seen, n_b, n_g) + r * inner
+        h = z * h + (1 - z) * np.tanh(n)
+        return h, h
+
+    def initial(params: Any, x: np.ndarray) -> np.ndarray:
+        size = convolve(x, params.w_x, **of_input).shape[:-1]
+        return np.zeros((*size, params.w_h.shape[-2]))
+
+    return Equations(initial, step)
