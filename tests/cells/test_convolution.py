@@ -1,0 +1,113 @@
+"""Convolutions as products of cells: their derivative, what is in the loop, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn
+from jaxrnn.cells._convolution import Convolution
+from jaxrnn.methods import BPTT
+from tests.methods.test_engine import inner
+from tests.support import pictures
+from tests.support.helpers import assert_close
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("space", "kernel", "strides", "dilation"),
+    [
+        ((7,), (3,), 2, 1),
+        ((5, 6), (2, 3), 1, 2),
+        ((4, 3, 5), (2, 2, 2), 1, 1),
+        ((8, 5), (3, 2), 2, 1),
+    ],
+)
+def test_products_and_derivatives(x64, padding, space, kernel, strides, dilation):
+    """Against loops over positions, and finite differences in both modes, twice."""
+    rng, rank = np.random.default_rng(0), len(space)
+    x, w = rng.normal(size=(2, 1, *space, 3)), rng.normal(size=(*kernel, 3, 2))
+    of = Convolution((strides,) * rank, (dilation,) * rank, padding)
+    options = {"strides": strides, "dilation": dilation, "padding": padding}
+    wanted = np.stack([pictures.convolve(row[0], w, **options)[None] for row in x])
+    assert of.space(space, kernel) == wanted.shape[2:-1]
+    assert_close(of(jnp.asarray(x), jnp.asarray(w)), wanted, 1e-12)
+
+    def bilinear(x, w):
+        return jnp.sum(jnp.sin(of(jnp.asarray(x), jnp.asarray(w))))
+
+    tangents = rng.normal(size=x.shape), rng.normal(size=w.shape)
+    step = 1e-6
+    ahead, behind = (bilinear(x + s * tangents[0], w + s * tangents[1]) for s in (step, -step))
+    _, slope = jax.jvp(bilinear, (x, w), tangents)
+    gradient = jax.grad(bilinear, (0, 1))(x, w)
+    assert_close(slope, (ahead - behind) / (2 * step), 1e-7)
+    assert_close(sum(map(jnp.vdot, gradient, tangents)), slope, 1e-12)
+
+
+def convolutions(jaxpr, depth=0):
+    """The sizes of kernels, by the number of loops that each convolution stands in."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            found.append((depth, equation.invars[1].aval.shape))
+        for sub in inner(equation):
+            found += convolutions(sub, depth + (equation.primitive.name == "scan"))
+    return found
+
+
+@pytest.mark.parametrize("method", ["autodiff", BPTT(2, keep="preactivations")], ids=str)
+def test_no_kernel_as_large_as_the_picture(method):
+    """XLA's derivative by a weight would be one."""
+    cell = jaxrnn.ConvLSTM(2, 3)
+    params = cell.init(jax.random.key(0), 1)
+    xs = jnp.ones((4, 2, 8, 8, 1))
+    loss = lambda p, xs: jnp.sum(jaxrnn.scan(cell, p, xs, method=method)[1])  # noqa: E731
+    found = convolutions(jax.make_jaxpr(jax.grad(loss, (0, 1)))(params, xs).jaxpr)
+    assert found
+    assert all(shape[:2] == (3, 3) for _, shape in found)
+    if method != "autodiff":  # the state's, forwards and back
+        assert len([depth for depth, _ in found if depth == 2]) == 2
+
+
+def test_a_picture_is_a_block():
+    """Its products are tall by themselves."""
+    cell = jaxrnn.ConvGRU(4, 3)
+    params = cell.init(jax.random.key(0), 1)
+
+    def temporaries(method):
+        loss = lambda p, xs: jnp.sum(jaxrnn.scan(cell, p, xs, method=method)[1] ** 2)  # noqa: E731
+        program = jax.jit(jax.grad(loss)).lower(params, jnp.ones((12, 4, 16, 16, 1))).compile()
+        analysis = program.memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    assert temporaries("bptt") <= 0.35 * temporaries("autodiff")
+
+
+def test_what_does_not_fit_is_refused():
+    for make, message in (
+        (lambda: jaxrnn.ConvLSTM(4, 0), "ConvLSTM: kernel_size is 0, expected a positive integer"),
+        (
+            lambda: jaxrnn.ConvLSTM(4, (3, 3, 3)),
+            r"kernel_size is .*, expected one for each of rank=2",
+        ),
+        (lambda: jaxrnn.ConvGRU(4, 3, rank=4), r"ConvGRU: rank is 4, expected one of \[1, 2, 3\]"),
+        (lambda: jaxrnn.ConvGRU(4, 3, padding="full"), "padding is 'full', expected one of"),  # type: ignore[arg-type]
+        (lambda: jaxrnn.ConvGRU(4, 3, strides=2, dilation=2), "cannot both be above 1"),
+        (lambda: jaxrnn.ConvLSTM(4, 3, projection=2), "ConvLSTM: it has no projection"),
+        (
+            lambda: jaxrnn.ConvLSTM(4, 3, peepholes=True),
+            "peepholes is a bool, expected the size of",
+        ),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+    cell = jaxrnn.ConvLSTM(4, 5, padding="valid")
+    params = cell.init(jax.random.key(0), 2)
+    with pytest.raises(ValueError, match=r"space \(4, 8\) is smaller than its kernel \(5, 5\)"):
+        jaxrnn.scan(cell, params, jnp.ones((3, 2, 4, 8, 2)))
+    with pytest.raises(ValueError, match="ConvLSTM"):
+        jaxrnn.scan(cell, params, jnp.ones((3, 2, 2)))
+    with pytest.raises(ValueError, match="ConvLSTM"):
+        jaxrnn.scan(cell, params, jnp.ones((3, 2, 8, 8, 3)))
