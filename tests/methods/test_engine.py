@@ -242,6 +242,32 @@ def test_second_derivatives(x64, cell):
         assert_close(over(method), wanted, 1e-12)
 
 
+class Driven(jaxrnn.Elman):
+    """Multiplies its input inside the step, too: an operand that the carry does not reach."""
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        carry, y = super().step(params, carry, u, affine)
+        h = carry * jnp.cos(affine(None, u[0], params.w_h))
+        return h, h
+
+
+def test_second_derivatives_by_what_the_first_left_out(x64):
+    """The first by the carry alone, the second by the weight."""
+    cell = Driven(3)
+    params, xs = setup(cell, time=4, batch=2, features=3, dtype=jnp.float64)
+    carry = jnp.ones_like(cell.initial_carry(params, xs.shape[1:]))
+
+    def mixed(method: str) -> Any:
+        def by_carry(params: Any) -> jax.Array:
+            return jax.grad(
+                lambda c: jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, c, method=method)[1]))
+            )(carry)
+
+        return jax.jit(jax.grad(lambda p: jnp.sum(jnp.cos(by_carry(p)))))(params)
+
+    assert_close(mixed("bptt"), mixed("autodiff"), 1e-12)
+
+
 @each_cell
 def test_forward_mode(x64, cell):
     """Before and after `jit`, and of a program that is mapped."""

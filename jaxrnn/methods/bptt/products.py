@@ -71,22 +71,28 @@ def turned(call: Call) -> Turned:
 
 
 @jax.custom_jvp
-def given(turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces) -> Pieces:
+def given(
+    turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces, probe: Array
+) -> Pieces:
     """The pre-activations that are known already. Their tangents are those of the operand's
     product, and of what else the product's tangent is made of: `dproduct`, an array of zeros that
     has this tangent.
+
+    That is true for the `jax.jvp` around the step alone; in a second derivative, the pieces have
+    tangents of their own. `probe` is a number that always has a tangent, so that the first
+    `jax.jvp` uses the rule up, even where the operand has none.
     """
-    del turned, h, dproduct
+    del turned, h, dproduct, probe
     return pieces
 
 
 @given.defjvp
 def _given_with_tangents(
-    primals: tuple[Turned, Array, Array | None, Pieces],
-    tangents: tuple[Turned, Array, Array | None, Pieces],
+    primals: tuple[Turned, Array, Array | None, Pieces, Array],
+    tangents: tuple[Turned, Array, Array | None, Pieces, Array],
 ) -> tuple[Pieces, Pieces]:
-    turned, _, _, pieces = primals
-    _, dh, dproduct, _ = tangents
+    turned, _, _, pieces, _ = primals
+    _, dh, dproduct, _, _ = tangents
     total = turned(dh) if dproduct is None else plus(turned(dh), dproduct)
     dpieces = zip(cut_like(pieces, total), pieces, strict=True)
     return pieces, tuple(dpiece.astype(piece.dtype) for dpiece, piece in dpieces)
