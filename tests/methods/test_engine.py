@@ -246,7 +246,7 @@ class Driven(jaxrnn.Elman):
     """Multiplies its input inside the step, too: an operand that the carry does not reach."""
 
     def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
-        carry, y = super().step(params, carry, u, affine)
+        carry, _ = super().step(params, carry, u, affine)
         h = carry * jnp.cos(affine(None, u[0], params.w_h))
         return h, h
 

@@ -71,9 +71,7 @@ def turned(call: Call) -> Turned:
 
 
 @jax.custom_jvp
-def given(
-    turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces, probe: Array
-) -> Pieces:
+def given(turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces, probe: Array) -> Pieces:
     """The pre-activations that are known already. Their tangents are those of the operand's
     product, and of what else the product's tangent is made of: `dproduct`, an array of zeros that
     has this tangent.
