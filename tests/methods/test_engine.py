@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import jax
@@ -136,6 +137,24 @@ def test_a_large_weight_comes_first(batch):
         for method in ("bptt", "autodiff")
     )
     assert_close(got, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("hidden", [3, 384], ids=["small", "large"])
+def test_a_batch_without_rows(hidden):
+    """Its gradients are zero, and its tangents have no rows."""
+    cell = jaxrnn.LSTM(hidden)
+    params, xs = setup(cell, time=2, batch=0, features=2)
+
+    @jax.jit
+    def derivatives(params: Any, xs: jax.Array) -> Any:
+        def run(xs: jax.Array) -> jax.Array:
+            return jaxrnn.scan(cell, params, xs)[1]
+
+        return jax.grad(partial(loss, cell))(params, xs), jax.jvp(run, (xs,), (xs,))[1]
+
+    gradients, tangent = derivatives(params, xs)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(gradients))
+    assert tangent.shape == (2, 0, hidden)
 
 
 def compiled_products(differentiated: Any, *arguments: Any) -> int:

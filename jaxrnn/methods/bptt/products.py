@@ -57,7 +57,7 @@ class Turned:
         product = lax.dot_general(
             self.w, flat, (((0,), (0,)), ((), ())), preferred_element_type=wide(self.w)
         )
-        return product.T.reshape(*dh.shape[:-1], -1)
+        return product.T.reshape(*dh.shape[:-1], self.w.shape[1])
 
 
 def turned(call: Call) -> Turned:
@@ -125,7 +125,7 @@ def through_weight(call: Call, operands: Array, dw: Array) -> Array:
         product = lax.dot_general(
             columns, dw, (((0,), (0,)), ((), ())), preferred_element_type=wide(dw)
         )
-        return product.reshape(*operands.shape[:-1], -1)
+        return product.reshape(*operands.shape[:-1], dw.shape[1])
     return jax.vmap(call.linear, (0, None))(operands, dw)
 
 
@@ -155,4 +155,4 @@ def _multiply_weight_first(rows: Array, h: Array) -> Array:
         rows, flat, (((1,), (1,)), ((), ())), preferred_element_type=wide(rows)
     )
     product = lax.optimization_barrier(product).T  # else the compiler would swap the factors back
-    return product.reshape(*h.shape[:-1], -1)
+    return product.reshape(*h.shape[:-1], rows.shape[0])
