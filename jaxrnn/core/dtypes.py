@@ -43,6 +43,14 @@ def complex_of(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.dtype(jnp.complex128 if jnp.finfo(dtype).bits == 64 else jnp.complex64)
 
 
+def cast(array: Array, dtype: DTypeLike) -> Array:
+    """`array` in another dtype; of a complex one in a real dtype, the real part: what a cotangent
+    of a real number is.
+    """
+    drops = jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, jnp.complexfloating)
+    return (jnp.real(array) if drops else array).astype(dtype)
+
+
 def promote(parameter: Array, like: Array) -> Array:
     """A parameter that is used pointwise, in the dtype of what it meets."""
     return parameter.astype(like.dtype)
