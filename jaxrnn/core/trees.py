@@ -51,7 +51,7 @@ def put(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
 
 
 def only(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
-    """A cotangent for `tree` that holds those of some leaves, and zero for the others."""
+    """A tangent of `tree` that holds those of some leaves, and zero for the others."""
     leaves, form = jax.tree.flatten(tree)
     given = dict(zip(positions, new, strict=True))
     return jax.tree.unflatten(

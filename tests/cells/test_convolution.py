@@ -97,9 +97,9 @@ def test_what_does_not_fit_is_refused():
         (lambda: jaxrnn.ConvGRU(4, 3, strides=2, dilation=2), "cannot both be above 1"),
         (lambda: jaxrnn.ConvLSTM(4, 3, projection=2), "ConvLSTM: it has no projection"),
         (
-            lambda: jaxrnn.ConvLSTM(4, 3, peepholes=True),
+            lambda: jaxrnn.ConvLSTM(4, 3, peepholes=True),  # type: ignore[arg-type]
             "peepholes is a bool, expected the size of",
-        ),  # type: ignore[arg-type]
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             make()

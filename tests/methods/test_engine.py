@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import jax
@@ -138,6 +139,24 @@ def test_a_large_weight_comes_first(batch):
     assert_close(got, wanted, 1e-5)
 
 
+@pytest.mark.parametrize("hidden", [3, 384], ids=["small", "large"])
+def test_a_batch_without_rows(hidden):
+    """Its gradients are zero, and its tangents have no rows."""
+    cell = jaxrnn.LSTM(hidden)
+    params, xs = setup(cell, time=2, batch=0, features=2)
+
+    @jax.jit
+    def derivatives(params: Any, xs: jax.Array) -> Any:
+        def run(xs: jax.Array) -> jax.Array:
+            return jaxrnn.scan(cell, params, xs)[1]
+
+        return jax.grad(partial(loss, cell))(params, xs), jax.jvp(run, (xs,), (xs,))[1]
+
+    gradients, tangent = derivatives(params, xs)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(gradients))
+    assert tangent.shape == (2, 0, hidden)
+
+
 def compiled_products(differentiated: Any, *arguments: Any) -> int:
     """How many matrix products the compiler leaves."""
     compiled = jax.jit(differentiated).lower(*arguments).compile().as_text()
@@ -240,6 +259,32 @@ def test_second_derivatives(x64, cell):
     wanted = over("autodiff")
     for method in ("bptt", "checkpointed"):
         assert_close(over(method), wanted, 1e-12)
+
+
+class Driven(jaxrnn.Elman):
+    """Multiplies its input inside the step, too: an operand that the carry does not reach."""
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        carry, _ = super().step(params, carry, u, affine)
+        h = carry * jnp.cos(affine(None, u[0], params.w_h))
+        return h, h
+
+
+def test_second_derivatives_by_what_the_first_left_out(x64):
+    """The first by the carry alone, the second by the weight."""
+    cell = Driven(3)
+    params, xs = setup(cell, time=4, batch=2, features=3, dtype=jnp.float64)
+    carry = jnp.ones_like(cell.initial_carry(params, xs.shape[1:]))
+
+    def mixed(method: Any) -> Any:
+        def by_carry(params: Any) -> jax.Array:
+            return jax.grad(
+                lambda c: jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, c, method=method)[1]))
+            )(carry)
+
+        return jax.jit(jax.grad(lambda p: jnp.sum(jnp.cos(by_carry(p)))))(params)
+
+    assert_close(mixed("bptt"), mixed("autodiff"), 1e-12)
 
 
 @each_cell

@@ -1,4 +1,4 @@
-"""The forward pass: the recurrence, and what it keeps for the backward pass."""
+"""The forward pass: the recurrence, and what it keeps for the derivative."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,14 +16,14 @@ from jaxrnn.methods.bptt.seam import Call, Pieces, computing, keeping, record
 
 
 class Kept(NamedTuple):
-    """What is kept of each step; None where the backward pass rebuilds it."""
+    """What is kept of each step; None where the derivative rebuilds it."""
 
     carries: Carry | None  # after the step
     preactivations: list[Pieces] | None  # of each call of `affine`, as `keeping` records them
 
 
 class Residuals(NamedTuple):
-    """What the forward pass hands to the backward pass."""
+    """What the forward pass hands to the derivative."""
 
     params: Params
     xs: Tree

@@ -57,7 +57,7 @@ class Turned:
         product = lax.dot_general(
             self.w, flat, (((0,), (0,)), ((), ())), preferred_element_type=wide(self.w)
         )
-        return product.T.reshape(*dh.shape[:-1], -1)
+        return product.T.reshape(*dh.shape[:-1], self.w.shape[1])
 
 
 def turned(call: Call) -> Turned:
@@ -71,22 +71,26 @@ def turned(call: Call) -> Turned:
 
 
 @jax.custom_jvp
-def given(turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces) -> Pieces:
+def given(turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces, probe: Array) -> Pieces:
     """The pre-activations that are known already. Their tangents are those of the operand's
     product, and of what else the product's tangent is made of: `dproduct`, an array of zeros that
     has this tangent.
+
+    That is true for the `jax.jvp` around the step alone; in a second derivative, the pieces have
+    tangents of their own. `probe` is a number that always has a tangent, so that the first
+    `jax.jvp` uses the rule up, even where the operand has none.
     """
-    del turned, h, dproduct
+    del turned, h, dproduct, probe
     return pieces
 
 
 @given.defjvp
 def _given_with_tangents(
-    primals: tuple[Turned, Array, Array | None, Pieces],
-    tangents: tuple[Turned, Array, Array | None, Pieces],
+    primals: tuple[Turned, Array, Array | None, Pieces, Array],
+    tangents: tuple[Turned, Array, Array | None, Pieces, Array],
 ) -> tuple[Pieces, Pieces]:
-    turned, _, _, pieces = primals
-    _, dh, dproduct, _ = tangents
+    turned, _, _, pieces, _ = primals
+    _, dh, dproduct, _, _ = tangents
     total = turned(dh) if dproduct is None else plus(turned(dh), dproduct)
     dpieces = zip(cut_like(pieces, total), pieces, strict=True)
     return pieces, tuple(dpiece.astype(piece.dtype) for dpiece, piece in dpieces)
@@ -121,7 +125,7 @@ def through_weight(call: Call, operands: Array, dw: Array) -> Array:
         product = lax.dot_general(
             columns, dw, (((0,), (0,)), ((), ())), preferred_element_type=wide(dw)
         )
-        return product.reshape(*operands.shape[:-1], -1)
+        return product.reshape(*operands.shape[:-1], dw.shape[1])
     product = partial(jax.vmap(call.linear, (0, None)), operands)
     return jax.jvp(product, (call.w,), (dw,))[1]
 
@@ -152,4 +156,4 @@ def _multiply_weight_first(rows: Array, h: Array) -> Array:
         rows, flat, (((1,), (1,)), ((), ())), preferred_element_type=wide(rows)
     )
     product = lax.optimization_barrier(product).T  # else the compiler would swap the factors back
-    return product.reshape(*h.shape[:-1], -1)
+    return product.reshape(*h.shape[:-1], rows.shape[0])

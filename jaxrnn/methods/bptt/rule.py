@@ -3,6 +3,8 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
+from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from jaxrnn.core.cell import Carry, Params
@@ -38,24 +40,14 @@ def _derivative(
     return results, (dlast, dys)
 
 
-def _leaves(tree: Tree) -> list:
-    return jax.tree.leaves(tree, is_leaf=_is_zero)
-
-
-def _is_zero(leaf: object) -> bool:
-    return isinstance(leaf, SymbolicZero)
-
-
-def _nonzero(tree: Tree, tangents: Tree) -> dict:
+def _nonzero(tree: Tree, tangents: Tree) -> dict[int, Array]:
     """By position, the tangents that are not zero."""
-    leaves = _leaves(tangents)
-    return {i: leaves[i] for i in float_positions(tree) if not _is_zero(leaves[i])}
+    leaves = jax.tree.leaves(tangents)
+    return {i: leaves[i] for i in float_positions(tree) if not isinstance(leaves[i], SymbolicZero)}
 
 
-def _dense(tree: Tree, tangents: Tree) -> list:
-    leaves = _leaves(tangents)
-    known = [leaves[i] for i in float_positions(tree)]
-    return [
-        jax.numpy.zeros_like(leaf) if _is_zero(d) else d
-        for leaf, d in zip(floats(tree), known, strict=True)
-    ]
+def _dense(tree: Tree, tangents: Tree) -> list[Array]:
+    """The tangents of all floating leaves."""
+    known = _nonzero(tree, tangents)
+    leaves = zip(float_positions(tree), floats(tree), strict=True)
+    return [known[i] if i in known else jnp.zeros_like(leaf) for i, leaf in leaves]

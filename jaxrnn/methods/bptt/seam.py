@@ -84,9 +84,8 @@ class Seam:
     """How a step uses what it is given. Parameters and inputs are positions among the flat leaves,
     and those are listed alone that have a gradient.
 
-    A part of a call is *input-only* if neither the carry nor a product reaches it. Then the
-    pre-activation, and the way from its cotangent to parameters and inputs, can be computed for
-    many steps at once.
+    A part of a call is *input-only* if neither the carry nor a product reaches it. Then its tangent
+    can be computed for many steps at once.
     """
 
     products: tuple[jax.ShapeDtypeStruct, ...]  # of each call, in one step

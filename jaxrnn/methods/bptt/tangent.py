@@ -148,26 +148,26 @@ def _of_step(fixed: Fixed, dlarge: ByPosition, dbefore: list[Array], step: _Step
     at, du, dproducts, dresults = step
 
     def replayed(
-        before: list[Array], u: list[Array], theta: list[Array], products: ByCall
+        before: list[Array], u: list[Array], theta: list[Array], products: ByCall, probe: Array
     ) -> Results:
         carry = put(at.before, float_positions(at.before), before)
         params, inputs = put(fixed.params, dlarge, theta), put(at.u, du, u)
         here = partial(fixed.plan.step, params, carry, inputs, at.flags)
-        (after, y), _ = record(here, _giving(fixed, at, products))
+        (after, y), _ = record(here, _giving(fixed, at, products, probe))
         return floats(after), floats(y)
 
     primals = floats(at.before), pick(at.u, du), pick(fixed.params, dlarge)
     tangents = dbefore, [*du.values()], [*dlarge.values()]
-    zeros = jax.tree.map(jnp.zeros_like, dproducts)
-    _, total = jax.jvp(replayed, (*primals, zeros), (*tangents, dproducts))
+    zeros, zero = jax.tree.map(jnp.zeros_like, dproducts), jnp.zeros(())
+    _, total = jax.jvp(replayed, (*primals, zeros, zero), (*tangents, dproducts, zero))
     return total if dresults is None else jax.tree.map(jnp.add, total, dresults)
 
 
-def _giving(fixed: Fixed, at: Rebuilt, products: ByCall) -> Answer[None]:
+def _giving(fixed: Fixed, at: Rebuilt, products: ByCall, probe: Array) -> Answer[None]:
     """Answers with the pre-activations of a step, which are known, and with their tangents."""
 
     def answer(j: int, call: Call) -> tuple[Pieces, None]:
-        pieces = given(fixed.turned[j], call.h, products.get(j), at.preactivations[j])
+        pieces = given(fixed.turned[j], call.h, products.get(j), at.preactivations[j], probe)
         return complete(fixed.plan.seam, j, call, pieces), None
 
     return answer
