@@ -9,6 +9,7 @@ from jaxrnn.cells import (
     GRU,
     LSTM,
     MGU,
+    STLSTM,
     ConvGRU,
     ConvLSTM,
     Elman,
@@ -20,6 +21,8 @@ from jaxrnn.cells import (
     LSTMCarry,
     LSTMParams,
     MGUParams,
+    STLSTMCarry,
+    STLSTMLayer,
 )
 from jaxrnn.combinators import (
     Attention,
@@ -87,6 +90,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "MGU",
+    "STLSTM",
     "Attention",
     "AttentionCarry",
     "AttentionParams",
@@ -129,6 +133,8 @@ __all__ = [
     "RecurrentDropout",
     "Residual",
     "Reversed",
+    "STLSTMCarry",
+    "STLSTMLayer",
     "Sparse",
     "SpectralNorm",
     "Stack",

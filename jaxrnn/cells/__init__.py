@@ -7,11 +7,13 @@ from jaxrnn.cells.gru import GRU, GRUParams
 from jaxrnn.cells.jordan import Jordan, JordanCarry, JordanParams, Taught
 from jaxrnn.cells.lstm import LSTM, LSTMCarry, LSTMParams
 from jaxrnn.cells.mgu import MGU, MGUParams
+from jaxrnn.cells.st_lstm import STLSTM, STLSTMCarry, STLSTMLayer, decoupling_loss
 
 __all__ = [
     "GRU",
     "LSTM",
     "MGU",
+    "STLSTM",
     "ConvGRU",
     "ConvLSTM",
     "Elman",
@@ -23,5 +25,8 @@ __all__ = [
     "LSTMCarry",
     "LSTMParams",
     "MGUParams",
+    "STLSTMCarry",
+    "STLSTMLayer",
     "Taught",
+    "decoupling_loss",
 ]

@@ -52,6 +52,24 @@ class Convolution:
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, self.dilation, strict=True)]
         return [(a, b) for a, b in lax.padtype_to_pads(space, reach, self.strides, "SAME")]
 
+    def check_input(
+        self, owner: object, input_shape: tuple[int, ...], w: Array
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes of the batch and those of the picture.
+
+        Raises:
+            ValueError: it is no picture, or has other channels than the weight.
+        """
+        axes = w.ndim - 1
+        batch, picture = input_shape[:-axes], input_shape[-axes:]
+        if len(picture) < axes or picture[-1] != w.shape[-2]:
+            raise ValueError(
+                f"{name_of(owner)}.initial_carry: input_shape is {input_shape}, expected (*batch, "
+                f"*space, {w.shape[-2]}) with {axes - 1} axes of space, the shape of one step's "
+                "input: xs.shape[1:]"
+            )
+        return batch, picture
+
     def space(self, space: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
         """The size of the result."""
         axes = zip(
@@ -149,7 +167,7 @@ class ConvolutionalCell(GatedCell[P, C]):
         super().__post_init__()
         check_choice(self, "rank", self.rank, (1, 2, 3))
         for name in ("kernel_size", "strides", "dilation"):
-            check_fields(self, _check_sizes, name)
+            check_fields(self, check_sizes, name)
         check_choice(self, "padding", self.padding, ("same", "valid"))
         if max(self._input.strides) > 1 and max(self._input.dilation) > 1:
             raise ValueError(f"{name_of(self)}: strides and dilation cannot both be above 1")
@@ -161,12 +179,12 @@ class ConvolutionalCell(GatedCell[P, C]):
 
     @property
     def _kernel(self) -> tuple[int, ...]:
-        return _each(self.kernel_size, self.rank)
+        return for_each_axis(self.kernel_size, self.rank)
 
     @property
     def _input(self) -> Convolution:
         """That of the input."""
-        strides, dilation = (_each(n, self.rank) for n in (self.strides, self.dilation))
+        strides, dilation = (for_each_axis(n, self.rank) for n in (self.strides, self.dilation))
         return Convolution(strides, dilation, self.padding)
 
     @property
@@ -196,14 +214,7 @@ class ConvolutionalCell(GatedCell[P, C]):
     def zeros(self, params: Any, input_shape: tuple[int, ...], size: int | None = None) -> Array:
         """A carry of zeros `[*batch, *space, hidden]`, as large as the convolved input."""
         check_no_variables("initial_carry", params)
-        channels = params.w_x.shape[-2]
-        batch, given = input_shape[: -self.rank - 1], input_shape[-self.rank - 1 :]
-        if len(given) <= self.rank or given[-1] != channels:
-            raise ValueError(
-                f"{name_of(self)}.initial_carry: input_shape is {input_shape}, expected (*batch, "
-                f"*space, {channels}) with {self.rank} axes of space, the shape of one step's "
-                "input: xs.shape[1:]"
-            )
+        batch, given = self._input.check_input(self, input_shape, params.w_x)
         space = self._input.space(given[:-1], self._kernel)
         if 0 in space and 0 not in given:
             raise ValueError(
@@ -213,11 +224,12 @@ class ConvolutionalCell(GatedCell[P, C]):
         return jnp.zeros((*batch, *space, size or self.hidden), wide(params.w_h))
 
 
-def _each(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+def for_each_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """One size for each axis of space."""
     return (value,) * rank if isinstance(value, int) else value
 
 
-def _check_sizes(owner: Any, argument: str, value: object) -> int | tuple[int, ...]:
+def check_sizes(owner: Any, argument: str, value: object) -> int | tuple[int, ...]:
     """Refuse what is neither a size for all axes nor one for each."""
     if not isinstance(value, tuple | list):
         return check_size(owner, argument, value, f", or {owner.rank} of them")

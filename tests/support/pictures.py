@@ -99,3 +99,35 @@ def conv_gru(reset: str, **of_input: Any) -> Equations:
         return np.zeros((*size, params.w_h.shape[-2]))
 
     return Equations(initial, step)
+
+
+def st_lstm(layers: int) -> Equations:
+    """Wang et al. (2023), PredRNN, equation 6, in the order of operations of the published code:
+    convolutions without biases, each normalised if it has a norm, 1 added within both forget gates.
+    """
+
+    def normal(z: np.ndarray, norm: Any) -> np.ndarray:
+        return z if norm is None else layer_norm(z, norm.gain, norm.b)
+
+    def step(params: Any, carry: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        h, c, m = (*map(list, carry[:2]), carry[2])
+        for k in range(layers):
+            own = params[k]
+            from_x = np.split(normal(convolve(x, own.w_x), own.norm_x), 7, axis=-1)
+            from_h = np.split(normal(convolve(h[k], own.w_h), own.norm_h), 4, axis=-1)
+            from_m = np.split(normal(convolve(m, own.w_m), own.norm_m), 3, axis=-1)
+            i_x, f_x, g_x, i_x_m, f_x_m, g_x_m, o_x = from_x
+            i_h, f_h, g_h, o_h = from_h
+            i_m, f_m, g_m = from_m
+            c[k] = sigmoid(f_x + f_h + 1) * c[k] + sigmoid(i_x + i_h) * np.tanh(g_x + g_h)
+            m = sigmoid(f_x_m + f_m + 1) * m + sigmoid(i_x_m + i_m) * np.tanh(g_x_m + g_m)
+            both = np.concatenate([c[k], m], axis=-1)
+            o = sigmoid(o_x + o_h + normal(convolve(both, own.w_o), own.norm_o))
+            h[k] = x = o * np.tanh(both @ own.w_l)
+        return (tuple(h), tuple(c), m), x
+
+    def initial(params: Any, x: np.ndarray) -> Any:
+        zero = np.zeros((*x.shape[:-1], params[0].w_l.shape[-1]))
+        return (zero,) * layers, (zero,) * layers, zero
+
+    return Equations(initial, step)
