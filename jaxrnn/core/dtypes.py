@@ -44,7 +44,7 @@ def complex_of(dtype: jnp.dtype) -> jnp.dtype:
 
 
 def cast(array: Array, dtype: DTypeLike) -> Array:
-    """`array` in another dtype; of a complex one in a real dtype, the real part: what a cotangent
+    """`array` in another dtype; of a complex one in a real dtype, the real part: what a tangent
     of a real number is.
     """
     drops = jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, jnp.complexfloating)

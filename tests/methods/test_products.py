@@ -10,6 +10,7 @@ import pytest
 
 import jaxrnn
 from jaxrnn.core.affine import matmul
+from tests.support.helpers import assert_close
 
 
 def einsum(h: jax.Array, w: jax.Array) -> jax.Array:
@@ -107,3 +108,28 @@ def test_gradients(cell, x64):
             a, b = np.asarray(a, wide), np.asarray(b, wide)
             assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
             assert not jnp.iscomplexobj(b) or np.linalg.norm(b.imag) > 0.1 * np.linalg.norm(b)
+
+
+class TwoKinds(Mixed):
+    """A real part and a complex one of one product: what is joined is cut into both kinds."""
+
+    def step(self, params: Any, carry: jax.Array, u: jax.Array, affine: Any = jaxrnn.affine) -> Any:
+        real, imaginary = jnp.split(u, 2, axis=-1)
+        a, b = affine((real, jax.lax.complex(real, imaginary)), carry, params["w_h"])
+        h = jnp.concatenate([jnp.tanh(a), jnp.real(jnp.tanh(1j * b))], axis=-1)
+        return h, h
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_real_part_and_a_complex_one(x64):
+    cell = TwoKinds("float64", "float64")
+    params = cell.init(jax.random.key(0), 2)
+    xs = jax.random.normal(jax.random.key(1), (4, 3, 2), jnp.float64)
+
+    def gradients(method: str) -> Any:
+        def loss(params: Any, xs: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, method=method)[1]))
+
+        return jax.jit(jax.grad(loss, (0, 1)))(params, xs)
+
+    assert_close(gradients("bptt"), gradients("autodiff"), 1e-12)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.core.affine import Linear, cut_like, matmul
-from jaxrnn.core.dtypes import wide
+from jaxrnn.core.dtypes import cast, wide
 from jaxrnn.methods.bptt.plan import count
 from jaxrnn.methods.bptt.seam import Call, Pieces
 
@@ -93,7 +93,7 @@ def _given_with_tangents(
     _, dh, dproduct, _, _ = tangents
     total = turned(dh) if dproduct is None else plus(turned(dh), dproduct)
     dpieces = zip(cut_like(pieces, total), pieces, strict=True)
-    return pieces, tuple(dpiece.astype(piece.dtype) for dpiece, piece in dpieces)
+    return pieces, tuple(cast(dpiece, piece.dtype) for dpiece, piece in dpieces)
 
 
 def plus(a: Array, b: Array) -> Array:
