@@ -276,7 +276,7 @@ def test_second_derivatives_by_what_the_first_left_out(x64):
     params, xs = setup(cell, time=4, batch=2, features=3, dtype=jnp.float64)
     carry = jnp.ones_like(cell.initial_carry(params, xs.shape[1:]))
 
-    def mixed(method: str) -> Any:
+    def mixed(method: Any) -> Any:
         def by_carry(params: Any) -> jax.Array:
             return jax.grad(
                 lambda c: jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, c, method=method)[1]))
