@@ -126,7 +126,7 @@ def test_a_real_part_and_a_complex_one(x64):
     params = cell.init(jax.random.key(0), 2)
     xs = jax.random.normal(jax.random.key(1), (4, 3, 2), jnp.float64)
 
-    def gradients(method: str) -> Any:
+    def gradients(method: Any) -> Any:
         def loss(params: Any, xs: jax.Array) -> jax.Array:
             return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, method=method)[1]))
 
