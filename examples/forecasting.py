@@ -13,7 +13,7 @@ the intervals must be; then training starts again on all that was known. The hor
 scored."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from jaxrnn import storage
 from kit import m3, quantiles
 from kit.command_line import check_at_least, check_positive, check_seed, command
 from kit.files import make_writable, read_numbers
-from kit.fitting import fit
+from kit.fitting import batches, fit
 from kit.m3 import HORIZON, KINDS, YEAR, Series
 from kit.quantiles import LEVELS, Fan
 from kit.training import make_adamw
@@ -44,7 +44,7 @@ class Options:
     """A text file of monthly values, the oldest first: print forecasts and train nothing."""
     hidden: int = 48
     """Units of the LSTM."""
-    members: int = 3
+    members: int = 5
     """Networks whose quantiles are averaged."""
     steps: int = 300
     """Updates of each network."""
@@ -101,7 +101,8 @@ def views(series: Sequence[Series]) -> tuple[View, np.ndarray]:
 def read(cell: jaxrnn.Cell, params: Any, xs: Any, scale: Any) -> jax.Array:
     """The quantiles `[time, batch, HORIZON, levels]`, relative to the base."""
     _, ys = jaxrnn.scan(cell, params, xs)
-    return ys.reshape(*ys.shape[:-1], HORIZON, len(LEVELS)) * scale[..., None, None]
+    ys = ys.reshape(*ys.shape[:-1], HORIZON, len(LEVELS))
+    return quantiles.in_order(ys) * scale[..., None, None]
 
 
 def mean_loss(cell: jaxrnn.Cell, params: Any, batch: View, _: jax.Array) -> jax.Array:
@@ -109,19 +110,15 @@ def mean_loss(cell: jaxrnn.Cell, params: Any, batch: View, _: jax.Array) -> jax.
     return jnp.mean(losses, where=batch.asked[..., None] == 1)
 
 
-def batches(series: Sequence[Series], size: int, seed: int) -> Iterator[View]:
-    everything, draw = views(series)[0], np.random.default_rng(seed)
-    while True:
-        some = draw.permutation(len(series))[:size]
-        yield View(*(array[:, some] for array in everything))
-
-
 def train(cell: jaxrnn.Cell, series: Sequence[Series], o: Options, name: str) -> Any:
     """The parameters of the members, side by side."""
     loss, optimizer = partial(mean_loss, cell), make_adamw(o.learning_rate, o.steps, o.steps // 10)
-    members = []
+    members, seen = [], views(series)[0]
     for seed in range(o.seed, o.seed + o.members):
-        params, some = cell.init(jax.random.key(seed), FEATURES), batches(series, o.batch, seed)
+        some, params = (
+            batches(seen, o.batch, seed, axis=1),
+            cell.init(jax.random.key(seed), FEATURES),
+        )
         members.append(fit(loss, params, some, optimizer, o.steps, f"{name} {len(members) + 1}"))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
@@ -131,7 +128,7 @@ def predict(cell: jaxrnn.Cell, members: Any, series: Sequence[Series]) -> np.nda
     seen, lengths = views(series)
     each = jax.jit(jax.vmap(lambda params: read(cell, params, seen.xs, seen.scale)))(members)
     mean = np.mean(each, axis=0) + seen.base[..., None]
-    return np.sort(mean[lengths - 1, np.arange(len(series))])
+    return mean[lengths - 1, np.arange(len(series))]
 
 
 def score(o: Options) -> None:
@@ -150,16 +147,20 @@ def score(o: Options) -> None:
     found = np.exp(quantiles.stretch(predict(cell, members, series), factors))
     rivals = m3.classical_forecasts(series, o.out / "classical.npz")
     print(f"{len(series):,} series, {HORIZON} months ahead:")
+    errors = {}
     for name, point in (rivals | {"LSTM": found[..., 2]}).items():
-        errors = m3.smape(point, truth).mean(), m3.mase(point, series)
-        print(f"  {name:<16}sMAPE {errors[0]:6.2f} %    MASE {errors[1]:.3f}")
+        errors[name] = m3.smape(point, truth).mean()
+        print(f"  {name:<16}sMAPE {errors[name]:6.2f} %    MASE {m3.mase(point, series):.3f}")
     for name, share in quantiles.coverage(found, truth).items():
         print(f"  within the {name} interval: {share:.1%}")
-    draw(o, series, found, rivals["seasonal naive"])
+    said = ", ".join(f"{name} {error:.1f} %" for name, error in errors.items())
+    draw(o, series, found, rivals["seasonal naive"], f"sMAPE of all {len(series):,}: {said}")
     print(f"{o.out}: weights.safetensors, fans.png")
 
 
-def draw(o: Options, series: Sequence[Series], found: np.ndarray, naive: np.ndarray) -> None:
+def draw(
+    o: Options, series: Sequence[Series], found: np.ndarray, naive: np.ndarray, said: str
+) -> None:
     """Of each kind, the series that is forecast neither well nor badly."""
     errors, fans = m3.smape(found[..., 2], np.array([s.future for s in series])), []
     for kind, name in enumerate(KINDS):
@@ -167,7 +168,7 @@ def draw(o: Options, series: Sequence[Series], found: np.ndarray, naive: np.ndar
         for k in of_kind[len(of_kind) // 2 :][:1]:
             title = f"{name.lower()}, {series[k].name}: sMAPE {errors[k]:.1f} %"
             fans.append(Fan(title, series[k].known, series[k].future, found[k], naive[k]))
-    title = "M3 competition: in each category, the monthly series of median error"
+    title = f"M3 competition: in each category, the monthly series of median error\n{said}"
     quantiles.draw_fans(o.out / "fans.png", fans, title=title, other="seasonal naive")
 
 

@@ -19,16 +19,18 @@ def make_grid(
     rows: int = 1,
     columns: int = 1,
     size: tuple[float, float] = (8, 4.5),
-    sharey: bool = True,
+    share: bool = True,
 ) -> tuple[Any, Any]:
-    """A figure and its axes `[rows, columns]`: columns share what is across, rows what is up."""
+    """A figure and its axes `[rows, columns]`; if they share, columns what is across, rows what is
+    up.
+    """
     figure, grid = plt.subplots(
         rows,
         columns,
         figsize=size,
         dpi=120,
-        sharex=True,
-        sharey="row" if sharey else False,
+        sharex=share,
+        sharey="row" if share else False,
         squeeze=False,
         layout="constrained",
     )

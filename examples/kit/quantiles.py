@@ -14,6 +14,16 @@ LEVELS = np.array([0.025, 0.1, 0.5, 0.9, 0.975])
 INTERVALS = {"80 %": (1, 3), "95 %": (0, 4)}
 
 
+def in_order(outputs: jax.Array) -> jax.Array:
+    """Quantiles from outputs `[..., levels]` of a network: the median, and steps away from it, each
+    of which is positive.
+    """
+    median, steps = outputs[..., 2:3], jax.nn.softplus(outputs)
+    below = median - jnp.cumsum(steps[..., 1::-1], axis=-1)
+    above = median + jnp.cumsum(steps[..., 3:], axis=-1)
+    return jnp.concatenate([below[..., ::-1], median, above], axis=-1)
+
+
 def pinball(quantiles: jax.Array, truth: jax.Array) -> jax.Array:
     """The loss of quantiles `[..., levels]`, which is least where they are those of the truth."""
     errors = truth[..., None] - quantiles
@@ -60,7 +70,7 @@ class Fan(NamedTuple):
 
 def draw_fans(path: Path, fans: list[Fan], *, title: str, other: str, years: int = 4) -> None:
     """Draw the last years of each series, the intervals of what comes, and what came."""
-    figure, grid = plots.make_grid(2, -(-len(fans) // 2), size=(12, 6.2), sharey=False)
+    figure, grid = plots.make_grid(2, -(-len(fans) // 2), size=(12, 6.2), share=False)
     for axes, fan in zip(grid.flat, fans, strict=False):
         past = fan.past[-12 * years :]
         before, ahead = np.arange(1 - len(past), 1), np.arange(1, 1 + len(fan.future))
@@ -73,6 +83,8 @@ def draw_fans(path: Path, fans: list[Fan], *, title: str, other: str, years: int
         axes.plot(ahead, fan.future, "o", color="black", markersize=3)
         axes.axvline(0.5, color=plots.GREY, linewidth=0.8, linestyle=plots.DOTTED)
         axes.set_title(fan.title, fontsize=9, loc="left")
+        high = max(past.max(), fan.future.max(), fan.quantiles[:, 3].max())
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.4 * high))  # a wide band goes on above
     _explain(figure, grid, other)
     figure.suptitle(title)
     plots.save(figure, path)
