@@ -133,8 +133,7 @@ def predict(cell: jaxrnn.Cell, members: Any, series: Sequence[Series]) -> np.nda
 
 def score(o: Options) -> None:
     make_writable(o.out)
-    series = m3.load()
-    series = series[:: -(-len(series) // o.limit)]
+    series = m3.load(o.limit)
     before, truth = [s.held_back() for s in series], np.array([s.future for s in series])
     cell = jaxrnn.Readout(jaxrnn.LSTM(o.hidden), HORIZON * len(LEVELS))
     logs = predict(cell, train(cell, before, o, "held back"), before)

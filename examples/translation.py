@@ -7,8 +7,8 @@ as it stands or turned round.
 Many-to-many: an LSTM reads a verse of the King James Bible, another starts in its last state and
 writes that of the World English Bible. Sutskever, Vinyals & Le (2014) turned their sources round,
 so that what is read last is written first; with attention (Luong, Pham & Manning 2015) the decoder
-looks back at all that was read: at the words themselves, beside the states of the encoder. Words
-have the same vectors everywhere, so it can copy. All models get the same number of updates."""
+looks back at all that was read: the words, whose vectors are the same everywhere, and the states of
+the encoder. All models get the same number of updates."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -77,14 +77,12 @@ class Translator:
 
     @classmethod
     def build(cls, variant: str, o: Options, words: Vocabulary) -> "Translator":
-        """One of `VARIANTS`."""
-        encoder = cell = jaxrnn.LSTM(o.hidden)
-        if variant in ("attention", "both"):
-            decoder: Any = jaxrnn.Attention(cell, "general", memory=2 * o.hidden, attend="after")
-        else:
-            decoder = jaxrnn.Readout(cell, o.hidden, "tanh")
-        dropped = jaxrnn.Dropout(encoder, 0.2), jaxrnn.Dropout(decoder, 0.2)
-        return cls(*dropped, reverse=variant in ("reversed", "both"), vocabulary=words)
+        cell = jaxrnn.LSTM(o.hidden)
+        attention = jaxrnn.Attention(cell, "general", memory=2 * o.hidden, attend="after")
+        plain = jaxrnn.Readout(cell, o.hidden, "tanh")
+        decoder: Any = attention if variant in ("attention", "both") else plain
+        reverse = variant in ("reversed", "both")
+        return cls(jaxrnn.Dropout(cell, 0.2), jaxrnn.Dropout(decoder, 0.2), reverse, words)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draw the parameters."""
@@ -132,9 +130,9 @@ class Translator:
 
 def mean_loss(model: Translator, params: Any, pairs: Any, key: Any) -> jax.Array:
     """Nats per word, `STOP` included."""
-    _, _, target, lengths = pairs
-    nats = optax.softmax_cross_entropy_with_integer_labels(model.logits(params, pairs, key), target)
-    return jnp.mean(nats, where=jnp.arange(len(target))[:, None] < lengths)
+    logits, words = model.logits(params, pairs, key), pairs.targets
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, words)
+    return jnp.mean(nats, where=jnp.arange(len(words))[:, None] < pairs.target_lengths)
 
 
 @partial(jax.jit, static_argnames=("model", "width"))
@@ -179,22 +177,21 @@ def compare(o: Options) -> None:
 
     references = [bible.join_words(verse) for verse in new]
     scores = {name: score(texts, references, [*map(len, old)]) for name, texts in said.items()}
-    print(f"{len(pairs):,} verses to train on, {len(old):,} held out\n{table(scores)}")
+    print(f"{len(pairs):,} verses to train on, {len(old):,} held out; {o.out}\n{table(scores)}")
     k = choose(old, said["attention"], references)
     written = bible.split_words(said["attention"][k])
     weights = look(Translator.build("attention", o, words), params["attention"], old[k], written)
     draw(o.out / "attention.png", scores, weights, old[k], [*written, "(end)"])
-    print(f"{o.out}: attention.png, " + ", ".join(f"{name}.safetensors" for name in VARIANTS))
 
 
 @command(Options)
 def main(o: Options) -> None:
     if not o.translate:
         return compare(o)
-    words, key = bible.split_words(o.translate), jax.random.key(0)
+    words, path = bible.split_words(o.translate), o.out / f"{o.variant}.safetensors"
     if not 0 < len(words) <= LONGEST:
         raise ValueError(f"--translate takes 1 to {LONGEST} words, not {len(words)}")
-    path, known = o.out / f"{o.variant}.safetensors", [Translator, Vocabulary]
+    known, key = [Translator, Vocabulary], jax.random.key(0)
     params, model = storage.load_tree(path, lambda model: model.init(key), known)
     print(*translate(model, params, [words], o.beam))
 

@@ -91,7 +91,7 @@ def test_the_scores_are_those_of_the_competition():
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(m3, "load", lambda: [make_series(k, months=60 + k) for k in range(6)])
+    monkeypatch.setattr(m3, "load", lambda limit: [make_series(k, months=60 + k) for k in range(6)])
     monkeypatch.setattr(m3, "RIVALS", {"seasonal naive": m3.seasonal_naive})
 
 
@@ -109,8 +109,8 @@ def test_it_trains_and_forecasts(few, tmp_path: Path, capsys: Any, monkeypatch: 
     assert table[:, 0].tolist() == list(range(1, HORIZON + 1))
     assert np.all(np.diff(table[:, 1:]) >= 0)
 
-    others = [s._replace(future=s.future[::-1] * 3) for s in m3.load()]
-    monkeypatch.setattr(m3, "load", lambda: others)
+    others = [s._replace(future=s.future[::-1] * 3) for s in m3.load(6)]
+    monkeypatch.setattr(m3, "load", lambda limit: others)
     forecasting.main([*TINY, "--out", str(tmp_path)])
     assert (tmp_path / "weights.safetensors").read_bytes() == weights  # the horizon chose nothing
 
