@@ -15,6 +15,13 @@ def classes() -> list[str]:
     return [f"{low + 1}-{high}" for low, high in pairwise(EDGES)]
 
 
+STYLES = {
+    "copy": (plots.GREY, plots.DOTTED),  # the source as it is
+    "plain": (plots.BLUE, "-"),
+    "reversed": (plots.BLUE, plots.DASHED),
+    "attention": (plots.RED, "-"),
+    "both": (plots.RED, plots.DASHED),
+}
 Score = tuple[float, float, list[float]]
 """BLEU, chrF, and chrF of each class of source lengths."""
 
@@ -72,25 +79,14 @@ def draw(
     left.set_xticks(range(len(source)), source, rotation=60, ha="left", rotation_mode="anchor")
     left.set_yticks(range(len(target)), target)
     left.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
-    left.set_title("Each word of the translation (rows): where the decoder looked", fontsize=10)
-    styles = {"copy": (plots.GREY, plots.DASHED)}
-    colors = (plots.BLUE, plots.RED)
-    for k, (name, (_, _, values)) in enumerate(scores.items()):
-        color, line = styles.get(name, (colors[(k - 1) // 2], "-" if k % 2 else plots.DASHED))
-        right.plot(range(len(values)), values, color=color, linestyle=line, marker="o", label=name)
-        right.annotate(
-            name,
-            (len(values) - 1, values[-1]),
-            xytext=(8, 0),
-            color=color,
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            annotation_clip=False,
-        )
+    left.set_title("Where the decoder looked as it wrote each word (rows)", fontsize=10)
+    labels = []
+    for name, (_, _, values) in scores.items():
+        color, line = STYLES[name]
+        right.plot(range(len(values)), values, color=color, linestyle=line, marker="o")
+        labels.append((values[-1], name, color))
     right.set_xticks(range(len(EDGES) - 1), classes())
     right.set(xlabel="words in the source", ylabel="chrF", ylim=(0, 100))
-    right.set_title(
-        "Likeness to the modern verse, by length (copy: the source as it is)", fontsize=10
-    )
+    right.set_title("Likeness to the modern verse, by length of the source", fontsize=10)
+    plots.name_lines(right, sorted(labels))
     plots.save(figure, path)
