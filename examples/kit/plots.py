@@ -16,16 +16,21 @@ TICKS = [0.25, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 15, 20]
 
 
 def make_grid(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4.5)
+    rows: int = 1,
+    columns: int = 1,
+    size: tuple[float, float] = (8, 4.5),
+    share: bool = True,
 ) -> tuple[Any, Any]:
-    """A figure and its axes `[rows, columns]`: columns share what is across, rows what is up."""
+    """A figure and its axes `[rows, columns]`; if they share, columns what is across, rows what is
+    up.
+    """
     figure, grid = plt.subplots(
         rows,
         columns,
         figsize=size,
         dpi=120,
-        sharex=True,
-        sharey="row",
+        sharex=share,
+        sharey="row" if share else False,
         squeeze=False,
         layout="constrained",
     )
@@ -74,11 +79,11 @@ def draw_curves(
     axes.yaxis.set_major_locator(FixedLocator(TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    _name_lines(axes, sorted(labels))
+    name_lines(axes, sorted(labels))
     save(figure, path)
 
 
-def _name_lines(axes: Any, labels: list[tuple[float, str, str]]) -> None:
+def name_lines(axes: Any, labels: list[tuple[float, str, str]]) -> None:
     """Names to the right of the axes, moved apart where lines lie close together, with a thin
     leader to the line.
     """
