@@ -29,10 +29,11 @@ from kit.guesses import draw_guesses
 from kit.sampled_softmax import sampled_nats
 from kit.scores import NGram, judge, score
 from kit.training import make_adamw
-from kit.words import SPEECH, UNKNOWN, Vocabulary
+from kit.words import SPEECH, UNKNOWN, Guess, Vocabulary
 
 WEIGHTS = "weights.safetensors"
 NGRAMS = {"unigram": 1, "bigram": 2, "trigram": 3}
+CONTEXTS = 1, 2, 4, 8, 16, 32, 64  # how many words are read before one is guessed
 SENTENCES = "the course of true love never did run smooth", "lord, what fools these mortals be!"
 
 
@@ -68,8 +69,6 @@ class Options:
         check_at_least(self, 100, "vocabulary", "limit")
         check_positive(self, "learning_rate")
         check_seed(self.seed)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout must be at least 0 and below 1, not {self.dropout}")
 
 
 class Params(NamedTuple):
@@ -136,8 +135,8 @@ def train(model: WordModel, ids: np.ndarray, o: Options) -> Params:
 
 def by_context(model: WordModel, params: Params, ids: np.ndarray) -> dict[int, float]:
     """Perplexity of 2,000 words of a text, by how many words before each are read."""
-    found, places = {}, np.linspace(64, len(ids) - 1, 2000).astype(int)
-    for n in (1, 2, 4, 8, 16, 32, 64):
+    found, places = {}, np.linspace(max(CONTEXTS), len(ids) - 1, 2000).astype(int)
+    for n in CONTEXTS:
         before = ids[places - np.arange(n, 0, -1)[:, None]]
         carry, _ = model.read(params, model.initial_carry(params, places.shape), before[:-1])
         _, (nats, _) = judge(model, params, carry, before[-1:], ids[places][None])
@@ -157,26 +156,24 @@ def evaluate(o: Options) -> None:
     save_tree(o.out / WEIGHTS, params, (model, " ".join(vocabulary.words)))
 
     scores = {name: NGram(seen, n, model.symbols).score(asked) for name, n in NGRAMS.items()}
-    levels = {name: found.perplexity for name, found in scores.items()}
     scores["LSTM"] = score(model, params, asked, vocabulary.encode([SPEECH])[0])
     print(f"{len(asked):,} held-out words, {np.mean(asked == UNKNOWN):.1%} of them unknown:")
     for name, found in scores.items():
         print(f"  {name:<10}{found}")
-    draw(o.out / "guesses.png", model, params, vocabulary, held_out, levels)
+    shown, context = show(model, params, vocabulary, held_out), by_context(model, params, asked)
+    draw_guesses(o.out / "guesses.png", shown, context, scores)
     print(f"{o.out}: {WEIGHTS}, guesses.png")
 
 
-def draw(
-    path: Path, model: WordModel, params: Params, vocabulary: Vocabulary, text: Any, levels: Any
-) -> None:
-    """Sentences of the text, with what seemed likely at each word, and what context brings."""
+def show(model: WordModel, params: Params, vocabulary: Vocabulary, text: Any) -> list[list[Guess]]:
+    """What seemed likely at each word of the sentences to show, where the text has them."""
     ids, shown = vocabulary.encode(text), []
     for place, sentence in words.find(text, SENTENCES):
         read = ids[max(0, place - 100) : place + len(sentence)]
         _, logits = model.scan(params, model.initial_carry(params, ()), read)
         after = jax.nn.softmax(logits[-len(sentence) - 1 : -1])
         shown.append([vocabulary.guess(*pair) for pair in zip(after, sentence, strict=True)])
-    draw_guesses(path, shown, by_context(model, params, ids), levels)
+    return shown
 
 
 def complete(o: Options, text: str) -> None:

@@ -5,19 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from kit import plots
-from kit.words import Guess
+from kit.scores import Score
+from kit.words import SPEECH, Guess
 
 CELL = 0.94  # of the width of a column
+LETTERS = 9  # that fit into it
+TICKS = [50, 100, 150, 200, 300, 400, 600]
 
 
 def draw_guesses(
     path: Path,
     sentences: Sequence[Sequence[Guess]],
     perplexities: Mapping[int, float],
-    levels: Mapping[str, float],
+    scores: Mapping[str, Score],
 ) -> None:
     """Draw sentences with the guesses at each word, above perplexities by how much of the context
-    was read, and levels to compare these with.
+    was read, beside the scores of models, the last of which is the one that guesses.
     """
     heights = [*[2.4] * len(sentences), 2.8]
     figure, axes = plots.plt.subplots(
@@ -29,9 +32,12 @@ def draw_guesses(
         layout="constrained",
     )
     *above, below = axes[:, 0]
+    figure.suptitle(
+        "Five guesses for each next word of a play that the model never read; a frame: right"
+    )
     for one, sentence in zip(above, sentences, strict=True):
         _draw_sentence(one, sentence, columns=max(map(len, sentences)))
-    _draw_perplexities(below, perplexities, levels)
+    _draw_perplexities(below, perplexities, scores)
     plots.save(figure, path)
 
 
@@ -59,12 +65,13 @@ def _draw_guess(axes: Any, x: float, y: float, word: str, share: float, right: b
         frame = {"fill": False, "edgecolor": plots.RED, "linewidth": 2}
         axes.add_patch(plots.plt.Rectangle((x, y), CELL, 0.9, **frame))
     how = {"va": "center", "color": "white" if share > 0.5 else "black"}
-    axes.text(x + 0.05, y + 0.45, word, fontsize=9, **how)
-    axes.text(x + CELL - 0.05, y + 0.45, f"{share:.0%}", fontsize=8, ha="right", **how)
+    short = word if len(word) <= LETTERS else f"{word[: LETTERS - 1]}…"
+    axes.text(x + 0.05, y + 0.45, "(end)" if word == SPEECH else short, fontsize=9, **how)
+    axes.text(x + CELL - 0.05, y + 0.45, f"{share:.0%}", fontsize=7.5, ha="right", **how)
 
 
 def _draw_perplexities(
-    axes: Any, perplexities: Mapping[int, float], levels: Mapping[str, float]
+    axes: Any, perplexities: Mapping[int, float], scores: Mapping[str, Score]
 ) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     read, values = list(perplexities), list(perplexities.values())
@@ -72,11 +79,18 @@ def _draw_perplexities(
     for n, value in perplexities.items():
         place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
         axes.annotate(f"{value:.0f}", (n, value), color=plots.BLUE, **place)
-    for name, level in levels.items():
-        axes.axhline(level, color=plots.GREY, linewidth=1, linestyle=plots.DASHED)
-        beside = {"transform": axes.get_yaxis_transform(), "color": plots.GREY, "va": "center"}
-        axes.text(1.01, level, f"{name} {level:.0f}", **beside)
+    levels, names = [score.perplexity for score in scores.values()], []
+    for name, level in zip(scores, levels, strict=True):
+        color = plots.BLUE if level == levels[-1] else plots.GREY
+        axes.axhline(level, color=color, linewidth=1, linestyle=plots.DASHED)
+        names.append((level, f"{name} {level:.0f}", color))
+    every = [*values, *levels]
     axes.set(xscale="log", yscale="log", ylabel="perplexity")
-    axes.set_xlabel("how many words before it the LSTM has read")
     axes.set_xticks(read, map(str, read))
-    axes.set_title("The more context, the better the guess", loc="left", fontsize=11)
+    axes.set_yticks(TICKS, map(str, TICKS))
+    axes.minorticks_off()
+    axes.set_ylim(min(every) / 1.1, max(every) * 1.1)
+    axes.set_xlabel("words that the LSTM has read before it guesses")
+    said = "Perplexity on held-out plays, lower is better, by how much the model has read"
+    axes.set_title(said, loc="left", fontsize=11)
+    plots.name_lines(axes, sorted(names))

@@ -77,11 +77,11 @@ def draw_curves(
     axes.yaxis.set_major_locator(FixedLocator(TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    _name_lines(axes, sorted(labels))
+    name_lines(axes, sorted(labels))
     save(figure, path)
 
 
-def _name_lines(axes: Any, labels: list[tuple[float, str, str]]) -> None:
+def name_lines(axes: Any, labels: list[tuple[float, str, str]]) -> None:
     """Names to the right of the axes, moved apart where lines lie close together, with a thin
     leader to the line.
     """
