@@ -149,8 +149,8 @@ def evaluate(o: Options) -> None:
     text, held_out = (words.split(words.spoken(t))[: o.limit] for t in texts.load_plays()[:2])
     vocabulary = Vocabulary.of(text, o.vocabulary)
     seen, asked = vocabulary.encode(text), vocabulary.encode(held_out)
-    cell, readout = jaxrnn.LSTM(o.hidden), jaxrnn.Dense(o.hidden)
-    stack = jaxrnn.Stack([jaxrnn.Dropout(layer, o.dropout) for layer in (cell, readout)])
+    layers: list[jaxrnn.Cell] = [jaxrnn.LSTM(o.hidden), jaxrnn.Dense(o.hidden)]
+    stack = jaxrnn.Stack([jaxrnn.Dropout(layer, o.dropout) for layer in layers])
     model = WordModel(stack, len(vocabulary.words) + 1)
     params = train(model, seen, o)
     save_tree(o.out / WEIGHTS, params, (model, " ".join(vocabulary.words)))

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.patches import Rectangle
+
 from kit import plots
 from kit.scores import Score
 from kit.words import SPEECH, Guess
@@ -60,10 +62,10 @@ def _draw_sentence(axes: Any, sentence: Sequence[Guess], columns: int) -> None:
 def _draw_guess(axes: Any, x: float, y: float, word: str, share: float, right: bool) -> None:
     """A cell, the darker the likelier, with a frame if it is what came."""
     shade = {"facecolor": plots.BLUE, "alpha": 0.08 + 0.9 * share, "linewidth": 0}
-    axes.add_patch(plots.plt.Rectangle((x, y), CELL, 0.9, **shade))
+    axes.add_patch(Rectangle((x, y), CELL, 0.9, **shade))
     if right:
         frame = {"fill": False, "edgecolor": plots.RED, "linewidth": 2}
-        axes.add_patch(plots.plt.Rectangle((x, y), CELL, 0.9, **frame))
+        axes.add_patch(Rectangle((x, y), CELL, 0.9, **frame))
     how = {"va": "center", "color": "white" if share > 0.5 else "black"}
     short = word if len(word) <= LETTERS else f"{word[: LETTERS - 1]}…"
     axes.text(x + 0.05, y + 0.45, "(end)" if word == SPEECH else short, fontsize=9, **how)

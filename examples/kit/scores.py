@@ -1,6 +1,5 @@
 """How well the next symbol of a text is guessed, by a model and by counting."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -75,7 +74,7 @@ class NGram:
                 grams = grams * symbols + padded[k : k + len(ids)]
             self._counts.append(np.unique(grams, return_counts=True))
 
-    def probabilities(self, context: Sequence[int]) -> np.ndarray:
+    def probabilities(self, context: np.ndarray) -> np.ndarray:
         """Of all symbols after the last ones of a context."""
         p = np.full(self.symbols, 1 / self.symbols)
         for n, (grams, counts) in enumerate(self._counts):

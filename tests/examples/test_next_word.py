@@ -112,11 +112,12 @@ def test_the_sum_over_all_words_is_estimated_without_bias():
     np.testing.assert_allclose(found, jnp.exp(logits).sum(axis=1), rtol=0.03)  # pyright: ignore[reportCallIssue]
 
 
-def tiny_plays(held_out: str = "fox") -> texts.Text:
+def tiny_plays(hunter: str = "fox") -> texts.Text:
+    """In which "runs" is followed by what the word before it says."""
     draw = np.random.default_rng(0)
-    lines = ["the fox runs home.", "the dog sleeps here.", "a cat, a bird!"]
-    said = " ".join(f"**X** {lines[k]}" for k in draw.integers(3, size=300))
-    return texts.Text(said, f"**X** the {held_out} runs home. " * 30, "held-out plays")
+    lines = ["**X** the fox runs home.", "**X** the dog runs away."]
+    known, asked = ([lines[k] for k in draw.integers(2, size=size)] for size in (400, 30))
+    return texts.Text(" ".join(known), " ".join(asked).replace("fox", hunter), "held-out plays")
 
 
 @pytest.fixture
@@ -124,8 +125,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(texts, "load_plays", tiny_plays)
     monkeypatch.setattr(next_word, "SENTENCES", ("the fox runs home.",))
     monkeypatch.setattr(next_word, "CONTEXTS", (1, 4))
-    flags = {"hidden": 16, "steps": 60, "batch": 8, "chunk": 10, "learning-rate": 0.03}
-    return [f"--{name}={value}" for name, value in flags.items()]
+    flags = {"hidden": 16, "steps": 80, "batch": 8, "chunk": 10, "dropout": 0}
+    return [f"--{name}={value}" for name, value in flags.items()] + ["--learning-rate=0.03"]
 
 
 def test_it_learns_and_completes(tiny: list[str], tmp_path: Path, capsys: Any, monkeypatch: Any):
