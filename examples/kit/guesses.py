@@ -1,0 +1,98 @@
+"""A picture of what a model guesses, word by word, and of what it gains from having read more."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.patches import Rectangle
+
+from kit import plots
+from kit.scores import Score
+from kit.words import SPEECH, Guess
+
+CELL = 0.94  # of the width of a column
+LETTERS = 9  # that fit into it
+TICKS = [50, 100, 150, 200, 300, 400, 600]
+
+
+def draw_guesses(
+    path: Path,
+    sentences: Sequence[Sequence[Guess]],
+    perplexities: Mapping[int, float],
+    scores: Mapping[str, Score],
+) -> None:
+    """Draw sentences with the guesses at each word, above perplexities by how much of the context
+    was read, beside the scores of models, the last of which is the one that guesses.
+    """
+    heights = [*[2.4] * len(sentences), 2.8]
+    figure, axes = plots.plt.subplots(
+        len(heights),
+        figsize=(10.5, sum(heights) + 0.5),
+        height_ratios=heights,
+        dpi=100,
+        squeeze=False,
+        layout="constrained",
+    )
+    *above, below = axes[:, 0]
+    figure.suptitle(
+        "Five guesses for each next word of a play that the model never read; a frame: right"
+    )
+    for one, sentence in zip(above, sentences, strict=True):
+        _draw_sentence(one, sentence, columns=max(map(len, sentences)))
+    _draw_perplexities(below, perplexities, scores)
+    plots.save(figure, path)
+
+
+def _draw_sentence(axes: Any, sentence: Sequence[Guess], columns: int) -> None:
+    """A column for each word: what came, its probability, and the guesses below it."""
+    count = len(sentence[0].likeliest)
+    axes.set(xlim=(-1.25, columns), ylim=(count, -1.5))
+    axes.axis("off")
+    at_left = {"ha": "right", "va": "center", "fontsize": 9, "color": plots.GREY}
+    for row, name in [(-1.1, "what came"), (-0.4, "its probability"), (0.5, "guesses")]:
+        axes.text(-0.1, row, name, **at_left)
+    for column, (came, probability, likeliest) in enumerate(sentence):
+        middle = {"x": column + CELL / 2, "ha": "center", "va": "center"}
+        axes.text(y=-1.1, s=came, fontsize=13, weight="bold", **middle)
+        axes.text(y=-0.4, s=f"{probability:.1%}", fontsize=9, **middle)
+        for row, (word, share) in enumerate(likeliest):
+            _draw_guess(axes, column, row + 0.05, word, share, word == came)
+
+
+def _draw_guess(axes: Any, x: float, y: float, word: str, share: float, right: bool) -> None:
+    """A cell, the darker the likelier, with a frame if it is what came."""
+    shade = {"facecolor": plots.BLUE, "alpha": 0.08 + 0.9 * share, "linewidth": 0}
+    axes.add_patch(Rectangle((x, y), CELL, 0.9, **shade))
+    if right:
+        frame = {"fill": False, "edgecolor": plots.RED, "linewidth": 2}
+        axes.add_patch(Rectangle((x, y), CELL, 0.9, **frame))
+    how = {"va": "center", "color": "white" if share > 0.5 else "black"}
+    short = word if len(word) <= LETTERS else f"{word[: LETTERS - 1]}…"
+    axes.text(x + 0.05, y + 0.45, "(end)" if word == SPEECH else short, fontsize=9, **how)
+    axes.text(x + CELL - 0.05, y + 0.45, f"{share:.0%}", fontsize=7.5, ha="right", **how)
+
+
+def _draw_perplexities(
+    axes: Any, perplexities: Mapping[int, float], scores: Mapping[str, Score]
+) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    read, values = list(perplexities), list(perplexities.values())
+    axes.plot(read, values, color=plots.BLUE, linewidth=2, marker="o", zorder=3)
+    for n, value in perplexities.items():
+        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(f"{value:.0f}", (n, value), color=plots.BLUE, **place)
+    levels, names = [score.perplexity for score in scores.values()], []
+    for name, level in zip(scores, levels, strict=True):
+        color = plots.BLUE if level == levels[-1] else plots.GREY
+        axes.axhline(level, color=color, linewidth=1, linestyle=plots.DASHED)
+        names.append((level, f"{name} {level:.0f}", color))
+    every = [*values, *levels]
+    axes.set(xscale="log", yscale="log", ylabel="perplexity")
+    axes.set_xticks(read, map(str, read))
+    axes.set_yticks(TICKS, map(str, TICKS))
+    axes.minorticks_off()
+    axes.set_ylim(min(every) / 1.1, max(every) * 1.1)
+    axes.set_xlabel("words that the LSTM has read before it guesses")
+    said = "Perplexity on held-out plays, lower is better, by how much the model has read"
+    axes.set_title(said, loc="left", fontsize=11)
+    plots.name_lines(axes, sorted(names))
