@@ -68,6 +68,8 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/g2p.py hello world --beam 3 --weights runs/smoke/g2p.safetensors
 	$(BIN)/python examples/textgenrnn_import.py --samples 3 --length 80
 	$(BIN)/python examples/forecasting.py --steps 5 --limit 20 --members 2 --out runs/smoke/forecasting
+	$(BIN)/python examples/captioning.py --steps 3 --pictures 100 --asked 50 --out runs/smoke/captioning
+	$(BIN)/python examples/captioning.py --describe 2 --out runs/smoke/captioning
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo
