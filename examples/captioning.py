@@ -99,9 +99,9 @@ class Captioner:
 
     @property
     def decoder(self) -> Any:
-        gru, size = jaxrnn.GRU(self.hidden), FEATURES
-        attention = jaxrnn.Attention(gru, "additive", memory=size, attend="after")
-        cells = dict(zip(WAYS, (gru, Watching(self.hidden, self.hidden), attention), strict=True))
+        gru = jaxrnn.GRU(self.hidden, update_bias=1.0)  # keeps at first what it knows
+        attention = jaxrnn.Attention(gru, "additive", memory=FEATURES, attend="after")
+        cells = dict(zip(WAYS, (gru, Watching(gru, self.hidden), attention), strict=True))
         return jaxrnn.Readout(cells[self.way], len(WORDS))
 
     def init(self, key: jax.Array) -> Params:

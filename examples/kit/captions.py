@@ -11,7 +11,7 @@ from kit.digits import STOP, WORDS, Scenes, say
 
 Method = Callable[[np.ndarray], Any]
 """From pictures to captions `[pictures, LONGEST]`."""
-TITLE = "Lit: where the decoder looked before it chose a word"
+TITLE = "Digits that training never showed together. Lit: where the GRU looked as it chose a word"
 
 
 def most_frequent(known: Scenes, images: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def draw_looks(path: Path, scenes: Scenes, found: np.ndarray, weights: np.ndarra
     places]` lay on what.
     """
     count, longest = found.shape
-    size = (1 + 0.85 * (longest + 1), 0.7 + 1.2 * count)
+    size = (0.85 * (longest + 1), 0.5 + 1.15 * count)
     figure, grid = plots.make_grid(count, longest + 1, size=size, sharey=False)
     for row, image, truth, caption, looks in zip(
         grid, scenes.images, scenes.captions, found, weights.swapaxes(0, 1), strict=True
@@ -55,15 +55,17 @@ def draw_looks(path: Path, scenes: Scenes, found: np.ndarray, weights: np.ndarra
         for axes in row:
             axes.axis("off")
         row[0].imshow(image)
-        verdict = "right" if np.array_equal(caption, truth) else f"wrong, it is {say(truth)}"
-        row[0].set_title(verdict, loc="left", fontsize=8, color=plots.GREY)
+        row[0].set_title("picture", fontsize=9, color=plots.GREY)
+        if not np.array_equal(caption, truth):
+            verdict = {"s": f"wrong: it is {say(truth)}", "color": plots.RED, "fontsize": 8}
+            row[0].text(0, image.shape[0] + 2, va="top", in_layout=False, **verdict)
         for axes, word, right, look in zip(row[1:], caption, truth, looks, strict=True):
             axes.imshow(_lit(image, look))
             color = "black" if word == right else plots.RED
-            axes.set_title(WORDS[word], fontsize=9, color=color)
+            axes.set_title(WORDS[word] if word else "(end)", fontsize=9, color=color)
             if word == STOP:
                 break
-    figure.suptitle(TITLE)
+    figure.suptitle(TITLE, fontsize=11)
     plots.save(figure, path)
 
 
@@ -72,4 +74,4 @@ def _lit(image: np.ndarray, look: np.ndarray) -> np.ndarray:
     side = round(len(look) ** 0.5)
     part = np.ones((image.shape[0] // side, image.shape[1] // side, 1))
     light = np.kron((look / look.max()).reshape(side, side, 1), part)
-    return np.clip(60 * light + image * (0.25 + 0.75 * light), 0, 255).astype(np.uint8)
+    return np.clip(70 * light + image * (0.35 + 0.65 * light), 0, 255).astype(np.uint8)

@@ -22,17 +22,12 @@ class Watching(jaxrnn.ContextCell[WatchingParams, jax.Array]):
     and the candidate.
     """
 
-    hidden: int
+    gru: jaxrnn.GRU
     features: int
-
-    @property
-    def gru(self) -> jaxrnn.GRU:
-        """What it is without the context."""
-        return jaxrnn.GRU(self.hidden)
 
     def init(self, key: jax.Array, in_features: int, dtype: Any = jnp.float32) -> WatchingParams:
         k_gru, k_c = jax.random.split(key)
-        w_c = jax.nn.initializers.lecun_normal()(k_c, (self.features, 3 * self.hidden), dtype)
+        w_c = jax.nn.initializers.lecun_normal()(k_c, (self.features, 3 * self.gru.hidden), dtype)
         return WatchingParams(self.gru.init(k_gru, in_features, dtype), w_c)
 
     def initial_carry(self, params: WatchingParams, input_shape: tuple[int, ...]) -> jax.Array:
@@ -54,4 +49,4 @@ class Watching(jaxrnn.ContextCell[WatchingParams, jax.Array]):
 
     @property
     def out_features(self) -> int:
-        return self.hidden
+        return self.gru.out_features

@@ -18,11 +18,21 @@ import captioning
 import jaxrnn
 from captioning import WAYS, Captioner
 from kit import captions, digits
-from kit.digits import CELL, COLOURS, DIGITS, NEW_COMPANY, NEW_THINGS, PLURALS, SIDE
-from kit.digits import Hand, Scenes, say
+from kit.digits import (
+    CELL,
+    COLOURS,
+    DIGITS,
+    NEW_COMPANY,
+    NEW_THINGS,
+    PLURALS,
+    SIDE,
+    Hand,
+    Scenes,
+    say,
+)
 from kit.watching import Watching
 
-TINY = ["--pictures", "30", "--hidden", "8", "--steps", "3", "--batch", "4", "--asked", "6"]
+TINY = ["--pictures", "30", "--hidden", "8", "--steps", "3", "--batch", "4", "--asked", "5"]
 SQUARES = Hand(np.ones((10, SIDE, SIDE)) * (np.arange(10)[:, None, None] + 1) / 10, np.arange(10))
 """Each digit is a square, as bright as the digit is large."""
 
@@ -38,10 +48,10 @@ def read_squares(image: np.ndarray) -> list[tuple[float, float, str]]:
         y, x = np.argwhere(left.any(axis=-1))[0]
         pixel = left[y, x].copy()
         left[y : y + SIDE, x : x + SIDE] = 0
-        digit = round(10 * pixel.max() / 255) - 1
         colour = min(
             COLOURS, key=lambda c: np.abs(np.divide(COLOURS[c], 255) - pixel / pixel.max()).sum()
         )
+        digit = round(10 * pixel.max() / max(COLOURS[colour])) - 1
         found.append((y + SIDE / 2, x + SIDE / 2, f"{colour} {DIGITS[digit]}"))
     return found
 
@@ -118,7 +128,7 @@ def test_the_baselines():
 
 
 def test_a_watching_gru_is_one_with_the_features_in_its_input():
-    cell = Watching(4, features=3)
+    cell = Watching(jaxrnn.GRU(4), features=3)
     params = cell.init(jax.random.key(0), 2)
     xs, seen = jax.random.normal(jax.random.key(1), (5, 2, 2)), jnp.array([[1.0, 2, 3], [4, 5, 6]])
     joined = params.gru._replace(w_x=jnp.concatenate([params.gru.w_x, params.w_c]))
@@ -149,10 +159,10 @@ def test_it_trains_and_describes(tmp_path: Path, capsys: Any):
     assert all(said.count(f"  {name}") == 3 for name in ("most frequent", "nearest picture", *WAYS))
     assert {file.name for file in tmp_path.iterdir()} == {"looks.png", "weights.safetensors"}
 
-    captioning.main(["--describe", "2", "--out", str(tmp_path)])
+    captioning.main(["--describe", "5", "--out", str(tmp_path)])
     rows = [row.split(maxsplit=1) for row in capsys.readouterr().out.splitlines()]
-    assert [row[0] for row in rows[::4]] == ["truth", "truth"]
-    assert len(rows) == 8
+    assert [row[0] for row in rows[::4]] == 5 * ["truth"]
+    assert len(rows) == 20
     assert (tmp_path / "described.png").exists()
 
 
