@@ -74,6 +74,8 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/translation.py --translate "Whence comest thou?" --out runs/smoke/translation
 	$(BIN)/python examples/next_word.py --hidden 16 --steps 5 --vocabulary 500 --limit 3000 --out runs/smoke/next_word
 	$(BIN)/python examples/next_word.py --complete "to be, or not" --out runs/smoke/next_word
+	$(BIN)/python examples/captioning.py --steps 3 --pictures 100 --asked 50 --out runs/smoke/captioning
+	$(BIN)/python examples/captioning.py --describe 2 --out runs/smoke/captioning
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo
