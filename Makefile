@@ -66,6 +66,8 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/sample.py runs/smoke/char_lm/weights.safetensors --length 80 --export runs/smoke/step.jax
 	$(BIN)/python examples/g2p.py --finetune --steps 5 --out runs/smoke/g2p.safetensors
 	$(BIN)/python examples/g2p.py hello world --beam 3 --weights runs/smoke/g2p.safetensors
+	$(BIN)/python examples/sentiment.py --reviews 800 --out runs/smoke/sentiment
+	$(BIN)/python examples/sentiment.py --text "A waste of time." --out runs/smoke/sentiment
 	$(BIN)/python examples/textgenrnn_import.py --samples 3 --length 80
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients

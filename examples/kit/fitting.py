@@ -1,0 +1,64 @@
+"""The training loop of the scripts that need no other: updates, a progress bar, a check."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from tqdm import tqdm
+
+Loss = Callable[[Any, Any, jax.Array], jax.Array]
+"""`loss(params, batch, key)`: a number; the key is for what is random in training, dropout say."""
+
+
+@partial(jax.jit, static_argnames=("loss", "optimizer"))
+def _update(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    state: Any,
+    batch: Any,
+    key: Any,
+) -> tuple[Any, Any, jax.Array]:
+    value, gradient = jax.value_and_grad(loss)(params, batch, key)
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state, value
+
+
+def fit(
+    loss: Loss,
+    params: Any,
+    batches: Iterable[Any],
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    name: str = "",
+    *,
+    score: Callable[[Any], float] | None = None,
+    every: int = 0,
+) -> Any:
+    """Parameters after so many updates, a batch each; FloatingPointError if training diverges.
+
+    With a `score(params)`, on a validation part of the training data say, the parameters that
+    scored highest: it is asked after `every` so many updates, and at the end.
+
+    A second call with the same `loss` and `optimizer`, the same objects, compiles nothing.
+    """
+    state, key, recent = optimizer.init(params), jax.random.key(0), []
+    best, highest, shown = params, -np.inf, ""
+    with tqdm(islice(batches, steps), desc=name, total=steps, unit="step") as bar:
+        for number, batch in enumerate(bar):
+            of_step = jax.random.fold_in(key, number)
+            params, state, value = _update(loss, optimizer, params, state, batch, of_step)
+            if not np.isfinite(value):
+                raise FloatingPointError("training diverged: try a lower --learning-rate")
+            recent = [*recent[-49:], float(value)]
+            if score and (number + 1 == steps or (every and (number + 1) % every == 0)):
+                now = score(params)
+                shown = f", validation {now:.4f}"
+                if now > highest:
+                    best, highest = params, now
+            bar.set_postfix_str(f"loss {np.mean(recent):.4f}{shown}", refresh=False)
+    return best if score else params
