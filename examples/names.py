@@ -75,7 +75,7 @@ class Options:
 def encode(pair: Pair) -> np.ndarray:
     """Letters and country `[time, 2]`."""
     if other := set(pair.name) - set(LETTERS):
-        raise ValueError(f"cannot read {pair.name!r}: {min(other)!r} is not in {LETTERS}")
+        raise ValueError(f"cannot read {pair.name!r}: no name in training has a {min(other)!r}")
     return np.array([(SYMBOLS.index(letter), pair.country) for letter in pair.name + "\n"])
 
 
