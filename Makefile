@@ -66,6 +66,13 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/sample.py runs/smoke/char_lm/weights.safetensors --length 80 --export runs/smoke/step.jax
 	$(BIN)/python examples/g2p.py --finetune --steps 5 --out runs/smoke/g2p.safetensors
 	$(BIN)/python examples/g2p.py hello world --beam 3 --weights runs/smoke/g2p.safetensors
+	$(BIN)/python examples/sentiment.py --reviews 800 --out runs/smoke/sentiment
+	$(BIN)/python examples/sentiment.py --text "A waste of time." --out runs/smoke/sentiment
+	$(BIN)/python examples/names.py --most 1000 --hidden 16 --epochs 1 --out runs/smoke/names
+	$(BIN)/python examples/names.py --country Finland --count 3 --out runs/smoke/names
+	$(BIN)/python examples/names.py --names Kowalska Virtanen --out runs/smoke/names
+	$(BIN)/python examples/tagging.py --passages 100 --hidden 16 --epochs 1 --out runs/smoke/tagging
+	$(BIN)/python examples/tagging.py --text "where are you going he asked" --out runs/smoke/tagging
 	$(BIN)/python examples/textgenrnn_import.py --samples 3 --length 80
 	$(BIN)/python examples/forecasting.py --steps 5 --limit 20 --members 2 --out runs/smoke/forecasting
 	seq 1 60 > runs/smoke/months.txt
