@@ -67,6 +67,11 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/g2p.py --finetune --steps 5 --out runs/smoke/g2p.safetensors
 	$(BIN)/python examples/g2p.py hello world --beam 3 --weights runs/smoke/g2p.safetensors
 	$(BIN)/python examples/textgenrnn_import.py --samples 3 --length 80
+	$(BIN)/python examples/forecasting.py --steps 5 --limit 20 --members 2 --out runs/smoke/forecasting
+	seq 1 60 > runs/smoke/months.txt
+	$(BIN)/python examples/forecasting.py --forecast runs/smoke/months.txt --out runs/smoke/forecasting
+	$(BIN)/python examples/translation.py --steps 3 --hidden 16 --held-out 50 --beam 2 --out runs/smoke/translation
+	$(BIN)/python examples/translation.py --translate "Whence comest thou?" --out runs/smoke/translation
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo

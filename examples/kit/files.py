@@ -33,6 +33,14 @@ def read_text(path: Path) -> str:
         raise ValueError(f"cannot read {path}: not UTF-8 text (byte {error.start})") from error
 
 
+def read_numbers(path: Path) -> list[float]:
+    """The numbers of a text file, between spaces or lines; ValueError if it holds other words."""
+    try:
+        return [float(word) for word in read_text(path).split()]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def make_writable(folder: Path) -> None:
     """Make a folder where there is none; ValueError if no file can be written to it."""
     try:

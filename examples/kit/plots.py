@@ -16,16 +16,21 @@ TICKS = [0.25, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 15, 20]
 
 
 def make_grid(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4.5)
+    rows: int = 1,
+    columns: int = 1,
+    size: tuple[float, float] = (8, 4.5),
+    share: bool = True,
 ) -> tuple[Any, Any]:
-    """A figure and its axes `[rows, columns]`: columns share what is across, rows what is up."""
+    """A figure and its axes `[rows, columns]`; if they share, columns what is across, rows what is
+    up.
+    """
     figure, grid = plt.subplots(
         rows,
         columns,
         figsize=size,
         dpi=120,
-        sharex=True,
-        sharey="row",
+        sharex=share,
+        sharey="row" if share else False,
         squeeze=False,
         layout="constrained",
     )

@@ -1,0 +1,64 @@
+"""The training loop of the scripts that need no other: batches, updates, a bar, a check."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from tqdm import tqdm
+
+Loss = Callable[[Any, Any, jax.Array], jax.Array]
+"""`loss(params, batch, key)`: a number; the key is for what is random in training, dropout say."""
+
+
+def batches(arrays: Any, size: int, seed: int, axis: int) -> Iterator[Any]:
+    """Some of what stands side by side along an axis, without end: all of it in a random order, and
+    again in another.
+    """
+    count, draw = jax.tree.leaves(arrays)[0].shape[axis], np.random.default_rng(seed)
+    while True:
+        order = draw.permutation(count)
+        for k in range(0, max(1, count - size + 1), size):
+            some = order[k : k + size]
+            yield jax.tree.map(partial(np.take, indices=some, axis=axis), arrays)
+
+
+@partial(jax.jit, static_argnames=("loss", "optimizer"))
+def _update(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    state: Any,
+    batch: Any,
+    key: Any,
+) -> tuple[Any, Any, jax.Array]:
+    value, gradient = jax.value_and_grad(loss)(params, batch, key)
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state, value
+
+
+def fit(
+    loss: Loss,
+    params: Any,
+    batches: Iterable[Any],
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    name: str = "",
+) -> Any:
+    """Parameters after so many updates, a batch each; FloatingPointError if training diverges.
+
+    A second call with the same `loss` and `optimizer`, the same objects, compiles nothing.
+    """
+    state, key, recent = optimizer.init(params), jax.random.key(0), []
+    with tqdm(islice(batches, steps), desc=name, total=steps, unit="step") as bar:
+        for number, batch in enumerate(bar):
+            of_step = jax.random.fold_in(key, number)
+            params, state, value = _update(loss, optimizer, params, state, batch, of_step)
+            if not np.isfinite(value):
+                raise FloatingPointError("training diverged: try a lower --learning-rate")
+            recent = [*recent[-49:], float(value)]
+            bar.set_postfix_str(f"loss {np.mean(recent):.4f}", refresh=False)
+    return params
