@@ -1,0 +1,102 @@
+"""Tasks that need long memory, and what needs none: the adding problem, digits pixel by pixel."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+import jaxrnn
+
+ADDING, DIGITS, PERMUTED = "adding", "digits", "digits, permuted"
+LENGTH = 100  # numbers, of the adding problem
+
+
+class Data(NamedTuple):
+    """Sequences and what they mean: a number, or a class."""
+
+    xs: np.ndarray  # [sequences, time, features]
+    targets: np.ndarray  # [sequences]
+
+
+class Task(NamedTuple):
+    """Something to learn; the better of two scores is the higher one."""
+
+    train: Data
+    validation: Data
+    held_out: Data
+    classes: int  # 1 for a number
+
+
+def adding(seed: int, count: int) -> Data:
+    """Numbers in [0, 1], two of them marked, one in each half; their sum is asked."""
+    rng, rows = np.random.default_rng(seed), np.arange(count)
+    xs = np.zeros((count, LENGTH, 2), np.float32)
+    xs[..., 0] = rng.random((count, LENGTH))
+    first, second = rng.integers(0, LENGTH // 2, (2, count))
+    marked = first, second + LENGTH // 2
+    for at in marked:
+        xs[rows, at, 1] = 1
+    return Data(xs, xs[rows, marked[0], 0] + xs[rows, marked[1], 0])
+
+
+def digits(seed: int, permuted: bool) -> Task:
+    """Scikit-learn's digits, one pixel a step; a fifth held out, a fifth for validation."""
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
+    order = np.random.default_rng(seed).permutation(len(images))
+    pixels = np.random.default_rng(1).permutation(64) if permuted else np.arange(64)
+    xs = (images[order][:, pixels, None] / 16).astype(np.float32)
+    cuts = np.split(np.arange(len(order)), [len(order) // 5, 2 * len(order) // 5])
+    held_out, validation, train = (Data(xs[cut], labels[order][cut]) for cut in cuts)
+    return Task(train, validation, held_out, classes=10)
+
+
+def make_tasks(seed: int) -> dict[str, Task]:
+    """All three."""
+    sums = [adding(seed + k, count) for k, count in enumerate((20_000, 1_000, 2_000))]
+    of_digits = {name: digits(seed, name == PERMUTED) for name in (DIGITS, PERMUTED)}
+    return {ADDING: Task(*sums, classes=1), **of_digits}
+
+
+def baselines(task: Task) -> dict[str, float]:
+    """What needs no memory: the most frequent answer, or the mean; and for digits a logistic
+    regression that sees all pixels at once.
+    """
+    if task.classes == 1:
+        return {"the mean": -float(np.var(task.held_out.targets))}
+    flat = [data.xs[..., 0] for data in (task.train, task.held_out)]
+    model = LogisticRegression(max_iter=1000).fit(flat[0], task.train.targets)
+    most = np.bincount(task.train.targets).argmax()
+    right = float(model.score(flat[1], task.held_out.targets))
+    return {"the most frequent": float(np.mean(task.held_out.targets == most)), "logistic": right}
+
+
+def shown(task: Task, score: float) -> str:
+    """A score in words."""
+    return f"{score:.1%} right" if task.classes > 1 else f"error {-score:.4f}"
+
+
+def gradient_flow(cell: jaxrnn.Cell, task: Task, seed: int) -> np.ndarray:
+    """The norm of ∂(v · h_T)/∂h_t at the start of training, for t from T back to 0: over some
+    sequences, v random of length one.
+    """
+    xs = jnp.swapaxes(jnp.asarray(task.train.xs[:32]), 0, 1)
+    params = cell.init(jax.random.key(seed), xs.shape[-1])
+    states, _ = jaxrnn.trajectory(cell, params, xs)
+    last = jax.tree.map(lambda leaf: leaf[-1], states)
+    v = jax.random.normal(jax.random.key(seed), jax.tree.leaves(last)[0].shape)
+    v = v / jnp.linalg.norm(v, axis=-1, keepdims=True)
+
+    def back(g: Any, at: Any) -> tuple[Any, jax.Array]:
+        carry, x = at
+        _, pull = jax.vjp(lambda carry: jaxrnn.step(cell, params, carry, x)[0], carry)
+        (g,) = pull(g)
+        squares = sum(jnp.sum(jnp.square(leaf), axis=-1) for leaf in jax.tree.leaves(g))
+        return g, jnp.mean(jnp.sqrt(squares))
+
+    g = jax.tree.map(jnp.zeros_like, last)
+    g = g._replace(h=v) if hasattr(g, "h") else v
+    before = jax.tree.map(lambda leaf: leaf[:-1], states)
+    return np.asarray(jax.lax.scan(back, g, (before, xs), reverse=True)[1][::-1])
