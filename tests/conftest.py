@@ -14,6 +14,9 @@ os.environ.setdefault(
     * (tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 2)),
 )
 
+# Threads that wait for work by spinning take the cores from the other processes of these tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Nobody reads where in the source an operation of these programs came from.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
