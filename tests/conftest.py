@@ -14,6 +14,9 @@ os.environ.setdefault(
     * (tuple(map(int, metadata.version("jaxlib").split(".")[:3])) < (0, 11, 2)),
 )
 
+# Threads that wait for work by spinning take the cores from the other processes of these tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Nobody reads where in the source an operation of these programs came from.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
@@ -80,7 +83,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Let go of all programs when there are many: a process can map only so many pieces of compiled
     code. Not after each spec, for small ones serve the next spec, too.
     """
-    if nextitem is not None and _group(item) != _group(nextitem) and _mapped() > 40_000:
+    if nextitem is not None and _group(item) != _group(nextitem) and _mapped() > 50_000:
         jax.clear_caches()
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import jaxrnn
 from jaxrnn.cells import decoupling_loss
+from tests.support.papers import sigmoid
 from tests.support.pictures import convolve
-from tests.support.reference import sigmoid
 
 
 def test_decoupling_loss():

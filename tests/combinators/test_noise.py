@@ -26,7 +26,7 @@ from jaxrnn import (
 )
 from jaxrnn.core.noise import Draws, number
 from tests.support.helpers import DRIVERS, assert_close, assert_equal
-from tests.support.reference import sigmoid
+from tests.support.papers import sigmoid
 
 KEY = jax.random.key(7)
 T, B, IN, H = 4, 4, 3, 5

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxrnn.convert import from_keras
-from tests.convert.test_keras import LAYERS, layers, randomised, to_cudnn
+from tests.convert.test_keras import LAYERS, layers, randomised
+from tests.convert.test_keras_2 import to_cudnn
 
 Change = Callable[[Any, list[Any]], Any]  # spoils a configuration, or its weights
 

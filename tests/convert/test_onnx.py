@@ -3,6 +3,7 @@ they do in float64.
 """
 
 import itertools
+from functools import partial
 from typing import Any
 
 import jax
@@ -27,12 +28,11 @@ from tests.support.conversions import (
     without_start,
 )
 from tests.support.helpers import assert_close
-from tests.support.onnx_models import GATES
+from tests.support.onnx_models import GATES, run_onnx
 from tests.support.specs import BY_ID, every
 
 onnx = pytest.importorskip("onnx")
 reference = pytest.importorskip("onnx.reference")
-runtime = pytest.importorskip("onnxruntime")
 
 # with a sequence of no step, for which ONNX Runtime has a way of its own
 LENGTHS = np.array([6, 2, 0, 4], np.int32)
@@ -102,19 +102,15 @@ def bits(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: (leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()), tree)
 
 
+@partial(jax.jit, static_argnums=0)
 def scan(
     cell: jaxrnn.Cell, params: Any, xs: Any, start: Any = None, lengths: Any = None
 ) -> tuple[Any, Any]:
-    return jax.jit(lambda *arguments: jaxrnn.scan(cell, *arguments, lengths=lengths))(
-        params, xs, start
-    )
+    return jaxrnn.scan(cell, params, xs, start, lengths=lengths)
 
 
 def run(model: Any, **feeds: Any) -> list[np.ndarray]:
-    session = runtime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {name: np.asarray(array) for name, array in feeds.items()})
+    return run_onnx(model, feeds)
 
 
 def states_of(cell: jaxrnn.Cell, carry: Any) -> list[np.ndarray]:

@@ -18,7 +18,6 @@ from tests.support.onnx_models import GATES, node_model
 
 onnx = pytest.importorskip("onnx")
 reference = pytest.importorskip("onnx.reference")
-runtime = pytest.importorskip("onnxruntime")
 
 FUNCTIONS: dict[str, tuple[list[float], list[float]]] = {
     "Affine": ([0.75], [0.125]),

@@ -15,7 +15,16 @@ import pytest
 from jax import lax
 
 import jaxrnn
-from tests.support.helpers import assert_close, make_params, make_xs, over_steps
+from tests.support.helpers import (
+    DRIVERS,
+    all_flags,
+    assert_close,
+    cotangents,
+    initial_carry,
+    make_params,
+    make_xs,
+    value_and_grads,
+)
 from tests.support.specs import every
 
 TIME, BATCH = 3, 2
@@ -37,21 +46,41 @@ def total(*trees: Any) -> jax.Array:
 @every
 def test_scans_of_one_cell_do_not_change_each_other(spec, x64, strict):
     """Two scans, the inputs of one frozen, from the initial carry, which may depend on the
-    parameters: the gradients of a loop over `step`.
+    parameters. Both give f, so the gradients of their product are 2 f times those of one scan by
+    JAX's own derivative, and f times where the inputs of one are frozen.
     """
-    params, xs = make_params(spec), make_xs(spec, (TIME, BATCH))
-    loop = over_steps if spec.causal else jaxrnn.unroll
+    params, xs = make_params(spec), make_xs(spec)
 
-    def loss(scan: Scan, params: Any, xs: Any) -> jax.Array:
+    @jax.jit
+    @partial(jax.grad, argnums=(0, 1), allow_int=True)
+    def gradients(params: Any, xs: Any) -> Any:
         frozen = lax.stop_gradient(xs)
-        return total(scan(spec.cell, params, xs)) * total(scan(spec.cell, params, frozen))
+        return weighed(jaxrnn.scan(spec.cell, params, xs)) * weighed(
+            jaxrnn.scan(spec.cell, params, frozen)
+        )
 
-    @partial(jax.jit, static_argnums=0)
-    def gradients(scan: Scan, params: Any, xs: Any) -> Any:
-        found = jax.grad(partial(loss, scan), (0, 1), allow_int=True)(params, xs)
-        return [leaf for leaf in jax.tree.leaves(found) if leaf.dtype != jax.dtypes.float0]
+    carry, pull_back = initial_carry(spec, params, xs)
+    outputs, (of_params, of_xs, of_carry) = value_and_grads(
+        DRIVERS["autodiff"], spec.cell, params, xs, carry, **all_flags()
+    )
+    f = float(weighed(outputs))
+    assert abs(f) > 0.01
+    through_carry = zip(arrays(of_params), arrays(pull_back(of_carry)), strict=True)
+    wanted = [2 * f * (a + b) for a, b in through_carry] + [f * leaf for leaf in arrays(of_xs)]
+    found = arrays(gradients(params, xs))
+    assert_close([leaf for leaf in found if leaf.dtype != jax.dtypes.float0], wanted, 1e-11)
 
-    assert_close(gradients(jaxrnn.scan, params, xs), gradients(loop, params, xs), 1e-11)
+
+def weighed(outputs: Any) -> Any:
+    """The product with random cotangents."""
+    outputs = jax.tree.leaves(outputs)
+    pairs = zip(outputs, cotangents(outputs), strict=True)
+    return sum(jnp.sum(a * b) for a, b in pairs if b is not None)
+
+
+def arrays(tree: Any) -> list[np.ndarray]:
+    """NumPy's leaves, for JAX would compile each product."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 CELL = jaxrnn.GRU(2)

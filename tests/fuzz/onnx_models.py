@@ -84,6 +84,7 @@ def compared(model: Any, read: tuple[Cell, Any], what: str) -> str:
     model.graph.output.append(onnx.ValueInfoProto(name=made))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1  # others would spin, at ten times the cost
     features = jax.tree.leaves(params)[0].shape[0]
     xs = np.random.default_rng(0).normal(size=(TIME, BATCH, features)).astype("f")
     try:

@@ -9,9 +9,9 @@ import pytest
 
 import jaxrnn
 from jaxrnn.activations import HardSigmoid
+from tests.support.onnx_models import run_onnx
 
 onnx = pytest.importorskip("onnx")
-runtime = pytest.importorskip("onnxruntime")
 
 TIME, BATCH, FEATURES, HIDDEN = 7, 4, 3, 5
 # our gate k stands at this place among ONNX's, which are i o f c, z r h and one
@@ -183,7 +183,4 @@ def run(
     model = onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8
     )
-    session = runtime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, feeds)
+    return run_onnx(model, feeds)

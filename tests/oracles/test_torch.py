@@ -1,5 +1,6 @@
 """PyTorch as an oracle: values and every gradient of its recurrent layers."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -78,6 +79,30 @@ def rows(carry: Any) -> list[Any]:
     return [jnp.stack(singles)]
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def values_and_gradients(
+    cell: jaxrnn.Cell,
+    layers: int,
+    bidirectional: bool,
+    arguments: tuple[dict[str, Any], Any, list[Any]],
+    lengths: Any,
+    cotangents: Any,
+) -> tuple[Any, Any]:
+    """`(ys, last states)` of jaxrnn, and the gradients of the arguments; one program for all
+    lengths.
+    """
+
+    def ours(tensors: dict[str, Any], xs: Any, states: list[Any]) -> tuple[Any, Any]:
+        model = build(cell, layers, bidirectional)
+        params = all_params(cell, tensors, layers, bidirectional)
+        start = all_carries(cell, states, layers, bidirectional)
+        carry, ys = jaxrnn.scan(model, params, xs, start, lengths=lengths)
+        return ys, rows(carry)
+
+    outputs, pull = jax.vjp(ours, *arguments)
+    return outputs, pull(cotangents)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both_ways"])
@@ -125,22 +150,16 @@ def test_values_and_gradients_are_torchs(request, kind, layers, bidirectional, p
     )
     total.backward()
 
-    tensors = {name: jnp.asarray(t.detach().numpy()) for name, t in layer.named_parameters()}
-
-    def ours(tensors: dict[str, Any], xs: Any, states: list[Any]) -> tuple[Any, Any]:
-        model = build(cell, layers, bidirectional)
-        params = all_params(cell, tensors, layers, bidirectional)
-        start = all_carries(cell, states, layers, bidirectional)
-        carry, ys = jaxrnn.scan(model, params, xs, start, lengths=lengths)
-        return ys, rows(carry)
-
     arguments = (
-        tensors,
-        jnp.asarray(xs.detach().numpy()),
-        [jnp.asarray(s.detach().numpy()) for s in states],
+        {name: t.detach().numpy() for name, t in layer.named_parameters()},
+        xs.detach().numpy(),
+        [s.detach().numpy() for s in states],
     )
-    (our_ys, our_last), pull = jax.vjp(ours, *arguments)
-    grads = pull((jnp.asarray(dys, our_ys.dtype), [jnp.asarray(d, our_ys.dtype) for d in dstates]))
+
+    cotangents = (dys.astype(dtype), [d.astype(dtype) for d in dstates])
+    (our_ys, our_last), grads = values_and_gradients(
+        cell, layers, bidirectional, arguments, lengths, cotangents
+    )
 
     expected = [
         ys,

@@ -113,6 +113,20 @@ def make_carry(spec: Spec, params: Any, xs: Any, seed: int = 2) -> Any:
     return perturb(spec.cell.initial_carry(params, one_step_shape(xs)), 0.5, seed)
 
 
+def initial_carry(spec: Spec, params: Any, xs: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The initial carry, and what leads its gradients to the parameters, None at integers."""
+    start, back = jax.vjp(lambda p: spec.cell.initial_carry(p, one_step_shape(xs)), params)
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape, jax.dtypes.float0), start)
+
+    def pull_back(of_carry: Any) -> Any:
+        given = jax.tree.map(
+            lambda g, zero: zero if g is None else g, of_carry, zeros, is_leaf=lambda g: g is None
+        )
+        return jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, back(given)[0])
+
+    return start, pull_back
+
+
 def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, Any]:
     """Lengths (one of them 0, if there are several), a mask and resets, all at once."""
     rng = np.random.default_rng(seed)

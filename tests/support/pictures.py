@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.reference import Equations, _or_zero, layer_norm, sigmoid
+from tests.support.papers import _or_zero, layer_norm, sigmoid
+from tests.support.reference import Equations
 
 Pointwise = Callable[[np.ndarray], np.ndarray]
 

@@ -35,7 +35,7 @@ from jaxrnn import (
 from jaxrnn.activations import HardSigmoid
 from jaxrnn.cells import Taught
 from jaxrnn.initializers import Chrono, Identity
-from tests.support import pictures
+from tests.support import papers, pictures
 from tests.support import reference as ref
 from tests.support import user_cells as user
 
@@ -98,40 +98,40 @@ def hard_sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 ELMAN, IRNN, AFTER, BEFORE = (
-    ref.elman(np.tanh),
-    ref.elman(ref.relu),
-    ref.gru("after"),
-    ref.gru("before"),
+    papers.elman(np.tanh),
+    papers.elman(papers.relu),
+    papers.gru("after"),
+    papers.gru("before"),
 )
 BOTH = ref.BothWays(AFTER, AFTER, concat)
 
 SPECS = [
     Spec("elman_tanh", Elman(4), ELMAN),
-    Spec("elman_relu", Elman(4, activation="relu"), ref.elman(ref.relu)),
+    Spec("elman_relu", Elman(4, activation="relu"), papers.elman(papers.relu)),
     Spec("elman_irnn", Elman(4, activation="relu", w_h_init=Identity()), IRNN),
     Spec("elman_no_bias", Elman(4, bias=False), ELMAN),
     Spec(
         "jordan",
         Jordan(4, features=2, output_activation="sigmoid"),
-        ref.jordan(np.tanh, ref.sigmoid),
+        papers.jordan(np.tanh, papers.sigmoid),
     ),
     Spec(
         "jordan_decay",
         Jordan(4, features=2, activation="softsign", decay=0.6, bias=False),
-        ref.jordan(lambda z: z / (1 + abs(z)), lambda z: z, decay=0.6),
+        papers.jordan(lambda z: z / (1 + abs(z)), lambda z: z, decay=0.6),
     ),
     Spec(
         "jordan_taught",
         Jordan(4, features=2, decay=0.5, teacher=True),
-        ref.jordan(np.tanh, lambda z: z, decay=0.5, taught=True),
+        papers.jordan(np.tanh, lambda z: z, decay=0.5, taught=True),
         taught,
     ),
-    Spec("lstm", LSTM(4), ref.LSTM),
-    Spec("lstm_no_bias", LSTM(4, bias=False), ref.LSTM),
-    Spec("lstm_chrono", LSTM(5, forget_bias=Chrono(20)), ref.LSTM),
-    Spec("lstm_peepholes", LSTM(4, peepholes=True, cell_clip=0.4), ref.lstm(cell_clip=0.4)),
-    Spec("lstm_projection", LSTM(4, projection=3), ref.LSTM),
-    Spec("lstm_coupled", LSTM(4, coupled=True, clip=0.5), ref.lstm("fgo", clip=0.5)),
+    Spec("lstm", LSTM(4), papers.LSTM),
+    Spec("lstm_no_bias", LSTM(4, bias=False), papers.LSTM),
+    Spec("lstm_chrono", LSTM(5, forget_bias=Chrono(20)), papers.LSTM),
+    Spec("lstm_peepholes", LSTM(4, peepholes=True, cell_clip=0.4), papers.lstm(cell_clip=0.4)),
+    Spec("lstm_projection", LSTM(4, projection=3), papers.LSTM),
+    Spec("lstm_coupled", LSTM(4, coupled=True, clip=0.5), papers.lstm("fgo", clip=0.5)),
     Spec(
         "lstm_activations",
         LSTM(
@@ -140,9 +140,9 @@ SPECS = [
             candidate_activation="softsign",
             output_activation="linear",
         ),
-        ref.lstm(gate=hard_sigmoid, candidate=lambda z: z / (1 + abs(z)), output=lambda z: z),
+        papers.lstm(gate=hard_sigmoid, candidate=lambda z: z / (1 + abs(z)), output=lambda z: z),
     ),
-    Spec("lstm_layer_norm", LSTM(4, layer_norm="gates", bias=False), ref.LSTM),
+    Spec("lstm_layer_norm", LSTM(4, layer_norm="gates", bias=False), papers.LSTM),
     Spec(
         "lstm_all",
         LSTM(
@@ -154,19 +154,19 @@ SPECS = [
             cell_clip=0.9,
             layer_norm="gates_and_cell",
         ),
-        ref.lstm("fgo", clip=1.5, cell_clip=0.9),
+        papers.lstm("fgo", clip=1.5, cell_clip=0.9),
     ),
-    Spec("elman_layer_norm", Elman(4, layer_norm=True, clip=1.0), ref.elman(np.tanh, clip=1.0)),
+    Spec("elman_layer_norm", Elman(4, layer_norm=True, clip=1.0), papers.elman(np.tanh, clip=1.0)),
     Spec("gru_after_layer_norm", GRU(4, layer_norm=True), AFTER),
     Spec(
         "gru_before_layer_norm",
         GRU(4, layer_norm=True, reset_gate="before", clip=1.0),
-        ref.gru("before", clip=1.0),
+        papers.gru("before", clip=1.0),
     ),
     Spec(
         "gru_activations",
         GRU(4, gate_activation=HardSigmoid(0.2), candidate_activation="relu"),
-        ref.gru("after", gate=hard_sigmoid, candidate=ref.relu),
+        papers.gru("after", gate=hard_sigmoid, candidate=papers.relu),
     ),
     Spec("conv_lstm", ConvLSTM(2, 3), pictures.conv_lstm(), pictures_of(4, 3)),
     Spec(
@@ -204,20 +204,20 @@ SPECS = [
         pictures.st_lstm(2),
         pictures_of(3),
     ),
-    Spec("mgu_paper", MGU(4), ref.mgu("paper")),
-    Spec("mgu_flax", MGU(4, form="flax", forget_bias=1.0), ref.mgu("flax")),
-    Spec("mgu_paper_layer_norm", MGU(4, layer_norm=True, clip=1.0), ref.mgu("paper", clip=1.0)),
+    Spec("mgu_paper", MGU(4), papers.mgu("paper")),
+    Spec("mgu_flax", MGU(4, form="flax", forget_bias=1.0), papers.mgu("flax")),
+    Spec("mgu_paper_layer_norm", MGU(4, layer_norm=True, clip=1.0), papers.mgu("paper", clip=1.0)),
     Spec(
         "mgu_flax_options",
         MGU(4, form="flax", layer_norm=True, gate_activation=HardSigmoid(0.2)),
-        ref.mgu("flax", gate=hard_sigmoid),
+        papers.mgu("flax", gate=hard_sigmoid),
     ),
     Spec("gru_after", GRU(4), AFTER),
     Spec("gru_after_no_bias", GRU(4, bias=False), AFTER),
     Spec("gru_before", GRU(4, reset_gate="before"), BEFORE),
     Spec("gru_before_no_bias", GRU(4, reset_gate="before", bias=False), BEFORE),
-    Spec("stack", Stack((LSTM(4), GRU(5))), ref.Layers((ref.LSTM, AFTER))),
-    Spec("stack_of_one", Stack((LSTM(4),)), ref.Layers((ref.LSTM,))),
+    Spec("stack", Stack((LSTM(4), GRU(5))), ref.Layers((papers.LSTM, AFTER))),
+    Spec("stack_of_one", Stack((LSTM(4),)), ref.Layers((papers.LSTM,))),
     Spec("both_concat", Bidirectional(GRU(4)), BOTH),
     Spec(
         "both_sum",
@@ -240,10 +240,14 @@ SPECS = [
         ref.BothWays(ELMAN, ELMAN, lambda a, b: (a, b)),
     ),
     Spec(
-        "reversed", Stack((LSTM(4), Reversed(GRU(4)))), ref.Layers((ref.LSTM, ref.Backwards(AFTER)))
+        "reversed",
+        Stack((LSTM(4), Reversed(GRU(4)))),
+        ref.Layers((papers.LSTM, ref.Backwards(AFTER))),
     ),
-    Spec("both_unlike", Bidirectional(LSTM(4), Elman(5)), ref.BothWays(ref.LSTM, ELMAN, concat)),
-    Spec("stack_with_both", Stack((Bidirectional(GRU(4)), LSTM(4))), ref.Layers((BOTH, ref.LSTM))),
+    Spec("both_unlike", Bidirectional(LSTM(4), Elman(5)), ref.BothWays(papers.LSTM, ELMAN, concat)),
+    Spec(
+        "stack_with_both", Stack((Bidirectional(GRU(4)), LSTM(4))), ref.Layers((BOTH, papers.LSTM))
+    ),
     Spec(
         "nested",
         Stack((Stack((Elman(4),)), Bidirectional(Bidirectional(Elman(3)), Stack((GRU(2),))))),
@@ -257,7 +261,7 @@ SPECS = [
     Spec(
         "stack_connected",
         Stack((LSTM(4), Residual(GRU(4)), Highway(Elman(4))), dropout=0.5),
-        ref.Layers((ref.LSTM, ref.residual(AFTER), ref.highway(ELMAN))),
+        ref.Layers((papers.LSTM, papers.residual(AFTER), papers.highway(ELMAN))),
     ),
     Spec(
         "stack_dense",
@@ -267,17 +271,17 @@ SPECS = [
     Spec(
         "stack_repeated",
         Stack.repeat(LSTM(4, projection=2), 2, bidirectional=True, dropout=0.5),
-        ref.Layers((ref.BothWays(ref.LSTM, ref.LSTM, concat),) * 2),
+        ref.Layers((ref.BothWays(papers.LSTM, papers.LSTM, concat),) * 2),
     ),
     Spec(
         "stack_of_functions",
         Readout(Stack((LSTM(4), "relu", Dense(3, "softsign"), GRU(2)), outputs="all"), 3, "tanh"),
-        ref.readout(
+        papers.readout(
             ref.Layers(
                 (
-                    ref.LSTM,
-                    ref.Mapped(lambda params, xs: ref.relu(xs)),
-                    ref.dense(lambda z: z / (1 + abs(z))),
+                    papers.LSTM,
+                    ref.Mapped(lambda params, xs: papers.relu(xs)),
+                    papers.dense(lambda z: z / (1 + abs(z))),
                     AFTER,
                 ),
                 all_outputs=True,
@@ -285,7 +289,7 @@ SPECS = [
             np.tanh,
         ),
     ),
-    Spec("zoneout", Zoneout(LSTM(4), h=0.2, c=0.6), ref.zoneout(ref.LSTM, h=0.2, c=0.6)),
+    Spec("zoneout", Zoneout(LSTM(4), h=0.2, c=0.6), papers.zoneout(papers.LSTM, h=0.2, c=0.6)),
     Spec(
         "dropped",
         Dropout(
@@ -297,9 +301,9 @@ SPECS = [
             ),
             rate=0.4,
         ),
-        ref.zoneout(AFTER, h=0.3),
+        papers.zoneout(AFTER, h=0.3),
     ),
-    Spec("learned_carry", LearnedCarry(LSTM(4)), ref.learned_carry(ref.LSTM)),
+    Spec("learned_carry", LearnedCarry(LSTM(4)), papers.learned_carry(papers.LSTM)),
     Spec("user_decaying", user.Decaying(4), user.DECAYING, timed),
     Spec("user_deep_transition", user.DeepTransition(4), user.DEEP_TRANSITION),
     Spec("user_highway", user.Highway(4), user.HIGHWAY),

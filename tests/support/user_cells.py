@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
-from tests.support.reference import Equations, sigmoid
+from tests.support.papers import sigmoid
+from tests.support.reference import Equations
 
 Array = Any
 

@@ -4,8 +4,7 @@ gradients, products, memory.
 
 import copy
 import pickle
-from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -14,12 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
 
 import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
-from jaxrnn.core.affine import matmul
 from jaxrnn.foreign import FunctionCell
 from jaxrnn.testing import check_cell
 from tests.support.helpers import DRIVERS, assert_close
@@ -39,18 +36,24 @@ def by_name(value):
     "driver", ["bptt", "carries_in_blocks", "preactivations_in_blocks", "checkpointed_in_blocks"]
 )
 def test_linen_cells_give_what_flaxs_rnn_gives(module, driver):
-    cell, rnn = jaxrnn.linen.as_cell(module), nn.RNN(module, time_major=True)
-    params = jax.tree.map(lambda leaf: leaf + 0.1, cell.init(jax.random.key(0), IN))
+    cell, (params, wanted) = jaxrnn.linen.as_cell(module), flaxs(module)
     got = jax.value_and_grad(lambda p, x: jnp.sum(jnp.sin(DRIVERS[driver](cell, p, x)[1])), (0, 1))(
         params, XS
     )
+    assert_close(got, wanted, 1e-5)
 
-    def flaxs(p: Any, x: Any) -> Any:
-        ys: Any = rnn.apply({"params": {"cell": p}}, x)
+
+@cache
+def flaxs(module: nn.RNNCellBase) -> tuple[Any, Any]:
+    """Parameters, and the loss and the gradients of Flax's RNN, once for all drivers."""
+    drawn = jaxrnn.linen.as_cell(module).init(jax.random.key(0), IN)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, drawn)
+
+    def loss(p: Any, x: Any) -> Any:
+        ys: Any = nn.RNN(module, time_major=True).apply({"params": {"cell": p}}, x)
         return jnp.sum(jnp.sin(ys))
 
-    wanted = jax.value_and_grad(flaxs, (0, 1))(params, XS)
-    assert_close(got, wanted, 1e-5)
+    return params, jax.value_and_grad(loss, (0, 1))(params, XS)
 
 
 @pytest.mark.parametrize("make", NNX, ids=by_name)
@@ -218,7 +221,7 @@ def _step(params, h, x):
     return h, h + x[..., :1]
 
 
-def _make_params(key, in_features, dtype):
+def make_params(key, in_features, dtype):
     w, v, u = (
         0.5 * jax.random.normal(k, (n, H))
         for k, n in zip(jax.random.split(key, 3), (in_features, H, H), strict=True)
@@ -226,12 +229,12 @@ def _make_params(key, in_features, dtype):
     return {"w": w.astype(dtype), "v": v.astype(dtype), "u": u.astype(dtype)}
 
 
-def _make_carry(params, input_shape):
+def make_carry(params, input_shape):
     del params
     return jnp.zeros((*input_shape[:-1], H))
 
 
-FUNCTION = FunctionCell(_step, _make_params, _make_carry, H)
+FUNCTION = FunctionCell(_step, make_params, make_carry, H)
 
 
 def test_a_function_keeps_the_contract():
@@ -239,129 +242,6 @@ def test_a_function_keeps_the_contract():
     the carry.
     """
     check_cell(FUNCTION)
-
-
-def test_its_products_are_found():
-    """Two of one operand are one, the one that depends on it is another; that of the input stands
-    outside the loop.
-    """
-    params = FUNCTION.init(jax.random.key(0), IN)
-    carry = FUNCTION.initial_carry(params, (B, IN))
-    made = []
-
-    def affine(u, h, w, linear: Any = matmul):
-        made.append(w.shape)
-        return jaxrnn.affine(u, h, w, linear)
-
-    FUNCTION.step(params, carry, FUNCTION.project(params, XS[0]), affine)
-    assert made == [(H, 2 * H), (H, H)]
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """Every equation of a program, those inside of loops and calls too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from equations(inner)
-
-
-def precisions(program: Any, *args: Any) -> set[Any]:
-    found = equations(jax.make_jaxpr(program)(*args).jaxpr)
-    return {e.params["precision"] for e in found if e.primitive is jax.lax.dot_general_p}
-
-
-EXACT = (jax.lax.Precision.HIGHEST,) * 2
-
-
-def _exact_step(params, h, x):
-    dot = partial(jnp.matmul, precision="highest")
-    a = jnp.tanh(dot(x, params["w"]) + dot(h, params["v"]))
-    h = a * jax.nn.sigmoid(dot(h, params["u"]) + 0.1)
-    return h, h
-
-
-def _mixed_step(params, h, x):
-    h, _ = _exact_step(params, h, x)
-    return jnp.tanh(h @ params["v"]), h
-
-
-@pytest.mark.parametrize("method", ["bptt", "checkpointed", "autodiff"])
-def test_a_product_keeps_its_precision(method):
-    """In every product of the program, forward and backward; one that asks for none gets none."""
-    steps = (_exact_step, _mixed_step)
-    exact, mixed = (FunctionCell(step, _make_params, _make_carry, H) for step in steps)
-    flaxs = jaxrnn.linen.as_cell(nn.GRUCell(H))
-
-    def asked(cell: jaxrnn.Cell) -> set[Any]:
-        def loss(params: Any, xs: Any) -> Any:
-            return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, method=method)[1]))
-
-        return precisions(jax.value_and_grad(loss, (0, 1)), cell.init(jax.random.key(0), IN), XS)
-
-    assert (asked(exact), asked(mixed), asked(flaxs)) == ({EXACT}, {EXACT, None}, {None})
-
-
-def _odd_step(params, h, x):
-    """Products of every kind but the plain one."""
-    w, v, u = params["w"], params["v"], params["u"]
-    a = x @ w + jnp.einsum("ij,...j->...i", v, h)  # contracts the weight's last axis
-    blocks = u.reshape(1, H, H)[:, :2].repeat(H, 0)
-    b = jnp.einsum("...gi,gio->...go", h[..., None] * jnp.ones(2), blocks)
-    c = (h.astype(jnp.bfloat16) @ v.astype(jnp.bfloat16)).astype(jnp.float32)
-    d = (jnp.round(4 * h).astype(jnp.int32) @ jnp.ones((H, 1), jnp.int32)).astype(jnp.float32)
-    h = jnp.tanh(a + jnp.sum(b, axis=-2) + 0.01 * (c + d))
-    return h, h
-
-
-def _transformed_step(params, h, x):
-    """Products inside of vmap, jit, grad, checkpoint and a loop."""
-
-    def energy(h: Any) -> Any:
-        return jnp.sum(jnp.tanh(h @ params["v"]))
-
-    a = jax.vmap(lambda column: h @ column, in_axes=1, out_axes=-1)(params["v"])
-    b = jax.jit(lambda h: jax.checkpoint(lambda h: jnp.sin(h @ params["u"]))(h))(h)
-    c = jax.grad(energy)(h)
-    d = jax.lax.fori_loop(0, 2, lambda _, h: jnp.tanh(h @ params["u"]), h)
-    h = jnp.tanh(a + b + c + 0.1 * d + x @ params["w"])
-    return h, h
-
-
-@pytest.mark.parametrize("step", [_odd_step, _transformed_step])
-def test_any_product_is_right(step):
-    """Against a loop that calls the function itself: values, and gradients by every method."""
-    cell = FunctionCell(step, _make_params, _make_carry, H)
-    params = cell.init(jax.random.key(0), IN)
-
-    def looped(params: Any, xs: Any) -> Any:
-        return jax.lax.scan(partial(step, params), jnp.zeros((B, H)), xs)
-
-    def value_and_gradient(run: Any) -> Any:
-        def loss(params: Any, xs: Any) -> Any:
-            h, ys = run(params, xs)
-            return jnp.sum(jnp.sin(ys)) + jnp.sum(h), (h, ys)
-
-        return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, XS)
-
-    wanted = value_and_gradient(looped)
-    for method in ("bptt", "checkpointed", "autodiff"):
-        got = value_and_gradient(partial(jaxrnn.scan, cell, method=method))
-        assert_close(got, wanted, 1e-4)  # one of the products is of bfloat16
-
-
-def test_every_recurrent_product_goes_through_affine():
-    cell = FunctionCell(_odd_step, _make_params, _make_carry, H)
-    params = cell.init(jax.random.key(0), IN)
-    h = _make_carry(params, (B, IN)) + 1
-    made = []
-
-    def affine(u, h, w, linear: Any = matmul):
-        made.append((u is None, h.dtype.name, w.shape))
-        return jaxrnn.affine(u, h, w, linear)
-
-    cell.step(params, h, cell.project(params, XS[0]), affine)
-    kinds = [("float32", (H, H)), ("float32", (H, 2, H)), ("bfloat16", (H, H))]
-    assert made == [(True, *kind) for kind in kinds]
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -374,7 +254,7 @@ def test_debug_prints_print(ordered, capfd):
         jax.debug.print("tick", ordered=ordered)
         return h + 1.0, h
 
-    cell = FunctionCell(step, _make_params, _make_carry, H)
+    cell = FunctionCell(step, make_params, make_carry, H)
     params, xs = cell.init(jax.random.key(0), IN), jnp.full((2, B, IN), 7.0)
     for method in ("bptt", "checkpointed", "autodiff"):
         jax.block_until_ready(jaxrnn.scan(cell, params, xs, method=method))
@@ -389,7 +269,7 @@ def test_debug_prints_print(ordered, capfd):
 
 def test_what_cannot_be_a_cell_is_refused():
     with pytest.raises(TypeError, match="expected a function"):
-        FunctionCell(_step, None, _make_carry, H)  # type: ignore[arg-type]
+        FunctionCell(_step, None, make_carry, H)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"expected a flax.linen.RNNCellBase"):
         jaxrnn.linen.as_cell(nn.Dense(3))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"expected a flax.nnx.RNNCellBase"):
@@ -413,7 +293,7 @@ def test_what_cannot_be_a_cell_is_refused():
             h = jnp.tanh(h @ v + x @ params["w"])
             return h, h
 
-        cell = FunctionCell(step, _make_params, _make_carry, H)
+        cell = FunctionCell(step, make_params, make_carry, H)
         return jaxrnn.scan(cell, FUNCTION.init(jax.random.key(0), IN), XS)[1]
 
     with pytest.raises(TypeError, match="closes over a value that is being traced"):

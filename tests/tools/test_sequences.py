@@ -25,6 +25,7 @@ from tests.support.helpers import (
     cut,
     each_driver,
     each_walk,
+    initial_carry,
     is_floating,
     make_carry,
     make_flags,
@@ -232,7 +233,7 @@ def test_reset_equals_separate_sequences(spec, driver, reverse):
     """
     params, xs = make_params(spec), make_xs(spec)
     carry, late = make_carry(spec, params, xs), np.arange(STEPS[0]) >= 3
-    start, back = jax.vjp(lambda p: spec.cell.initial_carry(p, one_step_shape(xs)), params)
+    start, pull_back = initial_carry(spec, params, xs)
     run = partial(value_and_grads, driver, spec.cell, params, xs, reverse=reverse)
 
     def part(steps, carry, is_last):
@@ -241,14 +242,9 @@ def test_reset_equals_separate_sequences(spec, driver, reverse):
 
     (_, ys), first = part(late == reverse, carry, False)
     (last, rest), second = part(late != reverse, start, True)
-    zeros = jax.tree.map(lambda a: np.zeros(a.shape, jax.dtypes.float0), start)
-    of_start = jax.tree.map(
-        lambda g, zero: zero if g is None else g, second[2], zeros, is_leaf=lambda g: g is None
-    )
-    pulled = jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, back(of_start)[0])
     apart = (
         (last, add(ys, rest)),
-        (add(first[0], second[0], pulled), add(first[1], second[1]), first[2]),
+        (add(first[0], second[0], pull_back(second[2])), add(first[1], second[1]), first[2]),
     )
     reset = np.broadcast_to((np.arange(STEPS[0]) == 3)[:, None], STEPS)
     assert_close(run(carry, **all_flags(reset=reset)), apart, 1e-11)
