@@ -71,7 +71,7 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	seq 1 60 > runs/smoke/months.txt
 	$(BIN)/python examples/forecasting.py --forecast runs/smoke/months.txt --out runs/smoke/forecasting
 	$(BIN)/python examples/translation.py --steps 3 --hidden 16 --held-out 50 --beam 2 --out runs/smoke/translation
-	$(BIN)/python examples/translation.py --translate "Whence comest thou?" --out runs/smoke/translation
+	$(BIN)/python examples/translation.py --translate "Fear not, for I am with thee." --out runs/smoke/translation
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo
