@@ -1,7 +1,7 @@
 """Translate the English of 1611 into that of today, with and without attention, and with the source
 as it stands or turned round.
 
-    python examples/translation.py                                             # four, scored
+    python examples/translation.py                                               # four, scored
     python examples/translation.py --translate "Fear not, for I am with thee."    # by one
 
 Many-to-many: an LSTM reads a verse of the King James Bible, another starts in its last state and
