@@ -78,11 +78,13 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	seq 1 60 > runs/smoke/months.txt
 	$(BIN)/python examples/forecasting.py --forecast runs/smoke/months.txt --out runs/smoke/forecasting
 	$(BIN)/python examples/translation.py --steps 3 --hidden 16 --held-out 50 --beam 2 --out runs/smoke/translation
-	$(BIN)/python examples/translation.py --translate "Whence comest thou?" --out runs/smoke/translation
+	$(BIN)/python examples/translation.py --translate "Fear not, for I am with thee." --out runs/smoke/translation
 	$(BIN)/python examples/next_word.py --hidden 16 --steps 5 --vocabulary 500 --limit 3000 --out runs/smoke/next_word
 	$(BIN)/python examples/next_word.py --complete "to be, or not" --out runs/smoke/next_word
 	$(BIN)/python examples/captioning.py --steps 3 --pictures 100 --asked 50 --out runs/smoke/captioning
 	$(BIN)/python examples/captioning.py --describe 2 --out runs/smoke/captioning
+	$(BIN)/python examples/irnn.py --hidden 8 --steps 2 --rates 1e-3 --out runs/smoke/irnn
+	$(BIN)/python examples/irnn.py --read 3 --out runs/smoke/irnn
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo

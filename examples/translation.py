@@ -1,8 +1,8 @@
 """Translate the English of 1611 into that of today, with and without attention, and with the source
 as it stands or turned round.
 
-    python examples/translation.py                                      # four models, scored
-    python examples/translation.py --translate "Whence comest thou?"    # by one of them, afterwards
+    python examples/translation.py                                               # four, scored
+    python examples/translation.py --translate "Fear not, for I am with thee."    # by one
 
 Many-to-many: an LSTM reads a verse of the King James Bible, another starts in its last state and
 writes that of the World English Bible. Sutskever, Vinyals & Le (2014) turned their sources round,
@@ -110,7 +110,7 @@ class Translator:
         values = jnp.moveaxis(jnp.concatenate([xs, ys], axis=-1), 0, 1)
         valid = jnp.arange(len(xs)) < lengths[:, None]
         start = self.decoder.initial_carry(params["decoder"], xs.shape[1:])
-        return start._replace(cell=carry), jaxrnn.Memory(values, valid)
+        return start._replace(inner=carry), jaxrnn.Memory(values, valid)
 
     def logits(self, params: Any, pairs: Any, key: Any = None) -> jax.Array:
         """Of each word of the translations, given those before it: teacher forcing."""
