@@ -186,7 +186,8 @@ def main(o: Options) -> None:
         share = np.mean(np.concatenate(tags) == truth)
         print(f"  {who:<36}{share:12.1%}{f1(held_out, tags)['all']:12.1%}")
     right = [np.mean(t == p.tags) for t, p in zip(found[who], held_out, strict=True)]
-    whole = [k for k, p in enumerate(held_out) if len(p.words) == LONGEST]
+    longest = max(len(p.words) for p in held_out)
+    whole = [k for k, p in enumerate(held_out) if len(p.words) == longest]
     typical = sorted(whole, key=lambda k: right[k])[len(whole) // 2]
     scores = {who: f1(held_out, tags) for who, tags in found.items()}
     draw(o.out / "tagging.png", scores, held_out[typical], found[who][typical])
