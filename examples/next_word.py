@@ -34,7 +34,7 @@ from kit.words import SPEECH, UNKNOWN, Guess, Vocabulary
 WEIGHTS = "weights.safetensors"
 NGRAMS = {"unigram": 1, "bigram": 2, "trigram": 3}
 CONTEXTS = 1, 2, 4, 8, 16, 32, 64  # how many words are read before one is guessed
-SENTENCES = "the course of true love never did run smooth", "lord, what fools these mortals be!"
+SENTENCES = "the course of true love never did run smooth", "i have had a most rare vision."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from kit.scores import Score
 from kit.words import SPEECH, Guess
 
 CELL = 0.94  # of the width of a column
-LETTERS = 9  # that fit into it
+LETTERS = 8  # that fit into it
 TICKS = [50, 100, 150, 200, 300, 400, 600]
 
 
@@ -27,7 +27,7 @@ def draw_guesses(
     heights = [*[2.4] * len(sentences), 2.8]
     figure, axes = plots.plt.subplots(
         len(heights),
-        figsize=(10.5, sum(heights) + 0.5),
+        figsize=(11, sum(heights) + 0.5),
         height_ratios=heights,
         dpi=100,
         squeeze=False,
@@ -35,7 +35,7 @@ def draw_guesses(
     )
     *above, below = axes[:, 0]
     figure.suptitle(
-        "Five guesses for each next word of a play that the model never read; a frame: right"
+        "Five guesses before each word of a play that the model never read (red frame: right)"
     )
     for one, sentence in zip(above, sentences, strict=True):
         _draw_sentence(one, sentence, columns=max(map(len, sentences)))
@@ -54,9 +54,14 @@ def _draw_sentence(axes: Any, sentence: Sequence[Guess], columns: int) -> None:
     for column, (came, probability, likeliest) in enumerate(sentence):
         middle = {"x": column + CELL / 2, "ha": "center", "va": "center"}
         axes.text(y=-1.1, s=came, fontsize=13, weight="bold", **middle)
-        axes.text(y=-0.4, s=f"{probability:.1%}", fontsize=9, **middle)
+        axes.text(y=-0.4, s=_percent(probability), fontsize=9, **middle)
         for row, (word, share) in enumerate(likeliest):
             _draw_guess(axes, column, row + 0.05, word, share, word == came)
+
+
+def _percent(share: float) -> str:
+    """A share large or small, to a digit or two."""
+    return f"{share:.0%}" if share >= 0.01 or not share else f"{100 * share:.1g}%"
 
 
 def _draw_guess(axes: Any, x: float, y: float, word: str, share: float, right: bool) -> None:
@@ -68,8 +73,8 @@ def _draw_guess(axes: Any, x: float, y: float, word: str, share: float, right: b
         axes.add_patch(Rectangle((x, y), CELL, 0.9, **frame))
     how = {"va": "center", "color": "white" if share > 0.5 else "black"}
     short = word if len(word) <= LETTERS else f"{word[: LETTERS - 1]}…"
-    axes.text(x + 0.05, y + 0.45, "(end)" if word == SPEECH else short, fontsize=9, **how)
-    axes.text(x + CELL - 0.05, y + 0.45, f"{share:.0%}", fontsize=7.5, ha="right", **how)
+    axes.text(x + 0.05, y + 0.45, "(end)" if word == SPEECH else short, fontsize=8.5, **how)
+    axes.text(x + CELL - 0.05, y + 0.45, f"{share:.0%}", fontsize=7, ha="right", **how)
 
 
 def _draw_perplexities(
@@ -79,7 +84,7 @@ def _draw_perplexities(
     read, values = list(perplexities), list(perplexities.values())
     axes.plot(read, values, color=plots.BLUE, linewidth=2, marker="o", zorder=3)
     for n, value in perplexities.items():
-        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+        place = {"xytext": (0, -15), "textcoords": "offset points", "ha": "center"}
         axes.annotate(f"{value:.0f}", (n, value), color=plots.BLUE, **place)
     levels, names = [score.perplexity for score in scores.values()], []
     for name, level in zip(scores, levels, strict=True):
@@ -91,7 +96,7 @@ def _draw_perplexities(
     axes.set_xticks(read, map(str, read))
     axes.set_yticks(TICKS, map(str, TICKS))
     axes.minorticks_off()
-    axes.set_ylim(min(every) / 1.1, max(every) * 1.1)
+    axes.set_ylim(min(every) / 1.2, max(every) * 1.1)
     axes.set_xlabel("words that the LSTM has read before it guesses")
     said = "Perplexity on held-out plays, lower is better, by how much the model has read"
     axes.set_title(said, loc="left", fontsize=11)

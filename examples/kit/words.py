@@ -75,4 +75,6 @@ class Vocabulary(NamedTuple):
         return [(word, float(p[k])) for word, k in zip(self.decode(best), best, strict=True)]
 
     def guess(self, p: Any, came: str) -> Guess:
-        return Guess(came, float(p[self.encode([came])[0]]), self.likeliest(p))
+        """The likeliest words where one came; one that is not known had no probability."""
+        number = self.encode([came])[0]
+        return Guess(came, float(p[number]) if number != UNKNOWN else 0.0, self.likeliest(p))

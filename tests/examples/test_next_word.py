@@ -53,7 +53,7 @@ def test_the_commonest_words_are_known():
     assert vocabulary.encode(text).tolist() == [1, 2, 1, UNKNOWN, 1, 2, UNKNOWN]
     assert vocabulary.decode([2, 1]) == ["a", "b"]
     guess = vocabulary.guess(np.array([0.7, 0.1, 0.2]), "c")
-    assert guess == ("c", 0.7, [("a", 0.2), ("b", 0.1)])
+    assert guess == ("c", 0.0, [("a", 0.2), ("b", 0.1)])
 
 
 def test_sentences_are_found_where_they_first_stand():
