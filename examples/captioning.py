@@ -31,7 +31,7 @@ from kit.fitting import fit
 from kit.training import make_adamw
 from kit.watching import Watching
 
-WAYS = ("start", "every step", "attention")
+WAYS: tuple[str, ...] = ("start", "every step", "attention")
 FEATURES = 64  # of each place of a picture
 KINDS = {
     "as in training": digits.is_known,
