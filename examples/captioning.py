@@ -31,7 +31,7 @@ from kit.fitting import fit
 from kit.training import make_adamw
 from kit.watching import Watching
 
-WAYS = ("start", "every step", "attention")
+WAYS: tuple[str, ...] = ("start", "every step", "attention")
 FEATURES = 64  # of each place of a picture
 KINDS = {
     "as in training": digits.is_known,
@@ -99,7 +99,7 @@ class Captioner:
 
     @property
     def decoder(self) -> Any:
-        gru = jaxrnn.GRU(self.hidden, update_bias=1.0)  # keeps at first what it knows
+        gru = jaxrnn.GRU(self.hidden)
         attention = jaxrnn.Attention(gru, "additive", memory=FEATURES, attend="after")
         cells = dict(zip(WAYS, (gru, Watching(gru, self.hidden), attention), strict=True))
         return jaxrnn.Readout(cells[self.way], len(WORDS))

@@ -58,7 +58,7 @@ def draw_looks(path: Path, scenes: Scenes, found: np.ndarray, weights: np.ndarra
         row[0].set_title("picture", fontsize=9, color=plots.GREY)
         if not np.array_equal(caption, truth):
             verdict = {"s": f"wrong: it is {say(truth)}", "color": plots.RED, "fontsize": 8}
-            row[0].text(0, image.shape[0] + 2, va="top", in_layout=False, **verdict)
+            row[0].text(0, image.shape[0] + 1, va="top", in_layout=False, **verdict)
         for axes, word, right, look in zip(row[1:], caption, truth, looks, strict=True):
             axes.imshow(_lit(image, look))
             color = "black" if word == right else plots.RED

@@ -4,7 +4,7 @@ scene = group above group | group left of group
       | group above group and group | group and group above group
 group = a COLOUR DIGIT | two COLOUR DIGITS"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +92,7 @@ def load() -> tuple[Hand, Hand]:
     return Hand(images[:1300], digits[:1300]), Hand(images[1300:], digits[1300:])
 
 
-def say(caption: Sequence[int]) -> str:
+def say(caption: Iterable[int]) -> str:
     """The sentence, without the full stop."""
     numbers = [*map(int, caption)]
     end = numbers.index(STOP) if STOP in numbers else len(numbers)

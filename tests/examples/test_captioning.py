@@ -4,7 +4,7 @@ the baselines are what they are called, and each decoder sees its picture.
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,14 @@ def make_scenes(count: int = 100, fits: Any = digits.is_known) -> Scenes:
     return digits.make_scenes(SQUARES, fits, count, seed=0)
 
 
-def read_squares(image: np.ndarray) -> list[tuple[float, float, str]]:
-    """The middle of each square, y and x, and its name."""
+class Square(NamedTuple):
+    """What is read out of the pixels."""
+
+    middle: tuple[float, float]  # y, x
+    name: str
+
+
+def read_squares(image: np.ndarray) -> list[Square]:
     left, found = image.astype(float), []
     while left.any():
         y, x = np.argwhere(left.any(axis=-1))[0]
@@ -52,7 +58,8 @@ def read_squares(image: np.ndarray) -> list[tuple[float, float, str]]:
             COLOURS, key=lambda c: np.abs(np.divide(COLOURS[c], 255) - pixel / pixel.max()).sum()
         )
         digit = round(10 * pixel.max() / max(COLOURS[colour])) - 1
-        found.append((y + SIDE / 2, x + SIDE / 2, f"{colour} {DIGITS[digit]}"))
+        name = f"{colour} {DIGITS[digit]}"
+        found.append(Square((y + SIDE / 2, x + SIDE / 2), name))
     return found
 
 
@@ -74,10 +81,12 @@ def test_a_sentence_says_what_is_in_its_picture():
         halves = sentence.split(" left of " if axis else " above ")
         for half, side in zip(halves, (False, True), strict=True):
             there = sorted(
-                (s for s in squares if (s[axis] > CELL) == side), key=lambda s: s[1 - axis]
+                (square.middle[1 - axis], square.name)
+                for square in squares
+                if (square.middle[axis] > CELL) == side
             )
             said = [name for phrase in half.split(" and ") for name in expand(phrase)]
-            assert said == [name for *_, name in there]
+            assert said == [name for _, name in there]
 
 
 def things(caption: np.ndarray) -> set[str]:
