@@ -48,7 +48,7 @@ def draw_looks(path: Path, scenes: Scenes, found: np.ndarray, weights: np.ndarra
     """
     count, longest = found.shape
     size = (0.85 * (longest + 1), 0.5 + 1.15 * count)
-    figure, grid = plots.make_grid(count, longest + 1, size=size, sharey=False)
+    figure, grid = plots.make_grid(count, longest + 1, size=size, share=False)
     for row, image, truth, caption, looks in zip(
         grid, scenes.images, scenes.captions, found, weights.swapaxes(0, 1), strict=True
     ):
