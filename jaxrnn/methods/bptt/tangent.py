@@ -138,7 +138,8 @@ def _over_steps(
         _through_input_only_parts(fixed, shared, rebuilt, dus),
     )
     du = {i: dus[i] for i in plan.seam.pointwise_inputs if i in dus}
-    dlarge = shared.of(fixed.params, plan.large_params)
+    # wide in the loop, where their gradients are added up
+    dlarge = {i: shared.params[i] for i in plan.large_params if i in shared.params}
     body = recomputed(partial(_of_step, fixed, dlarge))
     return loop(body, dcarry, _Step(rebuilt, du, dproducts, dresults), plan.reverse)
 
@@ -156,8 +157,12 @@ def _of_step(fixed: Fixed, dlarge: ByPosition, dbefore: list[Array], step: _Step
         (after, y), _ = record(here, _giving(fixed, at, products, probe))
         return floats(after), floats(y)
 
-    primals = floats(at.before), pick(at.u, du), pick(fixed.params, dlarge)
-    tangents = dbefore, [*du.values()], [*dlarge.values()]
+    large = pick(fixed.params, dlarge)
+    dtheta = [d.astype(p.dtype) for d, p in zip(dlarge.values(), large, strict=True)]
+    primals, tangents = (
+        (floats(at.before), pick(at.u, du), large),
+        (dbefore, [*du.values()], dtheta),
+    )
     zeros, zero = jax.tree.map(jnp.zeros_like, dproducts), jnp.zeros(())
     _, total = jax.jvp(replayed, (*primals, zeros, zero), (*tangents, dproducts, zero))
     return total if dresults is None else jax.tree.map(jnp.add, total, dresults)
