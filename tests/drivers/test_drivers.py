@@ -142,6 +142,26 @@ def test_one_step(spec):
         assert_close((got[0], at_step(got[1], 0)), (last, y), 1e-14)
 
 
+def by_step(cell, params, xs, carry):
+    """`jaxrnn.step` as a driver of one step."""
+    carry, y = jaxrnn.step(cell, params, carry, jax.tree.map(lambda leaf: leaf[0], xs))
+    return carry, y[None]
+
+
+@every_causal
+def test_gradients_of_one_step(spec):
+    """Those of the one valid step of a scan: the first, whose cotangents are the same."""
+    params, xs = make_params(spec), make_xs(spec)
+    carry, mask = make_carry(spec, params, xs), np.zeros(STEPS, bool)
+    mask[0] = True
+    (last, ys), (of_params, of_xs, of_carry) = value_and_grads(
+        DRIVERS["carries_in_blocks"], spec.cell, params, xs, carry, **all_flags(mask=mask)
+    )
+    wanted = (last, cut(ys, 0, 1)), (of_params, cut(of_xs, 0, 1), of_carry)
+    got = value_and_grads(by_step, spec.cell, params, cut(xs, 0, 1), carry)
+    assert_close(got, wanted, 1e-11)
+
+
 @every_causal
 @both_directions
 def test_two_runs_in_a_row_equal_one(spec, reverse):

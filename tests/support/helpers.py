@@ -149,17 +149,6 @@ def all_flags(steps: tuple[int, ...] = STEPS, **flags: Any) -> dict[str, Any]:
     return {**neutral, **flags}
 
 
-def over_steps(cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any = None) -> tuple[Any, Any]:
-    """The driver that needs no thought: a Python loop over `jaxrnn.step`."""
-    if carry is None:
-        carry = cell.initial_carry(params, one_step_shape(xs))
-    ys = []
-    for t in range(jax.tree.leaves(xs)[0].shape[0]):
-        carry, y = jaxrnn.step(cell, params, carry, jax.tree.map(lambda leaf, t=t: leaf[t], xs))
-        ys.append(y)
-    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
-
-
 def cotangents(outputs: Any, seed: int = 4) -> Any:
     """Fixed random weights for every output, the carry's included; None for outputs without a
     gradient.
