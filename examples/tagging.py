@@ -165,7 +165,8 @@ def main(o: Options) -> None:
     weights = o.out / "weights.safetensors"
     if o.text is not None:
         variables, about = storage.load_tree(weights, About.init, known=[About, Symbols])
-        pieces = cut(take_apart(o.text))
+        if not (pieces := cut(take_apart(o.text))):
+            raise ValueError(f"--text {o.text!r} has no words")
         tagged = zip(pieces, tag(about, variables, pieces), strict=True)
         words = [put_together(piece.words, tags) for piece, tags in tagged]
         return print(*(word for piece in words for word in piece))

@@ -102,6 +102,9 @@ def test_training_restores_and_a_text_is_restored(tmp_path: Path, monkeypatch, c
     assert (tmp_path / "tagging.png").read_bytes().startswith(b"\x89PNG")
     tagging.main(["--out", str(tmp_path), "--text", "Goat and sheep, amen ox and goat amen"])
     assert capsys.readouterr().out == "Goat and, sheep amen. Ox and, goat amen.\n"
+    with pytest.raises(SystemExit):
+        tagging.main(["--out", str(tmp_path), "--text", "12"])
+    assert capsys.readouterr().err == "error: --text '12' has no words\n"
 
 
 def test_padding_does_not_change_tags():
