@@ -1,6 +1,6 @@
-"""The training loop of the scripts that need no other: updates, a progress bar, a check."""
+"""The training loop of the scripts that need no other: batches, updates, a bar, a check."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -12,6 +12,18 @@ from tqdm import tqdm
 
 Loss = Callable[[Any, Any, jax.Array], jax.Array]
 """`loss(params, batch, key)`: a number; the key is for what is random in training, dropout say."""
+
+
+def batches(arrays: Any, size: int, seed: int, axis: int) -> Iterator[Any]:
+    """Some of what stands side by side along an axis, without end: all of it in a random order, and
+    again in another.
+    """
+    count, draw = jax.tree.leaves(arrays)[0].shape[axis], np.random.default_rng(seed)
+    while True:
+        order = draw.permutation(count)
+        for k in range(0, max(1, count - size + 1), size):
+            some = order[k : k + size]
+            yield jax.tree.map(partial(np.take, indices=some, axis=axis), arrays)
 
 
 @partial(jax.jit, static_argnames=("loss", "optimizer"))
