@@ -10,7 +10,6 @@ many-to-one: a GRU in each direction, and the last output of both.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,7 @@ def right(known: Surnames, cell: Any, params: Any, pairs: list[Pair]) -> float:
     return surnames.right(known, pairs, np.argmax(each(judge, cell, params, pairs), axis=-1))
 
 
-def invent(cell: Any, params: Any, countries: Sequence[int], o: Options) -> list[str]:
+def invent(cell: Any, params: Any, countries: Any, o: Options) -> list[str]:
     """A name for each country, each letter read in turn."""
 
     def write(params: Any, carry: Any, token: jax.Array, *, context: jax.Array) -> Any:
@@ -172,7 +171,7 @@ def train(o: Options) -> None:
     print(f"  all letters alike                  {np.log2(len(SYMBOLS)):6.2f}")
     print(f"  a trigram model                    {ngram_bits(text, other, 3, len(SYMBOLS)):6.2f}")
     print(f"  a GRU that is told the country     {bits(writer, of_writer, held_out):6.2f}")
-    new = np.array(invent(writer, of_writer, np.repeat(range(len(COUNTRIES)), 40), o))
+    new = np.array(invent(writer, of_writer, np.arange(40 * len(COUNTRIES)) // 40, o))
     fresh = [[*dict.fromkeys(n for n in row if n not in known)][:4] for row in new.reshape(-1, 40)]
     truth = [k if k in known[p.name] else p.country for p, k in zip(held_out, found, strict=True)]
     notes = ("Surnames that the other GRU invents\nfor the country of the row", fresh)

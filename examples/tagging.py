@@ -165,9 +165,10 @@ def main(o: Options) -> None:
     weights = o.out / "weights.safetensors"
     if o.text is not None:
         variables, about = storage.load_tree(weights, About.init, known=[About, Symbols])
-        pieces = cut(take_apart(o.text))
-        found = tag(about, variables, pieces)
-        words = [put_together(p.words, tags) for p, tags in zip(pieces, found, strict=True)]
+        if not (pieces := cut(take_apart(o.text))):
+            raise ValueError(f"--text {o.text!r} has no words")
+        tagged = zip(pieces, tag(about, variables, pieces), strict=True)
+        words = [put_together(piece.words, tags) for piece, tags in tagged]
         return print(*(word for piece in words for word in piece))
     trained_on, choose, held_out = (thin(part, o.passages) for part in passages.load())
     about = About(Symbols.of((p.words for p in trained_on), least=2), o.hidden)
