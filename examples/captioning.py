@@ -99,7 +99,7 @@ class Captioner:
 
     @property
     def decoder(self) -> Any:
-        gru = jaxrnn.GRU(self.hidden)
+        gru = jaxrnn.GRU(self.hidden, update_bias=1.0)  # at first it keeps what it knows
         attention = jaxrnn.Attention(gru, "additive", memory=FEATURES, attend="after")
         cells = dict(zip(WAYS, (gru, Watching(gru, self.hidden), attention), strict=True))
         return jaxrnn.Readout(cells[self.way], len(WORDS))
