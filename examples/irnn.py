@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import jaxrnn
 from jaxrnn import storage
@@ -40,11 +39,12 @@ from kit.memory import (
     baselines,
     digits,
     gradient_flow,
+    losses,
     make_tasks,
+    score,
     shown,
 )
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 COLORS = ("#999999", "#3b78b8", "#c8442c", "#3f8f4f", "#8a5fb0")
 
 
@@ -60,7 +60,7 @@ class Options:
     """Updates on each task."""
     batch: int = 64
     """Sequences in an update."""
-    rates: tuple[float, ...] = RATES
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     """Adam's learning rates, of which the validation chooses one."""
     seed: int = 0
     """For the data, the initial weights and the order of the sequences."""
@@ -94,23 +94,10 @@ def answer(cell: jaxrnn.Cell, params: Any, xs: Any) -> jax.Array:
     return last_output(jaxrnn.scan(cell, params, jnp.swapaxes(xs, 0, 1))[1], cell)
 
 
-def losses(answers: jax.Array, targets: Any) -> jax.Array:
-    if answers.shape[-1] == 1:
-        return jnp.square(answers[..., 0] - targets)
-    return optax.softmax_cross_entropy_with_integer_labels(answers, targets)
-
-
 @partial(jax.jit, static_argnums=0)
 def scores(cell: jaxrnn.Cell, several: Any, data: Data) -> jax.Array:
-    """Of each set of parameters: the share of right answers, or minus the mean squared error."""
-
-    def score(params: Any) -> jax.Array:
-        answers = answer(cell, params, data.xs)
-        if answers.shape[-1] == 1:
-            return -jnp.mean(losses(answers, data.targets))
-        return jnp.mean(jnp.argmax(answers, axis=-1) == data.targets)
-
-    return jax.vmap(score)(several)
+    """Of each set of parameters."""
+    return jax.vmap(lambda params: score(answer(cell, params, data.xs), data.targets))(several)
 
 
 def train(cell: jaxrnn.Cell, task: Task, o: Options, name: str) -> tuple[Any, float]:
@@ -128,15 +115,14 @@ def train(cell: jaxrnn.Cell, task: Task, o: Options, name: str) -> tuple[Any, fl
     several = fit(loss, several, some, side_by_side(o.rates), o.steps, name)
     best = int(jnp.nanargmax(scores(cell, several, task.validation)))
     params = jax.tree.map(lambda leaf: leaf[best : best + 1], several)
-    (score,) = scores(cell, params, task.held_out)
-    print(f"{name}: rate {o.rates[best]:g}, held out {shown(task, float(score))}")
-    return jax.tree.map(lambda leaf: leaf[0], params), float(score)
+    (found,) = scores(cell, params, task.held_out)
+    print(f"{name}: rate {o.rates[best]:g}, held out {shown(task, float(found))}")
+    return jax.tree.map(lambda leaf: leaf[0], params), float(found)
 
 
 def compare(o: Options) -> None:
     make_writable(o.out)
-    tasks, cells, results = make_tasks(o.seed), networks(o.hidden), {}
-    weights: dict[str, Any] = {}
+    tasks, cells, results, weights = make_tasks(o.seed), networks(o.hidden), {}, {}
     for task_name, task in tasks.items():
         for name, other in baselines(task).items():
             print(f"{task_name}, {name}: {shown(task, other)}")

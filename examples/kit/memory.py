@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
@@ -58,6 +59,20 @@ def make_tasks(seed: int) -> dict[str, Task]:
     sums = [adding(seed + k, count) for k, count in enumerate((20_000, 1_000, 2_000))]
     of_digits = {name: digits(seed, name == PERMUTED) for name in (DIGITS, PERMUTED)}
     return {ADDING: Task(*sums, classes=1), **of_digits}
+
+
+def losses(answers: jax.Array, targets: Any) -> jax.Array:
+    """Of each sequence: the squared error of a number, or the cross-entropy of a class."""
+    if answers.shape[-1] == 1:
+        return jnp.square(answers[..., 0] - targets)
+    return optax.softmax_cross_entropy_with_integer_labels(answers, targets)
+
+
+def score(answers: jax.Array, targets: Any) -> jax.Array:
+    """The share of right answers, or minus the mean squared error."""
+    if answers.shape[-1] == 1:
+        return -jnp.mean(losses(answers, targets))
+    return jnp.mean(jnp.argmax(answers, axis=-1) == targets)
 
 
 def baselines(task: Task) -> dict[str, float]:
