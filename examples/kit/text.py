@@ -50,6 +50,23 @@ def load_file(path: Path) -> Text:
     return Text(text[:cut], text[cut:], f"the final tenth of {path.name}")
 
 
+class Corpus(NamedTuple):
+    """The plays in numbers."""
+
+    alphabet: str
+    train: np.ndarray
+    validation: np.ndarray
+    held_out: np.ndarray
+
+    @classmethod
+    def load(cls) -> "Corpus":
+        """The end of the training plays is for validation."""
+        text = load_plays()
+        alphabet = find_alphabet(text.train)
+        train, held_out = (encode(alphabet, part) for part in text[:2])
+        return cls(alphabet, train[:-60_000], train[-60_000:], held_out)
+
+
 def check_length(text: Text, batch: int, chunk: int) -> None:
     """Every stream needs a chunk of its own to train on, and there must be something to predict."""
     least = batch * chunk + 1

@@ -22,6 +22,11 @@ def make_adamw(
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=b2, weight_decay=1e-2))
 
 
+def count(tree: Any) -> int:
+    """How many numbers the arrays of a tree have."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
 class SequenceModel(Protocol):
     """Predicts each symbol from those before it; hashable, for `jax.jit`."""
 
