@@ -83,6 +83,8 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/next_word.py --complete "to be, or not" --out runs/smoke/next_word
 	$(BIN)/python examples/captioning.py --steps 3 --pictures 100 --asked 50 --out runs/smoke/captioning
 	$(BIN)/python examples/captioning.py --describe 2 --out runs/smoke/captioning
+	$(BIN)/python examples/char_cells.py --hidden 8 --updates 2 --every 2 --seconds 0.1 --out runs/smoke/char_cells
+	$(BIN)/python examples/char_cells.py --write GRU --out runs/smoke/char_cells
 	$(BIN)/python examples/irnn.py --hidden 8 --steps 2 --rates 1e-3 --out runs/smoke/irnn
 	$(BIN)/python examples/irnn.py --read 3 --out runs/smoke/irnn
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias

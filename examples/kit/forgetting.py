@@ -10,7 +10,7 @@ import numpy as np
 from kit.training import SequenceModel
 
 CONTEXT = 6  # characters
-EDGES = (0, 30, 100, 300, 1_000, 3_000)  # characters since a context last stood in the text
+EDGES = (0, 100, 300, 1_000, 3_000)  # characters since a context last stood in the text
 RANGES = [*(f"{a:,} to {b:,}" for a, b in pairwise(EDGES)), f"over {EDGES[-1]:,}"]
 
 
