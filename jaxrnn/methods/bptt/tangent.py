@@ -23,7 +23,14 @@ from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, over_blocks
 from jaxrnn.methods.bptt.forward import Kept, Residuals, first_calls
 from jaxrnn.methods.bptt.plan import Plan
-from jaxrnn.methods.bptt.products import given, over_steps, plus, through_weight, turned
+from jaxrnn.methods.bptt.products import (
+    forward_product,
+    given,
+    over_steps,
+    plus,
+    through_weight,
+    turned,
+)
 from jaxrnn.methods.bptt.rebuild import Fixed, Rebuilt, rebuild, replay
 from jaxrnn.methods.bptt.seam import (
     Answer,
@@ -110,7 +117,8 @@ def _prepare(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[Fixe
         if not dparams.keys().isdisjoint(plan.seam.weight_params[j])
     }
     widened = jax.tree.map(lambda d: d.astype(wide(d)), Shared(of_weights, dparams))
-    return Fixed(plan, params, calls, [turned(call) for call in calls]), widened
+    products = [forward_product(call) for call in calls]
+    return Fixed(plan, params, calls, products, [turned(call) for call in calls]), widened
 
 
 class _Step(NamedTuple):
