@@ -101,9 +101,7 @@ def scores(cell: jaxrnn.Cell, several: Any, data: Data) -> jax.Array:
 
 
 def train(cell: jaxrnn.Cell, task: Task, o: Options, name: str) -> tuple[Any, float]:
-    """The parameters of the rate that does best on the validation part, and what they score on what
-    was held out.
-    """
+    """The parameters of the rate that validates best, and their score on what was held out."""
     start = cell.init(jax.random.key(o.seed), task.train.xs.shape[-1])
     several = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(o.rates)), start)
 
@@ -123,8 +121,9 @@ def train(cell: jaxrnn.Cell, task: Task, o: Options, name: str) -> tuple[Any, fl
 def compare(o: Options) -> None:
     make_writable(o.out)
     tasks, cells, results, weights = make_tasks(o.seed), networks(o.hidden), {}, {}
+    others = {name: baselines(task) for name, task in tasks.items()}
     for task_name, task in tasks.items():
-        for name, other in baselines(task).items():
+        for name, other in others[task_name].items():
             print(f"{task_name}, {name}: {shown(task, other)}")
         for name, cell in cells.items():
             whole = jaxrnn.Readout(cell, task.classes)
@@ -132,7 +131,7 @@ def compare(o: Options) -> None:
             if task_name == DIGITS:
                 weights[name] = params
     storage.save_tree(o.out / "weights.safetensors", weights, {"hidden": o.hidden, "seed": o.seed})
-    draw(o, tasks, cells, results)
+    draw(o, tasks, cells, results, others)
     print(f"{o.out}: weights.safetensors, irnn.png")
 
 
@@ -141,21 +140,22 @@ def draw(
     tasks: dict[str, Task],
     cells: dict[str, jaxrnn.Cell],
     results: dict[tuple[str, str], float],
+    others: dict[str, dict[str, float]],
 ) -> None:
     """How the gradient fares at the start, beside what came of it."""
-    figure, ((flow, *others),) = plots.make_grid(1, 4, size=(15, 4), share=False)
+    figure, ((flow, *panels),) = plots.make_grid(1, 4, size=(15, 4), share=False)
     for (name, cell), color in zip(cells.items(), COLORS, strict=True):
         norms = gradient_flow(cell, tasks[ADDING], o.seed)
         flow.semilogy(np.arange(1, LENGTH + 1), norms, color=color, label=name)
     flow.set(title="gradient before training", xlabel="steps back", ylabel="size of ∂h_T / ∂h_t")
     flow.set_ylim(1e-8, 1e3)
     flow.legend(frameon=False, fontsize=8)
-    for axes, (task_name, task) in zip(others, tasks.items(), strict=True):
+    for axes, (task_name, task) in zip(panels, tasks.items(), strict=True):
         found = [abs(results[task_name, name]) for name in cells]
         bars = axes.bar(range(len(cells)), found, color=COLORS)
         said = [f"{score:.3f}" if task.classes == 1 else f"{score:.0%}" for score in found]
         axes.bar_label(bars, said, fontsize=8)
-        for name, other in baselines(task).items():
+        for name, other in others[task_name].items():
             axes.axhline(abs(other), color=plots.GREY, linestyle=plots.DASHED, linewidth=1)
             axes.text(len(cells) - 0.5, abs(other), name, fontsize=7, ha="right", va="bottom")
         axes.set_xticks(range(len(cells)), [*cells], rotation=35, ha="right", fontsize=8)

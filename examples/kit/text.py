@@ -161,25 +161,25 @@ def ngram_bits(train: np.ndarray, held_out: np.ndarray, order: int, symbols: int
     `symbols` are equally likely."""
     p = np.full(len(held_out), 1 / symbols)
     for n in range(1, order + 1):
-        grams, counts = np.unique(_grams(train, n, symbols), return_counts=True)
+        found, counts = np.unique(grams(train, n, symbols), return_counts=True)
         contexts, owner, kinds = np.unique(
-            grams // symbols, return_inverse=True, return_counts=True
+            found // symbols, return_inverse=True, return_counts=True
         )
         totals = np.bincount(owner, counts)
-        asked = _grams(held_out, n, symbols)
-        count = _look_up(grams, counts, asked)
+        asked = grams(held_out, n, symbols)
+        count = _look_up(found, counts, asked)
         kind, total = (_look_up(contexts, column, asked // symbols) for column in (kinds, totals))
         p = np.where(total > 0, (count + kind * p) / np.maximum(total + kind, 1), p)
     return float(-np.log2(p).mean())
 
 
-def _grams(ids: np.ndarray, n: int, symbols: int) -> np.ndarray:
+def grams(ids: np.ndarray, n: int, symbols: int) -> np.ndarray:
     """One number for each character and the n - 1 before it; `UNKNOWN` stands before the first."""
     padded = np.append(np.full(n - 1, UNKNOWN), ids).astype(np.int64)
-    grams = np.zeros(len(ids), np.int64)
+    numbers = np.zeros(len(ids), np.int64)
     for k in range(n):
-        grams = grams * symbols + padded[k : k + len(ids)]
-    return grams
+        numbers = numbers * symbols + padded[k : k + len(ids)]
+    return numbers
 
 
 def _look_up(keys: np.ndarray, values: np.ndarray, asked: np.ndarray) -> np.ndarray:
