@@ -63,13 +63,14 @@ from jaxrnn.storage import load, save
 from jaxrnn.streams import Beams, Generated, beam_search, generate
 
 if TYPE_CHECKING:
-    from jaxrnn import convert, testing
+    from jaxrnn import convert, diagnostics, testing
     from jaxrnn.streams import tbptt
 
 __version__ = "0.1.0"
 
 _WHEN_ASKED = {
     "convert": "jaxrnn.convert",
+    "diagnostics": "jaxrnn.diagnostics",
     "tbptt": "jaxrnn.streams.tbptt",
     "testing": "jaxrnn.testing",
 }
@@ -147,6 +148,7 @@ __all__ = [
     "beam_search",
     "combinators",
     "convert",
+    "diagnostics",
     "generate",
     "initializers",
     "labels",

@@ -1,0 +1,14 @@
+"""See through time: what gradients and states do on their way through a recurrence.
+
+The state is the whole carry of any cell, combinator or stack, the user's own included.
+
+| question | function |
+| --- | --- |
+| how far back does my loss's gradient reach? | `gradient_flow` |
+| what does the state at t do to the last one? | `jacobian_flow` |
+"""
+
+from jaxrnn.diagnostics.gradient_flow import GradientFlow, gradient_flow
+from jaxrnn.diagnostics.jacobian_flow import JacobianFlow, jacobian_flow
+
+__all__ = ["GradientFlow", "JacobianFlow", "gradient_flow", "jacobian_flow"]

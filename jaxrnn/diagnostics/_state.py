@@ -1,0 +1,111 @@
+"""The carry of any cell as one real vector per sequence, and a step as a map of such vectors.
+
+The state of a recurrence is its whole carry: the Jacobian of an LSTM's h alone leaves out what its
+memory c hands on. Complex numbers count as two real ones; integers have no derivative and stay.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.core.call import Flags, check_causal, check_cell
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree, float_positions, floats, put
+from jaxrnn.core.walk import StepFlags, Walk, select, valid_steps, without_masked
+from jaxrnn.drivers import step, trajectory
+
+Map = Callable[[Array], Array]
+"""From the states `[*batch, n]` before a step to those after it; rows do not meet."""
+
+_NO_FLAGS = StepFlags(valid=None, restart=None)
+
+
+def flat(carry: Carry, batch_axes: int = 0) -> Array:
+    """A carry as vectors `[*batch, n]`, in the widest of its real dtypes."""
+    parts = []
+    for leaf in floats(carry):
+        rows = leaf.reshape(*leaf.shape[:batch_axes], -1)
+        parts += [rows.real, rows.imag] if jnp.iscomplexobj(rows) else [rows]
+    dtype = max((part.dtype for part in parts), key=lambda dtype: jnp.finfo(dtype).bits)
+    return jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)
+
+
+def unflat(vectors: Array, like: Carry) -> Carry:
+    """The carry of these vectors: shapes, dtypes and integers are those of `like`."""
+    new, at = [], 0
+    for leaf in floats(like):
+        size = leaf.size // max(vectors[..., 0].size, 1)
+        halves = []
+        for _ in range(1 + jnp.iscomplexobj(leaf)):
+            halves.append(vectors[..., at : at + size].reshape(leaf.shape))
+            at += size
+        new.append(
+            (halves[0] + 1j * halves[1] if len(halves) == 2 else halves[0]).astype(leaf.dtype)
+        )
+    return put(like, float_positions(like), new)
+
+
+def step_map(
+    cell: Cell,
+    params: Params,
+    like: Carry,
+    x: Tree,
+    flags: StepFlags = _NO_FLAGS,
+    context: Tree = None,
+) -> Map:
+    """One step with input `x [*batch, ...]` as a map of vectors.
+
+    A step that is masked out holds the state, and one after a boundary begins from the initial
+    carry: its derivative is the identity, or zero.
+    """
+    shape = jax.tree.leaves(x)[0].shape
+    batch_axes = len(shape) - cell.feature_axes
+
+    def after(vectors: Array) -> Array:
+        start, fresh = vectors, flags.fresh()
+        if fresh is not None:
+            initial = flat(cell.initial_carry(params, shape), batch_axes)
+            start = select(fresh, initial.astype(vectors.dtype), vectors)
+        carry, _ = step(cell, params, unflat(start, like), x, context=context)
+        moved = flat(carry, batch_axes).astype(vectors.dtype)
+        return moved if flags.valid is None else select(flags.valid, moved, vectors)
+
+    return after
+
+
+class Driven(NamedTuple):
+    """A trajectory and what drives it, in the order in which time is walked."""
+
+    states: Carry  # [time + 1, *batch, ...], the initial one first
+    xs: Tree  # [time, *batch, ...], zero where masked out
+    flags: StepFlags  # [time, *batch] each, or None
+    batch: tuple[int, ...]
+
+    def before(self) -> Carry:
+        """The carry before each step, `[time, *batch, ...]`."""
+        return jax.tree.map(lambda leaf: leaf[:-1], self.states)
+
+
+def drive(
+    verb: str, cell: Cell, params: Params, xs: Tree, carry: Carry = None, **flags: Unpack[Flags]
+) -> Driven:
+    """Run a cell over a sequence, and lay out what its steps were given.
+
+    Raises:
+        TypeError: the cell has no single step.
+    """
+    check_cell(cell, f"diagnostics.{verb}")
+    check_causal(cell, "single step, and no Jacobian of one")
+    states, _ = trajectory(cell, params, xs, carry, **flags)
+    xs = jax.tree.map(jnp.asarray, xs)
+    time, *batch = jax.tree.leaves(xs)[0].shape[: -cell.feature_axes]
+    given = (flags.get(name) for name in ("lengths", "mask", "reset"))
+    lengths, mask, reset = (None if flag is None else jnp.asarray(flag) for flag in given)
+    walk = Walk(valid_steps(time, lengths, mask), reset, flags.get("reverse", False))
+    driving = without_masked(xs, walk.valid), walk.flags()
+    if walk.reverse:
+        driving = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), driving)
+    return Driven(states, driving[0], driving[1], tuple(batch))

@@ -1,0 +1,178 @@
+"""How much of a loss's gradient arrives at every time step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrnn.core.affine import Affine
+from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.call import Flags, check_cell
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.composite import Composite, Delegate, Runner
+from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put
+from jaxrnn.drivers import scan, trajectory
+from jaxrnn.methods import MethodLike
+
+
+class GradientFlow(NamedTuple):
+    """What `gradient_flow` finds."""
+
+    loss: Array
+    parts: Carry
+    """`‖∂L/∂part_t‖ [time + 1, *batch]` of each array of the carry, in its structure. Entry 0 is of
+    the carry before the first step, entry t + 1 of the one after step t. None for integers."""
+
+    def total(self, part: Tree = None) -> Array:
+        """The norm over all parts, or over some: `flow.total(flow.parts[0])` is of a `Stack`'s
+        lowest layer.
+        """
+        each = jax.tree.leaves(self.parts if part is None else part)
+        return jnp.sqrt(sum(norm**2 for norm in each))
+
+
+def gradient_flow(
+    loss: Callable[[Any, Any], Array],
+    cell: Cell,
+    params: Params,
+    xs: Tree,
+    carry: Carry = None,
+    *,
+    key: Array | None = None,
+    method: MethodLike = "bptt",
+    **flags: Unpack[Flags],
+) -> GradientFlow:
+    """How much of a loss's gradient arrives at every time step: `‖∂L/∂carry_t‖`.
+
+    It takes one backward pass: zero is added to the carry after every step, and the gradient with
+    respect to these zeros is what flows there, from later steps and from the step's own output.
+    Where a step is masked out no carry is made, and the norm is 0; behind a boundary (`reset`),
+    nothing arrives from beyond it. A part of the carry that is the output as well counts as one.
+
+    Args:
+        loss: `loss(carry, ys)`, a number, of what `jaxrnn.scan` returns. A readout, another network
+            and the targets stand in it: it may close over them.
+        cell, params, xs, carry, key, method, flags: as of `jaxrnn.scan`.
+
+    Raises:
+        ValueError, TypeError: what `jaxrnn.scan` raises, and a loss that is not one real number.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import gradient_flow
+    >>> cell, xs = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5)]), jnp.ones((7, 2, 3))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> def loss(carry, ys):
+    ...     return jnp.sum(ys[-1])  # looks at the last output alone
+    >>> flow = gradient_flow(loss, cell, params, xs)
+    >>> flow.total().shape, flow.parts[0].c.shape
+    ((8, 2), (8, 2))
+    >>> lowest = flow.total(flow.parts[0])
+    >>> bool(lowest[1, 0] < lowest[7, 0])  # it vanishes on its way back
+    True
+    """
+    check_cell(cell, "diagnostics.gradient_flow")
+    states, _ = jax.eval_shape(
+        lambda: trajectory(cell, params, xs, carry, key=key, method=method, **flags)
+    )
+    first = jax.tree.leaves(xs)[0]
+    if carry is None:
+        carry = cell.initial_carry(params, first.shape[1:])
+    nudges = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), states)
+    at = float_positions(nudges)
+
+    def nudged(zeros: list[Array]) -> Array:
+        nudges_t = put(nudges, at, zeros)
+        start = jax.tree.map(_plus_first, carry, nudges_t)
+        after = jax.tree.map(lambda leaf: leaf[1:], nudges_t)
+        found = loss(
+            *scan(_Nudged(cell), params, (xs, after), start, key=key, method=method, **flags)
+        )
+        return _checked_loss(found)
+
+    value, gradients = jax.value_and_grad(nudged)(pick(nudges, at))
+    rows = first.ndim - cell.feature_axes
+    norms = dict(zip(at, (_norm(gradient, rows) for gradient in gradients), strict=True))
+    leaves, form = jax.tree.flatten(nudges)
+    return GradientFlow(value, form.unflatten([norms.get(k) for k in range(len(leaves))]))
+
+
+def _plus_first(carry: Array, nudges: Array) -> Array:
+    return carry.astype(nudges.dtype) + nudges[0] if is_float(nudges) else carry
+
+
+def _norm(leaf: Array, rows: int) -> Array:
+    return jnp.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=tuple(range(rows, leaf.ndim))))
+
+
+def _checked_loss(loss: Array) -> Array:
+    if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise ValueError(
+            f"gradient_flow: loss returned shape {jnp.shape(loss)}, {jnp.result_type(loss)}, "
+            "expected one real number: sum or average over time and sequences"
+        )
+    return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nudged(Delegate, Composite):
+    """A cell whose inputs are `(xs, nudges)`, the nudges `[time, *batch, ...]` as its carry."""
+
+    def run(
+        self, params: Params, xs: tuple[Tree, Carry], carry: Carry, runner: Runner
+    ) -> tuple[Carry, Tree]:
+        """Each cell inside finds its nudges where its carry is: whatever a combinator does with the
+        carries of its parts, it does with both.
+        """
+        xs, nudges = xs
+        both = jax.tree.map(lambda c, n: jnp.concatenate([c[None], n]), carry, nudges)
+        fields = {f.name: getattr(runner, f.name) for f in dataclasses.fields(runner)}
+        return _Nudging(**fields)(self.cell, params, xs, both)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Nudging(Runner):
+    """Adds nudges to every carry of the cells inside."""
+
+    def __call__(self, cell: Cell, params: Params, xs: Tree, carry: Carry) -> tuple[Carry, Any]:
+        if cell.is_composite:
+            return super().__call__(cell, params, xs, carry)
+        first = jax.tree.map(lambda leaf: leaf[0], carry)
+        nudges = jax.tree.map(lambda leaf: leaf[1:], carry)
+        return super().__call__(_NudgedStep(cell), params, (xs, nudges), first)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NudgedStep(Delegate):
+    """One cell, and what is added to its carry after a step; an output that is a part of the carry
+    changes with it.
+    """
+
+    def project(self, params: Params, xs: tuple[Tree, Carry], *noise: Any) -> tuple[Tree, Carry]:
+        return self.cell.project(params, xs[0], *noise), xs[1]
+
+    def step(
+        self,
+        params: Params,
+        carry: Carry,
+        u: tuple[Tree, Carry],
+        affine: Affine = default_affine,
+    ) -> tuple[Carry, Array]:
+        u_cell, nudges = u
+        after, y = self.cell.step(params, carry, u_cell, affine)
+        moved = {
+            id(leaf): leaf + nudge
+            for leaf, nudge in zip(jax.tree.leaves(after), jax.tree.leaves(nudges), strict=True)
+            if is_float(leaf)
+        }
+        return jax.tree.map(lambda leaf: moved.get(id(leaf), leaf), (after, y))
+
+    def read(self, params: Params, ys: Any, xs: tuple[Tree, Carry]) -> Any:
+        return self.cell.read(params, ys, xs[0])
+
+    def draw(self, keys: Any) -> Any:
+        """What the cell draws."""
+        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
+        return draw(keys)
