@@ -34,10 +34,10 @@ from tests.support.helpers import (
     perturb,
     value_and_grads,
 )
-from tests.support.specs import every, every_causal, every_other, some
+from tests.support.specs import every_causal, every_other, every_program, some
 
 
-@every
+@every_program
 def test_a_cell_is_a_value(spec):
     twin = pickle.loads(pickle.dumps(spec.cell))
     rebuilt = dataclasses.replace(spec.cell)
@@ -50,7 +50,7 @@ def test_a_cell_is_a_value(spec):
         setattr(spec.cell, first, None)
 
 
-@every
+@every_program
 def test_a_cell_is_a_pytree_without_leaves(spec):
     assert jax.tree.leaves(spec.cell) == []
     assert jax.tree.unflatten(jax.tree.structure(spec.cell), []) == spec.cell
@@ -92,7 +92,7 @@ def test_a_stack_of_a_list_is_a_stack_of_a_tuple():
     assert jaxrnn.Stack([jaxrnn.LSTM(4)]) == jaxrnn.Stack((jaxrnn.LSTM(4),))  # type: ignore[arg-type]
 
 
-@every
+@every_program
 def test_a_cell_is_an_argument_of_jit_and_traced_once(spec):
     traces = []
 
@@ -154,7 +154,7 @@ def test_a_gradient_is_traced_once():
 
 
 @pytest.mark.usefixtures("x64", "strict")
-@every
+@every_program
 def test_the_carry_keeps_its_form(spec):
     params, xs = make_params(spec), make_xs(spec)
     carry = spec.cell.initial_carry(params, one_step_shape(xs))
@@ -272,7 +272,7 @@ def test_vmap_over_params_in_gradients(spec, driver, reverse):
 
 
 @pytest.mark.usefixtures("x64", "strict")
-@every
+@every_program
 def test_two_batch_axes_equal_one(spec):
     steps = (STEPS[0], 2, 2)
     params, xs, flags = make_params(spec), make_xs(spec, steps), make_flags(steps)
@@ -298,7 +298,7 @@ def test_two_batch_axes_equal_one(spec):
 
 
 @pytest.mark.usefixtures("x64", "strict")
-@every
+@every_program
 def test_no_batch_axis_equals_a_row_of_a_batch(spec):
     params, xs, flags = make_params(spec), make_xs(spec), make_flags()
     carry = make_carry(spec, params, xs)

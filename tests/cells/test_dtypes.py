@@ -23,7 +23,7 @@ from tests.support.helpers import (
     make_xs,
     value_and_grads,
 )
-from tests.support.specs import every, some
+from tests.support.specs import every_program, some
 
 FEW = ("elman_tanh", "lstm", "gru_after", "gru_before", "stack_with_both", "user_decaying")
 
@@ -47,7 +47,7 @@ def check_narrow(spec, dtype, tolerance, arguments, last, ys):
     assert_close((last, ys), expected, tolerance)
 
 
-@every
+@every_program
 @pytest.mark.usefixtures("strict")
 def test_bfloat16_weights(spec):
     """Forwards and backwards."""
@@ -92,7 +92,7 @@ def test_gradients_of_narrow_weights(spec, method):
         check_gradients(halves, value_and_grads(driver, spec.cell, *halves)[1])
 
 
-@every
+@every_program
 @pytest.mark.usefixtures("x64", "strict")
 def test_float64_promotes_nothing(spec):
     """Under x64 no constant falls back to float32 and none widens."""
@@ -110,7 +110,7 @@ def test_float64_promotes_nothing(spec):
     }
 
 
-@every
+@every_program
 @pytest.mark.usefixtures("x64", "strict")
 def test_float32_under_x64_stays_float32(spec):
     """And promotes nothing, with x64 or without: what it would promote to exists here."""
@@ -239,7 +239,7 @@ def test_a_carry_of_another_kind_is_refused(spec):
             jaxrnn.scan(spec.cell, params, xs, floats)
 
 
-@every
+@every_program
 @pytest.mark.parametrize("dtype", [jnp.int32, bool])
 def test_integer_inputs_are_refused(spec, dtype):
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=dtype)

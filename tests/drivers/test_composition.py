@@ -25,7 +25,7 @@ from tests.support.helpers import (
     make_xs,
     value_and_grads,
 )
-from tests.support.specs import every
+from tests.support.specs import every_program
 
 TIME, BATCH = 3, 2
 GRADIENTS = ("bptt", "checkpointed", "autodiff")
@@ -43,7 +43,7 @@ def total(*trees: Any) -> jax.Array:
     return sum((jnp.sum(jnp.sin(jnp.real(leaf))) for leaf in leaves), jnp.zeros(()))
 
 
-@every
+@every_program
 def test_scans_of_one_cell_do_not_change_each_other(spec, x64, strict):
     """Two scans, the inputs of one frozen, from the initial carry, which may depend on the
     parameters. Both give f, so the gradients of their product are 2 f times those of one scan by

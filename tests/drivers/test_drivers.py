@@ -32,14 +32,14 @@ from tests.support.helpers import (
     one_step_shape,
     value_and_grads,
 )
-from tests.support.specs import every, every_causal, some
+from tests.support.specs import every_causal, every_program, some
 
 pytestmark = pytest.mark.usefixtures("x64", "strict")
 
 SHORT = (3, 2)  # for unrolled programs, which are slow to compile
 
 
-@every
+@every_program
 def test_unroll(spec):
     params, xs, flags = make_params(spec), make_xs(spec, SHORT), make_flags(SHORT)
     at = (params, xs, make_carry(spec, params, xs))
@@ -90,7 +90,7 @@ def test_all_gradients_agree(spec, driver):
     )
 
 
-@every
+@every_program
 def test_no_carry_is_the_initial_carry(spec):
     params, xs = make_params(spec), make_xs(spec)
     carry = spec.cell.initial_carry(params, one_step_shape(xs))
@@ -101,7 +101,7 @@ def test_no_carry_is_the_initial_carry(spec):
     )
 
 
-@every
+@every_program
 def test_no_steps(spec):
     params, one = make_params(spec), make_xs(spec, (1, 2))
     carry, xs = make_carry(spec, params, one), cut(one, 0, 0)

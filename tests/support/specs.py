@@ -80,6 +80,7 @@ class Spec:
     inputs: Callable[..., Any] = features
     lawful: bool = True  # whether `step` keeps the law of `affine`
     in_features: int = 3
+    runs_as: str = ""  # the entry whose program differs by an initialiser or a term alone
 
     @property
     def causal(self) -> bool:
@@ -108,8 +109,10 @@ BOTH = ref.BothWays(AFTER, AFTER, concat)
 SPECS = [
     Spec("elman_tanh", Elman(4), ELMAN),
     Spec("elman_relu", Elman(4, activation="relu"), papers.elman(papers.relu)),
-    Spec("elman_irnn", Elman(4, activation="relu", w_h_init=Identity()), IRNN),
-    Spec("elman_no_bias", Elman(4, bias=False), ELMAN),
+    Spec(
+        "elman_irnn", Elman(4, activation="relu", w_h_init=Identity()), IRNN, runs_as="elman_relu"
+    ),
+    Spec("elman_no_bias", Elman(4, bias=False), ELMAN, runs_as="elman_tanh"),
     Spec(
         "jordan",
         Jordan(4, features=2, output_activation="sigmoid"),
@@ -127,8 +130,8 @@ SPECS = [
         taught,
     ),
     Spec("lstm", LSTM(4), papers.LSTM),
-    Spec("lstm_no_bias", LSTM(4, bias=False), papers.LSTM),
-    Spec("lstm_chrono", LSTM(5, forget_bias=Chrono(20)), papers.LSTM),
+    Spec("lstm_no_bias", LSTM(4, bias=False), papers.LSTM, runs_as="lstm"),
+    Spec("lstm_chrono", LSTM(5, forget_bias=Chrono(20)), papers.LSTM, runs_as="lstm"),
     Spec("lstm_peepholes", LSTM(4, peepholes=True, cell_clip=0.4), papers.lstm(cell_clip=0.4)),
     Spec("lstm_projection", LSTM(4, projection=3), papers.LSTM),
     Spec("lstm_coupled", LSTM(4, coupled=True, clip=0.5), papers.lstm("fgo", clip=0.5)),
@@ -213,11 +216,13 @@ SPECS = [
         papers.mgu("flax", gate=hard_sigmoid),
     ),
     Spec("gru_after", GRU(4), AFTER),
-    Spec("gru_after_no_bias", GRU(4, bias=False), AFTER),
+    Spec("gru_after_no_bias", GRU(4, bias=False), AFTER, runs_as="gru_after"),
     Spec("gru_before", GRU(4, reset_gate="before"), BEFORE),
-    Spec("gru_before_no_bias", GRU(4, reset_gate="before", bias=False), BEFORE),
+    Spec(
+        "gru_before_no_bias", GRU(4, reset_gate="before", bias=False), BEFORE, runs_as="gru_before"
+    ),
     Spec("stack", Stack((LSTM(4), GRU(5))), ref.Layers((papers.LSTM, AFTER))),
-    Spec("stack_of_one", Stack((LSTM(4),)), ref.Layers((papers.LSTM,))),
+    Spec("stack_of_one", Stack((LSTM(4),)), ref.Layers((papers.LSTM,)), runs_as="stack"),
     Spec("both_concat", Bidirectional(GRU(4)), BOTH),
     Spec(
         "both_sum",
@@ -228,6 +233,7 @@ SPECS = [
         "both_mean",
         Bidirectional(Elman(4), merge="mean"),
         ref.BothWays(ELMAN, ELMAN, lambda a, b: 0.5 * a + 0.5 * b),
+        runs_as="both_sum",
     ),
     Spec(
         "both_product",
@@ -332,8 +338,13 @@ def over(specs: list[Spec]) -> pytest.MarkDecorator:
 
 
 every = over(SPECS)
-every_causal = over([spec for spec in SPECS if spec.causal])
-every_other = over([spec for spec in SPECS if not spec.causal])
+
+PROGRAMS = [spec for spec in SPECS if not spec.runs_as]
+"""What a walk through time does with a cell depends on its program alone."""
+
+every_program = over(PROGRAMS)
+every_causal = over([spec for spec in PROGRAMS if spec.causal])
+every_other = over([spec for spec in PROGRAMS if not spec.causal])
 
 
 def some(*ids: str) -> pytest.MarkDecorator:

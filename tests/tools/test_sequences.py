@@ -35,7 +35,7 @@ from tests.support.helpers import (
     over_walks,
     value_and_grads,
 )
-from tests.support.specs import every, every_causal, some
+from tests.support.specs import every_causal, every_program, some
 
 pytestmark = pytest.mark.usefixtures("x64", "strict")
 
@@ -73,7 +73,7 @@ def leaves(tree):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-@every
+@every_program
 @both_directions
 def test_lengths_equal_truncation(spec, reverse):
     params, xs = make_params(spec), make_xs(spec)
@@ -111,7 +111,7 @@ def test_traced_lengths_beyond_the_end_are_the_end(spec):
     assert_equal(traced(np.array([9, 6, 7, 4])), traced(np.array([6, 6, 6, 4])))
 
 
-@every
+@every_program
 @both_directions
 def test_mask_equals_deletion(spec, reverse):
     params, xs, keep = make_params(spec), make_xs(spec), np.array([0, 2, 3])
@@ -123,7 +123,7 @@ def test_mask_equals_deletion(spec, reverse):
     assert_close((last, at_step(ys, keep)), short, 1e-12)
 
 
-@every
+@every_program
 @both_directions
 def test_masked_outputs_are_zero_and_the_carry_is_held(spec, reverse):
     """Exactly, not to rounding."""
@@ -139,7 +139,7 @@ def test_masked_outputs_are_zero_and_the_carry_is_held(spec, reverse):
     assert all(np.all(leaf == 0) for leaf in leaves(ys))
 
 
-@every
+@every_program
 @each_walk
 def test_nan_in_padding_leaks_nothing(spec, driver, reverse):
     params, xs, flags = make_params(spec), make_xs(spec), make_flags()
@@ -176,7 +176,7 @@ def test_a_nan_carry_does_not_survive_a_reset(spec, driver, reverse):
     assert all(np.all(leaf == 0) for leaf in leaves(of_carry))
 
 
-@every
+@every_program
 @both_directions
 def test_a_nan_carry_does_not_survive_a_pending_reset(spec, reverse):
     """Steps are masked before the first valid one, whichever way time is walked, and a boundary
