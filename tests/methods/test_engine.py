@@ -14,7 +14,7 @@ import jaxrnn
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods import BPTT, Checkpointed
 from jaxrnn.methods.bptt import plan
-from jaxrnn.methods.bptt import products as engine_products
+from jaxrnn.methods.bptt.platforms import CPU, Products
 from tests.support.helpers import assert_close
 from tests.support.user_cells import Ring
 
@@ -91,7 +91,7 @@ def test_what_is_kept():
     def kept(cell: Any) -> str:
         params, xs = setup(cell, time=64)
         carry = cell.initial_carry(params, xs.shape[1:])
-        return plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk()).keep
+        return plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk(), CPU()).keep
 
     assert kept(jaxrnn.Elman(8)) == "preactivations"
     assert (kept(jaxrnn.LSTM(8)), kept(jaxrnn.LSTM(256))) == ("carries", "preactivations")
@@ -108,7 +108,7 @@ def test_numbers_of_a_row():
     params = cell.init(jax.random.key(0), 2)
     xs = jnp.zeros((6, 3, 10, 2))
     carry = jnp.zeros((3, 10, 4))
-    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk())
+    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk(), CPU())
     assert [product.shape for product in made.seam.products] == [(3, 10, 4)]
     assert made.keep == "preactivations"
 
@@ -117,12 +117,13 @@ def test_blocks():
     """Tall enough, small enough for a cache, a small part of all time; about √T where carries are
     kept at borders alone.
     """
-    assert plan.block_size(time=128, rows=32, width=512, checkpointed=False) == 8
-    assert plan.block_size(time=512, rows=1, width=1024, checkpointed=False) == 64
-    assert plan.block_size(time=100_000, rows=32, width=4096, checkpointed=False) == 4
-    assert plan.block_size(time=16_384, rows=8, width=512, checkpointed=True) == 128
-    assert plan.block_size(time=3, rows=1, width=4, checkpointed=False) == 3
-    assert plan.block_size(time=1009, rows=0, width=0, checkpointed=False) > 0
+    block = CPU().block
+    assert block(128, Products(rows=32, width=512), checkpointed=False) == 8
+    assert block(512, Products(rows=1, width=1024), checkpointed=False) == 64
+    assert block(100_000, Products(rows=32, width=4096), checkpointed=False) == 4
+    assert block(16_384, Products(rows=8, width=512), checkpointed=True) == 128
+    assert block(3, Products(rows=1, width=4), checkpointed=False) == 3
+    assert block(1009, Products(rows=0, width=0), checkpointed=False) > 0
 
 
 @pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
@@ -130,7 +131,7 @@ def test_a_large_weight_comes_first(batch):
     """With few rows, `(wᵀ hᵀ)ᵀ` instead of `h w`; a batch of one has no copy of the weight."""
     cell = jaxrnn.LSTM(384)
     params = cell.init(jax.random.key(0), 5)
-    assert params.w_h.size >= engine_products.LARGE_WEIGHT
+    assert CPU().weight_first(4, params.w_h.size)
     xs = jax.random.normal(jax.random.key(1), (6, *batch, 5))
     got, wanted = (
         jax.value_and_grad(lambda p, x, method=method: loss(cell, p, x, method), (0, 1))(params, xs)

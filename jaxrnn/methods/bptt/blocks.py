@@ -68,7 +68,9 @@ def _each(change: Callable[[Array], Array], tree: X) -> X:
     return jax.tree.map(change, tree)
 
 
-def loop(body: Callable[[C, X], tuple[C, Y]], carry: C, steps: X, reverse: bool) -> tuple[C, Y]:
+def loop(
+    body: Callable[[C, X], tuple[C, Y]], carry: C, steps: X, reverse: bool, unroll: int = 1
+) -> tuple[C, Y]:
     """`lax.scan` over arrays without axes of size one: for a batch of one, XLA would choose layouts
     that cost a copy of each.
     """
@@ -78,7 +80,12 @@ def loop(body: Callable[[C, X], tuple[C, Y]], carry: C, steps: X, reverse: bool)
         return carry, _squeeze(outputs, 0)
 
     carry, outputs = lax.scan(
-        squeezed, carry, _squeeze(steps, 1), length=steps_in(steps), reverse=reverse
+        squeezed,
+        carry,
+        _squeeze(steps, 1),
+        length=steps_in(steps),
+        reverse=reverse,
+        unroll=unroll,
     )
     return carry, _restore(outputs, 1)
 

@@ -3,17 +3,19 @@
 import dataclasses
 import warnings
 from abc import abstractmethod
+from functools import partial
 from typing import Literal
 
 import jax
-from jax import export
+from jax import export, lax
 
 from jaxrnn.core import check as _check
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods.autodiff import Autodiff
-from jaxrnn.methods.bptt.plan import Keep, make_plan
+from jaxrnn.methods.bptt.plan import Plan, make_plan
+from jaxrnn.methods.bptt.platforms import PLATFORMS, Keep, platform_of
 from jaxrnn.methods.bptt.rule import bptt
 from jaxrnn.methods.bptt.seam import LawBrokenError
 from jaxrnn.methods.method import Method
@@ -29,8 +31,12 @@ class _InBlocks(Method):
     """
 
     block: int | None = None
+    platform: Literal["cpu", "gpu", "tpu", "any"] | None = dataclasses.field(
+        default=None, kw_only=True
+    )
 
     def __post_init__(self) -> None:
+        _check.check_choice(self, "platform", self.platform, (None, *PLATFORMS, "any"))
         if self.block is not None:
             _check.check_fields(self, _check.check_size, "block")
 
@@ -45,8 +51,19 @@ class _InBlocks(Method):
         if export.is_symbolic_dim(time) or time == 0:
             return Autodiff().run(cell, params, xs, carry, walk)
         flags = walk.flags()
+
+        def planned_for(name: str | None) -> Plan:
+            options = (platform_of(name), self.block, self._keeps())
+            return make_plan(cell, params, xs, carry, flags, walk, *options)
+
         try:
-            plan = make_plan(cell, params, xs, carry, flags, walk, self.block, self._keeps())
+            if self.platform == "any":
+                # which one is lowered is known when the program is
+                cpu, gpu, tpu = (partial(bptt, planned_for(name)) for name in ("cpu", "gpu", "tpu"))
+                return lax.platform_dependent(
+                    params, xs, carry, flags, cpu=cpu, tpu=tpu, default=gpu
+                )
+            return bptt(planned_for(self.platform), params, xs, carry, flags)
         except LawBrokenError as broken:
             warnings.warn(
                 f"{_check.name_of(cell)}.step: {broken}; scan uses JAX's own derivative for it, "
@@ -55,7 +72,6 @@ class _InBlocks(Method):
                 stacklevel=2,
             )
             return Autodiff().run(cell, params, xs, carry, walk)
-        return bptt(plan, params, xs, carry, flags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +86,9 @@ class BPTT(_InBlocks):
         block: steps in a block; chosen from the sizes if left out.
         keep: `"carries"`, which are rebuilt into pre-activations with one product per block, or
             `"preactivations"`, which save it; chosen from the sizes if left out.
+        platform: what the program is planned for, by default what the process runs on. `"any"`
+            holds a plan for each, of which the compiler takes one: for `jax.export` to several
+            platforms, or to another one. Tracing then takes three times as long.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -98,6 +117,7 @@ class Checkpointed(_InBlocks):
 
     Args:
         block: steps in a block; about √T if left out.
+        platform: as of `BPTT`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))

@@ -10,7 +10,8 @@ from jaxrnn.core.cell import Carry, Params
 from jaxrnn.core.trees import Tree, pick
 from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, over_blocks
-from jaxrnn.methods.bptt.plan import Keep, Plan
+from jaxrnn.methods.bptt.plan import Plan
+from jaxrnn.methods.bptt.platforms import Keep
 from jaxrnn.methods.bptt.products import Product, forward_product
 from jaxrnn.methods.bptt.seam import Call, Pieces, computing, keeping, record
 
@@ -36,7 +37,8 @@ def forward(
     plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags, size: int, keep: Keep
 ) -> tuple[tuple[Carry, Tree], Residuals]:
     """Run all steps in blocks of `size`: the last carry and all outputs, and the residuals."""
-    products = [forward_product(call) for call in first_calls(plan, params, xs, carry, flags)]
+    calls = first_calls(plan, params, xs, carry, flags)
+    products = [forward_product(call, plan.platform) for call in calls]
 
     def block(carry: Carry, steps: tuple[Tree, StepFlags], _: None) -> tuple[Carry, Tree, Carry]:
         xs, flags = steps
@@ -74,7 +76,9 @@ def walk_forward(
         others = [leaf for leaf, i in leaves if i is None]
         return carry, ((others, pick(carry, shared)), kept)
 
-    last, ((others, parts), kept) = loop(body, carry, (us, flags), plan.reverse)
+    last, ((others, parts), kept) = loop(
+        body, carry, (us, flags), plan.reverse, plan.platform.unroll
+    )
     of_carry = dict(zip(shared, parts, strict=True))
     of_carry |= enumerate(jax.tree.leaves(kept.carries))
     rest = iter(others)

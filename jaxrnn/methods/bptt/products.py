@@ -17,18 +17,16 @@ from jax import Array, lax
 from jaxrnn.core.affine import Linear, cut_like, matmul
 from jaxrnn.core.dtypes import cast, wide
 from jaxrnn.methods.bptt.plan import count
+from jaxrnn.methods.bptt.platforms import Platform
 from jaxrnn.methods.bptt.seam import Call, Pieces
 
 Product = Callable[[Array], Array]
 """From the operand of a product to the product; the weight is the other factor."""
 
-FEW_ROWS = 32
-LARGE_WEIGHT = 2**19
 
-
-def forward_product(call: Call) -> Product:
+def forward_product(call: Call, platform: Platform) -> Product:
     """From the operand of a call of `affine` to its product."""
-    if _weight_first(call):
+    if _weight_first(call, platform):
         return partial(_multiply_weight_first, lax.optimization_barrier(call.w.T))
     return lambda h: call.linear(h, call.w)
 
@@ -60,9 +58,9 @@ class Turned:
         return product.T.reshape(*dh.shape[:-1], self.w.shape[1])
 
 
-def turned(call: Call) -> Turned:
+def turned(call: Call, platform: Platform) -> Turned:
     """The weight of a call, laid out for the loop over tangents."""
-    if _weight_first(call):
+    if _weight_first(call, platform):
         return Turned(call.w, matmul, "weight first")
     # one row is as fast either way: no copy of the weight
     if is_plain(call) and _rows(call) > 1:
@@ -115,34 +113,26 @@ def over_steps(turned: Turned, dhs: Array) -> Array:
     return jax.vmap(turned)(dhs)
 
 
-def through_weight(call: Call, operands: Array, dw: Array) -> Array:
+def through_weight(call: Call, operands: Array, dw: Array, platform: Platform) -> Array:
     """`operand @ dw` for many steps, as one product; so is its transpose, the weight's gradient."""
     dw = dw.astype(call.w.dtype)
-    if is_plain(call):
-        flat = operands.reshape(-1, operands.shape[-1]).astype(dw.dtype)
-        # copied: contracting over rows takes up to twice the time
-        columns = lax.optimization_barrier(flat.T) if _on_cpu() else flat.T
-        product = lax.dot_general(
-            columns, dw, (((0,), (0,)), ((), ())), preferred_element_type=wide(dw)
-        )
-        return product.reshape(*operands.shape[:-1], dw.shape[1])
-    product = partial(jax.vmap(call.linear, (0, None)), operands)
-    return jax.jvp(product, (call.w,), (dw,))[1]
+    if not is_plain(call):
+        product = partial(jax.vmap(call.linear, (0, None)), operands)
+        return jax.jvp(product, (call.w,), (dw,))[1]
+    rows = operands.astype(dw.dtype)
+    if platform.flattens:
+        rows = rows.reshape(-1, rows.shape[-1])
+    contracted = rows.ndim - 1
+    if platform.copies_operands:
+        rows, contracted = lax.optimization_barrier(rows.T), 0
+    product = lax.dot_general(
+        rows, dw, (((contracted,), (0,)), ((), ())), preferred_element_type=wide(dw)
+    )
+    return product.reshape(*operands.shape[:-1], dw.shape[1])
 
 
-def _weight_first(call: Call) -> bool:
-    """Whether to compute `h @ w` as `(wᵀ @ hᵀ)ᵀ`.
-
-    A CPU's product rearranges its second factor for the multiplication. With a large weight and few
-    rows that takes most of the time (16 rows by 1024 x 4096: 3.6 ms, weight first 1.0 ms)."""
-    return _on_cpu() and is_plain(call) and _rows(call) <= FEW_ROWS and call.w.size >= LARGE_WEIGHT
-
-
-def _on_cpu() -> bool:
-    """Of the platform in use by default: another that a program is compiled for gets the same
-    numbers, in its own time.
-    """
-    return jax.default_backend() == "cpu"
+def _weight_first(call: Call, platform: Platform) -> bool:
+    return is_plain(call) and platform.weight_first(_rows(call), call.w.size)
 
 
 def _rows(call: Call) -> int:

@@ -63,7 +63,8 @@ def _carries(
         (after, _), _ = replay(plan, fixed.params, Rebuilt(before, *inputs))
         return after, after
 
-    return loop(body, start, (us, flags, preactivations), plan.reverse)[1]
+    steps = (us, flags, preactivations)
+    return loop(body, start, steps, plan.reverse, plan.platform.unroll)[1]
 
 
 def _preactivations(fixed: Fixed, before: Carry, us: Tree, flags: StepFlags) -> list[Pieces]:

@@ -117,8 +117,9 @@ def _prepare(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[Fixe
         if not dparams.keys().isdisjoint(plan.seam.weight_params[j])
     }
     widened = jax.tree.map(lambda d: d.astype(wide(d)), Shared(of_weights, dparams))
-    products = [forward_product(call) for call in calls]
-    return Fixed(plan, params, calls, products, [turned(call) for call in calls]), widened
+    platform = plan.platform
+    products = [forward_product(call, platform) for call in calls]
+    return Fixed(plan, params, calls, products, [turned(call, platform) for call in calls]), widened
 
 
 class _Step(NamedTuple):
@@ -149,7 +150,8 @@ def _over_steps(
     # wide in the loop, where their gradients are added up
     dlarge = {i: shared.params[i] for i in plan.large_params if i in shared.params}
     body = recomputed(partial(_of_step, fixed, dlarge))
-    return loop(body, dcarry, _Step(rebuilt, du, dproducts, dresults), plan.reverse)
+    steps = _Step(rebuilt, du, dproducts, dresults)
+    return loop(body, dcarry, steps, plan.reverse, plan.platform.unroll)
 
 
 def _of_step(fixed: Fixed, dlarge: ByPosition, dbefore: list[Array], step: _Step) -> Results:
@@ -204,7 +206,10 @@ def _project(fixed: Fixed, shared: Shared, xs: Tree, dxs: ByPosition) -> tuple[T
 def _through_weights(fixed: Fixed, shared: Shared, rebuilt: Rebuilt) -> ByCall:
     """The tangents of the products, from those of the weights."""
     _, operands = jax.vmap(partial(replay, fixed.plan, fixed.params))(rebuilt)
-    return {j: through_weight(fixed.calls[j], operands[j], dw) for j, dw in shared.weights.items()}
+    return {
+        j: through_weight(fixed.calls[j], operands[j], dw, fixed.plan.platform)
+        for j, dw in shared.weights.items()
+    }
 
 
 def _through_input_only_parts(
@@ -232,7 +237,8 @@ def _through_input_only_parts(
         (pick(fixed.params, dtheta), pick(rebuilt.u, dus)),
         ([*dtheta.values()], [*dus.values()]),
     )
-    return {j: _joined_flat(pieces) for j, pieces in dparts.items()}
+    joined = _joined_flat if plan.platform.flattens else join
+    return {j: joined(pieces) for j, pieces in dparts.items()}
 
 
 def _joined_flat(pieces: Pieces) -> Array:

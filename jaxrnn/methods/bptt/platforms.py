@@ -1,0 +1,194 @@
+"""What the engine chooses by the platform that a program is compiled for, one class for each.
+
+A CPU is bound by its caches: blocks are short, and how a product is laid out decides. A GPU is
+bound by how many kernels it launches: blocks are long, their loops are written out a few steps at a
+time, and no kernel is spent on copies. A TPU compiler plans its memory itself and likes long
+blocks.
+"""
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple
+
+import jax
+
+Keep = Literal["carries", "preactivations", "all", "nothing"]
+"""What is kept of each step: the carry after it, the pre-activations as `seam.keeping` records
+them, both, or neither. The carry before each block is always kept.
+"""
+
+
+class Products(NamedTuple):
+    """The products of a step: how many rows they have, those of the batch and of any other axes,
+    such as a picture's, and how wide they are together.
+    """
+
+    rows: int
+    width: int
+
+
+class Row(NamedTuple):
+    """What a step is made of, for one row of the batch, in real numbers of whatever axes."""
+
+    preactivations: int
+    carry: int
+    multiply_adds: int  # to compute the pre-activations
+
+
+@dataclasses.dataclass(frozen=True)
+class Platform(ABC):
+    """The choices for one platform."""
+
+    unroll: ClassVar[int] = 1
+    """Steps that one turn of a loop takes."""
+
+    flattens: ClassVar[bool] = False
+    """Whether the products of a whole block have one axis of rows in place of time and batch.
+    Where the compiler splits the batch over devices, that would gather it."""
+
+    copies_operands: ClassVar[bool] = False
+    """Whether what a weight's gradient contracts over rows is turned first."""
+
+    def block(self, time: int, products: Products, checkpointed: bool) -> int:
+        """Steps in a block. Where only carries at borders are kept, blocks are about √T, so that
+        both are few.
+        """
+        fewest = math.isqrt(time) if checkpointed else 1
+        return _near_divisor(time, max(fewest, self.steps_in_block(time, products)))
+
+    def block_forward(self, time: int, products: Products) -> int:
+        """Steps in a block where nobody differentiates."""
+        return _near_divisor(time, self.steps_in_block_forward(time, products))
+
+    @abstractmethod
+    def steps_in_block(self, time: int, products: Products) -> int:
+        """About how many steps a block has."""
+
+    @abstractmethod
+    def steps_in_block_forward(self, time: int, products: Products) -> int:
+        """About how many steps a block has where nobody differentiates."""
+
+    @abstractmethod
+    def keep(self, row: Row) -> Keep:
+        """What is kept of each step."""
+
+    def weight_first(self, rows: int, weight: int) -> bool:
+        """Whether to compute `h @ w` as `(wᵀ @ hᵀ)ᵀ`, for so many rows and numbers in w."""
+        del rows, weight
+        return False
+
+
+class CPU(Platform):
+    """Measured on CPUs with AVX2 and AVX-512 (benchmarks/results)."""
+
+    flattens = True  # a product over two axes costs XLA a transposed copy in its derivative
+    copies_operands = True  # contracting over rows takes up to twice the time
+
+    most_rows: ClassVar[int] = 1024
+    most_numbers: ClassVar[int] = 2**18
+    most_numbers_forward: ClassVar[int] = 2**20
+    fewest_rows: ClassVar[int] = 64
+    fewest_steps: ClassVar[int] = 4
+    parts: ClassVar[int] = 16
+    saved_per_number: ClassVar[int] = 200
+    few_rows: ClassVar[int] = 32
+    large_weight: ClassVar[int] = 2**19
+
+    def steps_in_block(self, time: int, products: Products) -> int:
+        """The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough
+        to stay in a cache, and a small part of all time, for its temporaries are some thirty
+        numbers per unit and step. A step whose products are tall enough by themselves, as those of
+        pictures are, is a block.
+        """
+        rows, width = max(products.rows, 1), max(products.width, 1)
+        if rows >= self.most_rows:
+            return 1
+        most = min(self.most_rows, self.most_numbers // width) // rows
+        wanted = min(most, max(time // self.parts, self.fewest_rows // rows))
+        return max(self.fewest_steps, wanted)
+
+    def steps_in_block_forward(self, time: int, products: Products) -> int:
+        """As many as a cache holds projections of."""
+        del time
+        return self.most_numbers_forward // max(products.width * products.rows, 1)
+
+    def keep(self, row: Row) -> Keep:
+        """Pre-activations, which save the products that rebuild them, if they take no more memory
+        than carries or save enough.
+
+        An LSTM has four pre-activations per unit where its carry has two numbers. Rebuilding costs
+        one multiply-add per parameter. The wider the cell and its input, the more of them each
+        additional number saves.
+        """
+        if not row.preactivations:
+            return "carries"
+        additional = row.preactivations - row.carry
+        saves = row.multiply_adds >= self.saved_per_number * additional
+        return "preactivations" if saves else "carries"
+
+    def weight_first(self, rows: int, weight: int) -> bool:
+        """A CPU's product rearranges its second factor for the multiplication. With a large weight
+        and few rows that takes most of the time (16 rows by 1024 x 4096: 3.6 ms, weight first 1.0
+        ms).
+        """
+        return rows <= self.few_rows and weight >= self.large_weight
+
+
+class GPU(Platform):
+    """Counted in programs compiled for an H100 (`benchmarks/ahead.py`), and timed there.
+
+    A step of small products takes about as long as its kernels take to launch, the loop's own
+    counter and the slices that it reads and writes included. Eight steps in a turn share some of
+    them, and the compiler fuses across steps. Carries are kept, for pre-activations are written by
+    one kernel for each gate, and would need one more loop to rebuild the carries.
+    """
+
+    unroll = 8
+    fewest_parts: ClassVar[int] = 4
+    parts: ClassVar[int] = 16
+    some_steps: ClassVar[int] = 32
+    most_steps: ClassVar[int] = 64
+    most_numbers: ClassVar[int] = 2**24
+
+    def steps_in_block(self, time: int, products: Products) -> int:
+        """A part of all time, for a block's temporaries add to what is kept. A block costs some
+        thirty launches of its own, which 32 steps outweigh.
+        """
+        steps = max(time // self.parts, min(time // self.fewest_parts, self.some_steps))
+        return min(steps, self.steps_in_block_forward(time, products))
+
+    def steps_in_block_forward(self, time: int, products: Products) -> int:
+        """Many, at the cost of as many projections."""
+        del time
+        return min(self.most_steps, self.most_numbers // max(products.rows * products.width, 1))
+
+    def keep(self, row: Row) -> Keep:
+        del row
+        return "carries"
+
+
+class TPU(GPU):
+    """Counted in the compiler's own estimate of cycles, for a v5e: of the same kinds of plans the
+    best ones, but for loops, which gain nothing from being written out.
+    """
+
+    unroll = 1
+
+
+PLATFORMS: dict[str, Platform] = {"cpu": CPU(), "gpu": GPU(), "tpu": TPU()}
+"""By the names of `jax.default_backend()`."""
+
+
+def platform_of(name: str | None) -> Platform:
+    """The platform of a name, or the process's own; one that is not known is taken for a GPU."""
+    return PLATFORMS.get(name or jax.default_backend(), PLATFORMS["gpu"])
+
+
+def _near_divisor(time: int, wanted: int) -> int:
+    """The nearest divisor of `time` if one is near: a shorter last block is compiled by itself."""
+    wanted = max(wanted, 1)
+    if wanted >= time:
+        return time
+    near = [k for k in range(wanted // 2 + 1, 2 * wanted) if time % k == 0]
+    return min(near, key=lambda k: max(k, wanted) / min(k, wanted), default=wanted)

@@ -1,0 +1,77 @@
+"""Plans for platforms that are not here: their numbers, on a CPU, and which one a program holds."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+import jaxrnn
+from jaxrnn.methods import BPTT, Checkpointed
+from jaxrnn.methods.bptt.platforms import CPU, GPU, TPU, Products
+from tests.support.helpers import assert_close, make_flags, make_params, make_xs
+from tests.support.specs import Spec, some
+
+TIME = 22
+"""Two blocks of eleven steps: turns of eight, and a rest of three."""
+
+
+def loss(cell: jaxrnn.Cell, method: Any, params: Any, xs: Any, flags: Any) -> jax.Array:
+    carry, ys = jaxrnn.scan(cell, params, xs, method=method, **flags)
+    return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(carry))
+
+
+@some("elman_tanh", "lstm_all", "gru_before", "conv_lstm", "stack_with_both")
+@pytest.mark.parametrize("method", [BPTT(11, platform="gpu"), BPTT(platform="any")], ids=repr)
+def test_gradients(spec: Spec, method: BPTT, x64: None) -> None:
+    """Those of JAX's own derivative, with all flags."""
+    params, xs = make_params(spec), make_xs(spec, (TIME, 2))
+    got, wanted = (
+        jax.jit(jax.value_and_grad(partial(loss, spec.cell, m)))(params, xs, make_flags((TIME, 2)))
+        for m in (method, "autodiff")
+    )
+    assert_close(got, wanted, 1e-10)
+
+
+@pytest.mark.parametrize("method", [BPTT, Checkpointed])
+def test_a_program_for_any_platform_holds_the_plan_of_each(method: Any) -> None:
+    """What is lowered for one platform is as what was planned for it alone, and one file
+    for several gives the same numbers.
+    """
+    cell, form = jaxrnn.LSTM(4), jax.ShapeDtypeStruct((64, 2, 3), jnp.float32)
+    params = cell.init(jax.random.key(0), 3)
+
+    def program(planned: Any, *platforms: str) -> export.Exported:
+        run = jax.jit(jax.grad(partial(loss, cell, method(platform=planned), flags={})))
+        return export.export(run, platforms=platforms)(params, form)
+
+    def steps(program: export.Exported) -> int:
+        """How many products and calls of functions are written out."""
+        text = str(program.mlir_module())
+        return text.count("dot_general") + text.count("call @")
+
+    for planned, platform in (("cpu", "cpu"), ("gpu", "cuda"), ("gpu", "rocm"), ("tpu", "tpu")):
+        assert steps(program("any", platform)) == steps(program(planned, platform))
+    assert steps(program("cpu", "cuda")) != steps(program("gpu", "cuda"))
+    whole = export.deserialize(program("any", "cpu", "cuda", "tpu").serialize())
+    xs = jax.random.normal(jax.random.key(1), form.shape)
+    expected = jax.grad(partial(loss, cell, "autodiff", flags={}))(params, xs)
+    assert_close(whole.call(params, xs), expected, 1e-5)
+
+
+def test_blocks() -> None:
+    """A CPU's fit a cache; a GPU's are as long as 64 steps, but a part of all time."""
+    products = Products(rows=64, width=1024)
+    for platform in (GPU(), TPU()):
+        lengths = [platform.block(time, products, checkpointed=False) for time in (64, 128, 2048)]
+        assert lengths == [16, 32, 64]
+        assert platform.block(16, Products(rows=2**22, width=8), checkpointed=False) == 1
+        assert platform.block(10_000, products, checkpointed=True) == 100
+    assert CPU().block(128, products, checkpointed=False) == 4
+
+
+def test_an_unknown_platform_is_refused() -> None:
+    with pytest.raises(ValueError, match="platform is 'metal', expected one of"):
+        BPTT(platform="metal")  # type: ignore[arg-type]
