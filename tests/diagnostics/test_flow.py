@@ -11,8 +11,9 @@ import pytest
 import jaxrnn
 from jaxrnn.diagnostics import gradient_flow, jacobian_flow
 from jaxrnn.diagnostics._state import flat
+from jaxrnn.initializers import Identity
 from tests.support.helpers import assert_close, is_floating, make_carry, make_params, make_xs
-from tests.support.specs import Spec, every_causal
+from tests.support.specs import BY_ID, Spec, every_causal
 
 BORDER, TIME = 1, 3
 """The state after so many steps is looked at. There are no batch axes, so that Jacobians are few
@@ -83,3 +84,115 @@ def test_flow_agrees_with_a_loop_written_out(spec: Spec, x64: None) -> None:
     assert_close(np.exp(jacobians.log_singular_values[BORDER]), values, 1e-9, floor=1e-2)
     assert_close(jnp.exp(jacobians.log_norm[BORDER]), np.linalg.norm(values), 1e-9)
     assert jacobians.log_norm[TIME] == pytest.approx(np.log(len(values)) / 2)
+
+
+def test_a_layer_is_reached_through_the_one_above(x64: None) -> None:
+    """In a stack, a layer's gradient is that of the layer alone, whose loss runs the one above."""
+    spec = BY_ID["stack"]
+    (lower, upper), params, xs = spec.cell.cells, make_params(spec), make_xs(spec)  # type: ignore[attr-defined]
+    whole = gradient_flow(loss, spec.cell, params, xs)
+
+    def above(carry: Any, ys: Any) -> Any:
+        carry_above, ys = jaxrnn.scan(upper, params[1], ys)
+        return loss((carry, carry_above), ys)
+
+    alone = gradient_flow(above, lower, params[0], xs)
+    assert_close(whole.parts[0], alone.parts, 1e-10)
+    _, ys = jaxrnn.scan(lower, params[0], xs)
+    last = jaxrnn.scan(lower, params[0], xs)[0]
+    top = gradient_flow(lambda carry, ys: loss((last, carry), ys), upper, params[1], ys)
+    assert_close(whole.parts[1], top.parts, 1e-10)
+    assert_close(whole.total(), np.sqrt(alone.total() ** 2 + top.total() ** 2), 1e-10)
+
+
+def test_both_directions(x64: None) -> None:
+    """The cell that reads backwards is reached from its own last step on, which is the first."""
+    cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
+    params = cell.init(jax.random.key(0), 3, jnp.float64)
+    xs = jax.random.normal(jax.random.key(1), (6, 2, 3), jnp.float64)
+    flow = gradient_flow(
+        lambda carry, ys: jnp.sum(carry.forward + carry.backward), cell, params, xs
+    )
+    flipped = gradient_flow(
+        lambda carry, ys: jnp.sum(carry), cell.forward, params.backward, jnp.flip(xs, 0)
+    )
+    assert_close(flow.parts.backward[0], flipped.parts[0], 1e-10)
+    assert_close(flow.parts.backward[1:], flipped.parts[:0:-1], 1e-10)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_lengths_masks_and_resets(reverse: bool, x64: None) -> None:
+    """Nothing arrives at a step that is masked out, nor from beyond a boundary. A Jacobian passes
+    the one and stops at the other.
+    """
+    cell = jaxrnn.LSTM(4)
+    params = cell.init(jax.random.key(0), 3, jnp.float64)
+    xs = jax.random.normal(jax.random.key(1), (6, 2, 3), jnp.float64)
+    mask = np.ones((6, 2), bool)
+    mask[3, 0] = False
+    reset = np.zeros((6, 2), bool)
+    reset[3, 1] = True
+    flags = {"lengths": np.array([5, 6]), "mask": mask, "reset": reset, "reverse": reverse}
+    xs = xs.at[5, 0].set(jnp.nan)
+
+    def end(carry: Any, ys: Any) -> Any:
+        return jnp.sum(carry.h)
+
+    norms = gradient_flow(end, cell, params, xs, **flags).total()
+    assert np.all(np.isfinite(norms))
+    reached = np.ones((7, 2), bool)
+    reached[[4, 6], 0] = False  # masked out, and padding
+    reached[4:, 1] = not reverse
+    reached[:4, 1] = reverse
+    reached[0, 1] = False  # the carry before the first step, in either direction
+    np.testing.assert_array_equal(np.asarray(norms) > 0, reached)
+    flow = jacobian_flow(cell, params, xs, **flags)
+    sizes = np.exp(np.asarray(flow.log_norm))
+    held = 2 if reverse else 3  # the masked step begins there, in the order of the walk
+    assert sizes[held, 0] == pytest.approx(sizes[held + 1, 0], rel=1e-12)
+    np.testing.assert_array_equal(sizes[:, 1] == 0, np.arange(7) < 4)
+
+
+def test_random_vectors_are_unbiased(x64: None) -> None:
+    """Over many draws their mean is the square of the norm, and their error is what they say."""
+    cell = jaxrnn.GRU(8)
+    params = cell.init(jax.random.key(0), 3, jnp.float64)
+    xs = jax.random.normal(jax.random.key(1), (5, 3), jnp.float64)
+    exact = jacobian_flow(cell, params, xs).log_norm
+    keys = jax.random.split(jax.random.key(2), 400)
+    drawn = jax.vmap(lambda key: jacobian_flow(cell, params, xs, vectors=6, key=key))(keys)
+    squares = np.exp(2 * np.asarray(drawn.log_norm))
+    spread = squares.std(0) / np.sqrt(len(keys))
+    assert np.all(np.abs(squares.mean(0) - np.exp(2 * exact)) <= 4 * spread + 1e-12)
+    said = np.asarray(drawn.error).mean(0)
+    found = np.asarray(drawn.log_norm).std(0)
+    np.testing.assert_allclose(said[:-1], found[:-1], rtol=0.3)
+
+
+def test_nothing_underflows() -> None:
+    """In float32, after more steps than its exponents reach."""
+    cell = jaxrnn.Elman(3, activation="linear", w_h_init=Identity(0.5))
+    params = cell.init(jax.random.key(0), 2)
+    flow = jacobian_flow(cell, params, jnp.zeros((400, 2)), singular_values=True)
+    back = -np.log(2) * np.arange(400, -1, -1)
+    np.testing.assert_allclose(flow.log_singular_values, np.stack([back] * 3, axis=1), rtol=1e-4)
+    restarted = jacobian_flow(cell, params, jnp.zeros((4, 2)), reset=np.arange(4) == 2)
+    np.testing.assert_array_equal(np.isneginf(restarted.log_norm), [True, True, True, False, False])
+
+
+def test_what_is_refused() -> None:
+    cell, xs = jaxrnn.GRU(4), jnp.ones((5, 2, 3))
+    params = cell.init(jax.random.key(0), 3)
+    with pytest.raises(ValueError, match=r"loss returned shape \(5, 2, 4\), float32"):
+        gradient_flow(lambda carry, ys: ys, cell, params, xs)
+    with pytest.raises(ValueError, match="params has the structure"):
+        gradient_flow(lambda carry, ys: jnp.sum(ys), cell, {}, xs)
+    with pytest.raises(TypeError, match=r"jaxrnn.diagnostics.gradient_flow: the first argument"):
+        gradient_flow(lambda carry, ys: jnp.sum(ys), "GRU", params, xs)  # type: ignore[arg-type]
+    both = jaxrnn.Bidirectional(cell)
+    with pytest.raises(TypeError, match="so it has no single step, and no Jacobian of one"):
+        jacobian_flow(both, both.init(jax.random.key(0), 3), xs)
+    with pytest.raises(ValueError, match="vectors and key belong together"):
+        jacobian_flow(cell, params, xs, vectors=3)
+    with pytest.raises(ValueError, match="random vectors give no singular values"):
+        jacobian_flow(cell, params, xs, vectors=3, key=jax.random.key(0), singular_values=True)
