@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test fuzz bench lint doctest oracle-test examples clean
+.PHONY: help demo test fuzz bench bench-gpu lint doctest oracle-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
 	@echo "make test      run the tests"
 	@echo "make fuzz      draw programs, files, weights and models for a minute (SECONDS=, SEED=)"
 	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
+	@echo "make bench-gpu jaxrnn's methods beside lax.scan, cuDNN and PyTorch on the GPU or TPU that JAX sees"
 	@echo "make lint      ruff and pyright"
 	@echo "make doctest   run the examples in the docstrings"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku and Equinox (installs them)"
@@ -58,6 +59,10 @@ bench: .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.readme
+
+# On a machine with a GPU or TPU, whose JAX is already in .venv.
+bench-gpu: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.accelerator
 
 examples: .venv/.installed-examples .venv/.textgenrnn
 	rm -rf runs/smoke

@@ -34,9 +34,10 @@ SHAPES = (
     Shape(256, 64, 512, 512),
     Shape(1, 512, 256, 256),
     Shape(32, 2048, 128, 128),
+    Shape(64, 512, 64, 64),  # whose weights fit on the chip
 )
 DTYPES = ("float32", "bfloat16")
-CHECKED = Shape(16, 70, 64, 96)
+CHECKED = Shape(16, 70, 96, 64)
 """Whether sides agree is asked here: every block leaves a rest."""
 TOLERANCE = 3e-5
 """Allowed distance relative to the norm, where float32 is multiplied in full: cuDNN's activations
@@ -208,7 +209,7 @@ def _programs(problem: Problem, precision: str | None, side: JaxSide) -> tuple[R
             step, forward = map(_compile, side.programs(problem))
         step.call()
         forward.call()
-    except (AttributeError, NotImplementedError, RuntimeError) as error:
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return step, forward
 

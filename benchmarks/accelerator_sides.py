@@ -32,6 +32,7 @@ METHODS: dict[str, Any] = {
     "bptt": "bptt",
     **{f"BPTT({block}, carries)": BPTT(block, "carries") for block in BLOCKS},
     "BPTT(32, preactivations)": BPTT(32, "preactivations"),
+    "one kernel (Pallas)": BPTT(kernel="pallas"),
     "checkpointed": "checkpointed",
     "autodiff": "autodiff",
 }

@@ -76,7 +76,8 @@ would be read and written T times; here it is T/K times.
     JAX's derivative    T·B·O(m + s)
 
 The last terms of the first three are the temporaries of one block: some thirty numbers per unit and
-step. `plan.py` weighs these terms when it chooses K and what to keep.
+step. `platforms.py` weighs these terms when it chooses K and what to keep: a CPU's caches, a GPU's
+launches.
 
 **The seam.** The engine has no list of cells, and no cell has a derivative of its own. A step
 multiplies through the `affine` that it is handed. The engine hands it one that keeps the
@@ -86,8 +87,9 @@ reaches it: its tangent belongs to part 2. A parameter is *pointwise* if it is u
 and such parts: what its tangent adds to a step belongs to part 2, too, or to the loop if the
 parameter is large (the keys of an attention).
 
-Read on in `entry.py` (the methods), `rule.py` (the function that has this derivative),
-`forward.py`, and `tangent.py` (the derivative), which calls `rebuild.py`.
+Read on in `entry.py` (the methods), `plan.py` (what is decided beforehand), `rule.py` (the function that has this derivative),
+`forward.py`, and `tangent.py` (the derivative), which calls `rebuild.py`. `kernel.py` stands apart:
+the same loop as one GPU kernel.
 """
 
 from jaxrnn.methods.bptt.entry import BPTT, Checkpointed

@@ -89,6 +89,9 @@ class BPTT(_InBlocks):
         platform: what the program is planned for, by default what the process runs on. `"any"`
             holds a plan for each, of which the compiler takes one: for `jax.export` to several
             platforms, or to another one. Tracing then takes three times as long.
+        kernel: `"pallas"`: the loop is one kernel for NVIDIA GPUs, with the recurrent weight on the
+            chip, for `Elman`, `LSTM` and `GRU` whose weight fits there. Compiled ahead and
+            interpreted in tests, but never timed; it has no forward mode.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -99,10 +102,22 @@ class BPTT(_InBlocks):
     """
 
     keep: Literal["carries", "preactivations"] | None = None
+    kernel: Literal["pallas"] | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check.check_choice(self, "kernel", self.kernel, (None, "pallas"))
         _check.check_choice(self, "keep", self.keep, (None, "carries", "preactivations"))
+
+    def run(
+        self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
+    ) -> tuple[Carry, Tree]:
+        if self.kernel is None:
+            return super().run(cell, params, xs, carry, walk)
+        from jaxrnn.methods.bptt import kernel  # Pallas takes long to import
+
+        interpret = (self.platform or jax.default_backend()) != "gpu"
+        return kernel.run(cell, params, xs, carry, walk, interpret)
 
     def _keeps(self) -> Keep | None:
         return self.keep
