@@ -87,9 +87,9 @@ reaches it: its tangent belongs to part 2. A parameter is *pointwise* if it is u
 and such parts: what its tangent adds to a step belongs to part 2, too, or to the loop if the
 parameter is large (the keys of an attention).
 
-Read on in `entry.py` (the methods), `plan.py` (what is decided beforehand), `rule.py` (the function that has this derivative),
-`forward.py`, and `tangent.py` (the derivative), which calls `rebuild.py`. `kernel.py` stands apart:
-the same loop as one GPU kernel.
+Read on in `entry.py` (the methods), `plan.py` (what is decided beforehand), `rule.py` (the function
+that has this derivative), `forward.py`, and `tangent.py` (the derivative), which calls
+`rebuild.py`. `kernel.py` stands apart: the same loop as one GPU kernel.
 """
 
 from jaxrnn.methods.bptt.entry import BPTT, Checkpointed
