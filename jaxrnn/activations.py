@@ -13,6 +13,16 @@ from jax import Array
 
 from jaxrnn.core.check import check_fields, check_function, check_number
 
+__all__ = [
+    "ELU",
+    "Affine",
+    "HardSigmoid",
+    "LeakyReLU",
+    "ScaledTanh",
+    "ThresholdedReLU",
+    "activation",
+]
+
 Activation = str | Callable[[Array], Array]
 
 

@@ -10,6 +10,8 @@ from jax import Array, lax
 from jaxrnn.core.check import check_fields, check_positive, check_rate, check_seed, check_size
 from jaxrnn.core.dtypes import wide
 
+__all__ = ["Constraint", "Dale", "Sparse", "SpectralNorm"]
+
 
 class Constraint(Protocol):
     """Maps the free matrix `[in, out]` of one gate to one that satisfies the constraint.

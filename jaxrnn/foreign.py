@@ -25,6 +25,8 @@ from jaxrnn.core.traced.graph import trace
 from jaxrnn.core.traced.values import evaluate, read
 from jaxrnn.core.trees import Tree
 
+__all__ = ["FunctionCell"]
+
 
 @dataclasses.dataclass(frozen=True)
 class FunctionCell(Cell):

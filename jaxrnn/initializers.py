@@ -18,6 +18,16 @@ from jax.typing import DTypeLike
 from jaxrnn.core.check import check_fields, check_function, check_number, check_size
 from jaxrnn.core.dtypes import wide
 
+__all__ = [
+    "Chrono",
+    "GlorotUniform",
+    "Identity",
+    "LecunNormal",
+    "Orthogonal",
+    "TorchUniform",
+    "initializer",
+]
+
 Initializer = str | Callable[..., Array]
 
 

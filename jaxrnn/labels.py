@@ -3,6 +3,8 @@
 from jaxrnn.core.call import check_cell
 from jaxrnn.core.cell import C, Cell, P
 
+__all__ = ["labels"]
+
 
 def labels(cell: Cell[P, C], params: P) -> P:
     """The role of every parameter, for `optax.multi_transform`, `optax.masked` and penalties.

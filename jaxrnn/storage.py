@@ -25,6 +25,8 @@ from jaxrnn.core.check import check_in_features
 from jaxrnn.core.description import build, class_names, describe, parse
 from jaxrnn.core.trees import form
 
+__all__ = ["load", "load_tree", "save", "save_tree"]
+
 _KEY = "jaxrnn"
 """The only one in the metadata: safetensors writes several in random order, and equal cells should
 give equal files.

@@ -18,6 +18,8 @@ from jaxrnn.core.trees import Tree, form
 from jaxrnn.drivers import scan, step, unroll
 from jaxrnn.methods import MethodLike
 
+__all__ = ["check_cell"]
+
 TIME, BATCH = 5, 3
 
 Draw = Callable[[Array, tuple[int, ...]], Tree]

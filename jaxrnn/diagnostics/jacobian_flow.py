@@ -42,7 +42,7 @@ def jacobian_flow(
     key: Array | None = None,
     **flags: Unpack[Flags],
 ) -> JacobianFlow:
-    """The Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ... J_{t+1}` for every t, by one walk back.
+    """The Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ⋯ J_{t+1}` for every t, by one walk back.
 
     The state is the whole carry, of all layers, n real numbers for each sequence; a layer's new
     state reaches the layer above in the same step. The products are kept at norm 1 and their size

@@ -18,6 +18,8 @@ from jax import Array, lax
 from jaxrnn.core.check import check_size
 from jaxrnn.core.trees import Tree
 
+__all__ = ["Loss", "Numbered", "Report", "State", "Trainer", "chunks"]
+
 Params = TypeVar("Params")
 Carry = TypeVar("Carry")
 Chunk = TypeVar("Chunk")

@@ -9,13 +9,13 @@ import numpy as np
 
 import jaxrnn
 from jaxrnn.streams import greedy
-from tests.docs.test_pages import PAGES, run_blocks
+from tests.docs.test_pages import ROOT, run_blocks
 from tests.support.helpers import assert_close, assert_equal
 
 
 @cache
 def page() -> Any:
-    return run_blocks(next(page for page in PAGES if page.name == "generation.md"))
+    return run_blocks(ROOT / "docs" / "generation.md")
 
 
 def test_scheduled_sampling_reads_the_mixture():

@@ -1,4 +1,6 @@
-"""The Python blocks of the pages under `docs/` run, those of one page in one namespace."""
+"""The Python blocks of the README and of the pages under `docs/` run, those of one page in one
+namespace; those that need another framework by themselves, in `test_coming_from.py`.
+"""
 
 import re
 from pathlib import Path
@@ -6,17 +8,34 @@ from typing import Any
 
 import pytest
 
-PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+ROOT = Path(__file__).parents[2]
+FRAMEWORKS = ("torch", "keras", "haiku")
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def framework(block: str) -> str:
+    """The one that a block imports beside jaxrnn and Flax, or nothing."""
+    return next(
+        (name for name in FRAMEWORKS if re.search(rf"^import {name}\b", block, re.MULTILINE)), ""
+    )
 
 
 def run_blocks(page: Path) -> dict[str, Any]:
     """Run the blocks of a page, and return what they define."""
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
+    own = [block for block in blocks(page) if not framework(block)]
+    assert own
     names: dict[str, Any] = {"__name__": page.stem}
-    for block in blocks:
+    for block in own:
         exec(compile(block, page.name, "exec"), names)
     return names
+
+
+PAGES = [
+    page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if blocks(page)
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

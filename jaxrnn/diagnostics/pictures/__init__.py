@@ -2,3 +2,5 @@
 
 Every function draws on the axes that it is given, or on new ones, and returns them.
 """
+
+__all__: list[str] = []
