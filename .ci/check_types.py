@@ -1,4 +1,4 @@
-"""Run pyright on each folder; fail if it finds an error, or no file to look at, or if a part of what
+"""Run pyright on each folder; fail if it finds an error, or no file to look at, or if some of what
 users see has no type.
 """
 
@@ -52,5 +52,6 @@ def is_typed() -> bool:
 
 with ThreadPoolExecutor(max_workers=2) as pool:  # as many as the smallest machine has cores
     found = [pool.submit(check, folder) for folder in FOLDERS] + [pool.submit(is_typed)]
-    if not all([future.result() for future in found]):
+    failed = [future for future in found if not future.result()]  # all of them print first
+    if failed:
         sys.exit(1)
