@@ -1,7 +1,8 @@
 """Gated recurrent units."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,7 @@ class GRU(GatedCell[GRUParams, Array]):
     candidate_activation: Activation = "tanh"
 
     order = "rzn"
-    roles = {**GatedCell.roles, "gain_hn": "gain"}  # noqa: RUF012
+    roles: ClassVar[Mapping[str, str]] = {**GatedCell.roles, "gain_hn": "gain"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

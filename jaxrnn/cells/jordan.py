@@ -1,7 +1,8 @@
 """The recurrent network of Jordan (1986), which sees its own last output."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ class Jordan(GatedCell[JordanParams, Any]):
     w_o_init: Initializer = "lecun_normal"
 
     order = "h"
-    roles = {**GatedCell.roles, "w_o": "output", "b_o": "bias"}  # noqa: RUF012
+    roles: ClassVar[Mapping[str, str]] = {**GatedCell.roles, "w_o": "output", "b_o": "bias"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,8 @@
 """Long short-term memory."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
     output_activation: Activation = "tanh"
     p_init: Initializer = "zeros"
 
-    roles = {**GatedCell.roles, "gain_c": "gain", "b_c": "bias"}  # noqa: RUF012
+    roles: ClassVar[Mapping[str, str]] = {**GatedCell.roles, "gain_c": "gain", "b_c": "bias"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,8 @@
 """The minimal gated unit."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ class MGU(GatedCell[MGUParams, Array]):
     candidate_activation: Activation = "tanh"
 
     order = "fn"
-    roles = {**GatedCell.roles, "gain_hn": "gain"}  # noqa: RUF012
+    roles: ClassVar[Mapping[str, str]] = {**GatedCell.roles, "gain_hn": "gain"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,8 @@
 """The spatiotemporal LSTM of PredRNN, all layers as one cell."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +115,7 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
     w_x_init: Initializer = "lecun_normal"
     w_h_init: Initializer = "lecun_normal"
 
-    roles = {  # noqa: RUF012
+    roles: ClassVar[Mapping[str, str]] = {
         "w_x": "input",
         "w_h": "recurrent",
         "w_m": "recurrent",

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,16 @@ Params = Any
 """The parameters of some cell."""
 Carry = Any
 """The carry of some cell."""
-P = TypeVar("P")
-"""The type of a cell's parameters."""
-C = TypeVar("C")
-"""The type of its carry."""
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    P = TypeVar("P", default=Any)
+    """The type of a cell's parameters."""
+    C = TypeVar("C", default=Any)
+    """The type of its carry."""
+else:  # a default needs Python 3.13
+    P, C = TypeVar("P"), TypeVar("C")
+
 Take = Callable[[Tree, bool], Tree]
 """`take(ys, backwards)`: the last outputs in time, or the first."""
 
