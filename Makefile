@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test fuzz bench bench-gpu lint doctest oracle-test examples clean
+.PHONY: help demo test fuzz bench bench-gpu docs lint doctest oracle-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
@@ -11,6 +11,7 @@ help:
 	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
 	@echo "make bench-gpu jaxrnn's methods beside lax.scan, cuDNN and PyTorch on the GPU or TPU that JAX sees"
 	@echo "make lint      ruff and pyright"
+	@echo "make docs      build the site, docs/_build/html/index.html"
 	@echo "make doctest   run the examples in the docstrings"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku and Equinox (installs them)"
 	@echo "make examples  every example for a few steps"
@@ -43,6 +44,9 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/check_types.py
+
+docs: .venv/.installed-docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 doctest: .venv/.installed-test
 	$(BIN)/python -m pytest -n auto --doctest-modules jaxrnn

@@ -4,8 +4,10 @@ import importlib
 import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 MODULES = {
     "jaxrnn": "Drivers and contract",
@@ -48,7 +50,7 @@ PAGE = """{title}
 """
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Write the pages before Sphinx looks for them."""
     app.connect("config-inited", lambda app, config: write(Path(app.srcdir)))
     return {"parallel_read_safe": True}
