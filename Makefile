@@ -1,8 +1,13 @@
 # Needs Python 3.11 or newer and make; everything else goes into .venv.
 PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+EXE := .exe
+else
 BIN := .venv/bin
+endif
 
-.PHONY: help demo test fuzz bench bench-gpu docs lint doctest oracle-test examples clean
+.PHONY: help demo test fuzz bench bench-gpu docs dist oldest lint doctest oracle-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
@@ -12,21 +17,22 @@ help:
 	@echo "make bench-gpu jaxrnn's methods beside lax.scan, cuDNN and PyTorch on the GPU or TPU that JAX sees"
 	@echo "make lint      ruff and pyright"
 	@echo "make docs      build the site, docs/_build/html/index.html"
+	@echo "make dist      build wheel and source, and install each in an empty environment"
 	@echo "make doctest   run the examples in the docstrings"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku and Equinox (installs them)"
 	@echo "make examples  every example for a few steps"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
-$(BIN)/python:
+$(BIN)/python$(EXE):
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "jaxrnn needs Python 3.11 or newer; set PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv .venv
 
-.venv/.installed-%: pyproject.toml | $(BIN)/python
+.venv/.installed-%: pyproject.toml | $(BIN)/python$(EXE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	@touch $@
 
 # Without its dependencies: only the weights in it are read, and TensorFlow would be gigabytes.
-.venv/.textgenrnn: | $(BIN)/python
+.venv/.textgenrnn: | $(BIN)/python$(EXE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps textgenrnn==2.0.0
 	@touch $@
 
@@ -100,6 +106,22 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.ppo_throughput --hidden 16 --horizon 16 --rounds 1
+
+# Wheel and source, each installed in an empty environment, where it counts one sequence.
+dist: | $(BIN)/python$(EXE)
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build==1.6.1
+	$(BIN)/python -m build --outdir dist > /dev/null
+	for file in dist/*; do \
+		rm -rf dist/.try && $(PYTHON) -m venv dist/.try && \
+		dist/.try/bin/python -m pip install --quiet --disable-pip-version-check $$file && \
+		(cd dist && .try/bin/python ../.ci/installed.py) || exit 1; \
+	done
+	rm -rf dist/.try
+
+# The oldest supported versions, in .venv; `make test` then runs with them.
+oldest: .venv/.installed-examples .venv/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python .ci/oldest.py)
 
 clean:
 	rm -rf .venv runs .jax_cache

@@ -1,4 +1,4 @@
-"""The site has a page for every public name. That links and pictures resolve, `make docs` checks."""
+"""The site has a page for every public name. `make docs` checks that links and pictures resolve."""
 
 import importlib
 import importlib.util
@@ -11,7 +11,8 @@ import jaxrnn
 from tests.docs.test_pages import ROOT
 
 SPEC = importlib.util.spec_from_file_location("generated", ROOT / "docs/_ext/generated.py")
-assert SPEC is not None and SPEC.loader is not None
+assert SPEC is not None
+assert SPEC.loader is not None
 generated = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(generated)
 
