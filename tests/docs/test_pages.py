@@ -13,7 +13,10 @@ FRAMEWORKS = ("torch", "keras", "haiku")
 
 
 def blocks(page: Path) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    """Those of a page, and the cells of a notebook."""
+    return re.findall(
+        r"```(?:python|\{code-cell\} python)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
+    )
 
 
 def framework(block: str) -> str:
