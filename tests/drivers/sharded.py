@@ -144,6 +144,19 @@ def explicit() -> None:
     agree("scan with key and context", jaxrnn.scan(noisy, *at[:2], key=key, context=at[3]), wanted)
 
 
+def told_by_jit_alone() -> None:
+    """The split is invisible when the program is traced. A GPU's plan gathers nothing for all that;
+    the sum over devices its compiler takes out of the loop, which a CPU's does not.
+    """
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    given, grads = arguments(), gradients(BPTT(platform="gpu"))
+    places = tuple(NamedSharding(mesh, spec) for spec in BY_DATA)
+    compiled = jax.jit(grads, in_shardings=places).lower(*given).compile()
+    placed = place(given, mesh, BY_DATA)
+    agree("in_shardings", compiled(*placed), jax.jit(gradients("autodiff"))(*given))
+    assert not re.search(r"(all-gather|all-to-all|collective-permute)", compiled.as_text())
+
+
 def two_axes() -> None:
     """An axis that does not split the batch, and two batch axes, both split."""
     mesh, given = jax.make_mesh((4, 2), ("data", "model")), arguments()
@@ -225,7 +238,8 @@ def silent_outputs() -> None:
 
 
 PROGRAMS = {
-    program.__name__: program for program in (auto, explicit, two_axes, silent_outputs, draws)
+    program.__name__: program
+    for program in (auto, explicit, told_by_jit_alone, two_axes, silent_outputs, draws)
 }
 
 
