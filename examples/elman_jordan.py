@@ -108,15 +108,15 @@ def run(cell: Any, params: Any, data: Sequences) -> jax.Array:
     return jaxrnn.scan(cell, params, xs)[1]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def train(cell: Any, display: str, o: Options, seeds: jax.Array) -> tuple[Any, jax.Array]:
-    """Parameters and squared errors `[seeds, updates]`, all seeds side by side."""
+@partial(jax.jit, static_argnums=(0, 1))
+def train(cell: Any, o: Options, displays: jax.Array, seeds: jax.Array) -> tuple[Any, jax.Array]:
+    """Parameters, and squared errors `[displays, seeds, updates]`, all of them side by side."""
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(o.learning_rate))
 
     def loss(params: Any, data: Sequences) -> jax.Array:
         return jnp.mean(jnp.sum(jnp.square(run(cell, params, data) - data.targets), axis=-1))
 
-    def one(seed: jax.Array) -> tuple[Any, jax.Array]:
+    def one(display: jax.Array, seed: jax.Array) -> tuple[Any, jax.Array]:
         of_params, of_data = jax.random.split(jax.random.key(seed))
 
         def update(state: Any, number: jax.Array) -> tuple[Any, jax.Array]:
@@ -131,34 +131,46 @@ def train(cell: Any, display: str, o: Options, seeds: jax.Array) -> tuple[Any, j
         (params, _), errors = jax.lax.scan(update, state, jnp.arange(o.updates))
         return params, errors
 
-    return jax.vmap(one)(seeds)
+    over_seeds = jax.vmap(one, in_axes=(None, 0))
+    return jax.vmap(over_seeds, in_axes=(0, None))(displays, seeds)
 
 
-def study(display: str, o: Options) -> Found:
-    """Train all networks, and run them on sequences that are new, and longer."""
-    cells, seeds, params, errors, spent = networks(o), jnp.arange(o.seeds), {}, {}, {}
+@partial(jax.jit, static_argnums=0)
+def say(cell: Any, params: Any, data: Sequences) -> jax.Array:
+    """What all of them say on held-out sequences `[displays, seeds, time, batch, OUTPUTS]`."""
+    over_seeds = jax.vmap(partial(run, cell), in_axes=(0, None))
+    return jax.vmap(over_seeds)(params, data)
+
+
+def study(o: Options) -> list[Found]:
+    """Train all networks, and run them on sequences that are new, and longer; for each display."""
+    cells, displays, seeds = networks(o), jnp.arange(len(DISPLAYS)), jnp.arange(o.seeds)
+    params, errors, spent = {}, {}, {}
     for name, cell in cells.items():
-        program = train.lower(cell, display, o, seeds).compile()
+        program = train.lower(cell, o, displays, seeds).compile()
         began = time.process_time()  # without compiling
-        params[name], errors[name] = jax.block_until_ready(program(seeds))
-        spent[name] = 1000 * (time.process_time() - began) / o.updates / o.seeds
+        params[name], errors[name] = jax.block_until_ready(program(displays, seeds))
+        spent[name] = 1000 * (time.process_time() - began) / errors[name].size
         if not np.all(np.isfinite(errors[name])):
             raise FloatingPointError("training diverged: try a lower --learning-rate")
-        print(f"{display}, {name}: {spent[name]:.3f} ms for an update of one seed", flush=True)
-    data = counter.draw(display, jax.random.key(o.seeds), 2 * o.length, HELD_OUT)
-    of_seeds = jax.jit(jax.vmap(run, in_axes=(None, 0, None)), static_argnums=0)
-    said = {
-        row: np.asarray(of_seeds(cell, params[name], data))
-        for row, (name, cell) in runs(cells).items()
-    }
-    last, every = counter.limit_of_last_output(data), counter.limit_of_all_outputs(display, data)
-    return Found(data, said, {TAUGHT: last, CONTEXT: every}, errors, spent)
+        print(f"{name}: {spent[name]:.3f} ms of processor time for an update", flush=True)
+    new = partial(counter.draw, key=jax.random.key(o.seeds), length=2 * o.length, batch=HELD_OUT)
+    data = jax.vmap(new)(displays)
+    said = {row: np.asarray(say(cell, params[k], data)) for row, (k, cell) in runs(cells).items()}
+
+    def found(k: int) -> Found:
+        own = jax.tree.map(lambda array: np.asarray(array[k]), data)
+        told, wrong = ({name: each[k] for name, each in all_.items()} for all_ in (said, errors))
+        last, every = counter.limit_of_last_output(own), counter.limit_of_all_outputs(k, own)
+        return Found(own, told, {TAUGHT: last, CONTEXT: every}, wrong, spent)
+
+    return [found(k) for k in range(len(DISPLAYS))]
 
 
 @command(Options)
 def main(o: Options) -> None:
     make_writable(o.out)
-    found = {display: study(display, o) for display in DISPLAYS}
+    found = study(o)
     text = table(found)
     (o.out / "table.txt").write_text(text + "\n", encoding="utf-8")
     draw(o.out / "elman_jordan.png", found, leaky=ALONE)

@@ -10,8 +10,9 @@ COUNTS = 4  # it counts modulo so many
 NOTHING = COUNTS  # the output where the count is not shown
 OUTPUTS = COUNTS + 1
 ASKED = 0.25  # how often it is asked for
-ALWAYS, CHANGES, QUESTIONS = DISPLAYS = "always", "when it changes", "when asked"
-UNSEEN = {ALWAYS: 0.0, CHANGES: 0.0, QUESTIONS: 0.5}  # how often it counts where nothing is shown
+ALWAYS, CHANGES, QUESTIONS = range(3)
+DISPLAYS = ("always", "when it changes", "when asked")
+UNSEEN = (0.0, 0.0, 0.5)  # how often it counts where nothing is shown
 
 
 class Sequences(NamedTuple):
@@ -27,13 +28,13 @@ class Sequences(NamedTuple):
         return jax.nn.one_hot(self.right, OUTPUTS)
 
 
-def draw(display: str, key: jax.Array, length: int, batch: int) -> Sequences:
-    """Random sequences; the counter begins at 0."""
+def draw(display: Any, key: jax.Array, length: int, batch: int) -> Sequences:
+    """Random sequences, for each display the same; the counter begins at 0."""
     of_ones, of_questions = jax.random.split(key)
     ones = jax.random.bernoulli(of_ones, 0.5, (length, batch))
     questions = jax.random.bernoulli(of_questions, ASKED, (length, batch))
     count = jnp.cumsum(ones, axis=0) % COUNTS
-    shown = {ALWAYS: True, CHANGES: ones, QUESTIONS: questions}[display]
+    shown = jnp.stack([jnp.ones_like(ones), ones, questions])[display]
     xs = jnp.stack([ones, questions], axis=-1).astype(jnp.float32)
     return Sequences(xs, jnp.where(shown, count, NOTHING), count)
 
@@ -66,7 +67,7 @@ def limit_of_last_output(data: Sequences) -> float:
     return float(shown.max(axis=-1).sum() / shown.sum())
 
 
-def limit_of_all_outputs(display: str, data: Sequences) -> float:
+def limit_of_all_outputs(display: int, data: Sequences) -> float:
     """The same for any function of all right outputs before, and of the input: the probability of
     the likeliest count, by Bayes' rule, on average.
     """

@@ -1,5 +1,6 @@
 """What was found out about networks and a counter, as a table and as a picture."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from kit import plots
 from kit.elman_jordan.counter import (
     ALWAYS,
     COUNTS,
+    DISPLAYS,
     NOTHING,
     QUESTIONS,
     Sequences,
@@ -18,7 +20,7 @@ from kit.elman_jordan.counter import (
 
 COLORS = (plots.GREY, plots.BLUE, "#3f8f4f", plots.RED)  # of the networks
 OF_COUNTS = ("#3b78b8", "#e0a030", "#3f8f4f", "#8a5fb0")
-STEPS = 16  # of a sequence, shown
+EXAMPLE, STEPS = 2, 16  # a sequence, and how much of it is drawn
 BLANK = "·"
 
 
@@ -37,38 +39,36 @@ def shares(found: Found) -> dict[str, np.ndarray]:
     return {name: 100 * share_right(y, found.data.right)[0] for name, y in found.said.items()}
 
 
-def table(every: dict[str, Found]) -> str:
+def table(every: list[Found]) -> str:
     """Right where the count is shown, lowest and highest of the seeds; limits; processor time."""
-    one = next(iter(every.values()))
-    width = max(map(len, one.said)) + 4
-    lines = [f"{'right where the count is shown, %':<{width}}" + "".join(f"{d:>18}" for d in every)]
-    scored = [shares(found) for found in every.values()]
-    for name in one.said:
-        cells = [f"{share[name].min():.1f} to {share[name].max():.1f}" for share in scored]
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
-        if name in one.limits:
-            cells = [f"{100 * found.limits[name]:.1f}" for found in every.values()]
-            lines.append(f"{'    the most it can':<{width}}" + "".join(f"{c:>18}" for c in cells))
-    blanks = [
-        min(share_right(y, found.data.right)[1].min() for y in found.said.values())
-        for display, found in every.items()
-        if display != ALWAYS
-    ]
-    lines.append(f"where nothing is to be shown, all show nothing in at least {min(blanks):.1%}")
-    spent = {name: np.mean([found.spent[name] for found in every.values()]) for name in one.spent}
-    said = ", ".join(f"{name} {ms:.2f}" for name, ms in spent.items())
-    return "\n".join([*lines, f"milliseconds of processor time for an update: {said}"])
+    scored, first = [shares(found) for found in every], every[0]
+    width = max(map(len, first.said)) + 2
+
+    def line(name: str, cells: Iterable[str]) -> str:
+        return f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells)
+
+    lines = [line("right where the count is shown, %", DISPLAYS)]
+    for name in first.said:
+        ranges = [(share[name].min(), share[name].max()) for share in scored]
+        lines.append(line(name, (f"{low:.1f} to {high:.1f}" for low, high in ranges)))
+        if name in first.limits:
+            limits = (f"{100 * found.limits[name]:.1f}" for found in every)
+            lines.append(line("    the most it can", limits))
+    blanks = [share_right(y, f.data.right)[1] for f in every[1:] for y in f.said.values()]
+    lines.append(f"where nothing is to be shown, nothing is in at least {np.min(blanks):.2%}")
+    spent = ", ".join(f"{name} {ms:.2f}" for name, ms in first.spent.items())
+    return "\n".join([*lines, f"milliseconds of processor time for an update: {spent}"])
 
 
-def draw(path: Path, every: dict[str, Found], leaky: str) -> None:
+def draw(path: Path, every: list[Found], leaky: str) -> None:
     """A column for each display: some steps, and the shares of all seeds; then how fast networks
     learn, and what one of them writes where it should say nothing.
     """
     size = (17, 7)
     figure, (above, below) = plots.make_grid(2, len(every) + 1, size=size, share=False)
-    for k, (display, found) in enumerate(every.items()):
+    for k, found in enumerate(every):
         draw_steps(above[k], found, names=k == 0)
-        above[k].set_title(f"the count is shown {display}")
+        above[k].set_title(f"the count is shown {DISPLAYS[k]}")
         draw_shares(below[k], found, names=k == 0)
     draw_learning(above[-1], every[ALWAYS])
     draw_leak(below[-1], every[QUESTIONS], leaky)
@@ -77,7 +77,7 @@ def draw(path: Path, every: dict[str, Found], leaky: str) -> None:
 
 def draw_steps(axes: Any, found: Found, names: bool) -> None:
     """A held-out sequence: what comes in, what is right, what networks say; wrong on red."""
-    xs, right, count = (second_half(array)[:STEPS, 0] for array in found.data)
+    xs, right, count = (second_half(array)[:STEPS, EXAMPLE] for array in found.data)
     shown = ["".join(map(str, range(COUNTS)))[k] if k < NOTHING else BLANK for k in range(5)]
     rows = {
         "a one comes in": ["1" if x else BLANK for x in xs[:, 0]],
@@ -87,20 +87,22 @@ def draw_steps(axes: Any, found: Found, names: bool) -> None:
     }
     wrong = {}
     for name in found.errors:
-        said = np.argmax(second_half(found.said[name][0])[:STEPS, 0], axis=-1)
+        said = np.argmax(second_half(found.said[name][0])[:STEPS, EXAMPLE], axis=-1)
         rows[name], wrong[name] = [shown[k] for k in said], said != right
     for row, (name, symbols) in enumerate(rows.items()):
         heavy = "bold" if name == "to be shown" else "normal"
+        dark = plots.GREY if name == "count" else "black"
         for step, symbol in enumerate(symbols):
             bad = name in wrong and wrong[name][step]
             axes.text(
                 step, row, symbol, ha="center", va="center", fontsize=9, fontweight=heavy,
-                color="white" if bad else "black",
+                color="white" if bad else dark,
                 bbox={"boxstyle": "square,pad=0.25", "fc": plots.RED, "lw": 0} if bad else None,
             )  # fmt: skip
     axes.axhline(3.5, color=plots.GREY, linewidth=0.8)
     axes.set(xlim=(-0.7, STEPS - 0.3), ylim=(len(rows) - 0.4, -0.6), xticks=[])
-    axes.set_xlabel("step, after as many as in training")
+    trained = len(found.data.right) // 2
+    axes.set_xlabel(f"steps {trained + 1} to {trained + len(right)}; training had {trained}")
     axes.set_yticks(range(len(rows)), [*rows] if names else [])
     axes.tick_params(left=False)
     axes.spines[["left", "bottom"]].set_visible(False)
@@ -118,8 +120,9 @@ def draw_shares(axes: Any, found: Found, names: bool) -> None:
         if name in found.limits:
             limit = 100 * found.limits[name]
             axes.plot([limit] * 2, [row - 0.42, row + 0.42], color="black", linewidth=1.5)
-            axes.text(limit - 1.5, row - 0.25, "limit", fontsize=8, ha="right", va="center")
+            axes.text(limit, row - 0.43, "limit", fontsize=7, ha="center", va="bottom")
     axes.axvline(100 / COUNTS, color=plots.GREY, linestyle=plots.DOTTED, zorder=0)
+    axes.text(100 / COUNTS - 1, 0, "guess", fontsize=7, rotation=90, ha="right", va="center")
     axes.set(xlim=(15, 104), ylim=(len(scored) - 0.4, -0.6))
     axes.set_yticks(range(len(scored)), [*scored] if names else [])
     axes.set_xlabel("right where the count is shown, %")
@@ -134,8 +137,8 @@ def draw_learning(axes: Any, found: Found, window: int = 50) -> None:
         seconds = found.spent[name] / 1000 * np.cumsum([part.shape[1] for part in parts])
         axes.semilogy(seconds, means, color=color, linewidth=0.8)
         axes.plot([], [], color=color, label=name)
-    axes.set(title=f"training, shown {ALWAYS}", ylabel="squared error")
-    axes.set_xlabel("processor time of one seed, s")
+    axes.set(title=f"training, the count shown {DISPLAYS[ALWAYS]}", ylabel="squared error")
+    axes.set_xlabel("processor time of one network, s")
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -154,5 +157,5 @@ def draw_leak(axes: Any, found: Found, name: str) -> None:
         some = places[count[blank][:2000] == k]
         axes.scatter(*some.T, s=4, color=OF_COUNTS[k], label=str(k))
     axes.legend(title="count", frameon=False, fontsize=8, markerscale=3)
-    axes.set(title=f"{name}: what it says\nwhere it should say nothing")
-    axes.set(xlabel="deviation, first component", ylabel="second component")
+    axes.set_title(f"{name},\nwhere it should say nothing ({DISPLAYS[QUESTIONS]})", fontsize=11)
+    axes.set(xlabel="deviation, first principal component", ylabel="second principal component")
