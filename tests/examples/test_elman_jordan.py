@@ -128,6 +128,19 @@ def test_a_taught_network_goes_on_alone_with_the_same_weights():
     assert study.rounded(y).tolist() == [[0, 1, 0, 0, 0]]
 
 
+def test_training_comes_up_to_the_limit():
+    options = study.Options(hidden=16, updates=400, seeds=1)
+    displays, cell = jnp.array([ALWAYS, CHANGES]), CELLS[study.TAUGHT]
+    cell = dataclasses.replace(cell, hidden=16)
+    params, errors = study.train(cell, options, displays, jnp.arange(1))
+    assert errors.shape == (2, 1, 400)
+    for k, display in enumerate((ALWAYS, CHANGES)):
+        data, own = held_out(display), jax.tree.map(lambda leaf, k=k: leaf[k, 0], params)
+        share = counter.share_right(study.run(cell, own, data), data.right)[0]
+        limit = counter.limit_of_last_output(data)
+        assert limit - 0.04 < share <= limit
+
+
 def test_shares_are_of_the_second_half():
     right = np.array([[0], [NOTHING], [2], [NOTHING], [1], [3]])
     said = np.eye(counter.OUTPUTS)[[[3], [0], [0], [NOTHING], [1], [2]]]
@@ -144,6 +157,7 @@ def test_the_study_runs(tmp_path, capsys, monkeypatch):
     assert sum("the most it can" in line for line in lines) == 2
     assert all(any(line.startswith(row) for line in lines) for row in study.runs(CELLS))
     assert (tmp_path / "elman_jordan.png").read_bytes().startswith(b"\x89PNG")
+    assert lines[1].startswith("always the same count")
     assert lines[1] in capsys.readouterr().out
 
 

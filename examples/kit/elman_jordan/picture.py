@@ -39,6 +39,12 @@ def shares(found: Found) -> dict[str, np.ndarray]:
     return {name: 100 * share_right(y, found.data.right)[0] for name, y in found.said.items()}
 
 
+def most_frequent(data: Sequences) -> float:
+    """What is right, in %, if the same count is always said, the best one."""
+    right = second_half(np.asarray(data.right))
+    return 100 * np.bincount(right[right < NOTHING]).max() / np.sum(right < NOTHING)
+
+
 def table(every: list[Found]) -> str:
     """Right where the count is shown, lowest and highest of the seeds; limits; processor time."""
     scored, first = [shares(found) for found in every], every[0]
@@ -48,6 +54,7 @@ def table(every: list[Found]) -> str:
         return f"{name:<{width}}" + "".join(f"{cell:>18}" for cell in cells)
 
     lines = [line("right where the count is shown, %", DISPLAYS)]
+    lines.append(line("always the same count", (f"{most_frequent(f.data):.1f}" for f in every)))
     for name in first.said:
         ranges = [(share[name].min(), share[name].max()) for share in scored]
         lines.append(line(name, (f"{low:.1f} to {high:.1f}" for low, high in ranges)))
@@ -64,7 +71,7 @@ def draw(path: Path, every: list[Found], leaky: str) -> None:
     """A column for each display: some steps, and the shares of all seeds; then how fast networks
     learn, and what one of them writes where it should say nothing.
     """
-    size = (17, 7)
+    size = (15, 6.8)
     figure, (above, below) = plots.make_grid(2, len(every) + 1, size=size, share=False)
     for k, found in enumerate(every):
         draw_steps(above[k], found, names=k == 0)
@@ -123,8 +130,12 @@ def draw_shares(axes: Any, found: Found, names: bool) -> None:
             axes.text(limit, row - 0.43, "limit", fontsize=7, ha="center", va="bottom")
     axes.axvline(100 / COUNTS, color=plots.GREY, linestyle=plots.DOTTED, zorder=0)
     axes.text(100 / COUNTS - 1, 0, "guess", fontsize=7, rotation=90, ha="right", va="center")
+    if names:
+        said = "Taught, they are told\nthe right outputs.\nHollow: on their own\noutputs, rounded."
+        axes.text(60, (len(scored) - 1) / 2, said, fontsize=8, ha="center", va="center")
     axes.set(xlim=(15, 104), ylim=(len(scored) - 0.4, -0.6))
-    axes.set_yticks(range(len(scored)), [*scored] if names else [])
+    short = [name if name in found.errors else name.rsplit(", ")[-1] for name in scored]
+    axes.set_yticks(range(len(scored)), short if names else [])
     axes.set_xlabel("right where the count is shown, %")
 
 
@@ -157,5 +168,5 @@ def draw_leak(axes: Any, found: Found, name: str) -> None:
         some = places[count[blank][:2000] == k]
         axes.scatter(*some.T, s=4, color=OF_COUNTS[k], label=str(k))
     axes.legend(title="count", frameon=False, fontsize=8, markerscale=3)
-    axes.set_title(f"{name},\nwhere it should say nothing ({DISPLAYS[QUESTIONS]})", fontsize=11)
+    axes.set_title(f"{name},\nwhere it should say nothing ({DISPLAYS[QUESTIONS]})", fontsize=10)
     axes.set(xlabel="deviation, first principal component", ylabel="second principal component")
