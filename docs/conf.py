@@ -63,6 +63,7 @@ html_title = f"jaxrnn {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 
 SOURCE = "https://github.com/jaxrnn/jaxrnn/blob/main"
 
