@@ -80,6 +80,12 @@ class Convolution:
         )
 
 
+def same(rank: int) -> Convolution:
+    """One that keeps the size of a picture."""
+    once = (1,) * rank
+    return Convolution(once, once)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _convolve(of: Convolution, x: Array, w: Array) -> Array:
     return _plain(of, x, w, "IO")
@@ -189,9 +195,8 @@ class ConvolutionalCell(GatedCell[P, C]):
 
     @property
     def linear(self) -> Convolution:
-        """That of the state, whose size it keeps."""
-        once = (1,) * self.rank
-        return Convolution(once, once)
+        """That of the state."""
+        return same(self.rank)
 
     def draw_weights(
         self, k_x: Array, k_h: Array, in_features: int, dtype: DTypeLike
@@ -230,7 +235,9 @@ def for_each_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def check_sizes(owner: Any, argument: str, value: object) -> int | tuple[int, ...]:
-    """Refuse what is neither a size for all axes nor one for each."""
+    """Refuse what is neither a size for all axes nor one for each. Equal ones become one, so that
+    cells that do the same compare equal.
+    """
     if not isinstance(value, tuple | list):
         return check_size(owner, argument, value, f", or {owner.rank} of them")
     if len(value) != owner.rank:
@@ -238,4 +245,5 @@ def check_sizes(owner: Any, argument: str, value: object) -> int | tuple[int, ..
             f"{name_of(owner)}: {argument} is {described(value)}, expected one for each of rank="
             f"{owner.rank} axes"
         )
-    return tuple(check_size(owner, argument, n) for n in value)
+    sizes = tuple(check_size(owner, argument, n) for n in value)
+    return sizes[0] if len({*sizes}) == 1 else sizes

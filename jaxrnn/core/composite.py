@@ -46,6 +46,11 @@ class Composite(Cell[P, C]):
         return [leaf for leaf in leaves if isinstance(leaf, Cell)]
 
     @property
+    def feature_axes(self) -> int:  # type: ignore[override]
+        """As many as any of its cells has."""
+        return max((cell.feature_axes for cell in self._inner()), default=1)
+
+    @property
     def noisy(self) -> bool:
         return any(cell.noisy for cell in self._inner())
 
