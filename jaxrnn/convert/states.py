@@ -251,10 +251,11 @@ def _check_shapes(caller: str, read: Mapping[str, Array], forms: Sequence[Any]) 
         axes = form.ndim - 1
         if name.startswith("h"):
             space = array.shape[-form.ndim : -1]
-        wanted = (*batch, *space, form.shape[-1])
-        if array.shape != wanted or len(space) != axes:
-            pictures = f", with {axes} axes of space" if axes else ""
-            refuse(caller, f"{name} has shape {array.shape}, expected {wanted}{pictures}")
+        if len(space) < axes:
+            wanted = f"[*batch, *space, {form.shape[-1]}] with {axes} axes of space"
+            refuse(caller, f"{name} has shape {array.shape}, expected {wanted}")
+        if array.shape != (wanted := (*batch, *space, form.shape[-1])):
+            refuse(caller, f"{name} has shape {array.shape}, expected {wanted}")
 
 
 def _taken_apart(

@@ -1,5 +1,6 @@
 """Flax's weights, linen's and nnx's, both ways."""
 
+import re
 from typing import Any
 
 import jax
@@ -45,17 +46,20 @@ HELD = {
     "linen.GRUCell": GRUS,
     "linen.SimpleCell": ELMANS,
     "linen.MGUCell": {"mgu_flax"},
+    "linen.ConvLSTMCell": {"conv_lstm"},
     "nnx.LSTMCell": LSTMS,
     "nnx.OptimizedLSTMCell": LSTMS,
     "nnx.GRUCell": GRUS,
     "nnx.SimpleCell": ELMANS,
 }
 each_kind = pytest.mark.parametrize("kind", HELD)
+SPACE = (4, 5)
 
 
 def build(kind: str, bidirectional: bool = False, dtype: str = "float32", **options: Any) -> Any:
     """Flax's own module: an RNN, or a Bidirectional of two."""
     home, name = kind.split(".")
+    options |= {"kernel_size": (3, 2)} if "Conv" in name else {}
     if home == "linen":
         rnns = [
             linen.RNN(getattr(linen, name)(HIDDEN, param_dtype=dtype, **options), time_major=True)
@@ -69,12 +73,16 @@ def build(kind: str, bidirectional: bool = False, dtype: str = "float32", **opti
     return nnx.Bidirectional(rnns[0], rnns[1], time_major=True) if bidirectional else rnns[0]
 
 
+def inputs_of(module: Any, dtype: str = "float32") -> jax.Array:
+    """Vectors, or pictures for a convolution."""
+    return random_inputs(dtype, *(SPACE if "Conv" in repr(module) else ()))
+
+
 def variables_of(module: Any, dtype: str = "float32") -> Any:
     """Its variables, random everywhere."""
     if isinstance(module, linen.Module):
-        return random_like(
-            jax.eval_shape(module.init, jax.random.key(0), random_inputs(dtype)), dtype
-        )
+        xs = inputs_of(module, dtype)
+        return random_like(jax.eval_shape(module.init, jax.random.key(0), xs), dtype)
     return random_like(nnx.to_pure_dict(nnx.state(module, nnx.Param)), dtype)
 
 
@@ -95,13 +103,15 @@ def run(module: Any, variables: Any, xs: Any) -> Any:
         carry,
         is_leaf=lambda c: lstm and not isinstance(c[0], tuple),
     )
-    return pairs, ys * VALID[..., None]
+    return pairs, np.where(VALID.reshape(*VALID.shape, *[1] * (ys.ndim - 2)), ys, 0)
 
 
 def options_of(cell: Any) -> dict[str, Any]:
     """What `from_flax` must be told."""
     merge = {"merge": cell.merge} if isinstance(cell, jaxrnn.Bidirectional) else {}
     inner = getattr(cell, "forward", cell)
+    if isinstance(inner, jaxrnn.ConvLSTM):  # Flax's has no options
+        return merge
     return merge | {
         name: getattr(inner, name) for name in vars(inner) if name.endswith("activation")
     }
@@ -112,16 +122,38 @@ def options_of(cell: Any) -> dict[str, Any]:
 @each_precision
 def test_equals_flax(kind, bidirectional, dtype, tolerance):
     """The same carries and outputs with Flax's weights, and then the same weights again."""
-    module, xs = build(kind, bidirectional, dtype), random_inputs(dtype)
-    variables = variables_of(module, dtype)
+    module = build(kind, bidirectional, dtype)
+    xs, variables = inputs_of(module, dtype), variables_of(module, dtype)
     cell, params = from_flax(variables, kind)
-    assert_close(
-        jaxrnn.scan(cell, params, xs, lengths=LENGTHS), run(module, variables, xs), tolerance
-    )
-    assert_equal(to_flax(cell, params, kind, rnn=True), variables)
+    wanted = run(module, variables, xs)
+    assert_close(jaxrnn.scan(cell, params, xs, lengths=LENGTHS), wanted, tolerance)
+    again = to_flax(cell, params, kind, rnn=True)
+    if "Conv" in kind:  # whose two biases have become one
+        assert_close(run(module, again, xs), wanted, tolerance)
+    else:
+        assert_equal(again, variables)
 
 
-@pytest.mark.parametrize("kind", list(HELD))
+def test_a_convolution_without_biases():
+    """What Flax adds to its forget gate is a bias all the same."""
+    module = build("linen.ConvLSTMCell", use_bias=False)
+    xs, variables = inputs_of(module), variables_of(module)
+    cell, params = from_flax(variables, "linen.ConvLSTMCell")
+    np.testing.assert_array_equal(params.b, np.repeat([0, 1, 0, 0], HIDDEN))
+    assert_close(jaxrnn.scan(cell, params, xs, lengths=LENGTHS), run(module, variables, xs), 1e-5)
+
+
+@pytest.mark.parametrize("kernel", [(2,), (3, 1, 2)], ids=str)
+def test_convolutions_over_other_axes(kernel):
+    module = linen.RNN(linen.ConvLSTMCell(2, kernel), time_major=True)
+    xs = random_inputs("float32", *[4] * len(kernel))
+    variables = random_like(jax.eval_shape(module.init, jax.random.key(0), xs))
+    cell, params = from_flax(variables, "linen.ConvLSTMCell")
+    assert cell == jaxrnn.ConvLSTM(2, kernel, rank=len(kernel))
+    assert_close(jaxrnn.scan(cell, params, xs, lengths=LENGTHS), run(module, variables, xs), 1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HELD if "Conv" not in kind])
 def test_other_activations(kind):
     theirs: dict[str, Any] = {"activation_fn": jax.nn.soft_sign}
     ours: dict[str, Any] = {"activation": "softsign"}
@@ -185,7 +217,9 @@ def test_every_nesting(kind):
         assert from_flax(variables, kind)[0] == wanted[0]
         assert_equal(from_flax(variables, kind)[1], wanted[1])
     alone = to_flax(*wanted, kind)
-    assert_equal(alone.get("params", alone), cell)
+    assert_equal(from_flax(alone, kind)[1], wanted[1])
+    if "Conv" not in kind:
+        assert_equal(alone.get("params", alone), cell)
 
 
 def dense(rows: int, columns: int, bias: bool) -> dict[str, Any]:
@@ -203,12 +237,40 @@ UNGATED = {
     "hf": dense(4, 4, False),
     "hn": dense(4, 4, False),
 }
+CONV = {
+    "ih": {"kernel": np.ones((3, 2, 4, 20), "f"), "bias": np.ones(20, "f")},
+    "hh": {"kernel": np.ones((3, 2, 5, 20), "f"), "bias": np.ones(20, "f")},
+}
 MISTAKES: dict[str, Any] = {
+    "kernel": (
+        {**CONV, "hh": {"kernel": np.ones((3, 3, 5, 20), "f"), "bias": np.ones(20, "f")}},
+        "linen.ConvLSTMCell",
+        {},
+        r"hh/kernel has shape \(3, 3, 5, 20\), expected \(3, 2, 5, 20\)",
+    ),
+    "no kernel": (
+        {**CONV, "ih": dense(4, 20, True)},
+        "linen.ConvLSTMCell",
+        {},
+        r"ih/kernel has shape \(4, 20\), expected \[\*kernel, in, columns\] with 1 to 3 axes",
+    ),
+    "one bias": (
+        {**CONV, "hh": {"kernel": CONV["hh"]["kernel"]}},
+        "linen.ConvLSTMCell",
+        {},
+        "hh/bias is missing",
+    ),
+    "no options": (
+        CONV,
+        "linen.ConvLSTMCell",
+        {"candidate_activation": "relu"},
+        r"ConvLSTM has no \['candidate_activation'\], expected none: linen.ConvLSTMCell has no",
+    ),
     "kind": (
         SIMPLE,
         "LSTM",
         {},
-        r"kind is 'LSTM', expected one of \['linen\.GRUCell', 'linen\.LSTMCell'",
+        r"kind is 'LSTM', expected one of \['linen\.ConvLSTMCell', 'linen\.GRUCell'",
     ),
     "missing": (
         {"i": SIMPLE["i"]},
@@ -314,6 +376,19 @@ MISTAKES: dict[str, Any] = {
 def test_mistakes(variables, kind, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         from_flax(variables, kind, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"strides": 2}, {"dilation": 2}, {"padding": "valid"}, {"peepholes": (4, 4)}],
+    ids=str,
+)
+def test_options_that_convolutions_of_flax_do_not_have(options):
+    cell = jaxrnn.ConvLSTM(4, 3, **options)
+    ((name, value),) = options.items()
+    message = f"to_flax: ConvLSTM has {name}={value!r}, which linen.ConvLSTMCell cannot hold"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        to_flax(cell, random_params(cell), "linen.ConvLSTMCell")
 
 
 def test_nnx_refuses_a_recurrent_bias_of_the_candidate():
