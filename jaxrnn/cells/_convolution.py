@@ -52,23 +52,16 @@ class Convolution:
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, self.dilation, strict=True)]
         return [(a, b) for a, b in lax.padtype_to_pads(space, reach, self.strides, "SAME")]
 
-    def check_input(
-        self, owner: object, input_shape: tuple[int, ...], w: Array
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The axes of the batch and those of the picture.
-
-        Raises:
-            ValueError: it is no picture, or has other channels than the weight.
-        """
+    def check_input(self, owner: object, input_shape: tuple[int, ...], w: Array) -> None:
+        """Refuse what is no picture, or has other channels than the weight."""
         axes = w.ndim - 1
-        batch, picture = input_shape[:-axes], input_shape[-axes:]
+        picture = input_shape[-axes:]
         if len(picture) < axes or picture[-1] != w.shape[-2]:
             raise ValueError(
                 f"{name_of(owner)}.initial_carry: input_shape is {input_shape}, expected (*batch, "
                 f"*space, {w.shape[-2]}) with {axes - 1} axes of space, the shape of one step's "
                 "input: xs.shape[1:]"
             )
-        return batch, picture
 
     def space(self, space: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
         """The size of the result."""
@@ -198,6 +191,11 @@ class ConvolutionalCell(GatedCell[P, C]):
         """That of the state."""
         return same(self.rank)
 
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        *batch_and_space, _ = input_shape
+        batch, space = batch_and_space[: -self.rank], batch_and_space[-self.rank :]
+        return (*batch, *self._input.space(space, self._kernel), self.hidden)
+
     def draw_weights(
         self, k_x: Array, k_h: Array, in_features: int, dtype: DTypeLike
     ) -> tuple[Array, Array]:
@@ -219,14 +217,15 @@ class ConvolutionalCell(GatedCell[P, C]):
     def zeros(self, params: Any, input_shape: tuple[int, ...], size: int | None = None) -> Array:
         """A carry of zeros `[*batch, *space, hidden]`, as large as the convolved input."""
         check_no_variables("initial_carry", params)
-        batch, given = self._input.check_input(self, input_shape, params.w_x)
-        space = self._input.space(given[:-1], self._kernel)
-        if 0 in space and 0 not in given:
+        self._input.check_input(self, input_shape, params.w_x)
+        shape = self.output_shape(input_shape)[:-1]
+        given = input_shape[-self.rank - 1 : -1]
+        if 0 in shape[-self.rank :] and 0 not in given:
             raise ValueError(
-                f"{name_of(self)}: the input's space {given[:-1]} is smaller than its kernel "
+                f"{name_of(self)}: the input's space {given} is smaller than its kernel "
                 f"{self._kernel}; use a smaller one, or padding='same'"
             )
-        return jnp.zeros((*batch, *space, size or self.hidden), wide(params.w_h))
+        return jnp.zeros((*shape, size or self.hidden), wide(params.w_h))
 
 
 def for_each_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:

@@ -131,6 +131,9 @@ class Delegate(Cell[P, C]):
     def initial_carry(self, params: P, input_shape: tuple[int, ...]) -> C:
         return self.cell.initial_carry(self.inner(params), input_shape)
 
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*self.cell.output_shape(input_shape)[:-1], self.out_features)
+
     def prepare(self, params: P, context: Any) -> Any:
         return self.cell.prepare(self.inner(params), context)  # type: ignore[attr-defined]
 
