@@ -1,7 +1,7 @@
 """From a configuration of Keras to a cell."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict, TypeGuard, cast
+from typing import Any, Literal, TypedDict, TypeGuard, cast, get_args
 
 from jaxrnn.activations import Activation, HardSigmoid
 from jaxrnn.cells import GRU, LSTM, ConvLSTM, Elman
@@ -42,10 +42,12 @@ class _Config(TypedDict):
     go_backwards: bool
 
 
+_SizeKey = Literal["kernel_size", "strides", "dilation_rate"]
+_SIZE_KEYS: tuple[_SizeKey, ...] = get_args(_SizeKey)
 _PLAIN = {"units", "activation", "use_bias"}
 _GATED = _PLAIN | {"recurrent_activation"}
 _OF_PICTURES = (_GATED - {"units"}) | {
-    *("filters", "kernel_size", "strides", "dilation_rate", "padding", "data_format"),
+    *("filters", *_SIZE_KEYS, "padding", "data_format"),
 }
 _NEEDED = {"SimpleRNN": _PLAIN, "LSTM": _GATED, "GRU": _GATED | {"reset_after"}}
 _NEEDED |= {f"{name}Cell": keys for name, keys in _NEEDED.items()}
@@ -104,7 +106,7 @@ _SIZES: _Check = (_are_sizes, "a positive integer, or one for each axis of space
 _VALUES: dict[str, _Check] = {
     "units": _SIZE,
     "filters": _SIZE,
-    **dict.fromkeys(("kernel_size", "strides", "dilation_rate"), _SIZES),
+    **dict.fromkeys(_SIZE_KEYS, _SIZES),
     "padding": (lambda value: value in ["same", "valid"], "'same' or 'valid'"),
     "data_format": (
         lambda value: value == "channels_last",
@@ -218,15 +220,26 @@ def _read_cell(name: str, config: _Config, version: Version) -> Cell:
     options["output_activation"] = function
     if name == "LSTM":
         return LSTM(hidden, **options)
+    kernel, strides, dilation = (_read_sizes(name, config, key) for key in _SIZE_KEYS)
     return ConvLSTM(
         hidden,
-        cast(Any, config["kernel_size"]),  # a list is made a tuple
+        kernel,
         rank=CONVOLUTIONS[name],
-        strides=cast(Any, config["strides"]),
-        dilation=cast(Any, config["dilation_rate"]),
+        strides=strides,
+        dilation=dilation,
         padding=config["padding"],
         **options,
     )
+
+
+def _read_sizes(name: str, config: _Config, key: _SizeKey) -> int | tuple[int, ...]:
+    """One size for all axes of space, or one for each."""
+    value, rank = config[key], CONVOLUTIONS[name]
+    if isinstance(value, int):
+        return value
+    if len(value) != rank:
+        refuse("from_keras", f"{name} has {key}={value!r}, expected one for each of {rank} axes")
+    return tuple(value)
 
 
 def _read_activation(name: str, key: str, given: object, version: Version) -> Activation:
