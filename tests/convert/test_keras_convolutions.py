@@ -126,7 +126,8 @@ def test_channels_first():
         from_keras(config, weights)
     config["config"]["data_format"] = "channels_last"
     xs = random_inputs("float32", *SPACE[2])
-    ys, *states = (np.moveaxis(a, -3, -1) for a in layer(np.moveaxis(xs.swapaxes(0, 1), -1, -3)))
+    turned = np.moveaxis(np.asarray(xs).swapaxes(0, 1), -1, -3)
+    ys, *states = (np.moveaxis(array, -3, -1) for array in layer(turned))
     wanted = states, np.swapaxes(ys, 0, 1)
     assert_close(jaxrnn.scan(*from_keras(config, weights), xs), wanted, 1e-5)
 

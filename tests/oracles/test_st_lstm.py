@@ -99,8 +99,8 @@ def to_params(arrays: dict[str, np.ndarray], of: Any) -> tuple[STLSTMLayer, ...]
             for letter, name in names.items()
             if f"{name}.1.weight" in arrays
         }
-        weights = [kernel(f"{name}.0") for name in names.values()]
-        return STLSTMLayer(*weights, kernel(f"cell_list.{k}.conv_last")[0, 0], **norms)
+        weights = {f"w_{letter}": kernel(f"{name}.0") for letter, name in names.items()}
+        return STLSTMLayer(**weights, w_l=kernel(f"cell_list.{k}.conv_last")[0, 0], **norms)
 
     return tuple(map(layer, range(LAYERS)))
 
