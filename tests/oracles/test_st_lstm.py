@@ -94,7 +94,7 @@ def to_params(arrays: dict[str, np.ndarray], of: Any) -> tuple[STLSTMLayer, ...]
 
     def layer(k: int) -> STLSTMLayer:
         names = {letter: f"cell_list.{k}.conv_{letter}" for letter in "xhmo"}
-        norms = {
+        norms: Any = {
             f"norm_{letter}": Norm(of(arrays[f"{name}.1.weight"]), of(arrays[f"{name}.1.bias"]))
             for letter, name in names.items()
             if f"{name}.1.weight" in arrays
