@@ -59,8 +59,9 @@ doctest: .venv/.installed-test
 
 # What `make test` leaves out where these are not installed, and no more. A pinned version of torch: an
 # open one would bring gigabytes.
-ORACLES := $(addprefix tests/,oracles/test_torch.py oracles/test_keras.py docs/test_coming_from.py \
-	$(patsubst %,convert/test_%.py,equinox haiku keras keras_2 keras_mistakes onnx_files torch))
+ORACLES := $(addprefix tests/,oracles/test_torch.py oracles/test_keras.py oracles/test_st_lstm.py docs/test_coming_from.py \
+	$(patsubst %,convert/test_%.py,equinox haiku keras keras_2 keras_convolutions keras_mistakes onnx_files \
+	torch torch_convolutions))
 oracle-test: .venv/.installed-test .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ORACLES)

@@ -202,6 +202,11 @@ def _drivers(trial: _Trial) -> Iterator[str]:
     features = jax.tree.leaves(ys)[0].shape[-1]
     if features != cell.out_features:
         yield f"out_features is {cell.out_features}, but the output has {features} features"
+    elif (shape := jax.tree.leaves(ys)[0].shape[1:]) != cell.output_shape(trial.input_shape):
+        yield (
+            f"output_shape is {cell.output_shape(trial.input_shape)}, but the output has {shape}: "
+            "write the method, for a layer above asks it how large its input is"
+        )
     carry, outputs = cell.initial_carry(params, trial.input_shape), []
     for t in range(TIME):
         carry, y = trial.step(carry, _at(xs, t))

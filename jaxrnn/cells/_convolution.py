@@ -52,23 +52,16 @@ class Convolution:
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, self.dilation, strict=True)]
         return [(a, b) for a, b in lax.padtype_to_pads(space, reach, self.strides, "SAME")]
 
-    def check_input(
-        self, owner: object, input_shape: tuple[int, ...], w: Array
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The axes of the batch and those of the picture.
-
-        Raises:
-            ValueError: it is no picture, or has other channels than the weight.
-        """
+    def check_input(self, owner: object, input_shape: tuple[int, ...], w: Array) -> None:
+        """Refuse what is no picture, or has other channels than the weight."""
         axes = w.ndim - 1
-        batch, picture = input_shape[:-axes], input_shape[-axes:]
+        picture = input_shape[-axes:]
         if len(picture) < axes or picture[-1] != w.shape[-2]:
             raise ValueError(
                 f"{name_of(owner)}.initial_carry: input_shape is {input_shape}, expected (*batch, "
                 f"*space, {w.shape[-2]}) with {axes - 1} axes of space, the shape of one step's "
                 "input: xs.shape[1:]"
             )
-        return batch, picture
 
     def space(self, space: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
         """The size of the result."""
@@ -78,6 +71,12 @@ class Convolution:
         return tuple(
             max(0, (n + sum(pad) - (k - 1) * d - 1) // stride + 1) for n, k, d, stride, pad in axes
         )
+
+
+def same(rank: int) -> Convolution:
+    """One that keeps the size of a picture."""
+    once = (1,) * rank
+    return Convolution(once, once)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -189,9 +188,13 @@ class ConvolutionalCell(GatedCell[P, C]):
 
     @property
     def linear(self) -> Convolution:
-        """That of the state, whose size it keeps."""
-        once = (1,) * self.rank
-        return Convolution(once, once)
+        """That of the state."""
+        return same(self.rank)
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        *batch_and_space, _ = input_shape
+        batch, space = batch_and_space[: -self.rank], batch_and_space[-self.rank :]
+        return (*batch, *self._input.space(space, self._kernel), self.hidden)
 
     def draw_weights(
         self, k_x: Array, k_h: Array, in_features: int, dtype: DTypeLike
@@ -214,14 +217,15 @@ class ConvolutionalCell(GatedCell[P, C]):
     def zeros(self, params: Any, input_shape: tuple[int, ...], size: int | None = None) -> Array:
         """A carry of zeros `[*batch, *space, hidden]`, as large as the convolved input."""
         check_no_variables("initial_carry", params)
-        batch, given = self._input.check_input(self, input_shape, params.w_x)
-        space = self._input.space(given[:-1], self._kernel)
-        if 0 in space and 0 not in given:
+        self._input.check_input(self, input_shape, params.w_x)
+        shape = self.output_shape(input_shape)[:-1]
+        given = input_shape[-self.rank - 1 : -1]
+        if 0 in shape[-self.rank :] and 0 not in given:
             raise ValueError(
-                f"{name_of(self)}: the input's space {given[:-1]} is smaller than its kernel "
+                f"{name_of(self)}: the input's space {given} is smaller than its kernel "
                 f"{self._kernel}; use a smaller one, or padding='same'"
             )
-        return jnp.zeros((*batch, *space, size or self.hidden), wide(params.w_h))
+        return jnp.zeros((*shape, size or self.hidden), wide(params.w_h))
 
 
 def for_each_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
@@ -230,7 +234,9 @@ def for_each_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def check_sizes(owner: Any, argument: str, value: object) -> int | tuple[int, ...]:
-    """Refuse what is neither a size for all axes nor one for each."""
+    """Refuse what is neither a size for all axes nor one for each. Equal ones become one, so that
+    cells that do the same compare equal.
+    """
     if not isinstance(value, tuple | list):
         return check_size(owner, argument, value, f", or {owner.rank} of them")
     if len(value) != owner.rank:
@@ -238,4 +244,5 @@ def check_sizes(owner: Any, argument: str, value: object) -> int | tuple[int, ..
             f"{name_of(owner)}: {argument} is {described(value)}, expected one for each of rank="
             f"{owner.rank} axes"
         )
-    return tuple(check_size(owner, argument, n) for n in value)
+    sizes = tuple(check_size(owner, argument, n) for n in value)
+    return sizes[0] if len({*sizes}) == 1 else sizes

@@ -10,7 +10,7 @@ from jax import Array
 from jax.nn import sigmoid
 from jax.typing import DTypeLike
 
-from jaxrnn.cells._convolution import Convolution, check_sizes, for_each_axis
+from jaxrnn.cells._convolution import Convolution, check_sizes, for_each_axis, same
 from jaxrnn.cells._gates import layer_norm
 from jaxrnn.core.affine import Affine, split
 from jaxrnn.core.affine import affine as default_affine
@@ -144,7 +144,7 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
 
     @property
     def _same(self) -> Convolution:
-        return Convolution((1,) * self.rank, (1,) * self.rank)
+        return same(self.rank)
 
     def init(
         self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32

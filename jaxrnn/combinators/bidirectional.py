@@ -102,6 +102,9 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
             self.backward.initial_carry(params.backward, input_shape),
         )
 
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*self.forward.output_shape(input_shape)[:-1], self.out_features)
+
     def in_features(self, params: BidirectionalParams) -> int:
         """What the forward cell says."""
         return self.forward.in_features(params.forward)

@@ -154,14 +154,22 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         self, params: tuple[Params, ...], input_shape: tuple[int, ...]
     ) -> tuple[Carry, ...]:
         check_no_variables(self, params)
-        shapes = [
-            input_shape,
-            *((*input_shape[:-1], size) for size in self._sizes(input_shape[-1])[1:]),
-        ]
+        shapes = self._shapes(input_shape)
         return tuple(
             cell.initial_carry(p, shape)
             for cell, p, shape in zip(self.cells, params, shapes, strict=True)
         )
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        top = self.cells[-1].output_shape(self._shapes(input_shape)[-1])
+        return (*top[:-1], self.out_features)
+
+    def _shapes(self, input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Those of one step's input of each layer."""
+        shapes = [input_shape]
+        for cell, size in zip(self.cells, self._sizes(input_shape[-1])[1:], strict=False):
+            shapes.append((*cell.output_shape(shapes[-1])[:-1], size))
+        return shapes
 
     def in_features(self, params: tuple[Params, ...]) -> int:
         """What the bottom layer says."""

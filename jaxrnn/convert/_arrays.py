@@ -136,6 +136,12 @@ def reorder_gates(array: A, given: str, wanted: str, *, negate: str = "") -> A:
     return library.concatenate(turned, axis=-1)
 
 
+def add_to_forget(b: Array, number: int) -> Array:
+    """Add a number to the forget gate of a bias in the order i f g o."""
+    hidden = b.size // 4
+    return b.at[hidden : 2 * hidden].add(jnp.asarray(number, b.dtype))
+
+
 def no_bias(b: A) -> A:
     """A bias that changes nothing when it is added to `b`: minus zero, which keeps a minus zero."""
     return _library(b).full_like(b, -0.0)

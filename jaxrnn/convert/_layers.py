@@ -98,15 +98,15 @@ def _refuse_params(caller: str, cell: Cell, params: Params) -> NoReturn:
 
 
 def own_params(caller: str, cell: Cell, params: Params) -> Params:
-    """The parameters as arrays of JAX. Their first array must be an input matrix.
+    """The parameters as arrays of JAX. Their first array must be a weight of the input.
 
     Raises:
         ValueError: they do not have the structure and shapes of this cell's.
     """
-    shape = np.shape(next(iter(jax.tree.leaves(params)), ()))
-    if len(shape) != 2:
+    shape = [*np.shape(next(iter(jax.tree.leaves(params)), ()))]
+    if len(shape) != cell.feature_axes + 1:
         _refuse_params(caller, cell, params)
-    check_params(cell, params, in_features=shape[0])
+    check_params(cell, params, in_features=shape[-2])
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: to_jax(leaf, f"{caller}: params{jax.tree_util.keystr(path)}"), params
     )
@@ -118,7 +118,7 @@ def with_bias(cell: Cell, params: Params) -> tuple[Cell, Params]:
     Biases that the cell lacked are zero.
     """
     biased: Cell = dataclasses.replace(cell, bias=True)  # type: ignore[type-var]
-    in_features, dtype = params.w_x.shape[0], params.w_x.dtype
+    in_features, dtype = params.w_x.shape[-2], params.w_x.dtype
     forms = abstract_params(biased, in_features, dtype)
     zeros = {
         name: jnp.zeros(form.shape, form.dtype)

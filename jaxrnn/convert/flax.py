@@ -2,7 +2,8 @@
 
 Flax keeps kernels `[in, out]`, as jaxrnn does, in dense layers: one for each gate, or one for all
 gates side by side. Either the input's or the state's layers have the bias. The candidate of a GRU
-and of an MGU has a second one, except in nnx.
+and of an MGU has a second one, except in nnx. linen's `ConvLSTMCell` has a convolution of the input
+and one of the state, with gates in the order `i g f o`; their biases are added, and 1 to f.
 """
 
 from collections.abc import Mapping
@@ -13,9 +14,20 @@ import numpy as np
 from jax import Array
 
 from jaxrnn.activations import Activation
-from jaxrnn.cells import GRU, LSTM, MGU, Elman, ElmanParams, GRUParams, LSTMParams, MGUParams
+from jaxrnn.cells import (
+    GRU,
+    LSTM,
+    MGU,
+    ConvLSTM,
+    Elman,
+    ElmanParams,
+    GRUParams,
+    LSTMParams,
+    MGUParams,
+)
+from jaxrnn.cells._convolution import for_each_axis
 from jaxrnn.combinators import Bidirectional, BidirectionalParams, Stack
-from jaxrnn.convert._arrays import is_traced
+from jaxrnn.convert._arrays import add_to_forget, is_traced, no_bias, reorder_gates
 from jaxrnn.convert._errors import refuse, said_by
 from jaxrnn.convert._layers import PlainParams, check_cell, own_params, with_bias
 from jaxrnn.convert._weights import Shapes, Tree, Weights, flatten
@@ -52,6 +64,7 @@ _LAYOUTS = {
     "linen.GRUCell": _Layout(GRU, GRUParams, _X_RZN, _H_RZN, biased=_X_RZN, b_hn="hn"),
     "linen.SimpleCell": _Layout(Elman, ElmanParams, ("i",), ("h",), biased=("i",)),
     "linen.MGUCell": _Layout(MGU, MGUParams, _X_FN, _H_FN, biased=_X_FN, b_hn="hn"),
+    "linen.ConvLSTMCell": _Layout(ConvLSTM, LSTMParams, ("ih",), ("hh",), biased=("ih", "hh")),
     "nnx.LSTMCell": _Layout(LSTM, LSTMParams, ("ii", "if_", "ig", "io"), _H_IFGO, biased=_H_IFGO),
     "nnx.OptimizedLSTMCell": _Layout(LSTM, LSTMParams, _X_ALL, _H_ALL, biased=_H_ALL),
     "nnx.GRUCell": _Layout(GRU, GRUParams, _X_ALL, _H_ALL, biased=_X_ALL),
@@ -63,7 +76,11 @@ _ACTIVATIONS: dict[type[Cell], set[str]] = {
     LSTM: {"gate_activation", "candidate_activation", "output_activation"},
     GRU: {"gate_activation", "candidate_activation"},
     MGU: {"gate_activation", "candidate_activation"},
+    ConvLSTM: set(),
 }
+
+_CONV_GATES, _CONV_FORGET = "igfo", 1
+"""The order of the gates in a `ConvLSTMCell`, and what it adds to f while it runs."""
 
 
 def from_flax(
@@ -82,9 +99,10 @@ def from_flax(
         variables: of linen, `{"params": ...}` or what is in it; of nnx,
             `nnx.state(module, nnx.Param)` or its pure dictionary.
         kind: the class of the cell: `"linen.LSTMCell"`, `"linen.OptimizedLSTMCell"`,
-            `"linen.GRUCell"`, `"linen.SimpleCell"`, `"linen.MGUCell"`, `"nnx.LSTMCell"`,
-            `"nnx.OptimizedLSTMCell"`, `"nnx.GRUCell"` or `"nnx.SimpleCell"`. Both cells of a
-            `Bidirectional` have this class.
+            `"linen.GRUCell"`, `"linen.SimpleCell"`, `"linen.MGUCell"`, `"linen.ConvLSTMCell"`,
+            `"nnx.LSTMCell"`, `"nnx.OptimizedLSTMCell"`, `"nnx.GRUCell"` or `"nnx.SimpleCell"`. Both
+            cells of a `Bidirectional` have this class. A `ConvLSTMCell` is read as one with
+            `padding="SAME"` and no strides: with others its state would change its size.
         residual: the option of a `SimpleCell`. `h W + h` is read as `h (W + I)`, which rounds.
         merge: what the `merge_fn` of a `Bidirectional` does, as `jaxrnn.Bidirectional` names it.
         activations: `gate_fn` and `activation_fn`, where they are not Flax's own. Their names here
@@ -93,8 +111,9 @@ def from_flax(
             output.
 
     Returns:
-        An `LSTM`, `GRU`, `Elman` or `MGU(form="flax")`, within a `Bidirectional` if there are two;
-        and its parameters, in the dtype of the arrays. nnx's GRU has no `b_hn`, so it is zero.
+        An `LSTM`, `GRU`, `Elman`, `MGU(form="flax")` or `ConvLSTM`, within a `Bidirectional` if
+        there are two; and its parameters, in the dtype of the arrays. nnx's GRU has no `b_hn`, so
+        it is zero. What a `ConvLSTMCell` adds to its forget gate is in `b`.
 
     Raises:
         ValueError: a name is missing or unknown, a shape does not fit, or the cell has no such
@@ -113,17 +132,12 @@ def from_flax(
     flat = flatten("from_flax", variables)
     weights = Weights(flat, "from_flax")
     paths = _paths(weights, "params/" if "params" in variables else "", merge)
-    in_features, _ = weights.sizes(f"{paths[0]}{layout.x[0]}/kernel", "in", "columns")
-    sizes = [weights.sizes(f"{path}{layout.h[0]}/kernel", "hidden", "columns")[0] for path in paths]
-    options: dict[str, Any] = {**activations}
-    if layout.cell is MGU:
-        options["form"] = "flax"
-    with said_by("from_flax"):
-        cells = [layout.cell(hidden, **options) for hidden in sizes]
+    cells = [_cell(layout, path, weights, activations) for path in paths]
+    in_features = weights.shape(f"{paths[0]}{layout.x[0]}/kernel")[-2]
     _check_cell("from_flax", cells[0], kind)
     shapes: Shapes = {}
     for path, cell in zip(paths, cells, strict=True):
-        shapes |= _shapes(layout, path, in_features, cell)
+        shapes |= _shapes(layout, path, in_features, cell, weights)
         _check_reset_gate(layout, path, weights)
     arrays = weights.take(shapes)
     params = [_read(arrays, path, layout, residual) for path in paths]
@@ -148,7 +162,8 @@ def _check_arguments(
     known = _ACTIVATIONS[layout.cell]
     if unknown := set(activations) - known:
         given = f"{layout.cell.__name__} has no {sorted(unknown)}"
-        refuse("from_flax", f"{given}, expected some of {sorted(known)}")
+        wanted = f"some of {sorted(known)}" if known else f"none: {kind} has no such options"
+        refuse("from_flax", f"{given}, expected {wanted}")
 
 
 def _paths(weights: Weights, top: str, merge: Merge) -> list[str]:
@@ -161,16 +176,46 @@ def _paths(weights: Weights, top: str, merge: Merge) -> list[str]:
     return [f"{top}cell/" if weights.has(f"{top}cell/") else top]
 
 
-def _shapes(layout: _Layout, path: str, in_features: int, cell: Elman | LSTM | GRU | MGU) -> Shapes:
-    """The shapes of the arrays of the cell at a path."""
+def _cell(
+    layout: _Layout, path: str, weights: Weights, activations: Mapping[str, Activation]
+) -> Elman | LSTM | GRU | MGU:
+    """The cell at a path, whose sizes are those of its first kernels."""
+    x, h = (f"{path}{layers[0]}/kernel" for layers in (layout.x, layout.h))
+    kernel = _kernel(weights, x) if layout.cell is ConvLSTM else ()
+    space = ["kernel"] * len(kernel)
+    weights.sizes(x, *space, "in", "columns")
+    hidden = weights.sizes(h, *space, "hidden", "columns")[-2]
+    options: dict[str, Any] = {**activations}
+    if layout.cell is MGU:
+        options["form"] = "flax"
+    if kernel:
+        options |= {"kernel_size": kernel, "rank": len(kernel)}
+    with said_by("from_flax"):
+        return layout.cell(hidden, **options)
+
+
+def _kernel(weights: Weights, name: str) -> tuple[int, ...]:
+    """The size of a convolution's kernel."""
+    shape = weights.shape(name)
+    if len(shape) not in (3, 4, 5):
+        wanted = "expected [*kernel, in, columns] with 1 to 3 axes of space"
+        raise ValueError(f"{weights.named(name)} has shape {shape}, {wanted}")
+    return shape[:-2]
+
+
+def _shapes(
+    layout: _Layout, path: str, in_features: int, cell: Elman | LSTM | GRU | MGU, weights: Weights
+) -> Shapes:
+    """The shapes of the arrays of the cell at a path; a `ConvLSTMCell` may have no biases."""
+    kernel, biased = (), layout.biased
+    if isinstance(cell, ConvLSTM):
+        kernel = for_each_axis(cell.kernel_size, cell.rank)
+        biased = biased if any(f"{path}{layer}/bias" in weights for layer in biased) else ()
     shapes: Shapes = {}
-    for layers, leaf, rows in (
-        (layout.x, "kernel", (in_features,)),
-        (layout.h, "kernel", (cell.hidden,)),
-        (layout.biased, "bias", ()),
-    ):
+    for layers, rows in ((layout.x, in_features), (layout.h, cell.hidden)):
         width = cell.gates * cell.hidden // len(layers)
-        shapes |= {f"{path}{layer}/{leaf}": (*rows, width) for layer in layers}
+        shapes |= {f"{path}{layer}/kernel": (*kernel, rows, width) for layer in layers}
+        shapes |= {f"{path}{layer}/bias": (width,) for layer in layers if layer in biased}
     return shapes | ({f"{path}{layout.b_hn}/bias": (cell.hidden,)} if layout.b_hn else {})
 
 
@@ -183,6 +228,8 @@ def _check_reset_gate(layout: _Layout, path: str, weights: Weights) -> None:
 
 def _read(arrays: Mapping[str, Array], path: str, layout: _Layout, residual: bool) -> Params:
     """The parameters of the cell at a path."""
+    if layout.cell is ConvLSTM:
+        return _read_convolution(arrays, path)
 
     def joined(layers: tuple[str, ...], leaf: str) -> Array:
         return jnp.concatenate([arrays[f"{path}{layer}/{leaf}"] for layer in layers], axis=-1)
@@ -198,6 +245,16 @@ def _read(arrays: Mapping[str, Array], path: str, layout: _Layout, residual: boo
     return layout.params(**params)
 
 
+def _read_convolution(arrays: Mapping[str, Array], path: str) -> LSTMParams:
+    """The parameters of a `ConvLSTMCell`."""
+    w_x, w_h = (arrays[f"{path}{layer}/kernel"] for layer in ("ih", "hh"))
+    zero = jnp.zeros(w_h.shape[-1], w_h.dtype)
+    b_x, b_h = (arrays.get(f"{path}{layer}/bias", zero) for layer in ("ih", "hh"))
+    w_x, w_h, b_x, b_h = (reorder_gates(a, _CONV_GATES, "ifgo") for a in (w_x, w_h, b_x, b_h))
+    # in this order: `to_flax` has written b_h so that it rounds nothing
+    return LSTMParams(w_x, w_h, b_x + add_to_forget(b_h, _CONV_FORGET))
+
+
 def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict[str, Any]:
     """Write the variables of a recurrent cell of Flax, of an `RNN`, or of a `Bidirectional`.
 
@@ -206,8 +263,8 @@ def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict
     `residual` stays False there.
 
     Args:
-        cell: an `LSTM`, `GRU`, `Elman` or `MGU(form="flax")`, or a `Bidirectional` of two of one
-            kind. Flax has no `Stack`: convert it layer by layer.
+        cell: an `LSTM`, `GRU`, `Elman`, `MGU(form="flax")` or `ConvLSTM`, or a `Bidirectional` of
+            two of one kind. Flax has no `Stack`: convert it layer by layer.
         params: its parameters.
         kind: the class of Flax's cell, as in `from_flax`.
         rnn: whether the variables are those of an `RNN` around the cell. A `Bidirectional` always
@@ -215,7 +272,8 @@ def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict
 
     Returns:
         `{"params": ...}` for linen, a pure dictionary for nnx. The arrays have the dtype of the
-        parameters. Flax's cells always have biases: those of a cell without are zero.
+        parameters. Flax's cells always have biases: those of a cell without are zero. In a
+        `ConvLSTMCell` that of the state takes away what the cell adds to its forget gate.
 
     Raises:
         ValueError: the class cannot hold the cell or one of its options. The message names it.
@@ -249,7 +307,8 @@ def _check_cell(caller: str, cell: Cell, kind: str) -> None:
     expected = _LAYOUTS[kind].cell
     if isinstance(cell, Stack):
         refuse(caller, "Flax has no Stack; convert it layer by layer")
-    check_cell(caller, cell, {expected: {*_ACTIVATIONS[expected], "bias", "form"}}, kind)
+    options = {*_ACTIVATIONS[expected], "bias", "form", "kernel_size", "rank"}
+    check_cell(caller, cell, {expected: options}, kind)
     if isinstance(cell, MGU) and cell.form != "flax":
         refuse(caller, f"MGU has form={cell.form!r}, and {kind} computes form='flax'")
     if isinstance(cell, LSTM) and cell.candidate_activation != cell.output_activation:
@@ -262,6 +321,8 @@ def _write(cell: Cell, params: Params, kind: str) -> Written:
     """The dense layers of one cell."""
     layout = _LAYOUTS[kind]
     _, p = with_bias(cell, params)
+    if layout.cell is ConvLSTM:
+        return _write_convolution(p)
     layers: Written = {layer: {} for layer in (*layout.x, *layout.h)}
     for leaf, array, names in (
         ("kernel", p.w_x, layout.x),
@@ -275,6 +336,14 @@ def _write(cell: Cell, params: Params, kind: str) -> Written:
     elif isinstance(params, GRUParams) and params.b_hn is not None:
         _check_zero(kind, params.b_hn)
     return layers
+
+
+def _write_convolution(p: LSTMParams) -> Written:
+    """The convolutions of a `ConvLSTMCell`."""
+    assert p.b is not None  # `with_bias` has added one
+    b_h = add_to_forget(no_bias(p.b), -_CONV_FORGET)
+    w_x, w_h, b_x, b_h = (reorder_gates(a, "ifgo", _CONV_GATES) for a in (p.w_x, p.w_h, p.b, b_h))
+    return {"ih": {"kernel": w_x, "bias": b_x}, "hh": {"kernel": w_h, "bias": b_h}}
 
 
 def _check_zero(kind: str, b_hn: Array) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
-from jaxrnn.convert._arrays import ForeignArray, no_bias, reorder_gates
+from jaxrnn.convert._arrays import ForeignArray, add_to_forget, no_bias, reorder_gates
 from jaxrnn.convert._errors import listed, refuse
 from jaxrnn.convert._layers import check_cell, own_params, with_bias
 from jaxrnn.convert._weights import Weights, flatten
@@ -84,7 +84,7 @@ def _read_lstm(weights: Weights) -> tuple[Cell, Params]:
         raise ValueError(f"{given}, {wanted}")
     arrays = weights.take({"linear/w": (rows, columns), "linear/b": (columns,)})
     w, b = (reorder_gates(array, "igfo", "ifgo") for array in arrays.values())
-    return LSTM(hidden), LSTMParams(w[:-hidden], w[-hidden:], _add_to_forget(b, 1))
+    return LSTM(hidden), LSTMParams(w[:-hidden], w[-hidden:], add_to_forget(b, 1))
 
 
 def _read_gru(weights: Weights) -> tuple[Cell, Params]:
@@ -149,7 +149,7 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
     name = name or _MODULES[type(cell)]
     _, p = with_bias(cell, own_params("to_haiku", cell, params))
     if isinstance(cell, LSTM):
-        w, b = jnp.concatenate([p.w_x, p.w_h]), _add_to_forget(p.b, -1)
+        w, b = jnp.concatenate([p.w_x, p.w_h]), add_to_forget(p.b, -1)
         return {
             f"{name}/linear": {
                 "w": reorder_gates(w, "ifgo", "igfo"),
@@ -161,12 +161,6 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
         return {name: {k: reorder_gates(_turn_update(a), "rzn", "zrn") for k, a in arrays.items()}}
     second = {"w": p.w_h, "b": no_bias(p.b)}
     return {f"{name}/linear": {"w": p.w_x, "b": p.b}, f"{name}/linear_1": second}
-
-
-def _add_to_forget(b: Array, number: int) -> Array:
-    """Add a number to the forget gate of a bias in the order i f g o."""
-    hidden = b.size // 4
-    return b.at[hidden : 2 * hidden].add(jnp.asarray(number, b.dtype))
 
 
 def _turn_update(array: Array) -> Array:

@@ -1,8 +1,8 @@
 """Carries, as other frameworks keep the states of their layers, both ways.
 
 A framework keeps `h`, or `h` and `c`, for each layer and direction; it differs in what stands side
-by side. Batch axes may be any. A function takes arrays of any framework, and gives those of NumPy,
-or of JAX where they are traced.
+by side. Batch axes may be any, and states of Keras may be pictures. A function takes arrays of any
+framework, and gives those of NumPy, or of JAX where they are traced.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ State = list[Any]
 def carry_from_torch(cell: Cell, state: ForeignArray | Sequence[ForeignArray]) -> Carry:
     """Read the state of a recurrent module of torch.
 
-    That of an `nn.LSTMCell` is the carry already: `LSTMCarry(h, c)`.
+    That of an `nn.LSTMCell` is the carry already: `LSTMCarry(h, c)`. That of a convolutional LSTM,
+    which torch does not have, is so, too, once its channels come last.
 
     Args:
         cell: the module as a cell, as `from_torch` gives it.
@@ -50,6 +51,7 @@ def carry_from_torch(cell: Cell, state: ForeignArray | Sequence[ForeignArray]) -
     (2, 4)
     """
     caller = "carry_from_torch"
+    _check_no_pictures(caller, cell)
     arrays = [*state] if isinstance(state, list | tuple) else [state]
     sizes = _sizes_of(caller, cell)
     letters = "hc"[: len(sizes[0])]
@@ -74,6 +76,7 @@ def carry_to_torch(cell: Cell, carry: Carry) -> Any:
     >>> jaxrnn.convert.carry_to_torch(cell, cell.initial_carry(params, (2, 3))).shape
     (2, 2, 4)
     """
+    _check_no_pictures("carry_to_torch", cell)
     states = _states_of("carry_to_torch", cell, carry)
     if len(shapes := {tuple(array.shape for array in state) for state in states}) > 1:
         reason = "those of a module of torch have one"
@@ -150,6 +153,7 @@ def carry_from_onnx(cell: Cell, states: Mapping[str, ForeignArray]) -> Carry:
     ((2, 4), (2, 3))
     """
     caller = "carry_from_onnx"
+    _check_no_pictures(caller, cell)
     layers = _by_layer(cell, _sizes_of(caller, cell))
     names = [[f"{letter}_{k}" for letter in "hc"[: len(ways[0])]] for k, ways in enumerate(layers)]
     counts = {name: len(ways) for own, ways in zip(names, layers, strict=True) for name in own}
@@ -175,6 +179,7 @@ def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
     >>> {name: array.shape for name, array in states.items()}
     {'initial_h_0': (2, 2, 4), 'initial_c_0': (2, 2, 4)}
     """
+    _check_no_pictures("carry_to_onnx", cell)
     layers = _by_layer(cell, _states_of("carry_to_onnx", cell, carry))
     return {
         f"initial_{letter}_{k}": _side_by_side(column)
@@ -184,10 +189,19 @@ def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
 
 
 def _form_of(caller: str, cell: Cell) -> Carry:
-    """The carry of a cell for one row, as shapes."""
+    """The carry of a cell for one row, as shapes; of a picture's space, only the axes are known."""
+    one_row = (*[0] * (cell.feature_axes - 1), 1)
     with said_by(caller):
         params = abstract_params(cell, 1)
-        return jax.eval_shape(lambda params: cell.initial_carry(params, (1,)), params)
+        return jax.eval_shape(lambda params: cell.initial_carry(params, one_row), params)
+
+
+def _check_no_pictures(caller: str, cell: Cell) -> None:
+    """Refuse a cell whose states have axes of space."""
+    if cell.feature_axes > 1:
+        reason = "has pictures for states, which no module of torch and no node of ONNX has"
+        hint = "move the channels of its states yourself"
+        refuse(caller, f"{type(cell).__name__} {reason}; {hint}")
 
 
 def _split(carry: Carry) -> list[State]:
@@ -222,11 +236,26 @@ def _joined(caller: str, cell: Cell, arrays: Sequence[Any]) -> Carry:
     if len(arrays) != len(names):
         refuse(caller, f"there are {len(arrays)} arrays, expected {len(names)}: {listed(names)}")
     read = [to_jax(array, f"{caller}: {n}") for n, array in zip(names, arrays, strict=True)]
-    for name, array, leaf in zip(names, read, jax.tree.leaves(form), strict=True):
-        wanted = (*read[0].shape[:-1], *leaf.shape)
-        if array.shape != wanted:
-            refuse(caller, f"{name} has shape {array.shape}, expected {wanted}")
+    _check_shapes(caller, dict(zip(names, read, strict=True)), jax.tree.leaves(form))
     return jax.tree.unflatten(jax.tree.structure(form), read)
+
+
+def _check_shapes(caller: str, read: Mapping[str, Array], forms: Sequence[Any]) -> None:
+    """Refuse arrays with other batch axes than the first, or another size than their state; how
+    large a picture is, its h tells.
+    """
+    first = next(iter(read.values()), None)
+    batch = first.shape[: max(0, first.ndim - forms[0].ndim)] if first is not None else ()
+    space: tuple[int, ...] = ()
+    for (name, array), form in zip(read.items(), forms, strict=True):
+        axes = form.ndim - 1
+        if name.startswith("h"):
+            space = array.shape[-form.ndim : -1]
+        if len(space) < axes:
+            wanted = f"[*batch, *space, {form.shape[-1]}] with {axes} axes of space"
+            refuse(caller, f"{name} has shape {array.shape}, expected {wanted}")
+        if array.shape != (wanted := (*batch, *space, form.shape[-1])):
+            refuse(caller, f"{name} has shape {array.shape}, expected {wanted}")
 
 
 def _taken_apart(

@@ -3,17 +3,21 @@
 Torch keeps a matrix `[gates * hidden, in]` for each layer and direction; jaxrnn keeps its
 transpose. The gates stand in jaxrnn's order, `i f g o` and `r z n`. Torch has two biases, which are
 added; jaxrnn has one. Only the candidate of a GRU needs both: the second is its `b_hn`.
+
+Torch has no convolutional LSTM. Modules that people write have one convolution of the input and the
+state side by side, or one of each; which gate is which, their weights do not tell.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrnn.cells import GRU, LSTM, Elman, ElmanParams, GRUParams, LSTMParams
-from jaxrnn.convert._arrays import gru_biases, state_bias, to_numpy
+from jaxrnn.cells import GRU, LSTM, ConvLSTM, Elman, ElmanParams, GRUParams, LSTMParams
+from jaxrnn.convert._arrays import gru_biases, reorder_gates, state_bias, to_numpy
 from jaxrnn.convert._errors import refuse, said_by
 from jaxrnn.convert._layers import (
     Layer,
@@ -35,8 +39,10 @@ def from_torch(
     prefix: str = "",
     *,
     nonlinearity: Literal["tanh", "relu"] = "tanh",
+    convolutions: str | Sequence[str] | None = None,
+    gates: str | None = None,
 ) -> tuple[Cell, Params]:
-    """Read a recurrent module of torch.
+    """Read a recurrent module of torch, or one layer of a convolutional LSTM.
 
     Names and shapes tell its kind, layers, directions, biases and projection. A `state_dict` does
     not hold the dropout between layers: `Stack(cell.cells, dropout=...)` adds it.
@@ -46,10 +52,17 @@ def from_torch(
         prefix: how the module's names start in a larger model, such as `"encoder.rnn."`. Other
             names are ignored.
         nonlinearity: the activation of an `nn.RNN`, which its weights do not tell.
+        convolutions: of a convolutional LSTM, what its `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` is
+            called after the prefix, `"conv"`, if there is one of `torch.cat([x, h], dim=1)`; or
+            two names, that of the input and that of the state, `("conv_x", "conv_h")`. Pictures
+            must keep their size: `padding=k // 2`, odd kernels, no strides.
+        gates: the order in which such a module splits its rows, a letter for each gate, with g for
+            the candidate: `"ifog"`.
 
     Returns:
         An `Elman`, `LSTM` or `GRU`, within a `Bidirectional` if there are two directions and within
-        a `Stack` if there are several layers; and its parameters, in the dtype of the tensors.
+        a `Stack` if there are several layers; or a `ConvLSTM`. And its parameters, in the dtype of
+        the tensors. Channels come last in jaxrnn: move them, `xs.movedim(2, -1)`.
 
     Raises:
         ValueError: a name is missing or unknown, or a shape or dtype does not fit the first
@@ -62,9 +75,20 @@ def from_torch(
     >>> cell, params = jaxrnn.convert.from_torch(rows)
     >>> cell == jaxrnn.LSTM(hidden=4, bias=False), params.w_x.shape
     (True, (3, 16))
+
+    A layer of the module that most people copy, which has a list of cells:
+
+    >>> layer = {"cell_list.0.conv.weight": np.ones((16, 5, 3, 3), "f")}
+    >>> cell, params = jaxrnn.convert.from_torch(
+    ...     layer, "cell_list.0.", convolutions="conv", gates="ifog"
+    ... )
+    >>> cell == jaxrnn.ConvLSTM(4, kernel_size=3, bias=False), params.w_x.shape
+    (True, (3, 3, 1, 16))
     """
     check_choice(from_torch, "nonlinearity", nonlinearity, ("tanh", "relu"))
     weights = Weights(state_dict, "from_torch", prefix)
+    if convolutions is not None or gates is not None:
+        return _read_convolutions(weights, convolutions, gates, nonlinearity)
     module = _module_of(weights)
     if nonlinearity != "tanh" and module.gates != 1:
         reason = f"which only an nn.RNN has; this module has {module.gates} gates"
@@ -148,6 +172,48 @@ def _read(
         return Elman(hidden, activation=nonlinearity, bias=bias), ElmanParams(w_x, w_h, b)
     w_r = arrays[f"weight_hr{at}"].T if module.projection else None
     return LSTM(hidden, bias=bias, projection=module.projection), LSTMParams(w_x, w_h, b, w_r=w_r)
+
+
+def _read_convolutions(
+    weights: Weights, names: str | Sequence[str] | None, gates: str | None, nonlinearity: str
+) -> tuple[Cell, Params]:
+    """The cell and the parameters of one layer of a convolutional LSTM."""
+    names = [names] if isinstance(names, str) else [*(names or ())]
+    if len(names) not in (1, 2):
+        refuse("from_torch", f"convolutions are {names}, expected one name or two")
+    if not isinstance(gates, str) or sorted(gates) != sorted("ifgo"):
+        wanted = "the letters i f g o in the order in which the module splits, such as 'ifog'"
+        refuse("from_torch", f"gates is {gates!r}, expected {wanted}")
+    if nonlinearity != "tanh":
+        refuse("from_torch", f"nonlinearity is {nonlinearity!r}, which only an nn.RNN has")
+    arrays = weights.take(_shapes_of_convolutions(weights, names), one_dtype=True)
+    # in one convolution or in two, the last channels are the state's
+    w = jnp.concatenate([arrays[f"{name}.weight"] for name in names], axis=1)
+    w = reorder_gates(jnp.moveaxis(w, (1, 0), (-2, -1)), gates, "ifgo")
+    biases = [arrays[f"{name}.bias"] for name in names if f"{name}.bias" in arrays]
+    b = reorder_gates(sum(biases[1:], biases[0]), gates, "ifgo") if biases else None
+    *kernel, _, columns = w.shape
+    hidden = columns // 4
+    cell = ConvLSTM(hidden, tuple(kernel), rank=len(kernel), bias=bool(biases))
+    return cell, LSTMParams(w[..., :-hidden, :], w[..., -hidden:, :], b)
+
+
+def _shapes_of_convolutions(weights: Weights, names: Sequence[str]) -> Shapes:
+    """The shapes of all arrays, from that of the first weight."""
+    first, joined = f"{names[0]}.weight", len(names) == 1
+    shape = weights.shape(first)
+    fits = len(shape) in (3, 4, 5) and 0 not in shape and shape[0] % 4 == 0
+    if not fits or (joined and shape[1] <= shape[0] // 4):
+        wanted = f"expected [4 * hidden, {'in + hidden' if joined else 'in'}, *kernel]"
+        raise ValueError(f"{weights.named(first)} has shape {shape}, {wanted}, of 3 to 5 axes")
+    rows, _, *kernel = shape
+    if any(size % 2 == 0 for size in kernel):
+        reason = "padding=k // 2 makes a picture larger under an even kernel, and the state with it"
+        refuse("from_torch", f"the kernel is {tuple(kernel)}, expected odd sizes: {reason}")
+    shapes: Shapes = {first: shape}
+    if not joined:
+        shapes[f"{names[1]}.weight"] = (rows, rows // 4, *kernel)
+    return shapes | {name: (rows,) for each in names if (name := f"{each}.bias") in weights}
 
 
 def to_torch(cell: Cell, params: Params, *, cell_module: bool = False) -> dict[str, np.ndarray]:

@@ -134,6 +134,12 @@ class Cell(ABC, Generic[P, C]):
     def initial_carry(self, params: P, input_shape: tuple[int, ...]) -> C:
         """The carry before the first step, for one step's input of shape `(*batch, *features)`."""
 
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """That of one step's output, for one step's input of shape `(*batch, *features)`: its last
+        axis is another, unless a cell says more.
+        """
+        return (*input_shape[:-1], self.out_features)
+
     def project(self, params: P, xs: Tree) -> Tree:
         """All of a step that does not need the carry, for one step `[*batch, in]` or for many
         `[time, *batch, in]`: it treats leading axes alike.

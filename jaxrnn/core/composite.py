@@ -46,6 +46,11 @@ class Composite(Cell[P, C]):
         return [leaf for leaf in leaves if isinstance(leaf, Cell)]
 
     @property
+    def feature_axes(self) -> int:  # type: ignore[override]
+        """As many as any of its cells has."""
+        return max((cell.feature_axes for cell in self._inner()), default=1)
+
+    @property
     def noisy(self) -> bool:
         return any(cell.noisy for cell in self._inner())
 
@@ -125,6 +130,9 @@ class Delegate(Cell[P, C]):
 
     def initial_carry(self, params: P, input_shape: tuple[int, ...]) -> C:
         return self.cell.initial_carry(self.inner(params), input_shape)
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*self.cell.output_shape(input_shape)[:-1], self.out_features)
 
     def prepare(self, params: P, context: Any) -> Any:
         return self.cell.prepare(self.inner(params), context)  # type: ignore[attr-defined]

@@ -8,9 +8,9 @@ import pytest
 import jaxrnn
 from jaxrnn.cells._convolution import Convolution
 from jaxrnn.methods import BPTT
-from tests.methods.test_engine import inner
 from tests.support import pictures
 from tests.support.helpers import assert_close
+from tests.support.jaxprs import equations
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -45,15 +45,13 @@ def test_products_and_derivatives(x64, padding, space, kernel, strides, dilation
     assert_close(sum(map(jnp.vdot, gradient, tangents)), slope, 1e-12)
 
 
-def convolutions(jaxpr, depth=0):
+def convolutions(jaxpr):
     """The sizes of kernels, by the number of loops that each convolution stands in."""
-    found = []
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            found.append((depth, equation.invars[1].aval.shape))
-        for sub in inner(equation):
-            found += convolutions(sub, depth + (equation.primitive.name == "scan"))
-    return found
+    return [
+        (depth, equation.invars[1].aval.shape)
+        for depth, equation in equations(jaxpr)
+        if equation.primitive.name == "conv_general_dilated"
+    ]
 
 
 @pytest.mark.parametrize("method", ["autodiff", BPTT(2, keep="preactivations")], ids=str)

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.extend.core import ClosedJaxpr
 
 import jaxrnn
 from jaxrnn.cells import Taught
 from jaxrnn.sequences import shift
 from tests.support.helpers import assert_close
+from tests.support.jaxprs import equations
 
 TAUGHT = jaxrnn.Jordan(5, features=2, output_activation="tanh", teacher=True)
 ALONE = dataclasses.replace(TAUGHT, teacher=False)
@@ -36,21 +36,11 @@ def test_taught_its_own_outputs_it_does_as_alone(decay):
 
 
 def test_a_teacher_leaves_no_product_in_a_loop():
-    def loops(jaxpr, inside):
-        found = 0
-        for equation in jaxpr.eqns:
-            found += inside and equation.primitive.name == "dot_general"
-            for sub in jax.tree.leaves(
-                equation.params, is_leaf=lambda leaf: isinstance(leaf, ClosedJaxpr)
-            ):
-                if isinstance(sub, ClosedJaxpr):
-                    found += loops(sub.jaxpr, inside or equation.primitive.name == "scan")
-        return found
-
     def forward(cell, xs):
         method = jaxrnn.methods.Autodiff()
         run = jax.make_jaxpr(lambda p: jaxrnn.scan(cell, p, xs, method=method))
-        return loops(run(PARAMS).jaxpr, False)
+        found = equations(run(PARAMS).jaxpr)
+        return sum(depth > 0 and e.primitive.name == "dot_general" for depth, e in found)
 
     assert forward(ALONE, XS) == 2
     assert forward(TAUGHT, Taught(XS, jnp.zeros((6, 4, 2)))) == 0

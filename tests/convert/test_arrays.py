@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import jaxrnn
-from jaxrnn import GRU, LSTM, MGU, Bidirectional, Elman, LSTMParams, Stack, convert
+from jaxrnn import GRU, LSTM, MGU, Bidirectional, ConvLSTM, Elman, LSTMParams, Stack, convert
 from tests.support.conversions import FEATURES, HIDDEN, random_params
 from tests.support.helpers import assert_close, assert_equal
 
@@ -47,6 +47,8 @@ CONVERSIONS: dict[str, tuple[jaxrnn.Cell, Callable[[jaxrnn.Cell, Any], Any]]] = 
     ),
     "cudnn": (LSTM(HIDDEN), there_and_back(convert.to_cudnn, convert.from_cudnn, FEATURES, HIDDEN)),
     "keras": (Bidirectional(Stack([GRU(HIDDEN), LSTM(HIDDEN)])), keras_again),
+    "keras, pictures": (ConvLSTM(HIDDEN, (3, 2), strides=2), keras_again),
+    "flax, pictures": (ConvLSTM(HIDDEN, 3, rank=1), flax_again("linen.ConvLSTMCell")),
     "flax": (Bidirectional(MGU(HIDDEN, form="flax")), flax_again("linen.MGUCell")),
     "flax, nnx": (GRU(HIDDEN, bias=False), flax_again("nnx.GRUCell")),
     "haiku": (LSTM(HIDDEN), there_and_back(convert.to_haiku, convert.from_haiku)),

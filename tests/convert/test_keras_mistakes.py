@@ -45,8 +45,8 @@ MISTAKES: dict[str, tuple[str, Change, str]] = {
     ),
     "convolution": (
         "gru",
-        said(class_name="ConvLSTM2D"),
-        r"class_name is 'ConvLSTM2D' of keras.layers, expected one of \['Bidir",
+        said(class_name="Conv2D"),
+        r"class_name is 'Conv2D' of keras.layers, expected one of \['Bidir",
     ),
     "other library": ("gru", said(module="my_layers"), "class_name is 'GRU' of my_layers"),
     "own class": ("gru", said(module=None), "class_name is 'GRU' of None"),

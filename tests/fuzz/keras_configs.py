@@ -7,7 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrnn import GRU, LSTM, Bidirectional, Cell, Dropout, Elman, RecurrentDropout, Stack
+from jaxrnn import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Cell,
+    ConvLSTM,
+    Dropout,
+    Elman,
+    RecurrentDropout,
+    Stack,
+)
 from jaxrnn.convert import from_keras, to_keras
 from tests.fuzz._refusals import unless_refused
 from tests.support.conversions import params_like
@@ -21,6 +31,7 @@ CELLS: tuple[Cell, ...] = (
     RecurrentDropout(LSTM(HIDDEN), 0.2, draws=4),
     Stack([GRU(HIDDEN), Elman(HIDDEN)]),
     Bidirectional(LSTM(HIDDEN), merge="sum"),
+    RecurrentDropout(ConvLSTM(HIDDEN, (3, 1)), 0.2, draws=4),
     Bidirectional(Stack([Elman(HIDDEN), LSTM(HIDDEN)])),
 )
 VALUES: tuple[Any, ...] = (
@@ -30,7 +41,9 @@ VALUES: tuple[Any, ...] = (
 READ = (
     *("units", "activation", "recurrent_activation", "use_bias", "reset_after"),
     *("dropout", "recurrent_dropout", "go_backwards", "merge_mode"),
+    *("filters", "padding", "data_format"),
 )
+SIZES = ["kernel_size", "strides", "dilation_rate"]
 
 
 def case(random: random.Random) -> str:
@@ -48,6 +61,7 @@ def case(random: random.Random) -> str:
         holder.append(old) if isinstance(holder, list) else holder.update({name: old})
     what = f"{type(cell).__name__}: {key} of {str(holder)[:200]}, after {change}"
     names = [str(key), "config", "class_name", "weights[", "cells", "outputs of one size"]
+    names += SIZES if isinstance(holder, list) else []
     names += [str(name)] if change == "rename" else []
     read = unless_refused(lambda: from_keras(damaged, weights), "from_keras", names, what)
     if read is None:

@@ -75,6 +75,17 @@ def test_time_major(home):
 
 
 @each_home
+def test_pictures_in_layers(home):
+    """Time comes after the batch, however many axes a picture has."""
+    picture = jaxrnn.ConvLSTM(2, 3, rank=1)
+    cell = jaxrnn.Stack((jaxrnn.Bidirectional(picture), picture))
+    params, xs, lengths = random_params(cell), inputs(B, T, 5, IN), np.array([T, 0, T - 2])
+    carry, ys = home(cell, params)(xs, lengths=lengths)
+    wanted, wanted_ys = jaxrnn.scan(cell, params, xs.swapaxes(0, 1), lengths=lengths)
+    chex.assert_trees_all_close((carry, ys), (wanted, wanted_ys.swapaxes(0, 1)), atol=1e-6)
+
+
+@each_home
 def test_images_and_a_bare_parameter(home):
     cell, params, xs = Leaky(), inputs(IN), inputs(B, T, 2, IN)
     given = home(cell, {"w": params})(xs)

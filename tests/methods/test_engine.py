@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr
 
 import jaxrnn
 from jaxrnn.core.walk import Walk
@@ -16,6 +16,7 @@ from jaxrnn.methods import BPTT, Checkpointed
 from jaxrnn.methods.bptt import plan
 from jaxrnn.methods.bptt.platforms import CPU, Products
 from tests.support.helpers import assert_close
+from tests.support.jaxprs import equations
 from tests.support.user_cells import Ring
 
 CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset_gate="before")]
@@ -35,31 +36,14 @@ def loss(cell: jaxrnn.Cell, params: Any, xs: jax.Array, method: Any = "bptt") ->
     return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(carry))
 
 
-def inner(equation: Any) -> list[Jaxpr]:
-    """The jaxprs inside an equation."""
-    found = []
-    for value in jax.tree.leaves(
-        equation.params, is_leaf=lambda v: isinstance(v, Jaxpr | ClosedJaxpr)
-    ):
-        if isinstance(value, Jaxpr | ClosedJaxpr):
-            found.append(value.jaxpr if isinstance(value, ClosedJaxpr) else value)
-    return found
-
-
-def products(jaxpr: Jaxpr, depth: int = 0) -> Counter[int]:
+def products(jaxpr: Jaxpr) -> Counter[int]:
     """How many matrix products stand in how many nested loops."""
-    counts: Counter[int] = Counter()
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            counts[depth] += 1
-        for sub in inner(equation):
-            counts += products(sub, depth + (equation.primitive.name == "scan"))
-    return counts
+    return Counter(depth for depth, e in equations(jaxpr) if e.primitive.name == "dot_general")
 
 
 def size(jaxpr: Jaxpr) -> int:
     """How many equations a program has, those inside loops included."""
-    return sum(1 + sum(size(sub) for sub in inner(equation)) for equation in jaxpr.eqns)
+    return sum(1 for _ in equations(jaxpr))
 
 
 @each_cell
@@ -308,8 +292,7 @@ def test_forward_mode(x64, cell):
 
 def shapes(jaxpr: Jaxpr) -> set[tuple[int, ...]]:
     """Of all that a program computes."""
-    found = {getattr(v.aval, "shape", ()) for equation in jaxpr.eqns for v in equation.outvars}
-    return found.union(*(shapes(sub) for equation in jaxpr.eqns for sub in inner(equation)))
+    return {getattr(v.aval, "shape", ()) for _, e in equations(jaxpr) for v in e.outvars}
 
 
 @each_cell

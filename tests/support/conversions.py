@@ -64,9 +64,10 @@ def with_zeros(params: Any, read: Any) -> Any:
     )
 
 
-def random_inputs(dtype: Any) -> jax.Array:
-    """Inputs `[time, batch, features]`."""
-    return random_like(jax.ShapeDtypeStruct((TIME, BATCH, FEATURES), "float32"), dtype, seed=1)
+def random_inputs(dtype: Any, *space: int) -> jax.Array:
+    """Inputs `[time, batch, *space, features]`."""
+    form = jax.ShapeDtypeStruct((TIME, BATCH, *space, FEATURES), "float32")
+    return random_like(form, dtype, seed=1)
 
 
 def over_ragged(

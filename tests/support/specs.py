@@ -105,6 +105,7 @@ ELMAN, IRNN, AFTER, BEFORE = (
     papers.gru("before"),
 )
 BOTH = ref.BothWays(AFTER, AFTER, concat)
+CONV_GRU, STRIDED = pictures.conv_gru("after"), pictures.conv_gru("after", strides=2)
 
 SPECS = [
     Spec("elman_tanh", Elman(4), ELMAN),
@@ -197,8 +198,14 @@ SPECS = [
     Spec(
         "conv_gru_after",
         ConvGRU(2, 2, rank=3, layer_norm=True),
-        pictures.conv_gru("after"),
+        CONV_GRU,
         pictures_of(2, 1, 2),
+    ),
+    Spec(
+        "pictures_in_layers",
+        Stack((Bidirectional(ConvGRU(1, 3, rank=1, strides=2)), ConvLSTM(2, 1, rank=1))),
+        ref.Layers((ref.BothWays(STRIDED, STRIDED, concat), pictures.conv_lstm())),
+        pictures_of(3),
     ),
     Spec("st_lstm", STLSTM(2, 3, layers=2), pictures.st_lstm(2), pictures_of(2, 3)),
     Spec(

@@ -2,7 +2,6 @@
 keep their precision, and give the gradients of JAX's own loop.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,13 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.extend.core import jaxprs_in_params
 
 import jaxrnn
 import jaxrnn.linen
 from jaxrnn.core.affine import matmul
 from jaxrnn.foreign import FunctionCell
 from tests.support.helpers import assert_close
+from tests.support.jaxprs import equations
 from tests.tools.test_foreign import FUNCTION, IN, XS, B, H, make_carry, make_params
 
 
@@ -36,17 +35,9 @@ def test_its_products_are_found():
     assert made == [(H, 2 * H), (H, H)]
 
 
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """Every equation of a program, those inside of loops and calls too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from equations(inner)
-
-
 def precisions(program: Any, *args: Any) -> set[Any]:
     found = equations(jax.make_jaxpr(program)(*args).jaxpr)
-    return {e.params["precision"] for e in found if e.primitive is jax.lax.dot_general_p}
+    return {e.params["precision"] for _, e in found if e.primitive is jax.lax.dot_general_p}
 
 
 EXACT = (jax.lax.Precision.HIGHEST,) * 2

@@ -84,6 +84,13 @@ class WrongSize(Good):
         return 7
 
 
+class WrongShape(Good):
+    feature_axes = 2
+
+    def read(self, params, ys, xs):
+        return ys[..., :1, :]
+
+
 class WeightFromInput(Good):
     def step(self, params, carry, u, affine=jaxrnn.affine):
         (z,) = affine((u,), carry, params["w_h"] * jnp.mean(u))
@@ -115,6 +122,7 @@ def test_the_cell_that_the_faulty_ones_come_from_is_good():
         (MixesTime(), "it must not mix time"),
         (OneBatchAxis(), "batch axes: "),
         (WrongSize(), "out_features is 7, but the output has 4 features"),
+        (WrongShape(), r"output_shape is \(3, 3, 4\), but the output has \(3, 1, 4\)"),
         (WeightFromInput(), "the engine cannot run it"),
         (WidensCarry(), "a carry keeps its structure, shapes and dtypes"),
         (EqualArrays(), "y equals the new carry, but is another array"),

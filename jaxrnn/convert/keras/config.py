@@ -9,6 +9,9 @@ from jaxrnn.convert._layers import Plain
 
 CELLS: dict[str, type[Plain]] = {"SimpleRNN": Elman, "LSTM": LSTM, "GRU": GRU}
 
+CONVOLUTIONS = {f"ConvLSTM{rank}D": rank for rank in (1, 2, 3)}
+"""The layers that are read as a `ConvLSTM`, and how many axes space has."""
+
 MERGES: dict[str | None, Literal["concat", "sum", "product", "mean"] | None] = {
     "concat": "concat",
     "sum": "sum",
@@ -40,8 +43,11 @@ class Serialized(TypedDict):
 def check_rates(
     caller: str, name: str, dropout: float, recurrent_dropout: float, gates: int
 ) -> None:
-    """Refuse a gated cell with dropout of both the input and the state."""
-    if dropout and recurrent_dropout and gates > 1:
+    """Refuse a gated cell with dropout of both the input and the state; a convolution, with any of
+    the input.
+    """
+    if dropout and gates > 1 and (recurrent_dropout or name in CONVOLUTIONS):
         given = f"{name} has dropout={dropout} and recurrent_dropout={recurrent_dropout}"
-        reason = "with both, Keras drops other inputs for each gate, which Dropout does not"
-        refuse(caller, f"{given}: {reason}; set one of them to 0")
+        which, hint = ("", "dropout") if name in CONVOLUTIONS else ("with both, ", "one of them")
+        reason = f"{which}Keras drops other inputs for each gate, which Dropout does not"
+        refuse(caller, f"{given}: {reason}; set {hint} to 0")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.cells import GRU, Elman, GRUParams
+from jaxrnn.cells import GRU, LSTM, GRUParams
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
 from jaxrnn.convert._arrays import ForeignArray, gru_biases, reorder_gates
 from jaxrnn.convert._errors import refuse, said_by
@@ -38,14 +38,15 @@ def from_keras(
     Args:
         config: the configuration `{"class_name": ..., "config": {...}}` of a `SimpleRNN`, `LSTM`,
             `GRU`, their `*Cell`, `CuDNNLSTM`, `CuDNNGRU`, an `RNN` of such cells or of
-            `StackedRNNCells`, or a `Bidirectional` of such layers. Or a list of configurations, the
-            bottom layer first.
+            `StackedRNNCells`, a `ConvLSTM1D`, `ConvLSTM2D` or `ConvLSTM3D` whose channels come
+            last, or a `Bidirectional` of such layers. Or a list of configurations, the bottom layer
+            first.
         weights: the layer's arrays, in Keras' order; those of several layers one after the other.
         version: the version of the Keras that wrote the configuration. It matters for
             `"hard_sigmoid"` and for dropout, if the configuration does not show it.
 
     Returns:
-        An `Elman`, `LSTM` or `GRU`, within a `RecurrentDropout`, `Dropout`, `Stack` or
+        An `Elman`, `LSTM`, `GRU` or `ConvLSTM`, within a `RecurrentDropout`, `Dropout`, `Stack` or
         `Bidirectional`; and its parameters, in the dtype of the arrays.
 
     Raises:
@@ -66,10 +67,12 @@ def from_keras(
     arrays = _listed_weights(weights)
     with said_by("from_keras"):
         cell = _read_configs(config, version)
-        in_features, _ = arrays.sizes("weights[0]", "in", "columns")
+        cells = _plain_cells(cell)
+        space = ["kernel"] * (cells[0].feature_axes - 1)
+        in_features = arrays.sizes("weights[0]", *space, "in", "columns")[-2]
         made = abstract_params(cell, in_features)
     forms, structure = jax.tree.flatten(made, is_leaf=is_plain)
-    layers = [*zip(_plain_cells(cell), forms, strict=True)]
+    layers = [*zip(cells, forms, strict=True)]
     names = (f"weights[{k}]" for k in itertools.count())
     shapes = [_shapes(layer, form, arrays, names) for layer, form in layers]
     taken = arrays.take({name: shape for each in shapes for name, shape in each.items()})
@@ -117,10 +120,10 @@ def _shapes(cell: Plain, form: PlainParams, weights: Weights, names: Iterator[st
     shapes |= {next(names): form.w_x.shape, next(names): form.w_h.shape}
     if not cell.bias:
         return shapes
-    name, columns = next(names), form.w_h.shape[1]
+    name, columns = next(names), form.w_h.shape[-1]
     two_rows = isinstance(form, GRUParams) and form.b_hn is not None
     wanted = (2, columns) if two_rows else (columns,)
-    stored_by_cudnn = not isinstance(cell, Elman) and weights.shape(name) == (2 * columns,)
+    stored_by_cudnn = type(cell) in (LSTM, GRU) and weights.shape(name) == (2 * columns,)
     if stored_by_cudnn and cell != type(cell)(cell.hidden):
         given = f"{name} has shape {(2 * columns,)}, expected {wanted}"
         refuse("from_keras", f"{given}: no CuDNN{type(cell).__name__} is {cell}")
@@ -132,7 +135,7 @@ def _read_arrays(
     cell: Plain, form: PlainParams, w_x: Array, w_h: Array, b: Array | None = None
 ) -> Params:
     """The parameters of a plain cell."""
-    columns = w_h.shape[1]
+    columns = w_h.shape[-1]
     if b is not None and b.shape == (2 * columns,):
         w_x, w_h = _from_cudnn(w_x, cell.hidden), _from_cudnn(w_h, cell.hidden)
     # No bias, one, or the input's and the state's.

@@ -1,13 +1,21 @@
 """From a configuration of Keras to a cell."""
 
 from collections.abc import Callable, Mapping
-from typing import TypedDict, TypeGuard, cast
+from typing import Any, Literal, TypedDict, TypeGuard, cast, get_args
 
 from jaxrnn.activations import Activation, HardSigmoid
-from jaxrnn.cells import GRU, LSTM, Elman
+from jaxrnn.cells import GRU, LSTM, ConvLSTM, Elman
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
 from jaxrnn.convert._errors import listed, refuse
-from jaxrnn.convert.keras.config import ACTIVATIONS, CELLS, MERGES, Serialized, Version, check_rates
+from jaxrnn.convert.keras.config import (
+    ACTIVATIONS,
+    CELLS,
+    CONVOLUTIONS,
+    MERGES,
+    Serialized,
+    Version,
+    check_rates,
+)
 from jaxrnn.core.cell import Cell
 
 
@@ -19,6 +27,11 @@ class _Config(TypedDict):
     activation: object
     recurrent_activation: object
     reset_after: bool
+    filters: int  # of a convolution, as the next four
+    kernel_size: int | list[int]
+    strides: int | list[int]
+    dilation_rate: int | list[int]
+    padding: Literal["same", "valid"]
     cell: Serialized  # of an RNN
     cells: list[Serialized]  # of StackedRNNCells, bottom first
     layer: Serialized  # of a Bidirectional, as the next two
@@ -29,10 +42,16 @@ class _Config(TypedDict):
     go_backwards: bool
 
 
+_SizeKey = Literal["kernel_size", "strides", "dilation_rate"]
+_SIZE_KEYS: tuple[_SizeKey, ...] = get_args(_SizeKey)
 _PLAIN = {"units", "activation", "use_bias"}
 _GATED = _PLAIN | {"recurrent_activation"}
+_OF_PICTURES = (_GATED - {"units"}) | {
+    *("filters", *_SIZE_KEYS, "padding", "data_format"),
+}
 _NEEDED = {"SimpleRNN": _PLAIN, "LSTM": _GATED, "GRU": _GATED | {"reset_after"}}
 _NEEDED |= {f"{name}Cell": keys for name, keys in _NEEDED.items()}
+_NEEDED |= dict.fromkeys(CONVOLUTIONS, _OF_PICTURES)
 _NEEDED |= {
     "CuDNNLSTM": {"units"},
     "CuDNNGRU": {"units"},
@@ -71,11 +90,29 @@ def _is_rate(value: object) -> bool:
     return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < 1
 
 
+def _is_size(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_sizes(value: object) -> bool:
+    return _is_size(value) or (isinstance(value, list | tuple) and all(map(_is_size, value)))
+
+
 _Check = tuple[Callable[[object], bool], str]
 _FLAG: _Check = (lambda value: isinstance(value, bool), "True or False")
 _RATE: _Check = (_is_rate, "a rate in [0, 1)")
+_SIZE: _Check = (_is_size, "a positive integer")
+_SIZES: _Check = (_are_sizes, "a positive integer, or one for each axis of space")
 _VALUES: dict[str, _Check] = {
-    "units": (lambda value: type(value) is int and value > 0, "a positive integer"),
+    "units": _SIZE,
+    "filters": _SIZE,
+    **dict.fromkeys(_SIZE_KEYS, _SIZES),
+    "padding": (lambda value: value in ["same", "valid"], "'same' or 'valid'"),
+    "data_format": (
+        lambda value: value == "channels_last",
+        "'channels_last', as jaxrnn has them; the weights are the same, so say so, and move the "
+        "axis of the inputs",
+    ),
     "use_bias": _FLAG,
     "reset_after": _FLAG,
     "go_backwards": _FLAG,
@@ -167,27 +204,42 @@ def _read_bidirectional(config: _Config, version: Version) -> Cell:
 
 
 def _read_cell(name: str, config: _Config, version: Version) -> Cell:
-    """The cell of a `SimpleRNN`, `LSTM` or `GRU`."""
-    hidden, bias = config["units"], config["use_bias"]
+    """The cell of a `SimpleRNN`, `LSTM`, `GRU` or of a convolution."""
+    hidden, bias = config["filters" if name in CONVOLUTIONS else "units"], config["use_bias"]
     function = _read_activation(name, "activation", config["activation"], version)
     if name == "SimpleRNN":
         return Elman(hidden, activation=function, bias=bias)
     gate = _read_activation(name, "recurrent_activation", config["recurrent_activation"], version)
+    options: dict[str, Any] = {
+        "bias": bias,
+        "gate_activation": gate,
+        "candidate_activation": function,
+    }
+    if name == "GRU":
+        return GRU(hidden, reset_gate="after" if config["reset_after"] else "before", **options)
+    options["output_activation"] = function
     if name == "LSTM":
-        return LSTM(
-            hidden,
-            bias=bias,
-            gate_activation=gate,
-            candidate_activation=function,
-            output_activation=function,
-        )
-    return GRU(
+        return LSTM(hidden, **options)
+    kernel, strides, dilation = (_read_sizes(name, config, key) for key in _SIZE_KEYS)
+    return ConvLSTM(
         hidden,
-        reset_gate="after" if config["reset_after"] else "before",
-        bias=bias,
-        gate_activation=gate,
-        candidate_activation=function,
+        kernel,
+        rank=CONVOLUTIONS[name],
+        strides=strides,
+        dilation=dilation,
+        padding=config["padding"],
+        **options,
     )
+
+
+def _read_sizes(name: str, config: _Config, key: _SizeKey) -> int | tuple[int, ...]:
+    """One size for all axes of space, or one for each."""
+    value, rank = config[key], CONVOLUTIONS[name]
+    if isinstance(value, int):
+        return value
+    if len(value) != rank:
+        refuse("from_keras", f"{name} has {key}={value!r}, expected one for each of {rank} axes")
+    return tuple(value)
 
 
 def _read_activation(name: str, key: str, given: object, version: Version) -> Activation:

@@ -7,19 +7,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.activations import activation
-from jaxrnn.cells import GRU, LSTM, Elman, GRUParams
+from jaxrnn.cells import GRU, LSTM, ConvLSTM, Elman, GRUParams
+from jaxrnn.cells._convolution import for_each_axis
 from jaxrnn.combinators import Bidirectional, Dropout, RecurrentDropout, Stack
 from jaxrnn.convert._arrays import reorder_gates, state_bias, to_numpy
 from jaxrnn.convert._errors import refuse
 from jaxrnn.convert._layers import Plain, PlainParams, check_cell, is_plain, own_params
-from jaxrnn.convert.keras.config import ACTIVATIONS, CELLS, MERGES, Serialized, check_rates
+from jaxrnn.convert.keras.config import (
+    ACTIVATIONS,
+    CELLS,
+    CONVOLUTIONS,
+    MERGES,
+    Serialized,
+    check_rates,
+)
 from jaxrnn.core.cell import Cell, Params
 
 _Config = dict[str, object]
 
+_OF_LSTM = {"bias", "gate_activation", "candidate_activation", "output_activation"}
 _OPTIONS = {
     Elman: {"bias", "activation"},
-    LSTM: {"bias", "gate_activation", "candidate_activation", "output_activation"},
+    LSTM: _OF_LSTM,
+    ConvLSTM: _OF_LSTM | {"kernel_size", "rank", "strides", "dilation", "padding"},
     GRU: {"bias", "reset_gate", "gate_activation", "candidate_activation"},
 }
 
@@ -39,12 +49,15 @@ def to_keras(
         layer.build((None, None, in_features))
         layer.set_weights(weights)
 
+    A convolution is built for the size of its pictures, `(None, None, *space, in_features)`.
+
     The layer returns all outputs, zero where the mask is False. It has the dtype of the parameters.
 
     Args:
         cell: an `Elman`, `LSTM` or `GRU`, a `Stack` of such, or a `Bidirectional` of them or of
             stacks. Each of the three may be in a `Dropout` with `locked=True`, or in a
-            `RecurrentDropout` with `locked=True` and as many draws as gates.
+            `RecurrentDropout` with `locked=True` and as many draws as gates. Or a `ConvLSTM`, alone
+            or in a `Bidirectional`, which may be in such a `RecurrentDropout`.
         params: its parameters.
         return_state: whether the layer returns the final states, too.
 
@@ -120,6 +133,9 @@ def _write_cell(cell: Cell, dtype: str) -> Serialized:
     if cell.outputs != "top":
         refuse("to_keras", f"Stack has outputs={cell.outputs!r}, expected 'top'")
     cells = [_write_cell(inner, dtype) for inner in cell.cells]
+    if any(inner["class_name"].removesuffix("Cell") in CONVOLUTIONS for inner in cells):
+        reason = "of which Keras has no cell for StackedRNNCells; convert its layers one by one"
+        refuse("to_keras", f"Stack holds a ConvLSTM, {reason}")
     return _serialized("StackedRNNCells", {"cells": cells, "dtype": dtype})
 
 
@@ -137,7 +153,7 @@ def _write_plain(cell: Cell, dtype: str) -> Serialized:
         recurrent_dropout, draws, cell = _locked_rate(cell), cell.draws, cell.cell
     check_cell("to_keras", cell, _OPTIONS, "a cell of Keras", within=_ORDER)
     assert isinstance(cell, Plain)  # `check_cell` refuses all others
-    name = next(name for name, kind in CELLS.items() if kind is type(cell))
+    name = _name_of(cell)
     if draws not in (None, cell.gates):
         reason = f"expected {cell.gates}: Keras draws for each gate of {name}"
         refuse("to_keras", f"RecurrentDropout has draws={draws}, {reason}")
@@ -154,6 +170,13 @@ def _write_plain(cell: Cell, dtype: str) -> Serialized:
     return _serialized(f"{name}Cell", config)
 
 
+def _name_of(cell: Plain) -> str:
+    """The class of Keras that computes what a cell does."""
+    if isinstance(cell, ConvLSTM):
+        return next(name for name, rank in CONVOLUTIONS.items() if rank == cell.rank)
+    return next(name for name, kind in CELLS.items() if kind is type(cell))
+
+
 def _locked_rate(cell: Dropout | RecurrentDropout) -> float:
     if not cell.locked:
         reason = "expected True: Keras draws once for each sequence"
@@ -163,7 +186,7 @@ def _locked_rate(cell: Dropout | RecurrentDropout) -> float:
 
 def _write_options(cell: Plain) -> _Config:
     """The options of a plain cell."""
-    config: _Config = {"units": cell.hidden, "use_bias": cell.bias}
+    config: _Config = {"use_bias": cell.bias, **_write_sizes(cell)}
     if isinstance(cell, Elman):
         return {**config, "activation": _write_activation(cell, "activation")}
     config["activation"] = _write_activation(cell, "candidate_activation")
@@ -172,9 +195,27 @@ def _write_options(cell: Plain) -> _Config:
         return {**config, "reset_after": cell.reset_gate == "after"}
     if _write_activation(cell, "output_activation") != config["activation"]:
         candidate, output = cell.candidate_activation, cell.output_activation
-        given = f"LSTM has candidate_activation={candidate!r} and output_activation={output!r}"
-        refuse("to_keras", f"{given}, but Keras' LSTM has one activation for both")
+        name = type(cell).__name__
+        given = f"{name} has candidate_activation={candidate!r} and output_activation={output!r}"
+        refuse("to_keras", f"{given}, but Keras' {name} has one activation for both")
     return config
+
+
+def _write_sizes(cell: Plain) -> _Config:
+    """What says how large the weights are, and how a convolution moves over a picture."""
+    if not isinstance(cell, ConvLSTM):
+        return {"units": cell.hidden}
+    sizes = {
+        "kernel_size": cell.kernel_size,
+        "strides": cell.strides,
+        "dilation_rate": cell.dilation,
+    }
+    return {
+        "filters": cell.hidden,
+        **{key: [*for_each_axis(size, cell.rank)] for key, size in sizes.items()},
+        "padding": cell.padding,
+        "data_format": "channels_last",
+    }
 
 
 def _write_activation(cell: Plain, field: str) -> str:
