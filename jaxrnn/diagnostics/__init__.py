@@ -6,9 +6,11 @@ The state is the whole carry of any cell, combinator or stack, the user's own in
 | --- | --- |
 | how far back does my loss's gradient reach? | `gradient_flow` |
 | what does the state at t do to the last one? | `jacobian_flow` |
+| do nearby states part, or meet? | `lyapunov` |
 """
 
 from jaxrnn.diagnostics.gradient_flow import GradientFlow, gradient_flow
 from jaxrnn.diagnostics.jacobian_flow import JacobianFlow, jacobian_flow
+from jaxrnn.diagnostics.lyapunov import Lyapunov, lyapunov
 
-__all__ = ["GradientFlow", "JacobianFlow", "gradient_flow", "jacobian_flow"]
+__all__ = ["GradientFlow", "JacobianFlow", "Lyapunov", "gradient_flow", "jacobian_flow", "lyapunov"]
