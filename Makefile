@@ -11,7 +11,7 @@ help:
 	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
 	@echo "make lint      ruff and pyright"
 	@echo "make doctest   run the examples in the docstrings"
-	@echo "make oracle-test  compare with PyTorch, Keras, Haiku and Equinox (installs them)"
+	@echo "make oracle-test  compare with PyTorch, Keras, Haiku, Equinox and lyapax (installs them)"
 	@echo "make examples  every example for a few steps"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
@@ -48,10 +48,10 @@ doctest: .venv/.installed-test
 
 # What `make test` leaves out where these are not installed, and no more. A pinned version of torch: an
 # open one would bring gigabytes.
-ORACLES := $(addprefix tests/,oracles/test_torch.py oracles/test_keras.py benchmarks/test_readme.py \
+ORACLES := $(addprefix tests/,$(patsubst %,oracles/test_%.py,keras lyapax torch) benchmarks/test_readme.py \
 	$(patsubst %,convert/test_%.py,equinox haiku keras keras_2 keras_mistakes onnx_files torch))
 oracle-test: .venv/.installed-test .venv/.installed-bench
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 lyapax==0.3.0
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ORACLES)
 
 bench: .venv/.installed-bench

@@ -63,9 +63,10 @@ def lyapunov(
     each sequence has its own. The standard error is that of 20 means of neighbouring blocks (of
     fewer, if there are fewer blocks), so that correlation within a mean does no harm.
 
-    A direction dies where a block leaves nothing of it beyond rounding, eps^(3/4) of its own size:
-    behind a unit that is off, or saturated. Its exponent is -inf from then on, and those of the
-    other directions are as if it were not there.
+    A direction dies where nothing is left of it, as behind a unit that is off: where fewer numbers
+    of the state can still change than there are directions, or what is left is rounding, 8 eps of
+    what there was. Its exponent is -inf from then on, and those of the other directions are as if
+    it were not there.
 
     Args:
         cell, params, carry, context: as of `jaxrnn.scan`.
@@ -180,21 +181,28 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
 
     That is a QR decomposition, by Gram and Schmidt's method done twice. A vector of which nothing
     is left becomes zero, and so takes no direction from those behind it, as it would in LAPACK's.
+    Once there are as many as there are coordinates in which any vector is not zero, nothing can be
+    left of the others, whatever rounding says.
     """
-    least = _resolution(vectors.dtype)
+    rounding = 8 * float(jnp.finfo(vectors.dtype).eps)
+    coordinates = jnp.sum(jnp.any(vectors != 0, axis=0), axis=-1)
 
-    def one(earlier: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
+    def one(state: tuple[Array, Array], given: tuple[Array, Array]) -> tuple[Any, Array]:
+        earlier, room = state
         i, vector = given
         rest = vector
         for _ in range(2):
             along = jnp.einsum("k...n,...n->k...", earlier, rest)
             rest = rest - jnp.einsum("k...,k...n->...n", along, earlier)
         size = _norm(rest)
-        size = jnp.where(size <= least * _norm(vector), 0, size)
-        unit = jnp.where(size[..., None] == 0, 0, rest / _nonzero(size)[..., None])
-        return earlier.at[i].set(unit), jnp.log(size)
+        dead = (size <= rounding * _norm(vector)) | (room == 0)
+        unit = jnp.where(dead[..., None], 0, rest / _nonzero(size)[..., None])
+        log_size = jnp.where(dead, -jnp.inf, jnp.log(size))
+        return (earlier.at[i].set(unit), room - ~dead), log_size
 
-    return lax.scan(one, jnp.zeros_like(vectors), (jnp.arange(len(vectors)), vectors))
+    start = jnp.zeros_like(vectors), coordinates
+    (unit, _), log_sizes = lax.scan(one, start, (jnp.arange(len(vectors)), vectors))
+    return unit, log_sizes
 
 
 def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
@@ -204,11 +212,6 @@ def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
     was_there = jnp.any(tangents != 0, axis=-1)
     half = math.log(jnp.finfo(moved.dtype).eps) / 2
     return jnp.any(was_there & ~(log_sizes - jnp.log(_norm(moved)) > half))
-
-
-def _resolution(dtype: Any) -> float:
-    """How small a part of a vector can be told from rounding."""
-    return float(jnp.finfo(dtype).eps) ** 0.75
 
 
 def _norm(vectors: Array) -> Array:
