@@ -15,7 +15,7 @@ from jax import Array
 from scipy.special import polygamma, psi
 
 import jaxrnn
-from jaxrnn.diagnostics import lyapunov
+from jaxrnn.diagnostics import lyapunov, pictures
 from jaxrnn.diagnostics._state import flat
 from jaxrnn.diagnostics.lyapunov import orthonormal
 from tests.support.helpers import assert_close, is_floating, make_carry, make_params, make_xs
@@ -280,7 +280,7 @@ def test_a_dead_unit(x64: None) -> None:
 
 
 def test_a_direction_that_no_unit_shows(x64: None) -> None:
-    """Layer normalisation takes the mean out: n - 1 of n directions are left, and no unit is off."""
+    """Layer normalisation takes the mean out: n - 1 directions are left, and no unit is off."""
     cell = jaxrnn.Elman(4, layer_norm=True)
     params = cell.init(KEY, 2, jnp.float64)
     found = lyapunov(cell, params, normal(10, 300, 2), key=KEY, warm_up=50)
@@ -365,3 +365,22 @@ def test_what_is_refused(x64: None) -> None:
     both = jaxrnn.Bidirectional(jaxrnn.GRU(2))
     with pytest.raises(TypeError, match="needs the whole sequence"):
         lyapunov(both, both.init(KEY, 1), jnp.zeros((5, 1)), key=KEY)
+
+
+def test_pictures_of_a_spectrum(x64: None) -> None:
+    pytest.importorskip("matplotlib")
+    cell, params = positive(dead=True)
+    found = lyapunov(cell, params, jnp.zeros((60, 2, 1)), key=KEY, warm_up=30, every=3)
+    axes = pictures.lyapunov_spectrum(found)
+    drawn = [bars[0].get_xydata() for bars in axes.containers]
+    for row, points in enumerate(drawn):
+        np.testing.assert_array_equal(points[:, 0], [1, 2])
+        np.testing.assert_array_equal(points[:, 1], found.exponents[row, :2])
+    assert len(drawn) == 2
+    (dead,) = [line for line in axes.lines if line.get_marker() == "v"]
+    assert dead.get_xdata().tolist() == [3]
+    axes = pictures.lyapunov_history(found)
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["1"].get_xdata().tolist() == found.steps.tolist()
+    np.testing.assert_allclose(lines["2"].get_ydata(), found.history[:, :, 1].mean(1))
+    assert len(lines["3"].get_xdata()) == 0

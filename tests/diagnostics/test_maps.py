@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from jaxrnn.diagnostics import iterate_map, map_cycles
+from jaxrnn.diagnostics import iterate_map, map_cycles, pictures
 
 
 def logistic(r: float) -> Any:
@@ -125,3 +125,37 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="steps is 0"):
         iterate_map(jnp.cos, 0.0, 0)
     assert jax.config.jax_enable_x64 is False  # type: ignore[attr-defined]
+
+
+def test_pictures_of_a_map(x64: None) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.colors import to_hex
+    from matplotlib.figure import Figure
+
+    f, axes = logistic(3.3), Figure().add_subplot()
+    cycles = (*map_cycles(f, 0, 1), *map_cycles(f, 0, 1, period=2))
+    assert pictures.cobweb(f, [0.1, 0.3], 12, 0, 1, cycles=cycles, axes=axes) is axes
+    marked = {
+        line.get_label(): to_hex(line.get_markerfacecolor())
+        for line in axes.lines
+        if not str(line.get_label()).startswith("_")
+    }
+    assert marked == {"source": "#ffffff", "sink of period 2": "#000000"}
+    stairs = [line for line in axes.lines if len(line.get_xdata()) == 2 * 12 + 1]
+    for start, line in zip([0.1, 0.3], stairs, strict=True):
+        across, up = np.asarray(line.get_xydata()).T
+        assert across[0] == up[0] == start
+        np.testing.assert_allclose(up[1::2], f(across[1::2]))  # up to the graph
+        np.testing.assert_allclose(up[::2], across[::2])  # and across to the diagonal
+    sides = [line.get_marker() for line in axes.lines if line.get_marker() in "<>"]
+    assert sides == [">", "<"]
+
+
+def test_a_picture_of_orbits_on_new_axes(x64: None) -> None:
+    pytest.importorskip("matplotlib")
+    axes = pictures.map_orbits(logistic(3.9), [0.1, 0.2], 20)
+    first, second = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_array_equal(
+        np.stack([first, second], 1), iterate_map(logistic(3.9), [0.1, 0.2], 20)
+    )
+    assert "step" in axes.get_xlabel()

@@ -53,8 +53,8 @@ def map_phase(
     """The next x by x: a map's graph, the diagonal, and where they meet.
 
     Fixed points are full circles if they are sinks, empty ones if they are sources, grey ones if
-    their slope cannot tell; the points of longer cycles are squares. Triangles below say to which
-    side a step goes.
+    their slope cannot tell; the points of longer cycles are squares; `axes.legend()` says so.
+    Triangles below say to which side a step goes.
 
     Args:
         function, low, high: as of `map_cycles`.
@@ -67,18 +67,23 @@ def map_phase(
     ys = np.asarray(jax.vmap(function)(jnp.asarray(xs)))
     axes.plot([low, high], [low, high], color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
     axes.plot(xs, ys, color=_FUNCTION, linewidth=1.6)
+    said = set()
     for cycle in cycles:
+        period = len(cycle.points)
+        name = cycle.kind if period == 1 else f"{cycle.kind} of period {period}"
         axes.plot(
             cycle.points,
             np.roll(cycle.points, -1),
             linestyle="none",
-            marker="o" if len(cycle.points) == 1 else "s",
-            markersize=6 if len(cycle.points) == 1 else 5,
+            marker="o" if period == 1 else "s",
+            markersize=6 if period == 1 else 5,
             markerfacecolor=_FACES[cycle.kind],
             markeredgecolor="black",
             zorder=4,
             clip_on=False,
+            label="" if name in said else name,
         )
+        said.add(name)
     _draw_sides(axes, function, low, high, [c.points[0] for c in cycles if len(c.points) == 1])
     axes.set(xlabel=r"$x_t$", ylabel=r"$x_{t+1}$", xlim=(low, high))
     return axes
