@@ -1,8 +1,7 @@
-"""Iterated maps: the quadratic map, and a network of one unit before and after training.
+"""Recurrences as iterated maps: the quadratic map, and a network of one unit before and after
+training.
 
     python examples/iterated_maps.py
-
-A recurrence without inputs is a map that is applied again and again.
 
 The quadratic map x' = r x (1 - x) has the fixed points 0, where its slope is r, and 1 - 1 / r, with
 the slope 2 - r. A fixed point whose slope is within ±1 draws its neighbours in (a sink), one whose
@@ -162,6 +161,7 @@ def draw(o: Options, networks: dict[str, Any]) -> None:
         above.set(title=f"r = {r:g}", ylim=(0, 1))
         pictures.cobweb(quadratic(r), 0.1, 40, 0, 1, cycles=cycles, axes=below)
         below.legend(frameon=False, loc="upper left", fontsize=8)
+        below.set_ylim(-0.06, 1.25)  # room for the legend
     rs = np.linspace(2.5, 4, o.grid)
     exponents, ends = spectrum(o, rs)
     for chaos, r in zip(spectrum(o, np.array(o.rates))[0], o.rates, strict=True):

@@ -4,7 +4,7 @@ Of a cell with one unit and a constant input, f is a step.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,8 @@ from jaxrnn.core.check import check_number, check_size, described, takes
 
 Function = Callable[[Array], Array]
 """From one real number to another, by operations of JAX."""
+
+Starts = ArrayLike | Sequence[float]
 
 Kind = Literal["sink", "source", "marginal"]
 
@@ -36,7 +38,7 @@ class Cycle(NamedTuple):
     """Whether what is near comes nearer (|slope| < 1), goes away, or the slope cannot tell."""
 
 
-def iterate_map(function: Function, starts: ArrayLike, steps: int) -> Array:
+def iterate_map(function: Function, starts: Starts, steps: int) -> Array:
     """The orbits x, f(x), f(f(x)), ... from these starts, `[steps + 1, *starts.shape]`.
 
     Raises:

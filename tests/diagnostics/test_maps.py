@@ -44,7 +44,7 @@ def test_fixed_points_of_the_logistic_map(r: float, kinds: list[str], x64: None)
 def test_the_unit_that_holds_a_sign(x64: None) -> None:
     """h' = tanh(w h), w > 1: 0 with eigenvalue w and ±h*, h* = tanh(w h*), with w (1 - h*²)."""
     w = 1.7
-    h = brentq(lambda h: np.tanh(w * h) - h, 0.1, 1, xtol=1e-15)
+    h = float(brentq(lambda h: np.tanh(w * h) - h, 0.1, 1, xtol=1e-15))  # type: ignore[arg-type]
     below, zero, above = map_cycles(lambda h: jnp.tanh(w * h), -1.3, 1.4)
     np.testing.assert_allclose(points([below, zero, above]), [-h, 0, h], atol=1e-12)
     np.testing.assert_allclose(below.slope, w * (1 - h**2), rtol=1e-10)
@@ -141,13 +141,13 @@ def test_pictures_of_a_map(x64: None) -> None:
         if not str(line.get_label()).startswith("_")
     }
     assert marked == {"source": "#ffffff", "sink of period 2": "#000000"}
-    stairs = [line for line in axes.lines if len(line.get_xdata()) == 2 * 12 + 1]
+    stairs = [line for line in axes.lines if np.shape(line.get_xydata())[0] == 2 * 12 + 1]
     for start, line in zip([0.1, 0.3], stairs, strict=True):
         across, up = np.asarray(line.get_xydata()).T
         assert across[0] == up[0] == start
         np.testing.assert_allclose(up[1::2], f(across[1::2]))  # up to the graph
         np.testing.assert_allclose(up[::2], across[::2])  # and across to the diagonal
-    sides = [line.get_marker() for line in axes.lines if line.get_marker() in "<>"]
+    sides = [line.get_marker() for line in axes.lines if line.get_marker() in ("<", ">")]
     assert sides == [">", "<"]
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from jaxrnn.diagnostics.maps import Cycle, Function, iterate_map, map_cycles
+from jaxrnn.diagnostics.maps import Cycle, Function, Starts, iterate_map, map_cycles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,9 +28,7 @@ def new_axes(axes: Axes | None) -> Axes:
     return Figure(figsize=(5, 4), dpi=120, layout="constrained").add_subplot()
 
 
-def map_orbits(
-    function: Function, starts: ArrayLike, steps: int, *, axes: Axes | None = None
-) -> Axes:
+def map_orbits(function: Function, starts: Starts, steps: int, *, axes: Axes | None = None) -> Axes:
     """Orbits of `iterate_map` over time, a line for each start."""
     axes = new_axes(axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
@@ -109,7 +106,7 @@ def _draw_sides(axes: Axes, function: Function, low: float, high: float, fixed: 
 
 def cobweb(
     function: Function,
-    starts: ArrayLike,
+    starts: Starts,
     steps: int,
     low: float,
     high: float,

@@ -20,6 +20,8 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     """Exponents by their rank, with two standard errors on both sides; of a batch, a line for each
     sequence. Those that are -inf are triangles at the lower border.
     """
+    from matplotlib.ticker import MaxNLocator
+
     axes = new_axes(axes)
     k = found.exponents.shape[-1]
     rank = np.arange(1, k + 1)
@@ -54,7 +56,7 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
         )
         axes.legend(frameon=False)
     axes.set(xlabel="rank i", ylabel=rf"Lyapunov exponent $\lambda_i$, {_UNIT}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return axes
 
 
