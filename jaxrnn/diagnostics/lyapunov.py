@@ -53,15 +53,19 @@ def lyapunov(
     """The k largest Lyapunov exponents of a cell that is driven by inputs.
 
     Along the trajectory, k orthonormal tangents are moved by the Jacobian of each step and made
-    orthonormal again after every m of them (Benettin et al. 1980; for driven networks Engelken,
-    Wolf & Abbott 2023, doi:10.1103/PhysRevResearch.5.043044):
+    orthonormal again after every m of them (Benettin et al. 1980; for networks Engelken, Wolf &
+    Abbott 2023, Lyapunov spectra of chaotic recurrent neural networks, arXiv 2006.02427):
 
         Q_b R_b = J_{t+m} ... J_{t+1} Q_{b-1},    λ_i = Σ_b log R_b[i, i] / steps
 
     The Jacobian is the whole carry's, n real numbers for each sequence; it is never formed: each
     step costs k products with it (`jax.jvp`). The exponents are those of the given inputs, and
     each sequence has its own. The standard error is that of 20 means of neighbouring blocks (of
-    fewer, if there are fewer blocks), so that correlation within a mean does no harm.
+    fewer, if there are fewer blocks), so that correlation within a mean does no harm; where an
+    estimate only sways about its limit, as about a periodic orbit, it is several times too large.
+
+    Finite exponents have a derivative in the parameters, and may stand in a loss (Engelken 2023,
+    Gradient flossing, arXiv 2312.17306).
 
     A direction dies where nothing is left of it, as behind a unit that is off: where fewer numbers
     of the state can still change than there are directions, or what is left is rounding, 8 eps of
@@ -109,7 +113,7 @@ def lyapunov(
             f"lyapunov: k is {k}, expected at most {size[-1]}, the real numbers that the carry of "
             f"{type(cell).__name__} has for each sequence"
         )
-    warm_up = warm_up and check_size(lyapunov, "warm_up", warm_up)
+    warm_up = warm_up and check_size(lyapunov, "warm_up", warm_up, ", or 0")
     if warm_up >= size[0]:
         raise ValueError(
             f"lyapunov: warm_up is {warm_up}, expected less than {size[0]}, the steps of xs; "
@@ -197,7 +201,7 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
         size = _norm(rest)
         dead = (size <= rounding * _norm(vector)) | (room == 0)
         unit = jnp.where(dead[..., None], 0, rest / _nonzero(size)[..., None])
-        log_size = jnp.where(dead, -jnp.inf, jnp.log(size))
+        log_size = jnp.where(dead, -jnp.inf, jnp.log(_nonzero(size)))
         return (earlier.at[i].set(unit), room - ~dead), log_size
 
     start = jnp.zeros_like(vectors), coordinates
@@ -217,10 +221,12 @@ def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
 def _norm(vectors: Array) -> Array:
     """Of the last axis, without under- or overflow of squares."""
     scale = jnp.max(jnp.abs(vectors), axis=-1)
-    return scale * jnp.sqrt(jnp.sum((vectors / _nonzero(scale)[..., None]) ** 2, axis=-1))
+    squares = jnp.sum((vectors / _nonzero(scale)[..., None]) ** 2, axis=-1)
+    return scale * jnp.sqrt(_nonzero(squares))
 
 
 def _nonzero(size: Array) -> Array:
+    """With 1 for 0, so that what is not chosen has a derivative."""
     return jnp.where(size == 0, 1, size)
 
 

@@ -270,6 +270,20 @@ def test_a_dead_unit(x64: None) -> None:
     assert np.isneginf(blocks.exponents[2])
 
 
+def test_their_derivative(x64: None) -> None:
+    """In the weights, that of finite differences, where a unit is dead."""
+    cell, params = positive(dead=True)
+    xs, direction = jnp.zeros((30, 1)), normal(11, 3, 3)
+
+    @jax.jit
+    def two(shift: Any) -> Array:
+        moved = params._replace(w_h=params.w_h + shift * direction)
+        return jnp.sum(lyapunov(cell, moved, xs, key=KEY, every=2).exponents[:2])
+
+    slope = (two(1e-5) - two(-1e-5)) / 2e-5
+    assert_close(jax.grad(two)(0.0), slope, 1e-6)
+
+
 def test_a_direction_that_no_unit_shows(x64: None) -> None:
     """Layer normalisation takes the mean out: n - 1 directions are left, and no unit is off."""
     cell = jaxrnn.Elman(4, layer_norm=True)
