@@ -19,7 +19,7 @@ help:
 	@echo "make docs      build the site, docs/_build/html/index.html"
 	@echo "make dist      build wheel and source, and install each in an empty environment"
 	@echo "make doctest   run the examples in the docstrings"
-	@echo "make oracle-test  compare with PyTorch, Keras, Haiku and Equinox (installs them)"
+	@echo "make oracle-test  compare with PyTorch, Keras, Haiku, Equinox and lyapax (installs them)"
 	@echo "make examples  every example for a few steps"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
@@ -59,11 +59,11 @@ doctest: .venv/.installed-test
 
 # What `make test` leaves out where these are not installed, and no more. A pinned version of torch: an
 # open one would bring gigabytes.
-ORACLES := $(addprefix tests/,oracles/test_torch.py oracles/test_keras.py oracles/test_st_lstm.py docs/test_coming_from.py \
+ORACLES := $(addprefix tests/,$(patsubst %,oracles/test_%.py,keras lyapax st_lstm torch) docs/test_coming_from.py \
 	$(patsubst %,convert/test_%.py,equinox haiku keras keras_2 keras_convolutions keras_mistakes onnx_files \
 	torch torch_convolutions))
 oracle-test: .venv/.installed-test .venv/.installed-bench
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 lyapax==0.3.0
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ORACLES)
 
 bench: .venv/.installed-bench
@@ -104,6 +104,7 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/irnn.py --hidden 8 --steps 2 --rates 1e-3 --out runs/smoke/irnn
 	$(BIN)/python examples/irnn.py --read 3 --out runs/smoke/irnn
 	$(BIN)/python examples/elman_jordan.py --hidden 4 --length 8 --updates 5 --seeds 2 --out runs/smoke/elman_jordan
+	$(BIN)/python examples/iterated_maps.py --updates 20 --grid 20 --steps 200 --out runs/smoke/iterated_maps
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo

@@ -3,4 +3,7 @@
 Every function draws on the axes that it is given, or on new ones, and returns them.
 """
 
-__all__: list[str] = []
+from jaxrnn.diagnostics.pictures.maps import cobweb, map_orbits, map_phase
+from jaxrnn.diagnostics.pictures.spectra import lyapunov_history, lyapunov_spectrum
+
+__all__ = ["cobweb", "lyapunov_history", "lyapunov_spectrum", "map_orbits", "map_phase"]

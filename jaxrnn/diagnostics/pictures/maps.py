@@ -1,0 +1,126 @@
+"""Pictures of maps of the line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn.diagnostics.maps import Cycle, Function, Starts, iterate_map, map_cycles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FUNCTION, _ORBIT, _GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito's
+_FACES = {"sink": "black", "source": "white", "marginal": "#bbbbbb"}
+
+
+def new_axes(axes: Axes | None) -> Axes:
+    """These axes, or those of a new figure."""
+    if axes is not None:
+        return axes
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5, 4), dpi=120, layout="constrained").add_subplot()
+
+
+def map_orbits(function: Function, starts: Starts, steps: int, *, axes: Axes | None = None) -> Axes:
+    """Orbits of `iterate_map` over time, a line for each start."""
+    axes = new_axes(axes)
+    orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
+    shades = np.linspace(1.0, 0.45, orbits.shape[1])
+    for orbit, shade in zip(orbits.T, shades, strict=True):
+        axes.plot(orbit, color=_ORBIT, alpha=shade, linewidth=0.9, marker="o", markersize=2.5)
+    axes.set(xlabel="step t", ylabel=r"$x_t$", xlim=(0, steps))
+    return axes
+
+
+def map_phase(
+    function: Function,
+    low: float,
+    high: float,
+    *,
+    cycles: Iterable[Cycle] | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """The next x by x: a map's graph, the diagonal, and where they meet.
+
+    Fixed points are full circles if they are sinks, empty ones if they are sources, grey ones if
+    their slope cannot tell; the points of longer cycles are squares; `axes.legend()` says so.
+    Triangles below say to which side a step goes.
+
+    Args:
+        function, low, high: as of `map_cycles`.
+        cycles: what `map_cycles` found, of any periods; the fixed points if left out.
+        axes: where to draw.
+    """
+    axes = new_axes(axes)
+    cycles = map_cycles(function, low, high) if cycles is None else tuple(cycles)
+    xs = np.linspace(low, high, 801)
+    ys = np.asarray(jax.vmap(function)(jnp.asarray(xs)))
+    axes.plot([low, high], [low, high], color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.plot(xs, ys, color=_FUNCTION, linewidth=1.6)
+    said = set()
+    for cycle in cycles:
+        period = len(cycle.points)
+        name = cycle.kind if period == 1 else f"{cycle.kind} of period {period}"
+        axes.plot(
+            cycle.points,
+            np.roll(cycle.points, -1),
+            linestyle="none",
+            marker="o" if period == 1 else "s",
+            markersize=6 if period == 1 else 5,
+            markerfacecolor=_FACES[cycle.kind],
+            markeredgecolor="black",
+            zorder=4,
+            clip_on=False,
+            label="" if name in said else name,
+        )
+        said.add(name)
+    _draw_sides(axes, function, low, high, [c.points[0] for c in cycles if len(c.points) == 1])
+    axes.set(xlabel=r"$x_t$", ylabel=r"$x_{t+1}$", xlim=(low, high))
+    return axes
+
+
+def _draw_sides(axes: Axes, function: Function, low: float, high: float, fixed: list) -> None:
+    """Triangles on the lower border, one between neighbouring fixed points: left or right."""
+    borders = [low, *sorted(fixed), high]
+    for left, right in pairwise(borders):
+        if right - left < 0.02 * (high - low):
+            continue
+        at = (left + right) / 2
+        rises = float(function(jnp.asarray(at))) > at
+        axes.plot(
+            at,
+            0.035,
+            transform=axes.get_xaxis_transform(),
+            marker=">" if rises else "<",
+            color=_GREY,
+            markersize=6,
+        )
+
+
+def cobweb(
+    function: Function,
+    starts: Starts,
+    steps: int,
+    low: float,
+    high: float,
+    *,
+    cycles: Iterable[Cycle] | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """The picture of `map_phase`, and orbits as they climb between the graph and the diagonal."""
+    axes = map_phase(function, low, high, cycles=cycles, axes=axes)
+    orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
+    shades = np.linspace(1.0, 0.45, orbits.shape[1])
+    for orbit, shade in zip(orbits.T, shades, strict=True):
+        doubled = np.repeat(orbit, 2)
+        across, up = doubled[:-1], np.concatenate([[orbit[0]], doubled[2:]])
+        axes.plot(across, up, color=_ORBIT, alpha=shade, linewidth=0.8, zorder=3)
+        axes.plot(orbit[0], orbit[0], color=_ORBIT, marker="|", markersize=8, zorder=3)
+    return axes

@@ -1,0 +1,86 @@
+"""Pictures of Lyapunov spectra."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxrnn.diagnostics.lyapunov import Lyapunov
+from jaxrnn.diagnostics.pictures.maps import new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOR, _GREY = "#0072B2", "#666666"
+_UNIT = "per step, natural logarithm"
+
+
+def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
+    """Exponents by their rank, with two standard errors on both sides; of a batch, a line for each
+    sequence. Those that are -inf are triangles at the lower border.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    axes = new_axes(axes)
+    k = found.exponents.shape[-1]
+    rank = np.arange(1, k + 1)
+    rows = np.asarray(found.exponents).reshape(-1, k)
+    errors = np.asarray(found.error).reshape(-1, k)
+    many = len(rows) > 1
+    axes.axhline(0, color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    for row, error in zip(rows, errors, strict=True):
+        alive = np.isfinite(row)
+        axes.errorbar(
+            rank[alive],
+            row[alive],
+            yerr=2 * np.where(np.isfinite(error), error, 0)[alive],
+            color=_COLOR,
+            alpha=0.4 if many else 1,
+            linewidth=0.8,
+            elinewidth=1,
+            capsize=0 if many else 2,
+            marker="o",
+            markersize=3,
+        )
+    dead = np.any(np.isneginf(rows), axis=0)
+    if np.any(dead):
+        axes.plot(
+            rank[dead],
+            np.full(dead.sum(), 0.03),
+            transform=axes.get_xaxis_transform(),
+            linestyle="none",
+            marker="v",
+            color=_COLOR,
+            label="−∞",
+        )
+        axes.legend(frameon=False)
+    axes.set(xlabel="rank i", ylabel=rf"Lyapunov exponent $\lambda_i$, {_UNIT}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes
+
+
+def lyapunov_history(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
+    """The running estimate of each exponent, to see whether there were steps enough; of a batch,
+    the mean over its sequences, and one standard deviation to both sides.
+    """
+    from matplotlib import colormaps
+
+    axes = new_axes(axes)
+    blocks, *_, k = found.history.shape
+    history = np.asarray(found.history).reshape(blocks, -1, k)
+    steps = np.asarray(found.steps)
+    colors = colormaps["viridis"](np.linspace(0, 0.85, k))
+    axes.axhline(0, color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    for i, color in enumerate(colors):
+        alive = np.all(np.isfinite(history[:, :, i]), axis=1)
+        mean, spread = (f(history[alive, :, i], axis=1) for f in (np.mean, np.std))
+        axes.plot(steps[alive], mean, color=color, linewidth=1.2, label=f"{i + 1}")
+        if history.shape[1] > 1:
+            axes.fill_between(
+                steps[alive], mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0
+            )
+    axes.set(xscale="log", xlabel="steps", ylabel=rf"running estimate of $\lambda_i$, {_UNIT}")
+    if k <= 8:
+        axes.legend(title="rank", frameon=False, fontsize=8)
+    return axes
