@@ -4,11 +4,34 @@ The state is the whole carry of any cell, combinator or stack, the user's own in
 
 | question | function |
 | --- | --- |
-| how far back does my loss's gradient reach? | `gradient_flow` |
+| how far back does my loss's gradient reach? | `gradient_flow`, `by_distance` |
+| which steps does a gradient of the parameters come from? | `gradient_by_step` |
 | what does the state at t do to the last one? | `jacobian_flow` |
+| how much does a recurrent weight stretch the state? | `spectral_radii` |
+| are gates open, shut, or stuck there? | `gate_values`, `saturation` |
+| how does all that change while I train? | `Recorder`, `snapshot` |
 """
 
-from jaxrnn.diagnostics.gradient_flow import GradientFlow, gradient_flow
+from jaxrnn.diagnostics.gates import Saturation, gate_values, saturation
+from jaxrnn.diagnostics.gradient_by_step import gradient_by_step
+from jaxrnn.diagnostics.gradient_flow import GradientFlow, by_distance, gradient_flow
 from jaxrnn.diagnostics.jacobian_flow import JacobianFlow, jacobian_flow
+from jaxrnn.diagnostics.recording import Recorder, Snapshot, snapshot
+from jaxrnn.diagnostics.spectral_radii import Spectrum, spectral_radii
 
-__all__ = ["GradientFlow", "JacobianFlow", "gradient_flow", "jacobian_flow"]
+__all__ = [
+    "GradientFlow",
+    "JacobianFlow",
+    "Recorder",
+    "Saturation",
+    "Snapshot",
+    "Spectrum",
+    "by_distance",
+    "gate_values",
+    "gradient_by_step",
+    "gradient_flow",
+    "jacobian_flow",
+    "saturation",
+    "snapshot",
+    "spectral_radii",
+]
