@@ -101,10 +101,12 @@ def _spectrum(matrices: Array) -> Spectrum:
 
 
 def _radius(matrices: Array) -> Array:
-    """Of each of `[..., n, n]`. The powers are kept at norm 1; `log` is log ‖W^k‖ / k."""
+    """Of each of `[..., n, n]`. A power's largest entry is kept at 1, so that nothing under- or
+    overflows; `log` is log ‖W^k‖ / k.
+    """
 
     def normalised(powers: Array) -> tuple[Array, Array]:
-        size = jnp.linalg.norm(powers, axis=(-2, -1), keepdims=True)
+        size = jnp.max(jnp.abs(powers), axis=(-2, -1), keepdims=True)
         return powers / jnp.where(size > 0, size, 1), jnp.log(size[..., 0, 0])
 
     def double(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
