@@ -88,7 +88,7 @@ def networks(hidden: int) -> dict[str, Network]:
     }
 
 
-def reach(norms: np.ndarray) -> int:
+def reach(norms: Any) -> int:
     """How many steps back the gradient still has a hundredth of its size at the end."""
     faded = np.flatnonzero(~(norms >= REACHED * norms[0]))
     return int(faded[0]) - 1 if len(faded) else len(norms) - 1

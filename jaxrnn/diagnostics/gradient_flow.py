@@ -7,11 +7,10 @@ from typing import Any, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.call import Flags, check_cell
+from jaxrnn.core.call import Flags, Lengths, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.composite import Composite, Delegate, Runner
 from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put
@@ -100,7 +99,7 @@ def gradient_flow(
     return GradientFlow(value, form.unflatten([norms.get(k) for k in range(len(leaves))]))
 
 
-def by_distance(norms: Array, lengths: ArrayLike | None = None) -> Array:
+def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
     """Norms `[time + 1, *batch]` by the distance from the end of each sequence, averaged over
     sequences: `[time + 1]`, entry d of the carry d steps before the last one.
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +47,7 @@ def test_a_map_has_a_cell_around_each_look() -> None:
     norms = np.array([[1.0, 0.5, 0.0], [1.0, np.nan, 0.9]])
     axes = flow_map(norms, steps=[0, 100])
     (mesh,) = axes.collections
-    shown = mesh.get_array()
+    shown: Any = mesh.get_array()
     assert shown.shape == (3, 2)
     np.testing.assert_allclose(shown[:, 0], [1, 0.5, 1e-8])
     assert np.isnan(shown.filled(np.nan)[1, 1])
@@ -61,9 +62,9 @@ def test_a_map_has_a_cell_around_each_look() -> None:
 def test_singular_values_end_where_rounding_begins() -> None:
     logs = np.log(10) * np.array([[[-2.0, -20.0]], [[-1.0, -3.0]], [[0.0, 0.0]]])  # to the end
     flow = JacobianFlow(jnp.zeros(3), jnp.zeros(3), jnp.asarray(logs, jnp.float32))
-    first, second = singular_values(flow).lines[:2]
-    np.testing.assert_allclose(first.get_ydata(), [0, -1, -2], rtol=1e-6)
-    np.testing.assert_allclose(second.get_ydata(), [0, -3, np.nan], rtol=1e-6)
+    first, second = (np.array(line.get_ydata()) for line in singular_values(flow).lines[:2])
+    np.testing.assert_allclose(first, [0, -1, -2], rtol=1e-6)
+    np.testing.assert_allclose(second, [0, -3, np.nan], rtol=1e-6)
     with pytest.raises(ValueError, match="singular_values=True"):
         singular_values(flow._replace(log_singular_values=None))
 
@@ -73,7 +74,7 @@ def test_gates_over_a_text() -> None:
     axes = gates_over_text("a b\n", {"f": [0, 0.5, 1, np.nan], "i": jnp.ones(4)}, axes=given)
     assert axes is given
     (image,) = axes.images
-    shown = image.get_array()
+    shown: Any = image.get_array()
     np.testing.assert_array_equal(shown[0, :3], [0, 0.5, 1])
     assert image.get_clim() == (0, 1)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "␣", "b", "↵"]
@@ -87,6 +88,6 @@ def test_gates_over_a_text() -> None:
 def test_saturated_units() -> None:
     found = Saturation((jnp.array([0.2, 0.4]),), (jnp.array([0.1, 0.6]),))
     (dots,) = saturated_units(found, ["f"]).collections
-    np.testing.assert_allclose(dots.get_offsets(), [[0.2, 0.1], [0.4, 0.6]], rtol=1e-6)
+    np.testing.assert_allclose(np.array(dots.get_offsets()), [[0.2, 0.1], [0.4, 0.6]], rtol=1e-6)
     with pytest.raises(ValueError, match="names has 2 entries, expected one for each of 1 gates"):
         saturated_units(found, ["f", "i"])

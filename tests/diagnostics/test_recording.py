@@ -24,7 +24,7 @@ from tests.support.helpers import assert_close
 def made(loss: float, time: int = 12, gated: bool = True) -> Snapshot:
     norms = 10.0 ** -np.arange(time + 1)
     gates = saturation([jnp.array([[0.05, 0.5], [0.95, 0.5]])]) if gated else None
-    radii = {"w_h": Spectrum(np.array([1.5, 0.25]), np.array([2.0, 1.0]))}
+    radii = {"w_h": Spectrum(jnp.array([1.5, 0.25]), jnp.array([2.0, 1.0]))}
     return Snapshot(np.float32(loss), norms, radii, gates)  # type: ignore[arg-type]
 
 

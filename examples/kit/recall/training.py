@@ -1,7 +1,7 @@
 """Training with clipping and without, side by side, and what is recorded of it."""
 
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,6 @@ from kit.recall.task import Network, recall
 HELD_OUT = 1000
 
 
-class Settings(Protocol):
-    """What a script's options say."""
-
-    length: int
-    steps: int
-    batch: int
-    rate: float
-    norm: float
-    every: int
-    seed: int
-
-
 class Found(NamedTuple):
     """What became of a network; `[2]` is with clipping and without."""
 
@@ -38,8 +26,10 @@ class Found(NamedTuple):
     largest: np.ndarray  # [2], the norm of the gradient in all parameters, before clipping
 
 
-def train(network: Network, o: Settings, name: str) -> Found:
-    """Learn from the same sequences twice, and look every so many updates."""
+def train(network: Network, o: Any, name: str) -> Found:
+    """Learn from the same sequences twice, and look every so many updates; `o` is what the command
+    line said.
+    """
     adam, key = optax.adam(o.rate), jax.random.key(o.seed)
     of_network, of_training, of_test = jax.random.split(key, 3)
 

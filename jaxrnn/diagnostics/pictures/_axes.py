@@ -1,7 +1,7 @@
 """What all pictures share: axes, and colours that everybody can tell apart."""
 
 from itertools import cycle, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,13 @@ def axes_or_new(axes: "Axes | None", size: tuple[float, float]) -> "Axes":
     return Figure(figsize=size, dpi=120, layout="constrained").subplots()
 
 
-def looks() -> "Iterator[dict[str, str]]":
-    """Colours, and in print the styles of lines, without end."""
-    pairs = product(("-", "--", ":"), COLORS)
-    return cycle({"color": color, "linestyle": style} for style, color in pairs)
+class Look(NamedTuple):
+    """Of a line."""
+
+    style: str
+    color: str
+
+
+def looks() -> "Iterator[Look]":
+    """One after the other, without end: all colours in one style, then in the next."""
+    return cycle(Look(*pair) for pair in product(("-", "--", ":"), COLORS))

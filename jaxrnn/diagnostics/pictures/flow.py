@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxrnn.diagnostics.jacobian_flow import JacobianFlow
 from jaxrnn.diagnostics.pictures._axes import axes_or_new, looks
@@ -43,7 +43,7 @@ def flow_curves(
         curve = _checked("flow_curves", "norms", values, 1)
         largest = max(largest, float(np.max(curve, where=np.isfinite(curve), initial=0)))
         shown = np.where(curve > 0, curve, np.nan)  # zero has no logarithm
-        axes.plot(shown, label=name, linewidth=1.6, **look)
+        axes.plot(shown, label=name, linewidth=1.6, color=look.color, linestyle=look.style)
     axes.set(yscale="log", xlabel="steps back", ylabel="‖∂L/∂carry‖")
     if largest > 0:
         axes.set_ylim(largest * 10.0**-DECADES, largest * 3)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxrnn.diagnostics.gates import Saturation
 from jaxrnn.diagnostics.pictures._axes import axes_or_new, looks
@@ -89,7 +89,7 @@ def saturated_units(
         )
     axes = axes_or_new(axes, (4, 4))
     for name, low, high, look in zip(names, found.low, found.high, looks(), strict=False):
-        axes.scatter(low, high, s=14, alpha=0.6, color=look["color"], label=name)
+        axes.scatter(low, high, s=14, alpha=0.6, color=look.color, label=name)
     axes.plot([0, 1], [1, 0], color="#888888", linewidth=0.8, zorder=0)
     axes.set(xlabel="share of steps shut", ylabel="share of steps open")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
