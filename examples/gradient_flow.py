@@ -34,6 +34,7 @@ from kit.recall.training import Found, train
 
 SHOWN = ("tanh, orthogonal", "LSTM, forget bias 1")  # over time and training
 REACHED = 0.01  # of the norm at the end
+RELATIVE = "‖∂L/∂carry‖, 1 at the end"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,11 @@ def reach(norms: Any) -> int:
     return int(faded[0]) - 1 if len(faded) else len(norms) - 1
 
 
+def relative(norms: Any) -> np.ndarray:
+    """To the size at the end, which goes to zero with the loss."""
+    return np.asarray(norms) / np.asarray(norms)[..., :1]
+
+
 def table(found: dict[str, Found]) -> str:
     """A line for each network."""
     header = f"{'':<24}{'radius':>8}{'reach':>7}{'after':>7}{'largest':>10}"
@@ -117,19 +123,20 @@ def bars(axes: Any, found: dict[str, Found]) -> None:
     axes.axvline(1 / SYMBOLS, color=plots.GREY, linestyle=plots.DASHED, linewidth=1)
     axes.set_yticks(places, [*found], fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1.02), xlabel="right answers; dashed: guessing", title="what is learned")
-    axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+    axes.set(xlim=(0, 1.02), xlabel="right answers; dashed: guessing")
+    axes.set_title("what is learned", loc="left")
+    axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2)
 
 
 def draw(o: Options, found: dict[str, Found]) -> None:
     """Above, all networks; below, two of them while they learn, and the Jacobians of one."""
     figure, ((before, after, right), below) = plots.make_grid(2, 3, size=(16, 9), share=False)
-    pictures.flow_curves(
-        {name: one.recorder.snapshots[0].norms for name, one in found.items()}, axes=before
-    )
-    pictures.flow_curves({name: one.after.norms for name, one in found.items()}, axes=after)
-    before.set_title("before training")
-    after.set_title("after training, with clipping")
+    at_first = {name: relative(one.recorder.snapshots[0].norms) for name, one in found.items()}
+    pictures.flow_curves(at_first, axes=before)
+    at_last = {name: relative(one.after.norms) for name, one in found.items()}
+    pictures.flow_curves(at_last, axes=after)
+    before.set(title="before training", ylabel=RELATIVE)
+    after.set(title="after training, with clipping", ylabel=RELATIVE)
     curves = {"handles": before.lines, "ncols": 4, "fontsize": 9, "frameon": False}
     figure.legend(**curves, loc="outside lower center", title="curves above")
     for axes in (before, after):
@@ -137,7 +144,8 @@ def draw(o: Options, found: dict[str, Found]) -> None:
     bars(right, found)
     for axes, name in zip(below, SHOWN, strict=False):
         recorder = found[name].recorder
-        pictures.flow_map(recorder.norms(), recorder.steps, axes=axes)
+        pictures.flow_map(relative(recorder.norms()), recorder.steps, axes=axes)
+        axes.figure.axes[-1].set_ylabel(RELATIVE)  # the colour bar
         axes.set_title(name)
     name = SHOWN[-1]
     xs, _ = recall(jax.random.key(o.seed + 1), o.length, 8)

@@ -38,7 +38,8 @@ def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
 
     The matrix is what a step multiplies by: of a `Constrained` cell, the weight after its
     constraint; of an `LSTM` with a projection, `W_r W_h`, which leads from memory to memory.
-    Weights that are no square matrix for each gate (a convolution's, `Jordan`'s) are left out.
+    Weights that are no square matrix for each gate (a convolution's, `Jordan`'s) are left out, and
+    those that no label calls recurrent (of Flax's cells, in `as_cell`).
 
     Args:
         cell: any cell; those inside it are found, too.

@@ -89,6 +89,21 @@ def test_a_snapshot_is_made_of_the_diagnostics() -> None:
     assert snapshot(lambda _, ys: jnp.sum(ys), both, params, xs).gates is None
 
 
+def test_snapshots_of_several_networks_in_bfloat16() -> None:
+    """Under `vmap`, each as by itself."""
+    cell, xs = jaxrnn.LSTM(4), jnp.ones((5, 2, 3), jnp.bfloat16)
+
+    @jax.jit
+    def look(params):
+        return snapshot(lambda _, ys: jnp.sum(ys[-1]), cell, params, xs)
+
+    draw = jax.jit(lambda seed: cell.init(jax.random.key(seed), 3, jnp.bfloat16))
+    found = jax.vmap(look)(jax.vmap(draw)(jnp.arange(2)))
+    for k in range(2):
+        assert_close(jax.tree.map(lambda leaf, k=k: leaf[k], found), look(draw(k)), 2e-2)
+    np.testing.assert_allclose(found.spectra["w_h"].radius, np.ones((2, 4)), rtol=0.02)
+
+
 def test_beside_truncated_backpropagation() -> None:
     """Before each update of a trainer, whose state is used up: what is recorded is the parameters
     then and the carry that the chunk begins with.
