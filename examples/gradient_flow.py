@@ -33,7 +33,6 @@ from kit.recall.task import SYMBOLS, Network, recall
 from kit.recall.training import Found, train
 
 SHOWN = ("tanh, orthogonal", "LSTM, forget bias 1")  # over time and training
-REACHED = 0.01  # of the norm at the end
 RELATIVE = "‖∂L/∂carry‖, 1 at the end"
 
 
@@ -89,28 +88,24 @@ def networks(hidden: int) -> dict[str, Network]:
     }
 
 
-def reach(norms: Any) -> int:
-    """How many steps back the gradient still has a hundredth of its size at the end."""
-    faded = np.flatnonzero(~(norms >= REACHED * norms[0]))
-    return int(faded[0]) - 1 if len(faded) else len(norms) - 1
-
-
 def relative(norms: Any) -> np.ndarray:
     """To the size at the end, which goes to zero with the loss."""
     return np.asarray(norms) / np.asarray(norms)[..., :1]
 
 
-def table(found: dict[str, Found]) -> str:
+def table(o: Options, found: dict[str, Found]) -> str:
     """A line for each network."""
-    header = f"{'':<24}{'radius':>8}{'reach':>7}{'after':>7}{'largest':>10}"
-    lines = [f"{header}{'right':>8}{'unclipped':>11}{'largest':>10}"]
-    for name, one in found.items():
-        before = one.recorder.snapshots[0]
-        radius = max(spectrum.radius.max() for spectrum in before.spectra.values())
-        reaches = f"{reach(before.norms):>7}{reach(one.after.norms):>7}"
-        (clipped, without), sizes = one.right, [f"{size:>10.1e}" for size in one.largest]
-        scores = f"{sizes[0]}{clipped:>8.1%}{without:>11.1%}{sizes[1]}"
-        lines.append(f"{name:<24}{radius:>8.2f}{reaches}{scores}")
+    header = f"{'':<24}{'radius':>8}{'before':>9}{'after':>9}{'largest':>9}"
+    lines = [f"{header}{'right':>8}{'largest':>11}{'right':>8}"]
+    for name, network in networks(o.hidden).items():
+        one, symbol = found[name], 0 if network.backwards else o.length
+        first = one.recorder.snapshots[0]
+        radius = max(spectrum.radius.max() for spectrum in first.spectra.values())
+        line = f"{name:<24}{radius:>8.2f}"
+        for norms in (first.norms, one.after.norms):
+            line += f"{relative(norms)[symbol]:>9.0e}"
+        (clipped, without), (large, larger) = one.right, one.largest
+        lines.append(line + f"{large:>9.0e}{clipped:>8.1%}{larger:>11.0e}{without:>8.1%}")
     return "\n".join(lines)
 
 
@@ -160,14 +155,15 @@ def draw(o: Options, found: dict[str, Found]) -> None:
 def main(o: Options) -> None:
     make_writable(o.out)
     found = {name: train(network, o, name) for name, network in networks(o.hidden).items()}
-    text = table(found)
+    text = table(o, found)
     (o.out / "table.txt").write_text(text + "\n", encoding="utf-8")
     recorded = [f"{name}\n{one.recorder.table()}\n" for name, one in found.items()]
     (o.out / "recorded.txt").write_text("\n".join(recorded), encoding="utf-8")
     draw(o, found)
     print(text)
-    print("reach: steps back to which the gradient has a hundredth of its size at the end")
-    print("largest: norm of the gradient in all parameters; over all updates")
+    print("before, after training: ‖∂L/∂carry‖ where the symbol stood, over that at the end")
+    print("largest norm of the gradient in all parameters, and right answers: with clipping, then")
+    print("without it")
     print(f"{o.out}: gradient_flow.png, table.txt, recorded.txt")
 
 

@@ -45,13 +45,6 @@ def test_what_is_compared() -> None:
     assert [float(b[200]) for b in biases] == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("norms", "steps"), [([1, 0.5, 0.02], 2), ([1, 0.5, 0.005, 1], 1), ([2, np.nan, 2], 0)]
-)
-def test_reach(norms: list[float], steps: int) -> None:
-    assert example.reach(np.array(norms)) == steps
-
-
 def test_clipping_is_all_that_differs() -> None:
     """The first gradient is the same; Adam is then told less of it."""
     network = Network(jaxrnn.Elman(8))
@@ -76,6 +69,10 @@ def test_the_script_runs(tmp_path, capsys, monkeypatch) -> None:
     lines = (tmp_path / "table.txt").read_text().splitlines()
     assert [line[:24].strip() for line in lines] == ["", *example.SHOWN]
     assert lines[1] in said
+    radius, before, *_, right = lines[1][24:].split()
+    assert float(radius) == pytest.approx(1, abs=0.01)  # it starts orthogonal
+    assert 0 < float(before) < 1  # and with tanh, some of the gradient is lost
+    assert right.endswith("%")
     recorded = (tmp_path / "recorded.txt").read_text()
     assert recorded.count("gradient 0 back") == 2
     assert "open" in recorded

@@ -75,8 +75,10 @@ def flow_map(norms: ArrayLike, steps: Sequence[int], *, axes: "Axes | None" = No
     from matplotlib.colors import LogNorm
 
     axes = axes_or_new(axes, (6, 4))
-    largest = float(np.max(values, where=np.isfinite(values), initial=0)) or 1.0
-    least = largest * 10.0**-DECADES
+    positive = values[np.isfinite(values) & (values > 0)]
+    largest = float(np.max(positive, initial=0)) or 1.0
+    least = max(float(np.min(positive, initial=largest)), largest * 10.0**-DECADES)
+    least = min(least, largest / 10)  # a scale needs two ends
     shown = np.where(np.isfinite(values), np.maximum(values, least), np.nan)  # NaN stays white
     borders = _borders(np.asarray(steps, float)), np.arange(values.shape[1] + 1) - 0.5
     mesh = axes.pcolormesh(*borders, shown.T, norm=LogNorm(least, largest), cmap="cividis")
