@@ -42,6 +42,7 @@ from matplotlib.lines import Line2D
 from tqdm import tqdm
 
 import jaxrnn
+from jaxrnn.diagnostics import gradient_by_step
 from jaxrnn.streams import tbptt
 from kit import plots
 from kit.command_line import check_at_least, check_positive, check_seed, command
@@ -199,21 +200,12 @@ class Adder:
         place = jnp.arange(longest)[:, None] - (longest - sequences.steps)
         # what stands before a sequence is cut off where it begins
         pairs = sequences.pairs[jnp.arange(len(sequences.steps)), place]
-        none = self.cell.initial_carry(params["rnn"], pairs.shape[1:])
 
-        def step(carry: Any, now: tuple[Any, Array, Array]) -> tuple[Any, Array]:
-            used, x, begins = now
-            carry = jax.tree.map(lambda zero, a: jnp.where(begins[:, None], zero, a), none, carry)
-            return jaxrnn.step(self.cell, used, carry, x)
-
-        def loss(used: Any) -> Array:
-            ys = jax.lax.scan(step, none, (used, pairs, place == 0))[1]
+        def loss(_: Any, ys: Array) -> Array:
             return jnp.mean((ys[-1] @ params["w"] + params["b"] - sequences.target) ** 2)
 
-        used = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (longest, *leaf.shape)), params["rnn"]
-        )
-        gradient = jax.grad(loss)(used)
+        begins = place == 0
+        gradient = gradient_by_step(loss, self.cell, params["rnn"], pairs, reset=begins)
         return jnp.concatenate(
             [leaf.reshape(longest, -1) for leaf in jax.tree.leaves(gradient)], axis=-1
         )[::-1]

@@ -78,7 +78,7 @@ def public(module: ModuleType) -> list[str]:
     """The names of a module that have a page there; `jaxrnn` leaves to its submodules what they
     list, and submodules.
     """
-    names: list[str] = list(module.__all__)
+    names = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
     if module.__name__ != "jaxrnn":
         return sorted(names, key=str.lower)
     elsewhere = {
@@ -87,9 +87,7 @@ def public(module: ModuleType) -> list[str]:
         if other != "jaxrnn"
         for name in importlib.import_module(other).__all__
     }
-    own = [name for name in names if name not in elsewhere]
-    names = [name for name in own if not inspect.ismodule(getattr(module, name))]
-    return sorted(names, key=str.lower)
+    return sorted((name for name in names if name not in elsewhere), key=str.lower)
 
 
 def _write(path: Path, text: str) -> None:

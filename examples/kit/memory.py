@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import jaxrnn
+from jaxrnn import diagnostics
 
 ADDING, DIGITS, PERMUTED = "adding", "digits", "digits, permuted"
 LENGTH = 100  # numbers, of the adding problem
@@ -99,19 +100,7 @@ def gradient_flow(cell: jaxrnn.Cell, task: Task, seed: int) -> np.ndarray:
     """
     xs = jnp.swapaxes(jnp.asarray(task.train.xs[:32]), 0, 1)
     params = cell.init(jax.random.key(seed), xs.shape[-1])
-    states, _ = jaxrnn.trajectory(cell, params, xs)
-    last = jax.tree.map(lambda leaf: leaf[-1], states)
-    v = jax.random.normal(jax.random.key(seed), jax.tree.leaves(last)[0].shape)
+    v = jax.random.normal(jax.random.key(seed), (xs.shape[1], cell.out_features))
     v = v / jnp.linalg.norm(v, axis=-1, keepdims=True)
-
-    def back(g: Any, at: Any) -> tuple[Any, jax.Array]:
-        carry, x = at
-        _, pull = jax.vjp(lambda carry: jaxrnn.step(cell, params, carry, x)[0], carry)
-        (g,) = pull(g)
-        squares = sum(jnp.sum(jnp.square(leaf), axis=-1) for leaf in jax.tree.leaves(g))
-        return g, jnp.mean(jnp.sqrt(squares))
-
-    g = jax.tree.map(jnp.zeros_like, last)
-    g = g._replace(h=v) if hasattr(g, "h") else v
-    before = jax.tree.map(lambda leaf: leaf[:-1], states)
-    return np.asarray(jax.lax.scan(back, g, (before, xs), reverse=True)[1][::-1])
+    flow = diagnostics.gradient_flow(lambda _, ys: jnp.sum(v * ys[-1]), cell, params, xs)
+    return np.asarray(diagnostics.by_distance(flow.total())[1:])

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.call import Flags, check_cell
+from jaxrnn.core.call import Flags, Lengths, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.composite import Composite, Delegate, Runner
 from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put
@@ -90,13 +90,39 @@ def gradient_flow(
         found = loss(
             *scan(_Nudged(cell), params, (xs, after), start, key=key, method=method, **flags)
         )
-        return _checked_loss(found)
+        return checked_loss("gradient_flow", found)
 
     value, gradients = jax.value_and_grad(nudged)(pick(nudges, at))
     rows = first.ndim - cell.feature_axes
     norms = dict(zip(at, (_norm(gradient, rows) for gradient in gradients), strict=True))
     leaves, form = jax.tree.flatten(nudges)
     return GradientFlow(value, form.unflatten([norms.get(k) for k in range(len(leaves))]))
+
+
+def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
+    """Norms `[time + 1, *batch]` by the distance from the end of each sequence, averaged over
+    sequences: `[time + 1]`, entry d of the carry d steps before the last one.
+
+    Args:
+        norms: such as `GradientFlow.total()`.
+        lengths: as of `jaxrnn.scan`; what lies before a sequence's beginning does not count, and
+            where none is so long, there is NaN.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxrnn.diagnostics import by_distance
+    >>> norms = jnp.array([[1.0, 5.0], [2.0, 6.0], [3.0, 0.0]])
+    >>> by_distance(norms).tolist()
+    [1.5, 4.0, 3.0]
+    >>> by_distance(norms, lengths=jnp.array([2, 1])).tolist()
+    [4.5, 3.5, 1.0]
+    """
+    time = norms.shape[0]
+    norms = norms.reshape(time, -1)
+    if lengths is None:
+        return jnp.mean(norms[::-1], axis=1)
+    at = jnp.ravel(jnp.asarray(lengths)).astype(int) - jnp.arange(time)[:, None]
+    there = jnp.take_along_axis(norms, jnp.maximum(at, 0), axis=0)
+    return jnp.mean(there, axis=1, where=at >= 0)
 
 
 def _plus_first(carry: Array, nudges: Array) -> Array:
@@ -107,10 +133,11 @@ def _norm(leaf: Array, rows: int) -> Array:
     return jnp.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=tuple(range(rows, leaf.ndim))))
 
 
-def _checked_loss(loss: Array) -> Array:
+def checked_loss(verb: str, loss: Array) -> Array:
+    """Refuse what is not one real number."""
     if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
         raise ValueError(
-            f"gradient_flow: loss returned shape {jnp.shape(loss)}, {jnp.result_type(loss)}, "
+            f"{verb}: loss returned shape {jnp.shape(loss)}, {jnp.result_type(loss)}, "
             "expected one real number: sum or average over time and sequences"
         )
     return loss

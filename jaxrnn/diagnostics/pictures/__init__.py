@@ -3,7 +3,20 @@
 Every function draws on the axes that it is given, or on new ones, and returns them.
 """
 
+from jaxrnn.diagnostics.pictures.flow import flow_curves, flow_map, singular_values
+from jaxrnn.diagnostics.pictures.gates import gates_over_text, saturated_units
 from jaxrnn.diagnostics.pictures.maps import cobweb, map_orbits, map_phase
 from jaxrnn.diagnostics.pictures.spectra import lyapunov_history, lyapunov_spectrum
 
-__all__ = ["cobweb", "lyapunov_history", "lyapunov_spectrum", "map_orbits", "map_phase"]
+__all__ = [
+    "cobweb",
+    "flow_curves",
+    "flow_map",
+    "gates_over_text",
+    "lyapunov_history",
+    "lyapunov_spectrum",
+    "map_orbits",
+    "map_phase",
+    "saturated_units",
+    "singular_values",
+]

@@ -1,0 +1,144 @@
+"""What the gates of a cell do: open, shut, or between."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+
+from jaxrnn.core.call import Flags
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree
+from jaxrnn.core.walk import StepFlags, select
+from jaxrnn.diagnostics._state import drive, flat, step_map
+
+_CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint"}
+"""Primitives that do what the jaxpr among their parameters does."""
+
+
+class Saturation(NamedTuple):
+    """How often gates are nearly shut or open, for each gate `[units]`: shares of all steps."""
+
+    low: tuple[Array, ...]
+    high: tuple[Array, ...]
+
+    def shares(self) -> tuple[Array, Array]:
+        """Both over all units of all gates."""
+        low, high = (jnp.mean(jnp.concatenate(of_units)) for of_units in self)
+        return low, high
+
+
+def gate_values(
+    cell: Cell, params: Params, xs: Tree, carry: Carry = None, **flags: Unpack[Flags]
+) -> tuple[Array, ...]:
+    """What every gate is at every step, `[time, *batch, units]` each.
+
+    A gate is what a logistic sigmoid gives within a step: after peepholes, normalisation and
+    clipping, for cells of yours and Flax's (`as_cell`) alike. Gates come in the order in which the
+    step computes them: f, i, o of an `LSTM`, f, o of one that is `coupled`; r, z of a `GRU`; f of
+    an `MGU`; those of a `Stack` layer after layer; none, `()`, of an `Elman`. Not seen are gates of
+    another function (`HardSigmoid`), and sigmoids in a loop or a condition inside the step.
+
+    Args:
+        cell, params, xs, carry, flags: as of `jaxrnn.scan`. Where a step is masked out there are no
+            gates, and the value is NaN. Time is in the order of the walk.
+
+    Raises:
+        ValueError, TypeError: what `jaxrnn.scan` raises; the cell has no single step.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import gate_values, saturation
+    >>> cell, xs = jaxrnn.LSTM(4, forget_bias=5.0), jnp.ones((7, 2, 3))
+    >>> f, i, o = gate_values(cell, cell.init(jax.random.key(0), in_features=3), xs)
+    >>> f.shape, bool(jnp.all(f > 0.9))
+    ((7, 2, 4), True)
+    >>> saturation((f,)).high[0].tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    way = drive("gate_values", cell, params, xs, carry, **flags)
+    rows, context = len(way.batch), flags.get("context")
+
+    def at(before: Carry, x: Tree, flags_t: StepFlags) -> list[Array]:
+        after = step_map(cell, params, before, x, flags_t, context)
+        vectors = flat(before, rows)
+        closed = jax.make_jaxpr(after)(vectors)
+        return _evaluated(closed.jaxpr, closed.consts, [vectors])[1]
+
+    gates = jax.vmap(at)(way.before(), way.xs, way.flags)
+    if way.flags.valid is None:
+        return tuple(gates)
+    return tuple(select(way.flags.valid, gate, jnp.full_like(gate, jnp.nan)) for gate in gates)
+
+
+def saturation(gates: Sequence[Array], margin: float = 0.1) -> Saturation:
+    """How often each unit's gates are below `margin`, and how often above 1 - `margin`.
+
+    A gate that is always open or shut gates nothing, and hardly learns: its slope is at most
+    margin (1 - margin). Karpathy, Johnson & Fei-Fei (2015) call a gate with 0.1 left- and
+    right-saturated.
+
+    Args:
+        gates: as `gate_values` gives them, `[..., units]` each; NaN does not count.
+        margin: how near 0 or 1 counts, between 0 and 1/2.
+
+    Raises:
+        ValueError: the margin is not between 0 and 1/2.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxrnn.diagnostics import saturation
+    >>> found = saturation([jnp.array([[0.05, 0.95], [0.5, 0.99]])])
+    >>> found.low[0].tolist(), found.high[0].tolist()
+    ([0.5, 0.0], [0.0, 1.0])
+    """
+    if not 0 < margin < 0.5:
+        raise ValueError(f"saturation: margin is {margin}, expected a number between 0 and 0.5")
+
+    def share(near: Array, gate: Array) -> Array:
+        axes = tuple(range(gate.ndim - 1))
+        return jnp.mean(near, axis=axes, where=~jnp.isnan(gate), dtype=jnp.float32)
+
+    low = tuple(share(gate < margin, gate) for gate in gates)
+    return Saturation(low, tuple(share(gate > 1 - margin, gate) for gate in gates))
+
+
+def _evaluated(
+    jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]
+) -> tuple[list[Array], list[Array]]:
+    """The outputs of a jaxpr, and the value of every sigmoid on the way."""
+    values: dict[Var, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
+    values |= zip(jaxpr.invars, inputs, strict=True)
+    found: list[Array] = []
+
+    def read(atom: Var | Literal) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        run = _callee(equation) or partial(_alone, equation, jaxpr)
+        outputs, more = run([read(atom) for atom in equation.invars])
+        values |= zip(equation.outvars, outputs, strict=True)
+        found += more
+    return [read(atom) for atom in jaxpr.outvars], found
+
+
+def _callee(equation: JaxprEqn) -> Any:
+    """What evaluates the jaxpr that an equation calls, if it calls one."""
+    if equation.primitive.name not in _CALLS:
+        return None
+    inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    if isinstance(inner, ClosedJaxpr):
+        return partial(_evaluated, inner.jaxpr, inner.consts)
+    return partial(_evaluated, inner, ()) if isinstance(inner, Jaxpr) else None
+
+
+def _alone(
+    equation: JaxprEqn, jaxpr: Jaxpr, inputs: list[Any]
+) -> tuple[Sequence[Array], list[Array]]:
+    """What one equation gives, as it stands."""
+    pairs = zip(equation.invars, inputs, strict=True)
+    given = {atom: value for atom, value in pairs if not isinstance(atom, Literal)}
+    alone = Jaxpr((), list(given), equation.outvars, [equation], debug_info=jaxpr.debug_info)
+    outputs = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
+    return outputs, list(outputs) if equation.primitive.name == "logistic" else []

@@ -1,0 +1,85 @@
+"""Which time steps a gradient of the parameters comes from."""
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.core.call import Flags
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree, float_positions, pick, put
+from jaxrnn.core.walk import StepFlags, select
+from jaxrnn.diagnostics._state import drive
+from jaxrnn.diagnostics.gradient_flow import checked_loss
+from jaxrnn.drivers import step
+
+
+def gradient_by_step(
+    loss: Callable[[Any, Any], Array],
+    cell: Cell,
+    params: Params,
+    xs: Tree,
+    carry: Carry = None,
+    **flags: Unpack[Flags],
+) -> Params:
+    """The gradient of a loss in the parameters, split by the time step that used them.
+
+        ∂L/∂θ = Σ_t ∂L/∂θ_t,    where θ_t are the parameters of step t alone
+
+    What truncated back-propagation leaves out can be read off it: the rows too far from where the
+    loss looks. It holds a copy of the parameters for every step.
+
+    Args:
+        loss: `loss(carry, ys)`, a number, of what `jaxrnn.scan` returns.
+        cell, params, xs, carry, flags: as of `jaxrnn.scan`. Where no carry is given, the gradient
+            through the first one (a `LearnedCarry`) is left out.
+
+    Returns:
+        A tree like `params` with a leading axis of time, in the order of the walk; None for
+        integers.
+
+    Raises:
+        ValueError, TypeError: what `jaxrnn.scan` raises, and a loss that is not one real number;
+            the cell has no single step.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import gradient_by_step
+    >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> def loss(carry, ys):
+    ...     return jnp.sum(ys[-1])
+    >>> by_step = gradient_by_step(loss, cell, params, xs)
+    >>> whole = jax.grad(lambda p: loss(*jaxrnn.scan(cell, p, xs)))(params)
+    >>> by_step.w_h.shape, bool(jnp.allclose(by_step.w_h.sum(0), whole.w_h, atol=1e-5))
+    ((7, 4, 12), True)
+    """
+    way = drive("gradient_by_step", cell, params, xs, carry, **flags)
+    first = jax.tree.map(lambda leaf: leaf[0], way.states)
+    shape = jax.tree.leaves(way.xs)[0].shape
+    context, backwards = flags.get("context"), flags.get("reverse", False)
+
+    def advance(state: Carry, now: tuple[Params, Tree, StepFlags]) -> tuple[Carry, Any]:
+        used, x, flags_t = now
+        start, fresh = state, flags_t.fresh()
+        if fresh is not None:
+            start = select(fresh, cell.initial_carry(used, shape[1:]), state)
+        after, y = step(cell, used, start, x, context=context)
+        if flags_t.valid is not None:
+            after = select(flags_t.valid, after, state)
+            y = select(flags_t.valid, y, jax.tree.map(jnp.zeros_like, y))
+        return after, y
+
+    def of_copies(floating: list[Array]) -> Array:
+        used = put(copies, at, floating)
+        last, ys = lax.scan(advance, first, (used, way.xs, way.flags))
+        if backwards:
+            ys = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), ys)
+        return checked_loss("gradient_by_step", loss(last, ys))
+
+    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[0], *leaf.shape)), params)
+    at = float_positions(copies)
+    found = dict(zip(at, jax.grad(of_copies)(pick(copies, at)), strict=True))
+    leaves, form = jax.tree.flatten(params)
+    return form.unflatten([found.get(k) for k in range(len(leaves))])

@@ -1,0 +1,152 @@
+"""How much a recurrent weight stretches what is multiplied by it again and again."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxrnn.core.call import check_cell
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.composite import Composite, OneStep, Runner
+from jaxrnn.core.dtypes import wide
+from jaxrnn.core.trees import Tree
+
+DOUBLINGS = 20
+"""Of the power in Gelfand's formula, which is off by (log condition) / 2^20."""
+
+
+class Spectrum(NamedTuple):
+    """Of one recurrent weight, `[gates]` each."""
+
+    radius: Array
+    """The largest |eigenvalue| of each gate's matrix."""
+
+    norm: Array
+    """Its largest singular value, at least the radius."""
+
+
+def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
+    """The spectral radius and the spectral norm of every recurrent weight, each gate by itself.
+
+    The radius is by Gelfand's formula, `ρ(W) = lim ‖W^k‖^(1/k)`, with k = 2^20 by squaring: it
+    needs no eigenvalues, so it runs on any device, and is exact to some 1e-6 in float32. The norm
+    is `ρ(WᵀW)^½`. For gradients to explode, norm times the largest slope of the activation must
+    exceed 1, which does not yet mean that they do (Pascanu, Mikolov & Bengio 2013); a radius says
+    what happens in the long run, a norm what may happen in one step.
+
+    The matrix is what a step multiplies by: of a `Constrained` cell, the weight after its
+    constraint; of an `LSTM` with a projection, `W_r W_h`, which leads from memory to memory.
+    Weights that are no square matrix for each gate (a convolution's, `Jordan`'s) are left out, and
+    those that no label calls recurrent (of Flax's cells, in `as_cell`).
+
+    Args:
+        cell: any cell; those inside it are found, too.
+        params: its parameters. `cell.labels` says which are recurrent, `gates` how many matrices
+            stand side by side in one.
+
+    Returns:
+        By the weight's place in `params`, such as `"w_h"`, or `"1.w_h"` in a `Stack`.
+
+    Raises:
+        TypeError: `cell` is not a cell.
+        NotImplementedError: a cell made of cells does not know the size of its input, as its cells
+            have no input weight.
+
+    >>> import jax, jaxrnn
+    >>> from jaxrnn.diagnostics import spectral_radii
+    >>> cell = jaxrnn.Stack([jaxrnn.Elman(4), jaxrnn.GRU(5, w_h_init="lecun_normal")])
+    >>> radii = spectral_radii(cell, cell.init(jax.random.key(0), in_features=3))
+    >>> [(name, found.radius.shape) for name, found in radii.items()]
+    [('0.w_h', (1,)), ('1.w_h', (3,))]
+    >>> round(float(radii["0.w_h"].radius[0]), 5)  # an Elman's weight starts orthogonal
+    1.0
+    """
+    check_cell(cell, "diagnostics.spectral_radii")
+    places = {
+        id(leaf): jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    found = {}
+    for inner, raw, used in _cells_inside(cell, params):
+        projection = _only(inner, used, "projection")
+        labelled = zip(*map(jax.tree.leaves, (inner.labels(raw), raw, used)), strict=True)
+        for role, leaf, weight in labelled:
+            matrices = _matrices(weight, inner.gates, projection) if role == "recurrent" else None
+            if matrices is not None:
+                found[places.get(id(leaf), type(inner).__name__)] = _spectrum(matrices)
+    return found
+
+
+def _matrices(w: Array, gates: int, projection: Array | None) -> Array | None:
+    """A square matrix for each gate, `[gates, n, n]`; None if there is none."""
+    if w.ndim != 2 or w.shape[1] % gates:
+        return None
+    each = jnp.moveaxis(w.reshape(w.shape[0], gates, -1), 1, 0).astype(wide(w))
+    if projection is not None and projection.shape[::-1] == each.shape[1:]:
+        each = jnp.matmul(projection.astype(each.dtype), each, precision=lax.Precision.HIGHEST)
+    return each if each.shape[1] == each.shape[2] else None
+
+
+def _only(cell: Cell, params: Params, role: str) -> Array | None:
+    """The parameter of this role, if there is just one."""
+    labelled = zip(jax.tree.leaves(cell.labels(params)), jax.tree.leaves(params), strict=True)
+    leaves = [leaf for found, leaf in labelled if found == role]
+    return leaves[0] if len(leaves) == 1 else None
+
+
+def _spectrum(matrices: Array) -> Spectrum:
+    squares = jnp.matmul(matrices.mT, matrices, precision=lax.Precision.HIGHEST)
+    return Spectrum(_radius(matrices), jnp.sqrt(_radius(squares)))
+
+
+def _radius(matrices: Array) -> Array:
+    """Of each of `[..., n, n]`. A power's largest entry is kept at 1, so that nothing under- or
+    overflows; `log` is log ‖W^k‖ / k.
+    """
+
+    def normalised(powers: Array) -> tuple[Array, Array]:
+        size = jnp.max(jnp.abs(powers), axis=(-2, -1), keepdims=True)
+        return powers / jnp.where(size > 0, size, 1), jnp.log(size[..., 0, 0])
+
+    def double(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        powers, log = state
+        squares = jnp.matmul(powers, powers, precision=lax.Precision.HIGHEST)
+        powers, size = normalised(squares)
+        return powers, log + size * jnp.exp2(-(number + 1.0)).astype(log.dtype)
+
+    return jnp.exp(lax.fori_loop(0, DOUBLINGS, double, normalised(matrices))[1])
+
+
+def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params]]:
+    """All cells that are not made of cells, with their parameters as they are kept and as their
+    steps get them.
+    """
+    if not isinstance(cell, Composite):
+        return [(cell, params, params)]
+    shape = (*[1] * (cell.feature_axes - 1), cell.in_features(params))
+    visitor = _Visitor(method=OneStep())
+    visitor(cell, params, jnp.zeros(shape), cell.initial_carry(params, shape))
+    return visitor.visited
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Visitor(Runner):
+    """Goes to all cells inside one and runs none of them. What it saw leaves it by a list, for what
+    a combinator returns is its own affair.
+    """
+
+    visited: list[tuple[Cell, Params, Params]] = dataclasses.field(default_factory=list)
+
+    def __call__(self, cell: Cell, params: Params, xs: Tree, carry: Carry) -> tuple[Carry, Any]:
+        if isinstance(cell, Composite):
+            return cell.run(params, xs, carry, self)
+        used = params
+        for change in self.changes:
+            used = change(cell, used)
+        self.visited.append((cell, params, used))
+        return carry, jnp.zeros((*[1] * (cell.feature_axes - 1), cell.out_features))
+
+    def reversed(self) -> Runner:
+        return self
