@@ -12,7 +12,7 @@ COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56
 """Of Okabe & Ito (2008), which colour-blind readers can tell apart."""
 
 
-def axes_or_new(axes: "Axes | None", size: tuple[float, float]) -> "Axes":
+def axes_or_new(axes: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) -> "Axes":
     """The axes that were given, or those of a new figure, which belongs to nobody's state."""
     if axes is not None:
         return axes

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.diagnostics.maps import Cycle, Function, Starts, iterate_map, map_cycles
+from jaxrnn.diagnostics.pictures._axes import axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,18 +20,9 @@ _FUNCTION, _ORBIT, _GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito's
 _FACES = {"sink": "black", "source": "white", "marginal": "#bbbbbb"}
 
 
-def new_axes(axes: Axes | None) -> Axes:
-    """These axes, or those of a new figure."""
-    if axes is not None:
-        return axes
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(5, 4), dpi=120, layout="constrained").add_subplot()
-
-
 def map_orbits(function: Function, starts: Starts, steps: int, *, axes: Axes | None = None) -> Axes:
     """Orbits of `iterate_map` over time, a line for each start."""
-    axes = new_axes(axes)
+    axes = axes_or_new(axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
     shades = np.linspace(1.0, 0.45, orbits.shape[1])
     for orbit, shade in zip(orbits.T, shades, strict=True):
@@ -58,7 +50,7 @@ def map_phase(
         cycles: what `map_cycles` found, of any periods; the fixed points if left out.
         axes: where to draw.
     """
-    axes = new_axes(axes)
+    axes = axes_or_new(axes)
     cycles = map_cycles(function, low, high) if cycles is None else tuple(cycles)
     xs = np.linspace(low, high, 801)
     ys = np.asarray(jax.vmap(function)(jnp.asarray(xs)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxrnn.diagnostics.lyapunov import Lyapunov
-from jaxrnn.diagnostics.pictures.maps import new_axes
+from jaxrnn.diagnostics.pictures._axes import axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     """
     from matplotlib.ticker import MaxNLocator
 
-    axes = new_axes(axes)
+    axes = axes_or_new(axes)
     k = found.exponents.shape[-1]
     rank = np.arange(1, k + 1)
     rows = np.asarray(found.exponents).reshape(-1, k)
@@ -66,7 +66,7 @@ def lyapunov_history(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     """
     from matplotlib import colormaps
 
-    axes = new_axes(axes)
+    axes = axes_or_new(axes)
     blocks, *_, k = found.history.shape
     history = np.asarray(found.history).reshape(blocks, -1, k)
     steps = np.asarray(found.steps)
