@@ -60,11 +60,8 @@ class Points:
     @property
     def names(self) -> list[str]:
         """The kinds in words, "saddle, 2 unstable" or "sink, spiral"."""
-        unstable = np.where(np.isin(self.kind, ("saddle", "marginal")), self.unstable, 0)
-        return [
-            kind + f", {k} unstable" * (k > 0) + ", spiral" * bool(spiral)
-            for kind, k, spiral in zip(self.kind, unstable, self.spiral, strict=True)
-        ]
+        named = zip(self.kind, self.unstable, self.spiral, strict=True)
+        return [_in_words(str(kind), int(k), bool(spiral)) for kind, k, spiral in named]
 
     def __len__(self) -> int:
         return len(self.residual)
@@ -81,6 +78,13 @@ class Points:
                 f"{self.residual[k]:8.1e}"
             )
         return "\n".join(lines)
+
+
+def _in_words(kind: str, unstable: int, spiral: bool) -> str:
+    words = [kind]
+    if unstable and kind in ("saddle", "marginal"):
+        words.append(f"{unstable} unstable")
+    return ", ".join([*words, "spiral"] if spiral else words)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +121,9 @@ class FixedPoints:
 
 
 def spectra(jacobians: np.ndarray, period: int, marginal: float) -> dict[str, np.ndarray]:
-    """The fields of `Points` that eigenvalues tell, of Jacobians `[found, n, n]` of `period` steps; |λ| nearer to 1 than `marginal` is 1."""
+    """The fields of `Points` that the eigenvalues of Jacobians `[found, n, n]` of `period` steps
+    tell; |λ| nearer to 1 than `marginal` is 1.
+    """
     values = np.linalg.eigvals(jacobians).astype(complex)
     order = np.argsort(-abs(values), axis=-1, kind="stable")
     values = np.take_along_axis(values, order, axis=-1)
@@ -126,7 +132,7 @@ def spectra(jacobians: np.ndarray, period: int, marginal: float) -> dict[str, np
     choices = [shrinks.all(-1), grows.all(-1), (grows | shrinks).all(-1)]
     kind = np.select(choices, ["sink", "source", "saddle"], "marginal")
     first = values[:, 0]
-    spiral = abs(first.imag) > 1e-9 * abs(first)
+    spiral = abs(np.imag(first)) > 1e-9 * abs(first)
     with np.errstate(divide="ignore"):
         constants = -period / np.log(size)
     return {

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.core import Tracer
@@ -39,7 +38,7 @@ def fixed_points(
     tolerance: float = 1e-12,
     duplicate: float = 1e-3,
     outlier: float = 10.0,
-    slow: float = 0.1,
+    slow: float = 0.05,
     marginal: float = 1e-4,
     scale: float | None = None,
     steps: int = 200,
@@ -70,9 +69,9 @@ def fixed_points(
         tolerance: the residual `‖F(h) − h‖` of a fixed point, for each unit of ‖h‖ if that is
             above 1.
         duplicate: points nearer to each other than this times `scale` are one.
-        outlier: points farther from the mean of the starts than this times `scale` are listed apart.
+        outlier: points farther than this times `scale` from the mean of the starts stand apart.
         slow: the residual of a slow point, at most this times `scale`: by default, the state takes
-            ten steps or more to go as far as the starts lie apart.
+            twenty steps or more to go as far as that.
         marginal: how near to 1 an |λ| counts as 1.
         scale: the size of the region that the trajectory visits; by default the root of the mean
             squared distance of the starts from their mean, or 1 if they are all the same.
@@ -100,7 +99,7 @@ def fixed_points(
     check_causal(cell, "single step, and no fixed points")
     _check_outside_jit(params, x, starts, context)
     with jax.enable_x64(True):
-        system = _System(cell, *map(_in_float64, (params, x, context)))
+        system = _System(cell, *_in_float64((params, x, context)))
         starts = _checked_starts(system, starts)
         first, integers = np.asarray(flat(starts, 1)), _integers(starts)
         centre = first.mean(axis=0)

@@ -1,7 +1,6 @@
 """States of trajectories, to start a search from."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
