@@ -1,16 +1,18 @@
-"""The search for fixed points of a map: least squares from a start, then Newton's method.
-
-Both are written for one point and meant for `jax.vmap`.
+"""The search for fixed points: least squares from all starts, then Newton's method from what is
+left, each one program for many points side by side. It is run with 64 bits.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.diagnostics._state import Map
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree, float_positions, pick, put
+from jaxrnn.diagnostics._state import Map, flat, step_map, unflat
 
 _STATIONARY = 1e-9
 """‖∇q‖ / ‖F(h) − h‖ where the search stops: a number without a unit, as J − I is."""
@@ -24,7 +26,86 @@ _SINGULAR = 1e-12
 _NEWTON_STEPS = 20
 
 
-class Found(NamedTuple):
+class System(NamedTuple):
+    """A cell under a constant input."""
+
+    cell: Cell
+    params: Params
+    x: Tree
+    context: Tree
+
+    def map(self, like: Carry, period: int) -> Map:
+        """So many steps, from vectors to vectors; the integers are those of `like`."""
+        after = step_map(self.cell, self.params, like, self.x, context=self.context)
+        return lambda h: lax.fori_loop(0, period, lambda _, h: after(h), h)
+
+    def orbit(self, like: Carry, h: Array, period: int) -> Array:
+        """The states `[period, n]` from h on."""
+        after = self.map(like, 1)
+        return lax.scan(lambda h, _: (after(h), h), h, length=period)[1]
+
+
+class Ended(NamedTuple):
+    """Where searches ended, with a leading axis."""
+
+    orbit: Any  # [period, n]
+    residual: Any
+    slope: Any
+
+
+class Seen(NamedTuple):
+    """What is known of each point, with a leading axis."""
+
+    ended: Ended
+    carry: Carry  # [period, ...]
+    jacobian: Any
+    input_sensitivity: Tree
+
+
+@partial(jax.jit, static_argnames=("period", "steps", "at_once"))
+def search(
+    system: System,
+    starts: Carry,
+    tolerance: float,
+    period: int,
+    steps: int,
+    at_once: int | None,
+) -> Ended:
+    """Where q is smallest near each start."""
+
+    def one(like: Carry) -> Ended:
+        # a tenth, so that rounding takes no point beyond the limit
+        found = _descend(system.map(like, period), flat(like), tolerance / 10, steps)
+        return _ended(system, like, found, period)
+
+    if at_once is None:
+        return jax.vmap(one)(starts)
+    return lax.map(one, starts, batch_size=at_once)
+
+
+@partial(jax.jit, static_argnames="period")
+def refine(system: System, starts: Carry, points: Array, reach: float, period: int) -> Seen:
+    """These points, better by Newton's method, and what is to be known of them."""
+
+    def one(like: Carry, h: Array) -> Seen:
+        found, jacobian = _polish(system.map(like, period), h, reach)
+        at = float_positions(system.x)
+
+        def driven(xs: list[Array]) -> Array:
+            return system._replace(x=put(system.x, at, xs)).map(like, period)(found.vector)
+
+        by_input = jax.jacfwd(driven)(pick(system.x, at))
+        ended = _ended(system, like, found, period)
+        carry = jax.vmap(lambda h: unflat(h, like))(ended.orbit)
+        leaves, form = jax.tree.flatten(system.x)
+        by = dict(zip(at, by_input, strict=True))
+        sensitivity = form.unflatten([by.get(k) for k in range(len(leaves))])
+        return Seen(ended, carry, jacobian, sensitivity)
+
+    return jax.vmap(one)(starts, points)
+
+
+class _Found(NamedTuple):
     """Where a search ended."""
 
     vector: Array  # [n]
@@ -67,7 +148,7 @@ def _looking(move: Map) -> Callable[[Array], _Point]:
     return look
 
 
-def descend(move: Map, start: Array, tolerance: float, steps: int) -> Found:
+def _descend(move: Map, start: Array, tolerance: float, steps: int) -> _Found:
     """A minimum of q(h) = ½‖F(h) − h‖² near the start, by Levenberg's and Marquardt's method, the
     damping as Nielsen (1999) sets it.
 
@@ -99,7 +180,7 @@ def descend(move: Map, start: Array, tolerance: float, steps: int) -> Found:
     return _found(ended.point)
 
 
-def polish(move: Map, start: Array, reach: float) -> tuple[Found, Array]:
+def _polish(move: Map, start: Array, reach: float) -> tuple[_Found, Array]:
     """Newton's method, `(J − I) δ = −(F(h) − h)`, while it makes the residual smaller and leads no
     further than `reach`; and the Jacobian J where it ends.
 
@@ -124,7 +205,11 @@ def polish(move: Map, start: Array, reach: float) -> tuple[Found, Array]:
     return _found(ended.point), ended.point.a + jnp.eye(len(start))
 
 
-def _found(point: _Point) -> Found:
+def _found(point: _Point) -> _Found:
     residual = jnp.linalg.norm(point.g)
     slope = jnp.linalg.norm(point.a.T @ point.g) / jnp.where(residual > 0, residual, 1)
-    return Found(point.h, residual, slope)
+    return _Found(point.h, residual, slope)
+
+
+def _ended(system: System, like: Carry, found: _Found, period: int) -> Ended:
+    return Ended(system.orbit(like, found.vector, period), found.residual, found.slope)

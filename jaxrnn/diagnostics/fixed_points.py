@@ -1,11 +1,10 @@
 """Where a recurrence comes to rest: its fixed points, slow points and cycles."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from jax import Array, lax
 from jax.core import Tracer
 
 from jaxrnn.core.call import (
@@ -18,10 +17,10 @@ from jaxrnn.core.call import (
 )
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_limit, check_positive, check_size, name_of
-from jaxrnn.core.trees import Tree, float_positions, floats, is_float, pick, put
+from jaxrnn.core.trees import Tree, floats, is_float
 from jaxrnn.diagnostics._points import FixedPoints, Points, spectra
-from jaxrnn.diagnostics._search import Found, descend, polish
-from jaxrnn.diagnostics._state import Map, flat, step_map, unflat
+from jaxrnn.diagnostics._search import Ended, Seen, System, refine, search
+from jaxrnn.diagnostics._state import flat
 
 _MINIMUM = 1e-6
 """‖∇q‖ / ‖F(h) − h‖ up to which a point is taken for a minimum of q."""
@@ -99,16 +98,16 @@ def fixed_points(
     check_causal(cell, "single step, and no fixed points")
     _check_outside_jit(params, x, starts, context)
     with jax.enable_x64(True):
-        system = _System(cell, *_in_float64((params, x, context)))
+        system = System(cell, *_in_float64((params, x, context)))
         starts = _checked_starts(system, starts)
         first, integers = np.asarray(flat(starts, 1)), _integers(starts)
         centre = first.mean(axis=0)
         scale = scale or _size(first - centre) or 1.0
         same, fast = duplicate * scale, slow * scale
-        ended = _host(_search(system, starts, tolerance, period, steps, at_once))
+        ended = _host(search(system, starts, tolerance, period, steps, at_once))
         labels, some = _distinct(ended, integers, same, fast)
         rows = jax.tree.map(lambda leaf: leaf[_padded(some)], (starts, ended.orbit[:, 0]))
-        seen = _take(_host(_refine(system, *rows, same, period)), slice(len(some)))
+        seen = _take(_host(refine(system, *rows, same, period)), slice(len(some)))
     again, kept = _distinct(seen.ended, integers[some], same, fast)
     seen, labels = _take(seen, kept), np.append(again, -1)[labels]  # the label -1 stays
     orbit, residual, slope = seen.ended
@@ -117,92 +116,16 @@ def fixed_points(
     known = _minimal(orbit, same) & (fixed | (slope <= _MINIMUM))
     away = np.linalg.norm(orbit[:, 0] - centre, axis=-1) > outlier * scale
     made = partial(_points, seen, labels, marginal)
-    groups = [made(known & which) for which in (fixed & ~away, ~fixed & ~away, away)]
-    elsewhere = np.flatnonzero(np.all([group.led_to < 0 for group in groups], axis=0))
-    return FixedPoints(*groups, elsewhere, period, scale)
-
-
-class _System(NamedTuple):
-    """A cell under a constant input."""
-
-    cell: Cell
-    params: Params
-    x: Tree
-    context: Tree
-
-    def map(self, like: Carry, period: int) -> Map:
-        """So many steps, from vectors to vectors; the integers are those of `like`."""
-        after = step_map(self.cell, self.params, like, self.x, context=self.context)
-        return lambda h: lax.fori_loop(0, period, lambda _, h: after(h), h)
-
-    def orbit(self, like: Carry, h: Array, period: int) -> Array:
-        """The states `[period, n]` from h on."""
-        after = self.map(like, 1)
-        return lax.scan(lambda h, _: (after(h), h), h, length=period)[1]
-
-
-class _Ended(NamedTuple):
-    """Where searches ended, with a leading axis."""
-
-    orbit: Any  # [period, n]
-    residual: Any
-    slope: Any
-
-
-class _Seen(NamedTuple):
-    """What is known of each point, with a leading axis."""
-
-    ended: _Ended
-    carry: Carry  # [period, ...]
-    jacobian: Any
-    input_sensitivity: Tree
-
-
-@partial(jax.jit, static_argnames=("period", "steps", "at_once"))
-def _search(
-    system: _System,
-    starts: Carry,
-    tolerance: float,
-    period: int,
-    steps: int,
-    at_once: int | None,
-) -> _Ended:
-    def one(like: Carry) -> _Ended:
-        # a tenth, so that what comes of it is not at the limit
-        found = descend(system.map(like, period), flat(like), tolerance / 10, steps)
-        return _ended(system, like, found, period)
-
-    if at_once is None:
-        return jax.vmap(one)(starts)
-    return lax.map(one, starts, batch_size=at_once)
-
-
-@partial(jax.jit, static_argnames="period")
-def _refine(system: _System, starts: Carry, points: Array, reach: float, period: int) -> _Seen:
-    def one(like: Carry, h: Array) -> _Seen:
-        found, jacobian = polish(system.map(like, period), h, reach)
-        at = float_positions(system.x)
-
-        def driven(xs: list[Array]) -> Array:
-            return system._replace(x=put(system.x, at, xs)).map(like, period)(found.vector)
-
-        by_input = jax.jacfwd(driven)(pick(system.x, at))
-        ended = _ended(system, like, found, period)
-        carry = jax.vmap(lambda h: unflat(h, like))(ended.orbit)
-        leaves, form = jax.tree.flatten(system.x)
-        by = dict(zip(at, by_input, strict=True))
-        sensitivity = form.unflatten([by.get(k) for k in range(len(leaves))])
-        return _Seen(ended, carry, jacobian, sensitivity)
-
-    return jax.vmap(one)(starts, points)
-
-
-def _ended(system: _System, like: Carry, found: Found, period: int) -> _Ended:
-    return _Ended(system.orbit(like, found.vector, period), found.residual, found.slope)
+    of_fixed, of_slow, of_away = map(
+        made, (known & fixed & ~away, known & ~fixed & ~away, known & away)
+    )
+    led = np.stack([points.led_to for points in (of_fixed, of_slow, of_away)]) >= 0
+    elsewhere = np.flatnonzero(~led.any(axis=0))
+    return FixedPoints(of_fixed, of_slow, of_away, elsewhere, period, scale)
 
 
 def _distinct(
-    ended: _Ended, integers: np.ndarray, same: float, fast: float
+    ended: Ended, integers: np.ndarray, same: float, fast: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points, or cycles, that are not the same, each where the residual is smallest: the number of
     it for every row, -1 for those that move too fast, and the row of each.
@@ -227,7 +150,7 @@ def _minimal(orbit: np.ndarray, same: float) -> np.ndarray:
     return ~back.any(axis=1)
 
 
-def _points(seen: _Seen, labels: np.ndarray, marginal: float, which: np.ndarray) -> Points:
+def _points(seen: Seen, labels: np.ndarray, marginal: float, which: np.ndarray) -> Points:
     """Those of the points where `which` says so, sorted."""
     numbers = np.flatnonzero(which)
     some = _take(seen, numbers)
@@ -285,7 +208,7 @@ def _in_float64(tree: Tree) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-def _checked_starts(system: _System, starts: Carry) -> Carry:
+def _checked_starts(system: System, starts: Carry) -> Carry:
     """The starts in float64, if they and the input fit the cell."""
     cell, params, x, _ = system
     name = name_of(cell)
