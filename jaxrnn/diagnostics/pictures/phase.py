@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,14 +30,16 @@ def phase_portrait(
     found: FixedPoints | None = None,
     *,
     context: Tree = None,
+    labels: Sequence[str] = (),
     axes: Axes | None = None,
 ) -> Axes:
     """Draw trajectories, and the points that `fixed_points` found.
 
     A state of two numbers is drawn as it is, with what the input x does: arrows `F(h) − h`, and
     nullclines, on which one of the two numbers stays as it is; they meet in fixed points. Of more
-    numbers, the two principal components of the trajectories are drawn. From a saddle, lines go in
-    its unstable directions. Slow points are hollow; outliers are left out.
+    numbers, the first principal components of the trajectories are drawn: two, or three on axes
+    with three dimensions. From a saddle, lines go in its unstable directions. Slow points are
+    hollow; outliers are left out.
 
     Args:
         cell, params: what moves the state.
@@ -44,7 +47,8 @@ def phase_portrait(
         states: trajectories `[time, *batch, ...]`, as `jaxrnn.trajectory` gives them.
         found: what to draw on them.
         context: what a `ContextCell` sees, without batch axes.
-        axes: what to draw on.
+        labels: texts beside the fixed points, in their order; empty ones are left out.
+        axes: what to draw on; those of `figure.add_subplot(projection="3d")` have three dimensions.
 
     Raises:
         ValueError: the states have no time axis, or hold fewer than two numbers.
@@ -62,45 +66,47 @@ def phase_portrait(
     """
     axes = axes_or_new(axes)
     lines, names = _lines(cell, params, x, states)
-    plane = _Plane(lines, names)
-    groups = [] if found is None else [(found.fixed, True), (found.slow, False)]
-    shown = [(points, filled) for points, filled in groups if len(points)]
+    size = 3 if axes.name == "3d" and lines.shape[-1] > 2 else 2
+    plane = _Plane(lines, names, size)
+    groups = [] if found is None else [(found.fixed, True, labels), (found.slow, False, ())]
+    shown = [group for group in groups if len(group[0])]
     seen = [plane.at(lines.reshape(-1, lines.shape[-1]))]
-    seen += [plane.at(_vectors(points.orbit, 2)).reshape(-1, 2) for points, _ in shown]
+    seen += [plane.at(_vectors(points.orbit, 2)).reshape(-1, size) for points, *_ in shown]
     low, high = _limits(np.concatenate(seen))
-    if plane.whole:
+    if plane.whole and axes.name != "3d":
         like = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[lines.ndim - 1 :])[0], states)
         _draw_field(axes, step_map(cell, params, like, x, context=context), low, high, names)
-    for line in np.moveaxis(plane.at(lines), 0, 1).reshape(-1, len(lines), 2):
+    for line in np.moveaxis(plane.at(lines), 0, 1).reshape(-1, len(lines), size):
         axes.plot(*line.T, color="0.45", linewidth=0.7, alpha=0.5, zorder=2)
-    for points, filled in shown:
-        _draw_points(axes, plane, points, filled, 0.2 * float(np.max(high - low)))
-    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    axes.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
+    for points, filled, texts in shown:
+        _draw_points(axes, plane, points, filled, texts)
+        if filled:
+            _draw_unstable(axes, plane, points, 0.2 * float(np.max(high - low)))
+    for k, axis in enumerate("xyz"[:size]):
+        axes.set(**{f"{axis}lim": (low[k], high[k]), f"{axis}label": plane.labels[k]})
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small", loc="best")
     return axes
 
 
 class _Plane:
-    """What is drawn of a state: its two numbers, or two principal components."""
+    """What is drawn of a state: two numbers as they are, or two or three principal components."""
 
-    def __init__(self, lines: np.ndarray, names: list[str]) -> None:
+    def __init__(self, lines: np.ndarray, names: list[str], size: int) -> None:
         rows = lines.reshape(-1, lines.shape[-1])
         self.whole = rows.shape[-1] == 2
         if self.whole:
             self.centre, self.directions, self.labels = np.zeros(2), np.eye(2), names
             return
         self.centre = rows.mean(axis=0)
-        _, sizes, directions = np.linalg.svd(rows - self.centre, full_matrices=False)
-        self.directions = directions[:2]
-        share = sizes**2 / max(np.sum(sizes**2), np.finfo(float).tiny)
-        self.labels = [
-            f"principal component {k + 1} ({share[k]:.0%} of the variance)" for k in range(2)
-        ]
+        _, spread, directions = np.linalg.svd(rows - self.centre, full_matrices=False)
+        share = spread**2 / max(np.sum(spread**2), np.finfo(float).tiny)
+        word = "principal component" if size == 2 else "component"
+        self.directions = directions[:size]
+        self.labels = [f"{word} {k + 1} ({share[k]:.0%} of the variance)" for k in range(size)]
 
     def at(self, vectors: np.ndarray) -> np.ndarray:
-        """Where on the plane `[..., 2]` these states stand."""
+        """Where these states stand in the picture, `[..., 2]` or `[..., 3]`."""
         return (vectors - self.centre) @ self.directions.T
 
 
@@ -159,17 +165,19 @@ def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names
         axes.plot([], [], color=color, linestyle=style, label=f"{names[k]} stays")
 
 
-def _draw_points(axes: Axes, plane: _Plane, points: Points, filled: bool, length: float) -> None:
-    """Markers, the way round a cycle, and the unstable directions of saddles."""
-    where = plane.at(_vectors(points.orbit, 2))  # [found, period, 2]
-    period = where.shape[1]
+def _draw_points(
+    axes: Axes, plane: _Plane, points: Points, filled: bool, texts: Sequence[str]
+) -> None:
+    """Markers, the way round a cycle, and texts."""
+    where = plane.at(_vectors(points.orbit, 2))  # [found, period, size]
+    period, size = where.shape[1:]
     for kind, chosen in by_kind(points.kind):
         marker, color = LOOKS[kind]
         if period > 1:
             for cycle in where[chosen]:
                 axes.plot(*np.append(cycle, cycle[:1], axis=0).T, color=color, linewidth=1)
         axes.plot(
-            *where[chosen].reshape(-1, 2).T,
+            *where[chosen].reshape(-1, size).T,
             marker,
             linestyle="none",
             color=color if filled else "none",
@@ -179,11 +187,17 @@ def _draw_points(axes: Axes, plane: _Plane, points: Points, filled: bool, length
             zorder=4,
             label=kind if filled else f"slow point, {kind}",
         )
-    if period > 1 or not filled:
-        return
+    for place, text in zip(where[:, 0], texts, strict=False):
+        if text:
+            axes.text(*place, f"  {text}", zorder=5)
+
+
+def _draw_unstable(axes: Axes, plane: _Plane, points: Points, length: float) -> None:
+    """A line from each saddle in each direction in which it is left."""
+    where = plane.at(_vectors(points.carry, 1))
     for k in np.flatnonzero(points.kind == "saddle"):
         values, vectors = np.linalg.eig(points.jacobian[k])
         for direction in np.real(vectors).T[np.abs(values) > 1]:
             step = length * plane.directions @ direction / np.linalg.norm(direction)
-            ends = where[k, 0] + np.outer([-0.5, 0.5], step)
+            ends = where[k] + np.outer([-0.5, 0.5], step)
             axes.plot(*ends.T, color=LOOKS["saddle"][1], linewidth=1.2, zorder=3)
