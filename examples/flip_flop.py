@@ -31,7 +31,7 @@ from kit.command_line import check_at_least, check_positive, check_seed, command
 from kit.files import make_writable
 from kit.fitting import fit
 from kit.flip_flop.landscape import apart, ends, one_by_one, outputs, timed, vectors
-from kit.flip_flop.task import LINES, Trials, batches, in_signs, right, trials
+from kit.flip_flop.task import LINES, Trials, batches, in_bits, right, trials
 
 SILENCE = np.zeros(LINES, np.float32)
 
@@ -54,7 +54,7 @@ class Options:
     """Adam's at the start; it goes down to zero."""
     starts: int = 1_024
     """States from which fixed points are searched for."""
-    noise: float = 0.3
+    noise: float = 0.5
     """The standard deviation of what is added to each number of those states."""
     seed: int = 0
     """For the weights, the trials and the starts."""
@@ -82,11 +82,11 @@ def report(cell: jaxrnn.Cell, params: Any, fixed: Points) -> list[str]:
     """Which memory each sink holds, "" for other points; prints it, and between which ones the
     saddles stand.
     """
-    held = in_signs(outputs(cell, params, fixed.carry, SILENCE))
-    held = [sign if kind == "sink" else "" for sign, kind in zip(held, fixed.kind, strict=True)]
-    sinks = [sign for sign in held if sign]
+    held = in_bits(outputs(cell, params, fixed.carry, SILENCE))
+    held = [bits if kind == "sink" else "" for bits, kind in zip(held, fixed.kind, strict=True)]
+    sinks = [bits for bits in held if bits]
     print(f"\n{len(sinks)} sinks hold {len({*sinks})} memories: {', '.join(sorted(sinks))}")
-    ways = [in_signs(way) for way in ends(cell, params, fixed, SILENCE, push=1e-2)]
+    ways = [in_bits(way) for way in ends(cell, params, fixed, SILENCE, push=1e-2)]
     between = [" | ".join(sorted(pair)) for pair in zip(*ways, strict=True)]
     for unstable in range(1, LINES + 1):
         some = np.flatnonzero((fixed.kind == "saddle") & (fixed.unstable == unstable))
@@ -135,10 +135,9 @@ def draw(
     )
     figure.axes[LINES - 1].set_xlabel("time step")
     space = figure.add_subplot(grid[:, 1], projection="3d", elev=22, azim=-70)
-    some = jax.tree.map(lambda leaf: leaf[:, :12], states)
+    some = jax.tree.map(lambda leaf: leaf[:, :8], states)
     pictures.phase_portrait(cell, params, SILENCE, some, found, labels=held, axes=space)
     space.set(xticklabels=[], yticklabels=[], zticklabels=[])
-    space.set_box_aspect(None, zoom=0.9)
     values = pictures.eigenvalues(found.fixed, axes=figure.add_subplot(grid[:, 2]))
     values.set_title("eigenvalues of a step at each point")
     plots.save(figure, path)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxrnn.core.cell import Carry, Cell, Params
@@ -24,6 +25,9 @@ _SINGULAR = 1e-12
 """Singular values of J − I below this part of the largest are taken for 0."""
 
 _NEWTON_STEPS = 20
+
+_FEW, _EARLY = 64, 30
+"""Of more starts than these, the slow ones go on by themselves after so many steps."""
 
 
 class System(NamedTuple):
@@ -62,7 +66,6 @@ class Seen(NamedTuple):
     input_sensitivity: Tree
 
 
-@partial(jax.jit, static_argnames=("period", "steps", "at_once"))
 def search(
     system: System,
     starts: Carry,
@@ -71,16 +74,46 @@ def search(
     steps: int,
     at_once: int | None,
 ) -> Ended:
-    """Where q is smallest near each start."""
+    """Where q is smallest near each start, on the host.
 
-    def one(like: Carry) -> Ended:
+    Side by side, the slowest decides how long all of them take. So after some steps those that have
+    not ended go on by themselves.
+    """
+    vectors = flat(starts, 1)
+    none = np.zeros(len(vectors))
+    at = _At(vectors, none, none + 2, none.astype(np.int32))
+    first = steps if len(vectors) <= _FEW else min(steps, _EARLY)
+    at, ended, going = host(_descend_all(system, starts, at, tolerance, first, period, at_once))
+    if first < steps and going.any():
+        rows = padded(np.flatnonzero(going))[: len(vectors)]
+        some = take((starts, at), rows)
+        _, later, _ = host(_descend_all(system, *some, tolerance, steps, period, at_once))
+        for whole, part in zip(ended, later, strict=True):
+            whole[rows] = part
+    return ended
+
+
+@partial(jax.jit, static_argnames=("period", "at_once"))
+def _descend_all(
+    system: System,
+    starts: Carry,
+    at: "_At",
+    tolerance: float,
+    steps: int,
+    period: int,
+    at_once: int | None,
+) -> tuple["_At", Ended, Array]:
+    """Some steps more, and which have not ended."""
+
+    def one(given: tuple[Carry, _At]) -> tuple[_At, Ended, Array]:
+        like, at = given
         # a tenth, so that rounding takes no point beyond the limit
-        found = _descend(system.map(like, period), flat(like), tolerance / 10, steps)
-        return _ended(system, like, found, period)
+        at, found, going = _descend(system.map(like, period), at, tolerance / 10, steps)
+        return at, _ended(system, like, found, period), going
 
     if at_once is None:
-        return jax.vmap(one)(starts)
-    return lax.map(one, starts, batch_size=at_once)
+        return jax.vmap(one)((starts, at))
+    return lax.map(one, (starts, at), batch_size=at_once)
 
 
 @partial(jax.jit, static_argnames="period")
@@ -121,10 +154,19 @@ class _Point(NamedTuple):
     a: Array
 
 
+class _At(NamedTuple):
+    """How far a search has come."""
+
+    h: Any
+    damping: Any  # 0 before the first step
+    growth: Any  # of the damping, when the next step fails
+    count: Any  # of steps
+
+
 class _Descent(NamedTuple):
     point: _Point
     damping: Array
-    growth: Array  # of the damping, when the next step fails
+    growth: Array
     count: Array
 
 
@@ -148,9 +190,9 @@ def _looking(move: Map) -> Callable[[Array], _Point]:
     return look
 
 
-def _descend(move: Map, start: Array, tolerance: float, steps: int) -> _Found:
-    """A minimum of q(h) = ½‖F(h) − h‖² near the start, by Levenberg's and Marquardt's method, the
-    damping as Nielsen (1999) sets it.
+def _descend(move: Map, at: _At, tolerance: float, steps: int) -> tuple[_At, _Found, Array]:
+    """Towards a minimum of q(h) = ½‖F(h) − h‖², by Levenberg's and Marquardt's method, the damping
+    as Nielsen (1999) sets it; and whether there is more to do.
 
     The first steps are damped as much as J − I is large, so that they go down to what is near.
     """
@@ -159,10 +201,10 @@ def _descend(move: Map, start: Array, tolerance: float, steps: int) -> _Found:
     def going_on(s: _Descent) -> Array:
         found = _found(s.point)
         near = found.residual <= tolerance * jnp.maximum(1, jnp.linalg.norm(found.vector))
-        return ~near & (found.slope > _STATIONARY) & (s.damping < _HOPELESS) & (s.count < steps)
+        return ~near & (found.slope > _STATIONARY) & (s.damping < _HOPELESS)
 
     def go(s: _Descent) -> _Descent:
-        (h, g, a), unit = s.point, jnp.eye(len(start))
+        (h, g, a), unit = s.point, jnp.eye(len(at.h))
         gradient = a.T @ g
         step = -jax.scipy.linalg.solve(a.T @ a + s.damping * unit, gradient, assume_a="pos")
         there = look(h + step)
@@ -174,10 +216,11 @@ def _descend(move: Map, start: Array, tolerance: float, steps: int) -> _Found:
         damping = s.damping * jnp.where(better, less, s.growth)
         return _Descent(point, damping, jnp.where(better, 2.0, 2 * s.growth), s.count + 1)
 
-    first = look(start)
-    damping = jnp.max(jnp.sum(first.a**2, axis=0))
-    ended = lax.while_loop(going_on, go, _Descent(first, damping, jnp.full((), 2.0), jnp.int32(0)))
-    return _found(ended.point)
+    first = look(at.h)
+    damping = jnp.where(at.damping > 0, at.damping, jnp.max(jnp.sum(first.a**2, axis=0)))
+    start = _Descent(first, damping, at.growth, at.count)
+    ended = lax.while_loop(lambda s: going_on(s) & (s.count < steps), go, start)
+    return _At(ended.point.h, *ended[1:]), _found(ended.point), going_on(ended)
 
 
 def _polish(move: Map, start: Array, reach: float) -> tuple[_Found, Array]:
@@ -213,3 +256,18 @@ def _found(point: _Point) -> _Found:
 
 def _ended(system: System, like: Carry, found: _Found, period: int) -> Ended:
     return Ended(system.orbit(like, found.vector, period), found.residual, found.slope)
+
+
+def host(tree: Tree) -> Any:
+    """The same in NumPy's arrays, which can be written to."""
+    return jax.tree.map(np.array, tree)
+
+
+def take(tree: Tree, rows: Any) -> Any:
+    """Rows of every array."""
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
+def padded(rows: np.ndarray) -> np.ndarray:
+    """The rows, some again, a power of two in all: so programs for few sizes are compiled."""
+    return np.resize(rows, 1 << (len(rows) - 1).bit_length()) if len(rows) else np.zeros(1, int)

@@ -19,7 +19,16 @@ from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_limit, check_positive, check_size, name_of
 from jaxrnn.core.trees import Tree, floats, is_float
 from jaxrnn.diagnostics._points import FixedPoints, Points, spectra
-from jaxrnn.diagnostics._search import Ended, Seen, System, refine, search
+from jaxrnn.diagnostics._search import (
+    Ended,
+    Seen,
+    System,
+    host,
+    padded,
+    refine,
+    search,
+    take,
+)
 from jaxrnn.diagnostics._state import flat
 
 _MINIMUM = 1e-6
@@ -104,12 +113,12 @@ def fixed_points(
         centre = first.mean(axis=0)
         scale = scale or _size(first - centre) or 1.0
         same, fast = duplicate * scale, slow * scale
-        ended = _host(search(system, starts, tolerance, period, steps, at_once))
+        ended = search(system, starts, tolerance, period, steps, at_once)
         labels, some = _distinct(ended, integers, same, fast)
-        rows = jax.tree.map(lambda leaf: leaf[_padded(some)], (starts, ended.orbit[:, 0]))
-        seen = _take(_host(refine(system, *rows, same, period)), slice(len(some)))
+        rows = take((starts, ended.orbit[:, 0]), padded(some))
+        seen = take(host(refine(system, *rows, same, period)), slice(len(some)))
     again, kept = _distinct(seen.ended, integers[some], same, fast)
-    seen, labels = _take(seen, kept), np.append(again, -1)[labels]  # the label -1 stays
+    seen, labels = take(seen, kept), np.append(again, -1)[labels]  # the label -1 stays
     orbit, residual, slope = seen.ended
     size = np.linalg.norm(orbit[:, 0], axis=-1)
     fixed = residual <= tolerance * np.maximum(1, size)
@@ -153,13 +162,13 @@ def _minimal(orbit: np.ndarray, same: float) -> np.ndarray:
 def _points(seen: Seen, labels: np.ndarray, marginal: float, which: np.ndarray) -> Points:
     """Those of the points where `which` says so, sorted."""
     numbers = np.flatnonzero(which)
-    some = _take(seen, numbers)
+    some = take(seen, numbers)
     found = spectra(some.jacobian, some.ended.orbit.shape[1], marginal)
     count = np.array([np.sum(labels == number) for number in numbers], int)
     order = np.lexsort((-count, found["unstable"]))
     new = np.full(len(which) + 1, -1)
     new[numbers[order]] = np.arange(len(numbers))
-    some = _take(some, order)
+    some = take(some, order)
     return Points(
         carry=jax.tree.map(lambda leaf: leaf[:, 0], some.carry),
         orbit=some.carry,
@@ -167,22 +176,8 @@ def _points(seen: Seen, labels: np.ndarray, marginal: float, which: np.ndarray) 
         jacobian=some.jacobian,
         input_sensitivity=some.input_sensitivity,
         led_to=new[labels],
-        **_take(found, order),
+        **take(found, order),
     )
-
-
-def _take(tree: Tree, rows: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[rows], tree)
-
-
-def _host(tree: Tree) -> Any:
-    return jax.tree.map(np.asarray, tree)
-
-
-def _padded(rows: np.ndarray) -> np.ndarray:
-    """The rows, some again, a power of two in all: so programs for few sizes are compiled."""
-    size = 1 << (len(rows) - 1).bit_length() if len(rows) else 1
-    return np.resize(rows, size) if len(rows) else np.zeros(1, int)
 
 
 def _size(vectors: np.ndarray) -> float:

@@ -47,7 +47,7 @@ GRID = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 4)]), -1).reshape(-1, 2)
 
 
 def of_rows(points: Points) -> list[float]:
-    return [float(h) for h in points.carry[:, 0]]
+    return points.carry[:, 0].tolist()
 
 
 def parts(found: FixedPoints) -> tuple[Points, ...]:
@@ -67,7 +67,7 @@ def test_tanh(w: float) -> None:
     slope = w * (1 - high**2)
     values = found.fixed.eigenvalues[:, 0]
     np.testing.assert_allclose(values, [slope, slope, w], atol=1e-9)
-    np.testing.assert_allclose(found.fixed.time_constants[:, 0], -1 / np.log(values.real))
+    np.testing.assert_allclose(found.fixed.time_constants[:, 0], -1 / np.log(np.real(values)))
     assert [*found.fixed.unstable] == [0, 0, 1]
     np.testing.assert_allclose(found.fixed.input_sensitivity[:, 0, 0], 1)
     assert not len(found.slow)

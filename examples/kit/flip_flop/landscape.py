@@ -1,5 +1,6 @@
 """Where states roll to from around a saddle, and finding points one start at a time."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ Find = Callable[..., FixedPoints]
 def vectors(carry: Any) -> np.ndarray:
     """Carries `[rows, ...]` as rows `[rows, n]`."""
     rows = [np.asarray(leaf) for leaf in jax.tree.leaves(carry)]
-    return np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
+    return np.concatenate([row.reshape(len(row), math.prod(row.shape[1:])) for row in rows], 1)
 
 
 def outputs(cell: jaxrnn.Cell, params: Any, carry: Any, x: Any, steps: int = 1) -> np.ndarray:

@@ -39,6 +39,6 @@ def right(ys: np.ndarray, targets: np.ndarray) -> float:
     return float(np.mean(np.all(np.sign(ys) == targets, axis=-1)))
 
 
-def in_signs(outputs: np.ndarray) -> list[str]:
-    """Rows of outputs as "+−+"."""
-    return ["".join("+" if number > 0 else "−" for number in row) for row in outputs]
+def in_bits(outputs: np.ndarray) -> list[str]:
+    """Rows of outputs as "101"; 1 is positive."""
+    return ["".join("01"[int(number > 0)] for number in row) for row in outputs]

@@ -101,9 +101,8 @@ class _Plane:
         self.centre = rows.mean(axis=0)
         _, spread, directions = np.linalg.svd(rows - self.centre, full_matrices=False)
         share = spread**2 / max(np.sum(spread**2), np.finfo(float).tiny)
-        word = "principal component" if size == 2 else "component"
         self.directions = directions[:size]
-        self.labels = [f"{word} {k + 1} ({share[k]:.0%} of the variance)" for k in range(size)]
+        self.labels = [f"component {k + 1} ({share[k]:.0%} of variance)" for k in range(size)]
 
     def at(self, vectors: np.ndarray) -> np.ndarray:
         """Where these states stand in the picture, `[..., 2]` or `[..., 3]`."""
@@ -166,7 +165,7 @@ def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names
 
 
 def _draw_points(
-    axes: Axes, plane: _Plane, points: Points, filled: bool, texts: Sequence[str]
+    axes: Any, plane: _Plane, points: Points, filled: bool, texts: Sequence[str]
 ) -> None:
     """Markers, the way round a cycle, and texts."""
     where = plane.at(_vectors(points.orbit, 2))  # [found, period, size]
@@ -189,7 +188,8 @@ def _draw_points(
         )
     for place, text in zip(where[:, 0], texts, strict=False):
         if text:
-            axes.text(*place, f"  {text}", zorder=5)
+            box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
+            axes.text(*place, f"  {text}", fontsize="small", va="bottom", bbox=box, zorder=5)
 
 
 def _draw_unstable(axes: Axes, plane: _Plane, points: Points, length: float) -> None:
