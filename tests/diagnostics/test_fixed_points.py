@@ -42,7 +42,7 @@ TANH = of_map(lambda w, h: jnp.tanh(w * h))
 BENT = of_map(lambda a, h: h + a + h**2)
 LOGISTIC = of_map(lambda r, h: r * h * (1 - h))
 LINEAR = jaxrnn.Elman(2, activation="linear")
-ZERO, LINE = np.zeros(1), np.linspace(-1, 1, 16)[:, None]
+ZERO, HALF, LINE = np.zeros(1), np.full(1, 0.5), np.linspace(-1, 1, 16)[:, None]
 GRID = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 4)]), -1).reshape(-1, 2)
 
 
@@ -280,7 +280,7 @@ def test_complex_states_count_twice() -> None:
     """h' = λ h + x: eigenvalues λ and its conjugate."""
     rate = 0.9 * np.exp(0.5j)
     cell = of_map(lambda one, h: one * rate * h, complex_state=True)
-    found = fixed_points(cell, np.float32(1), np.float32([0.5]), np.complex64(GRID[:, :1] + 1j))
+    found = fixed_points(cell, np.float32(1), HALF, (GRID[:, :1] + 1j).astype(np.complex64))
     np.testing.assert_allclose(found.fixed.carry, [[0.5 / (1 - rate)]])
     np.testing.assert_allclose(
         np.sort_complex(found.fixed.eigenvalues[0]), [np.conj(rate), rate], atol=1e-9

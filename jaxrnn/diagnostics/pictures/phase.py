@@ -168,6 +168,8 @@ def _draw_points(
     axes: Any, plane: _Plane, points: Points, filled: bool, texts: Sequence[str]
 ) -> None:
     """Markers, the way round a cycle, and texts."""
+    from matplotlib.patheffects import withStroke
+
     where = plane.at(_vectors(points.orbit, 2))  # [found, period, size]
     period, size = where.shape[1:]
     for kind, chosen in by_kind(points.kind):
@@ -186,10 +188,10 @@ def _draw_points(
             zorder=4,
             label=kind if filled else f"slow point, {kind}",
         )
+    halo = [withStroke(linewidth=2.5, foreground="white")]
     for place, text in zip(where[:, 0], texts, strict=False):
         if text:
-            box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
-            axes.text(*place, f"  {text}", fontsize="small", va="bottom", bbox=box, zorder=5)
+            axes.text(*place, f"  {text}", va="bottom", path_effects=halo, zorder=5)
 
 
 def _draw_unstable(axes: Axes, plane: _Plane, points: Points, length: float) -> None:
