@@ -134,10 +134,13 @@ def draw(
         frameon=False, fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.98)
     )
     figure.axes[LINES - 1].set_xlabel("time step")
-    space = figure.add_subplot(grid[:, 1], projection="3d", elev=22, azim=-70)
-    some = jax.tree.map(lambda leaf: leaf[:, :8], states)
+    space = figure.add_subplot(grid[:, 1], projection="3d", elev=30, azim=150)
+    some = jax.tree.map(lambda leaf: leaf[:, :6], states)
     pictures.phase_portrait(cell, params, SILENCE, some, found, labels=held, axes=space)
     space.set(xticklabels=[], yticklabels=[], zticklabels=[])
+    for axis in (space.xaxis, space.yaxis, space.zaxis):
+        axis.label.set_size(8)
+        axis.labelpad = -10  # there are no numbers between
     values = pictures.eigenvalues(found.fixed, axes=figure.add_subplot(grid[:, 2]))
     values.set_title("eigenvalues of a step at each point")
     plots.save(figure, path)

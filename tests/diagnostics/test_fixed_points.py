@@ -216,8 +216,7 @@ def test_duplicates_and_outliers() -> None:
 
 
 FOUND_IN = some(
-    *("jordan_decay", "jordan_taught", "lstm_all", "gru_before_layer_norm", "conv_lstm_options"),
-    *("mgu_flax_options", "stack_connected", "learned_carry"),
+    *("jordan_decay", "jordan_taught", "lstm_all", "conv_lstm_options", "stack_connected"),
     *("user_decaying", "user_clockwork", "user_linear"),
 )
 """Carries of one array and of several, of several layers and none; inputs that are pytrees, clipped
