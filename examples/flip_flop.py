@@ -139,7 +139,7 @@ def draw(
     pictures.phase_portrait(cell, params, SILENCE, some, found, labels=held, axes=space)
     space.set(xticklabels=[], yticklabels=[], zticklabels=[])
     for axis in (space.xaxis, space.yaxis, space.zaxis):
-        axis.label.set_size(8)
+        axis.label.set_fontsize(8)
         axis.labelpad = -10  # there are no numbers between
     values = pictures.eigenvalues(found.fixed, axes=figure.add_subplot(grid[:, 2]))
     values.set_title("eigenvalues of a step at each point")

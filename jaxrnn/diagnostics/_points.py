@@ -95,7 +95,7 @@ class FixedPoints:
     """Fixed points, or one entry for each cycle of this period and of none that divides it."""
 
     slow: Points
-    """Minima of q that are no fixed points, where the state is slow."""
+    """Minima of q that are no fixed points, where the state is slow. 1 is an eigenvalue there."""
 
     outliers: Points
     """Fixed and slow points far from the starts."""

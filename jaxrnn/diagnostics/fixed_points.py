@@ -112,7 +112,7 @@ def fixed_points(
         first, integers = np.asarray(flat(starts, 1)), _integers(starts)
         centre = first.mean(axis=0)
         scale = scale or _size(first - centre) or 1.0
-        same, fast = duplicate * scale, slow * scale
+        same, fast = duplicate * scale, max(slow * scale, tolerance)
         ended = search(system, starts, tolerance, period, steps, at_once)
         labels, some = _distinct(ended, integers, same, fast)
         rows = take((starts, ended.orbit[:, 0]), padded(some))
@@ -122,7 +122,7 @@ def fixed_points(
     orbit, residual, slope = seen.ended
     size = np.linalg.norm(orbit[:, 0], axis=-1)
     fixed = residual <= tolerance * np.maximum(1, size)
-    known = _minimal(orbit, same) & (fixed | (slope <= _MINIMUM))
+    known = _minimal(orbit, np.maximum(residual, same)) & (fixed | (slope <= _MINIMUM))
     away = np.linalg.norm(orbit[:, 0] - centre, axis=-1) > outlier * scale
     made = partial(_points, seen, labels, marginal)
     of_fixed, of_slow, of_away = map(
@@ -151,11 +151,11 @@ def _distinct(
     return labels, np.array(rows, int)
 
 
-def _minimal(orbit: np.ndarray, same: float) -> np.ndarray:
-    """Whether no smaller number of steps leads back."""
+def _minimal(orbit: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """Whether no smaller number of steps leads as near to where it began."""
     period = orbit.shape[1]
     fewer = [steps for steps in range(1, period) if period % steps == 0]
-    back = np.linalg.norm(orbit[:, fewer] - orbit[:, :1], axis=-1) <= same
+    back = np.linalg.norm(orbit[:, fewer] - orbit[:, :1], axis=-1) <= same[:, None]
     return ~back.any(axis=1)
 
 

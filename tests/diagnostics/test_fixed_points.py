@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxrnn
-from jaxrnn.diagnostics import FixedPoints, Points, fixed_points, sample_states
+from jaxrnn.diagnostics import FixedPoints, Points, _search, fixed_points, sample_states
 from jaxrnn.diagnostics._state import flat, step_map
 from jaxrnn.foreign import FunctionCell
 from tests.support.helpers import make_params, make_xs
@@ -189,6 +189,7 @@ def test_slow_is_not_fixed() -> None:
     assert [*meeting.fixed.kind] == ["marginal"]
     assert [*two.fixed.kind] == ["sink", "source"]
     assert of_rows(two.fixed) == pytest.approx([-0.1, 0.1])
+    assert len(fixed_points(BENT, np.float64(0.01), ZERO, starts, period=2).slow) == 0
     fast = fixed_points(BENT, np.float64(0.5), ZERO, starts)
     assert [len(points) for points in parts(fast)] == [0, 0, 0]
     np.testing.assert_array_equal(fast.elsewhere, np.arange(16))
@@ -299,6 +300,20 @@ def test_a_context_and_few_at_once(x64: None) -> None:
     again = fixed_points(cell, params, x, starts, context=context, at_once=2)
     np.testing.assert_allclose(again.fixed.carry, found.fixed.carry, atol=1e-9)
     np.testing.assert_array_equal(again.fixed.led_to, found.fixed.led_to)
+
+
+def test_slow_searches_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many starts, those that have not ended after some steps do so by themselves: with the same
+    end.
+    """
+    find = partial(fixed_points, TANH, np.float64(2), ZERO, np.linspace(-1.5, 1.5, 100)[:, None])
+    usual = find()
+    monkeypatch.setattr(_search, "_EARLY", 4)
+    early = find()
+    np.testing.assert_array_equal(early.fixed.led_to, usual.fixed.led_to)
+    np.testing.assert_allclose(early.fixed.carry, usual.fixed.carry, atol=1e-12)
+    assert len(find(steps=4).elsewhere) > 0  # for some, four steps are too few
+    assert not len(early.elsewhere)
 
 
 def test_parameters_of_any_dtype_are_those_of_float64() -> None:
