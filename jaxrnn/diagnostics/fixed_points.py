@@ -62,8 +62,10 @@ def fixed_points(
     layers; integers in it stay as each start has them.
 
     A cycle of period p is a fixed point of p steps, and not of fewer. Which points are found
-    depends on the starts: take states of a `trajectory` (see `sample_states`) and watch the number
-    of starts that led to each. On a line of fixed points, every start finds its own.
+    depends on the starts: take states of a `trajectory` (see `sample_states`), and watch how many
+    led to each point. Where many lead elsewhere, add states of a trajectory under x itself: q has
+    minima on the way to a sink that is far from all starts. On a line of fixed points, every start
+    finds its own.
 
     It counts what it finds, so it is not for `jax.jit`; a second call with as many starts compiles
     nothing.
