@@ -72,6 +72,31 @@ def test_components_of_many_dimensions() -> None:
         np.testing.assert_allclose(drawn, true, rtol=1e-4)
 
 
+def test_three_dimensions_and_texts() -> None:
+    """Of four numbers, the three that move; distances between points are kept."""
+    from matplotlib.figure import Figure
+
+    cell = jaxrnn.Elman(4)
+    params = cell.init(jax.random.key(0), 1)
+    params = params._replace(w_h=jnp.diag(jnp.array([2.0, 2.0, 2.0, 0.0])))
+    starts = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (40, 4)), jnp.float32)
+    states, _ = jaxrnn.trajectory(cell, params, jnp.zeros((6, 40, 1)), starts)
+    found = fixed_points(cell, params, ZERO, sample_states(states))
+    sinks = found.fixed.carry[found.fixed.kind == "sink"]
+    axes = Figure().add_subplot(projection="3d")
+    after = jax.tree.map(lambda leaf: leaf[1:], states)  # the fourth number is 0 now
+    pictures.phase_portrait(cell, params, ZERO, after, found, labels=["a", "", "b"], axes=axes)
+    lines: list[Any] = [line for line in axes.get_lines() if line.get_label() == "sink"]
+    drawn = np.array(lines[0].get_data_3d()).T
+
+    def distances(points: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(points[:, None] - points, axis=-1)
+
+    assert len(sinks) == 8
+    np.testing.assert_allclose(distances(drawn), distances(sinks), atol=1e-5)
+    assert [text.get_text().strip() for text in axes.texts] == ["a", "b"]
+
+
 def test_cycles_and_slow_points() -> None:
     params, states, found = found_in([[-2.0, 0.0], [0.0, 0.5]], period=2)
     axes = pictures.phase_portrait(CELL, params, ZERO, states, found)
