@@ -106,6 +106,7 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/elman_jordan.py --hidden 4 --length 8 --updates 5 --seeds 2 --out runs/smoke/elman_jordan
 	$(BIN)/python examples/iterated_maps.py --updates 20 --grid 20 --steps 200 --out runs/smoke/iterated_maps
 	$(BIN)/python examples/gradient_flow.py --hidden 8 --length 10 --steps 4 --every 2 --out runs/smoke/gradient_flow
+	$(BIN)/python examples/flip_flop.py --hidden 8 --steps 100 --starts 40 --out runs/smoke/flip_flop
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo

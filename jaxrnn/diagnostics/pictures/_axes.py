@@ -1,7 +1,11 @@
-"""What all pictures share: axes, and colours that everybody can tell apart."""
+"""What all pictures share: axes, how lines and kinds of points look, and colours that everybody can
+tell apart.
+"""
 
 from itertools import cycle, product
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -10,6 +14,14 @@ if TYPE_CHECKING:
 
 COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe & Ito (2008), which colour-blind readers can tell apart."""
+
+LOOKS = {
+    "sink": ("o", COLORS[1]),
+    "saddle": ("X", COLORS[2]),
+    "source": ("^", COLORS[3]),
+    "marginal": ("s", COLORS[4]),
+}
+"""The marker and the colour of each kind of fixed point."""
 
 
 def axes_or_new(axes: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) -> "Axes":
@@ -31,3 +43,8 @@ class Look(NamedTuple):
 def looks() -> "Iterator[Look]":
     """One after the other, without end: all colours in one style, then in the next."""
     return cycle(Look(*pair) for pair in product(("-", "--", ":"), COLORS))
+
+
+def by_kind(kinds: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """The kinds that there are, each with where they stand."""
+    return [(kind, kinds == kind) for kind in LOOKS if np.any(kinds == kind)]

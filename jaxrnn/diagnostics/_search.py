@@ -1,0 +1,273 @@
+"""The search for fixed points: least squares from all starts, then Newton's method from what is
+left, each one program for many points side by side. It is run with 64 bits.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.trees import Tree, float_positions, pick, put
+from jaxrnn.diagnostics._state import Map, flat, step_map, unflat
+
+_STATIONARY = 1e-9
+"""‖∇q‖ / ‖F(h) − h‖ where the search stops: a number without a unit, as J − I is."""
+
+_HOPELESS = 1e12
+"""The damping at which no step is small enough to make q smaller: rounding is all that is left."""
+
+_SINGULAR = 1e-12
+"""Singular values of J − I below this part of the largest are taken for 0."""
+
+_NEWTON_STEPS = 20
+
+_FEW, _EARLY = 64, 30
+"""Of more starts than these, the slow ones go on by themselves after so many steps."""
+
+
+class System(NamedTuple):
+    """A cell under a constant input."""
+
+    cell: Cell
+    params: Params
+    x: Tree
+    context: Tree
+
+    def map(self, like: Carry, period: int) -> Map:
+        """So many steps, from vectors to vectors; the integers are those of `like`."""
+        after = step_map(self.cell, self.params, like, self.x, context=self.context)
+        return lambda h: lax.fori_loop(0, period, lambda _, h: after(h), h)
+
+    def orbit(self, like: Carry, h: Array, period: int) -> Array:
+        """The states `[period, n]` from h on."""
+        after = self.map(like, 1)
+        return lax.scan(lambda h, _: (after(h), h), h, length=period)[1]
+
+
+class Ended(NamedTuple):
+    """Where searches ended, with a leading axis."""
+
+    orbit: Any  # [period, n]
+    residual: Any
+    slope: Any
+
+
+class Seen(NamedTuple):
+    """What is known of each point, with a leading axis."""
+
+    ended: Ended
+    carry: Carry  # [period, ...]
+    jacobian: Any
+    input_sensitivity: Tree
+
+
+def search(
+    system: System,
+    starts: Carry,
+    tolerance: float,
+    period: int,
+    steps: int,
+    at_once: int | None,
+) -> Ended:
+    """Where q is smallest near each start, on the host.
+
+    Side by side, the slowest decides how long all of them take. So after some steps those that have
+    not ended go on by themselves.
+    """
+    vectors = flat(starts, 1)
+    none = np.zeros(len(vectors))
+    at = _At(vectors, none, none + 2, none.astype(np.int32))
+    first = steps if len(vectors) <= _FEW else min(steps, _EARLY)
+    at, ended, going = host(_descend_all(system, starts, at, tolerance, first, period, at_once))
+    if first < steps and going.any():
+        rows = padded(np.flatnonzero(going))[: len(vectors)]
+        some = take((starts, at), rows)
+        _, later, _ = host(_descend_all(system, *some, tolerance, steps, period, at_once))
+        for whole, part in zip(ended, later, strict=True):
+            whole[rows] = part
+    return ended
+
+
+@partial(jax.jit, static_argnames=("period", "at_once"))
+def _descend_all(
+    system: System,
+    starts: Carry,
+    at: "_At",
+    tolerance: float,
+    steps: int,
+    period: int,
+    at_once: int | None,
+) -> tuple["_At", Ended, Array]:
+    """Some steps more, and which have not ended."""
+
+    def one(given: tuple[Carry, _At]) -> tuple[_At, Ended, Array]:
+        like, at = given
+        # a tenth, so that rounding takes no point beyond the limit
+        at, found, going = _descend(system.map(like, period), at, tolerance / 10, steps)
+        return at, _ended(system, like, found, period), going
+
+    if at_once is None:
+        return jax.vmap(one)((starts, at))
+    return lax.map(one, (starts, at), batch_size=at_once)
+
+
+@partial(jax.jit, static_argnames="period")
+def refine(system: System, starts: Carry, points: Array, reach: float, period: int) -> Seen:
+    """These points, better by Newton's method, and what is to be known of them."""
+
+    def one(like: Carry, h: Array) -> Seen:
+        found, jacobian = _polish(system.map(like, period), h, reach)
+        at = float_positions(system.x)
+
+        def driven(xs: list[Array]) -> Array:
+            return system._replace(x=put(system.x, at, xs)).map(like, period)(found.vector)
+
+        by_input = jax.jacfwd(driven)(pick(system.x, at))
+        ended = _ended(system, like, found, period)
+        carry = jax.vmap(lambda h: unflat(h, like))(ended.orbit)
+        leaves, form = jax.tree.flatten(system.x)
+        by = dict(zip(at, by_input, strict=True))
+        sensitivity = form.unflatten([by.get(k) for k in range(len(leaves))])
+        return Seen(ended, carry, jacobian, sensitivity)
+
+    return jax.vmap(one)(starts, points)
+
+
+class _Found(NamedTuple):
+    """Where a search ended."""
+
+    vector: Array  # [n]
+    residual: Array  # ‖F(h) − h‖
+    slope: Array  # ‖∇q‖ / ‖F(h) − h‖: near 0 at a minimum of q, whether or not q is 0 there
+
+
+class _Point(NamedTuple):
+    """A state h, g = F(h) − h, and A = ∂g/∂h."""
+
+    h: Array
+    g: Array
+    a: Array
+
+
+class _At(NamedTuple):
+    """How far a search has come."""
+
+    h: Any
+    damping: Any  # 0 before the first step
+    growth: Any  # of the damping, when the next step fails
+    count: Any  # of steps
+
+
+class _Descent(NamedTuple):
+    point: _Point
+    damping: Array
+    growth: Array
+    count: Array
+
+
+class _Polish(NamedTuple):
+    point: _Point
+    improved: Array
+    count: Array
+
+
+def _looking(move: Map) -> Callable[[Array], _Point]:
+    """The map's displacement with its derivative, by one forward derivative for each number."""
+
+    def twice(h: Array) -> tuple[Array, Array]:
+        g = move(h) - h
+        return g, g
+
+    def look(h: Array) -> _Point:
+        a, g = jax.jacfwd(twice, has_aux=True)(h)
+        return _Point(h, g, a)
+
+    return look
+
+
+def _descend(move: Map, at: _At, tolerance: float, steps: int) -> tuple[_At, _Found, Array]:
+    """Towards a minimum of q(h) = ½‖F(h) − h‖², by Levenberg's and Marquardt's method, the damping
+    as Nielsen (1999) sets it; and whether there is more to do.
+
+    The first steps are damped as much as J − I is large, so that they go down to what is near.
+    """
+    look = _looking(move)
+
+    def going_on(s: _Descent) -> Array:
+        found = _found(s.point)
+        near = found.residual <= tolerance * jnp.maximum(1, jnp.linalg.norm(found.vector))
+        return ~near & (found.slope > _STATIONARY) & (s.damping < _HOPELESS)
+
+    def go(s: _Descent) -> _Descent:
+        (h, g, a), unit = s.point, jnp.eye(len(at.h))
+        gradient = a.T @ g
+        step = -jax.scipy.linalg.solve(a.T @ a + s.damping * unit, gradient, assume_a="pos")
+        there = look(h + step)
+        lower = g @ g - there.g @ there.g  # NaN where there is none
+        ratio = lower / (step @ (s.damping * step - gradient))
+        less = jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
+        better = lower > 0
+        point = jax.tree.map(lambda new, old: jnp.where(better, new, old), there, s.point)
+        damping = s.damping * jnp.where(better, less, s.growth)
+        return _Descent(point, damping, jnp.where(better, 2.0, 2 * s.growth), s.count + 1)
+
+    first = look(at.h)
+    damping = jnp.where(at.damping > 0, at.damping, jnp.max(jnp.sum(first.a**2, axis=0)))
+    start = _Descent(first, damping, at.growth, at.count)
+    ended = lax.while_loop(lambda s: going_on(s) & (s.count < steps), go, start)
+    return _At(ended.point.h, *ended[1:]), _found(ended.point), going_on(ended)
+
+
+def _polish(move: Map, start: Array, reach: float) -> tuple[_Found, Array]:
+    """Newton's method, `(J − I) δ = −(F(h) − h)`, while it makes the residual smaller and leads no
+    further than `reach`; and the Jacobian J where it ends.
+
+    Where J − I is singular, δ is the smallest of the least-squares solutions: on a line of fixed
+    points it stays where it is.
+    """
+    look = _looking(move)
+
+    def go(s: _Polish) -> _Polish:
+        step = jnp.linalg.lstsq(s.point.a, -s.point.g, rcond=_SINGULAR)[0]
+        there = look(s.point.h + step)
+        within = jnp.linalg.norm(there.h - start) <= reach
+        better = within & (jnp.linalg.norm(there.g) < jnp.linalg.norm(s.point.g))
+        point = jax.tree.map(lambda new, old: jnp.where(better, new, old), there, s.point)
+        return _Polish(point, better, s.count + 1)
+
+    ended = lax.while_loop(
+        lambda s: s.improved & (s.count < _NEWTON_STEPS),
+        go,
+        _Polish(look(start), jnp.bool_(True), jnp.int32(0)),
+    )
+    return _found(ended.point), ended.point.a + jnp.eye(len(start))
+
+
+def _found(point: _Point) -> _Found:
+    residual = jnp.linalg.norm(point.g)
+    slope = jnp.linalg.norm(point.a.T @ point.g) / jnp.where(residual > 0, residual, 1)
+    return _Found(point.h, residual, slope)
+
+
+def _ended(system: System, like: Carry, found: _Found, period: int) -> Ended:
+    return Ended(system.orbit(like, found.vector, period), found.residual, found.slope)
+
+
+def host(tree: Tree) -> Any:
+    """The same in NumPy's arrays, which can be written to."""
+    return jax.tree.map(np.array, tree)
+
+
+def take(tree: Tree, rows: Any) -> Any:
+    """Rows of every array."""
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
+def padded(rows: np.ndarray) -> np.ndarray:
+    """The rows, some again, a power of two in all: so programs for few sizes are compiled."""
+    return np.resize(rows, 1 << (len(rows) - 1).bit_length()) if len(rows) else np.zeros(1, int)
