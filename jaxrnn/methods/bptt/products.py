@@ -126,6 +126,8 @@ def through_weight(call: Call, operands: Array, dw: Array) -> Array:
             columns, dw, (((0,), (0,)), ((), ())), preferred_element_type=wide(dw)
         )
         return product.reshape(*operands.shape[:-1], dw.shape[1])
+    if len(operands) == 1:  # an axis of size one would cost copies
+        return jax.jvp(partial(call.linear, operands[0]), (call.w,), (dw,))[1][None]
     product = partial(jax.vmap(call.linear, (0, None)), operands)
     return jax.jvp(product, (call.w,), (dw,))[1]
 
