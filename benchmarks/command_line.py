@@ -23,8 +23,8 @@ class Options:
     """Measure jaxrnn beside the other libraries that are installed, on this machine.
 
     All sides get the same weights and must agree before they are timed. A complete run writes
-    RESULTS/cpu.json (named after the device) and its pictures; one that is restricted in any way
-    writes cpu-partial.json."""
+    RESULTS/cpu.json (named after the device) and its pictures; one that is restricted to some parts
+    cpu-PART.json; one that is restricted in any other way cpu-partial.json."""
 
     cells: tuple[str, ...] = (*CELLS, *CONVOLUTIONAL)
     """Which cells."""
@@ -59,9 +59,11 @@ class Options:
             Shape.parse(shape)
 
     @property
-    def partial(self) -> bool:
-        """Whether anything is left out."""
-        return dataclasses.replace(self, out=record.RESULTS) != Options()
+    def left_in(self) -> str:
+        """What a record's name says of it: nothing if it is complete."""
+        if dataclasses.replace(self, out=record.RESULTS, parts=PARTS) != Options():
+            return "-partial"
+        return "" if self.parts == PARTS else "-" + "-".join(self.parts)
 
     def plan(self) -> Plan:
         """What to measure."""
@@ -86,7 +88,7 @@ def run(argv: list[str] | None = None) -> int:
         "seconds": round(time.perf_counter() - start, 1),
         **parts,
     }
-    name = jax.default_backend() + ("-partial" if options.partial else "")
+    name = jax.default_backend() + options.left_in
     record.write(options.out / f"{name}.json", result)
     drawn = pictures.draw(result, options.out, name)
     print(report.full_report(result))

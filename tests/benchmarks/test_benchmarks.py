@@ -230,9 +230,10 @@ def test_a_wrong_option_is_one_line_and_status_2(argv, said, capsys):
 
 
 def test_a_restricted_run_does_not_pass_for_a_complete_one():
-    assert not command_line.Options().partial
-    assert command_line.Options(quick=True).partial
-    assert command_line.Options(cells=("LSTM",)).partial
+    assert not command_line.Options().left_in
+    assert command_line.Options(quick=True).left_in == "-partial"
+    assert command_line.Options(cells=("LSTM",), parts=("long",)).left_in == "-partial"
+    assert command_line.Options(parts=("long", "steps")).left_in == "-long-steps"
     assert Shape.parse("32x128x64x16") == Shape(32, 128, 64, 16)
 
 
