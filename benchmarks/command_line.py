@@ -15,7 +15,7 @@ import tyro
 
 from benchmarks import agreement, experiments, pictures, record, report
 from benchmarks.peers import OPPONENTS
-from benchmarks.plan import CELLS, PARTS, SHAPES, Plan, Shape, quick
+from benchmarks.plan import CELLS, CONVOLUTIONAL, PARTS, SHAPES, Plan, Shape, quick
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,21 +23,24 @@ class Options:
     """Measure jaxrnn beside the other libraries that are installed, on this machine.
 
     All sides get the same weights and must agree before they are timed. A complete run writes
-    RESULTS/cpu.json (named after the device) and its pictures; one that is restricted in any way
-    writes cpu-partial.json."""
+    RESULTS/cpu.json (named after the device) and its pictures; one that is restricted to some parts
+    cpu-PART.json; one that is restricted in any other way cpu-partial.json."""
 
-    cells: tuple[str, ...] = tuple(CELLS)
+    cells: tuple[str, ...] = (*CELLS, *CONVOLUTIONAL)
     """Which cells."""
     shapes: tuple[str, ...] = tuple(shape.label for shape in SHAPES)
     """Sizes of the comparison with peers: BATCHxTIMExINxHIDDEN ..."""
     against: tuple[str, ...] = OPPONENTS
     """Which opponents; those that are not installed are skipped."""
     parts: tuple[
-        Literal["peers", "variants", "foreign", "steps", "sweeps", "unrolled", "long"], ...
+        Literal[
+            "peers", "convolutional", "variants", "foreign", "steps", "sweeps", "unrolled", "long"
+        ],
+        ...,
     ] = PARTS
-    """peers: the comparison; variants: options and combinators; foreign: cells of Flax; steps: one
-    step at a time; sweeps: time and memory against each size; unrolled: scan and the Python loop;
-    long: long sequences.
+    """peers: the comparison; convolutional: the same for cells of pictures; variants: options and
+    combinators; foreign: cells of Flax; steps: one step at a time; sweeps: time and memory against
+    each size; unrolled: scan and the Python loop; long: long sequences.
     """
     quick: bool = False
     """Tiny sizes and few rounds: does everything work? Under a minute; its numbers mean little."""
@@ -46,7 +49,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for word, given, known in (
-            ("cell", self.cells, CELLS),
+            ("cell", self.cells, (*CELLS, *CONVOLUTIONAL)),
             ("opponent", self.against, OPPONENTS),
         ):
             for name in given:
@@ -56,9 +59,11 @@ class Options:
             Shape.parse(shape)
 
     @property
-    def partial(self) -> bool:
-        """Whether anything is left out."""
-        return dataclasses.replace(self, out=record.RESULTS) != Options()
+    def left_in(self) -> str:
+        """What a record's name says of it: nothing if it is complete."""
+        if dataclasses.replace(self, out=record.RESULTS, parts=PARTS) != Options():
+            return "-partial"
+        return "" if self.parts == PARTS else "-" + "-".join(self.parts)
 
     def plan(self) -> Plan:
         """What to measure."""
@@ -83,7 +88,7 @@ def run(argv: list[str] | None = None) -> int:
         "seconds": round(time.perf_counter() - start, 1),
         **parts,
     }
-    name = jax.default_backend() + ("-partial" if options.partial else "")
+    name = jax.default_backend() + options.left_in
     record.write(options.out / f"{name}.json", result)
     drawn = pictures.draw(result, options.out, name)
     print(report.full_report(result))

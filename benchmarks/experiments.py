@@ -4,14 +4,15 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from benchmarks import agreement, foreign, streaming
+from benchmarks import agreement, convolutional, foreign, streaming
 from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
-from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, absent
-from benchmarks.plan import PEER_CELLS, VARIANTS, Plan, Shape, drawn_cells
+from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, Makers, absent
+from benchmarks.plan import CONVOLUTIONAL, PEER_CELLS, VARIANTS, Picture, Plan, Shape, drawn_cells
 from benchmarks.sides import (
     Apply,
     Missing,
     Problem,
+    make_convolutional,
     make_problem,
     make_variant,
     plain,
@@ -29,30 +30,41 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def chosen_sides(against: Iterable[str] | None) -> tuple[list[str], dict[str, str]]:
+def chosen_sides(
+    against: Iterable[str] | None, among: Makers = SIDES
+) -> tuple[Makers, dict[str, str]]:
     """The sides that can take part, jaxrnn first, and why the others are skipped."""
-    opponents = OPPONENTS if against is None else set(against)
-    wanted = [OWN, TWO_DEVICES, *(name for name in OPPONENTS if name in opponents)]
-    skipped = absent(wanted)
-    return [name for name in wanted if name not in skipped], skipped
+    wanted = {OWN, TWO_DEVICES, *(OPPONENTS if against is None else against)}
+    skipped = absent(name for name in among if name in wanted)
+    return {name: among[name] for name in among if name in wanted and name not in skipped}, skipped
 
 
-def versus_peers(plan: Plan, names: list[str]) -> list[Record]:
+def versus_peers(plan: Plan, makers: Makers) -> list[Record]:
     """One training step and the forward pass of every side, for each cell and shape."""
     return [
-        _one_comparison(make_problem(kind, shape), names, plan)
+        _one_comparison(make_problem(kind, shape), makers, plan)
         for kind in plan.cells
         if kind in PEER_CELLS
         for shape in plan.shapes
     ]
 
 
-def _one_comparison(problem: Problem, names: list[str], plan: Plan) -> Record:
-    say(f"{problem.kind} {problem.shape.label}: compiling and comparing {len(names)} sides")
+def pictures_versus_peers(plan: Plan, makers: Makers) -> list[Record]:
+    """The same for the cells of pictures."""
+    return [
+        _one_comparison(make_convolutional(kind, picture), makers, plan)
+        for kind in plan.cells
+        if kind in CONVOLUTIONAL
+        for picture in plan.pictures
+    ]
+
+
+def _one_comparison(problem: Problem, makers: Makers, plan: Plan) -> Record:
+    say(f"{problem.kind} {problem.shape.label}: compiling and comparing {len(makers)} sides")
     sides, pending, missing = {}, [], {}
-    for name in names:
+    for name, make in makers.items():
         try:
-            side = SIDES[name](problem)
+            side = make(problem)
             pending += side.programs(problem)
             sides[name] = side
         except Missing as reason:
@@ -97,7 +109,7 @@ def _program(problem: Problem, apply: Apply, what: str) -> Program:
 
 
 def _records(
-    programs: dict[str, Program], seconds: float, side: str, shape: Shape, **where: Any
+    programs: dict[str, Program], seconds: float, side: str, shape: Shape | Picture, **where: Any
 ) -> list[Record]:
     """A record of each program, which is named under `side`."""
     times = take_turns({name: program.call for name, program in programs.items()}, seconds)
@@ -216,12 +228,16 @@ def growth(plan: Plan) -> list[Record]:
 
 def run(plan: Plan) -> Record:
     """All parts that the plan asks for."""
-    names, skipped = chosen_sides(plan.against)
+    peers, skipped = chosen_sides(plan.against)
+    of_pictures, skipped_too = chosen_sides(plan.against, convolutional.SIDES)
+    skipped |= skipped_too
     for name, reason in skipped.items():
         say(f"skipped {name}: {reason}")
     parts: Record = {"skipped": skipped}
     if "peers" in plan.parts:
-        parts["peers"] = versus_peers(plan, names)
+        parts["peers"] = versus_peers(plan, peers)
+    if "convolutional" in plan.parts:
+        parts["convolutional"] = pictures_versus_peers(plan, of_pictures)
     if "variants" in plan.parts:
         parts["variants"] = variants(plan)
     if "foreign" in plan.parts:

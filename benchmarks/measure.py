@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 TURN_SECONDS = 0.03
+LONG = 0.5  # seconds, of one call
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 
@@ -112,15 +113,15 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
 
     A turn is a few calls, of which the fastest counts: the first may have to bring its data back
     into the cache. What other processes do meanwhile hits all sides alike, and the minimum over
-    rounds is the least disturbed.
+    rounds is the least disturbed. A side that needs longer for one call has no further turn.
 
     Returns:
         For each side the minimum, median and maximum over rounds, in milliseconds, and the number
         of rounds.
     """
-    repeats = {name: _repeats(call) for name, call in calls.items()}
-    turns: dict[str, list[float]] = {name: [] for name in calls}
-    order, shuffle = list(calls), random.Random(0).shuffle
+    once = {name: _once(call) for name, call in calls.items()}
+    turns = {name: [time] if time > max(seconds, LONG) else [] for name, time in once.items()}
+    order, shuffle = [name for name in calls if not turns[name]], random.Random(0).shuffle
     deadline, rounds = time.perf_counter() + seconds, 0
     gc.collect()
     gc.disable()
@@ -128,7 +129,8 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
         while rounds < MIN_ROUNDS or (rounds < MAX_ROUNDS and time.perf_counter() < deadline):
             shuffle(order)
             for name in order:
-                turns[name].append(min(_timed(calls[name]) for _ in range(repeats[name])))
+                repeats = range(_repeats(once[name]))
+                turns[name].append(min(_timed(calls[name]) for _ in repeats))
             rounds += 1
     finally:
         gc.enable()
@@ -143,10 +145,14 @@ def spread(seconds: list[float]) -> dict[str, Any]:
     return {"min": low, "median": middle, "max": high, "rounds": len(seconds)}
 
 
-def _repeats(call: Call) -> int:
-    call()
-    once = _timed(call)
-    return 1 if once > 0.5 else min(20, max(2, math.ceil(TURN_SECONDS / once)))
+def _once(call: Call) -> float:
+    """The seconds of a call; the first may be slow to start, which little matters to a long one."""
+    first = _timed(call)
+    return first if first > LONG else _timed(call)
+
+
+def _repeats(once: float) -> int:
+    return 1 if once > LONG else min(20, max(2, math.ceil(TURN_SECONDS / once)))
 
 
 def _timed(call: Call) -> float:

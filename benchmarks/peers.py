@@ -174,17 +174,9 @@ def equinox(problem: Problem) -> JaxSide:
 
 
 def keras(problem: Problem) -> JaxSide:
-    """Keras on JAX, called without state: fused kernels, GRU gates z r h and two rows of biases;
-    batch-major only.
-    """
-    os.environ["KERAS_BACKEND"] = "jax"
-    keras = importlib.import_module("keras")
-    if keras.config.backend() != "jax":
-        raise Missing(f"it was imported with the backend {keras.config.backend()}")
-    kinds = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "Elman": keras.layers.SimpleRNN}
-    layer = kinds[problem.kind](problem.shape.hidden, return_sequences=True)
-    layer.build((problem.shape.batch, problem.shape.time, problem.shape.in_features))
-    frozen = [np.asarray(variable.value) for variable in layer.non_trainable_variables]
+    """Keras on JAX: fused kernels, GRU gates z r h and two rows of biases."""
+    layers = keras_layers()
+    kinds = {"LSTM": layers.LSTM, "GRU": layers.GRU, "Elman": layers.SimpleRNN}
 
     def convert(params: Tree) -> Tree:
         if problem.kind != "GRU":
@@ -194,6 +186,24 @@ def keras(problem: Problem) -> JaxSide:
         )
         b_h = jnp.concatenate([jnp.zeros(2 * problem.shape.hidden), params.b_hn])
         return [w_x, w_h, jnp.stack([b, b_h])]
+
+    layer = kinds[problem.kind](problem.shape.hidden, return_sequences=True)
+    return keras_side(problem, layer, convert)
+
+
+def keras_layers() -> Any:
+    """Its layers, on JAX."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    keras = importlib.import_module("keras")
+    if keras.config.backend() != "jax":
+        raise Missing(f"it was imported with the backend {keras.config.backend()}")
+    return keras.layers
+
+
+def keras_side(problem: Problem, layer: Any, convert: Callable[[Tree], Tree]) -> JaxSide:
+    """A layer, called without state; batch-major only."""
+    layer.build(problem.xs.swapaxes(0, 1).shape)
+    frozen = [np.asarray(variable.value) for variable in layer.non_trainable_variables]
 
     def apply(weights: Tree, xs: Array) -> Array:
         return layer.stateless_call(weights, frozen, xs)[0]
@@ -208,44 +218,54 @@ def _reordered(array: Array, gates: int, order: Iterable[int]) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class TorchSide:
-    """PyTorch on the CPU: kernels `[out, in]`, gates as in jaxrnn, two biases."""
+    """PyTorch on the CPU: a module `xs -> (ys, state)`."""
 
+    module: Any
+    convert: Callable[[Tree], dict[str, Array]]
+    """From jaxrnn's parameters to the module's, by name."""
+    channels_first: bool = False
     cell: jaxrnn.Cell | None = None
 
     def programs(self, problem: Problem) -> tuple[Program, Program]:
         """The training step and the forward pass."""
         torch = importlib.import_module("torch")
         torch.set_num_threads(os.cpu_count() or 1)
-        kinds = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU, "Elman": torch.nn.RNN}
-        rnn = kinds[problem.kind](problem.shape.in_features, problem.shape.hidden)
-        names, weights = zip(*rnn.named_parameters(), strict=True)
-        converted = _torch_weights(problem.params)
+        names, weights = zip(*self.module.named_parameters(), strict=True)
+        converted = self.convert(problem.params)
         with torch.no_grad():
             for name, weight in zip(names, weights, strict=True):
                 weight.copy_(torch.from_numpy(np.array(converted[name])))
-        xs = torch.from_numpy(np.array(problem.xs)).requires_grad_()
-        dys = torch.from_numpy(np.array(problem.dys))
+        xs, dys = (torch.from_numpy(self._turned(a)) for a in (problem.xs, problem.dys))
+        xs.requires_grad_()
 
         def step() -> Any:
-            ys = rnn(xs)[0]
+            ys = self.module(xs)[0]
             *dweights, dxs = torch.autograd.grad(ys, [*weights, xs], dys)
             return ys, (dict(zip(names, dweights, strict=True)), dxs)
 
         def forward() -> Any:
             with torch.no_grad():
-                return rnn(xs)[0]
+                return self.module(xs)[0]
 
         return Program(step), Program(forward)
 
     def results(self, problem: Problem, step_output: Any) -> Results:
         """What the training step gave, in jaxrnn's layout."""
         ys, (dweights, dxs) = step_output
-        _, pull = jax.vjp(_torch_weights, problem.params)
+        _, pull = jax.vjp(self.convert, problem.params)
         (dparams,) = pull({name: jnp.asarray(method.numpy()) for name, method in dweights.items()})
-        return Results(ys.detach().numpy(), dparams, dxs.numpy())
+        return Results(self._back(ys), dparams, self._back(dxs))
+
+    def _turned(self, array: Array) -> np.ndarray:
+        return np.array(jnp.moveaxis(array, -1, 2) if self.channels_first else array)
+
+    def _back(self, tensor: Any) -> np.ndarray:
+        array = tensor.detach().numpy()
+        return np.moveaxis(array, 2, -1) if self.channels_first else array
 
 
 def _torch_weights(params: Tree) -> dict[str, Array]:
+    """Kernels `[out, in]`, gates as in jaxrnn, two biases."""
     b_hh = jnp.zeros_like(params.b)
     if hasattr(params, "b_hn"):
         b_hh = b_hh.at[-params.b_hn.size :].set(params.b_hn)
@@ -258,15 +278,23 @@ def _torch_weights(params: Tree) -> dict[str, Array]:
 
 
 def torch(problem: Problem) -> TorchSide:
-    del problem
+    nn = torch_on_cpu().nn
+    kinds = {"LSTM": nn.LSTM, "GRU": nn.GRU, "Elman": nn.RNN}
+    module = kinds[problem.kind](problem.shape.in_features, problem.shape.hidden)
+    return TorchSide(module, _torch_weights)
+
+
+def torch_on_cpu() -> Any:
+    """PyTorch, where it is measured."""
     if jax.default_backend() != "cpu":
         raise Missing("it is measured on the CPU only")
-    return TorchSide()
+    return importlib.import_module("torch")
 
 
 OWN = "jaxrnn"
 TWO_DEVICES = "jaxrnn on 2 devices"
-SIDES: dict[str, Callable[[Problem], JaxSide | TorchSide]] = {
+Makers = dict[str, Callable[[Problem], JaxSide | TorchSide]]
+SIDES: Makers = {
     OWN: own,
     TWO_DEVICES: own_on_two_devices,
     "lax.scan": plain,
@@ -282,8 +310,12 @@ SIDES: dict[str, Callable[[Problem], JaxSide | TorchSide]] = {
 """Every side. `lax.scan` is written by hand, `autodiff` is `jaxrnn.scan(..., method="autodiff")`.
 """
 
-JAX_PEERS = ("lax.scan", "autodiff", "linen", "linen-LSTMCell", "nnx", "haiku", "equinox", "keras")
-OPPONENTS = (*JAX_PEERS, "torch")
+JAX_PEERS = (
+    *("lax.scan", "lax.scan-together", "autodiff"),
+    *("linen", "linen-LSTMCell", "nnx", "haiku", "equinox", "keras"),
+)
+TORCH = ("torch", "torch-together")
+OPPONENTS = (*JAX_PEERS, *TORCH)
 PACKAGES = {
     "linen": "flax",
     "linen-LSTMCell": "flax",
@@ -291,7 +323,7 @@ PACKAGES = {
     "haiku": "dm-haiku",
     "equinox": "equinox",
     "keras": "keras",
-    "torch": "torch",
+    **dict.fromkeys(TORCH, "torch"),
 }
 _MODULES = {"dm-haiku": "haiku"}
 

@@ -7,6 +7,28 @@ from typing import Any, NamedTuple
 import jaxrnn
 
 
+class Picture(NamedTuple):
+    """The sizes of a convolutional layer's problem."""
+
+    batch: int
+    time: int
+    height: int
+    width: int
+    in_features: int
+    hidden: int
+    kernel: int
+
+    @property
+    def label(self) -> str:
+        """`8x10x32x32x16x32x3`."""
+        return "x".join(map(str, self))
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The axes between the batch and the features."""
+        return self.height, self.width
+
+
 class Shape(NamedTuple):
     """The sizes of one layer's problem."""
 
@@ -19,6 +41,11 @@ class Shape(NamedTuple):
     def label(self) -> str:
         """As the command line takes it: `32x128x128x128`."""
         return "x".join(map(str, self))
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """None: a row is a vector."""
+        return ()
 
     @staticmethod
     def parse(label: str) -> "Shape":
@@ -41,6 +68,12 @@ CELLS: dict[str, Callable[[int], Any]] = {
 }
 """Every cell of the pictures, made from its hidden size. Add a cell here and it is swept and drawn.
 """
+
+CONVOLUTIONAL: dict[str, Callable[[Picture], Any]] = {
+    "ConvLSTM": lambda picture: jaxrnn.ConvLSTM(picture.hidden, picture.kernel),
+    "ConvGRU": lambda picture: jaxrnn.ConvGRU(picture.hidden, picture.kernel),
+}
+"""The cells of pictures, whose sizes are their own."""
 
 VARIANTS: dict[str, Callable[[int], Any]] = {
     "LSTM": jaxrnn.LSTM,
@@ -76,18 +109,25 @@ SHAPES = (
     Shape(256, 64, 32, 128),
 )
 
+PICTURES = (
+    Picture(8, 10, 32, 32, 16, 32, 3),
+    Picture(4, 20, 64, 64, 1, 16, 5),
+    Picture(16, 10, 16, 16, 64, 64, 3),
+)
+
 BASE, UNROLLED_BASE = Shape(32, 128, 128, 128), Shape(16, 1, 64, 64)
 LONG, GROWTH_BASE = Shape(8, 16384, 128, 128), Shape(4, 1, 32, 32)
 
-PARTS = ("peers", "variants", "foreign", "steps", "sweeps", "unrolled", "long")
+PARTS = ("peers", "convolutional", "variants", "foreign", "steps", "sweeps", "unrolled", "long")
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """One run: what to measure and for how many seconds to take turns."""
 
-    cells: tuple[str, ...] = tuple(CELLS)
+    cells: tuple[str, ...] = (*CELLS, *CONVOLUTIONAL)
     shapes: tuple[Shape, ...] = SHAPES
+    pictures: tuple[Picture, ...] = PICTURES
     against: tuple[str, ...] | None = None
     """Names of the sides to meet; None for all."""
     parts: tuple[str, ...] = PARTS
@@ -126,6 +166,7 @@ def quick(plan: Plan) -> Plan:
     return dataclasses.replace(
         plan,
         shapes=(Shape(8, 32, 16, 32),) if plan.shapes == SHAPES else plan.shapes,
+        pictures=(Picture(2, 4, 8, 8, 3, 4, 3),),
         drawn=1,
         step_seconds=0.3,
         forward_seconds=0.1,

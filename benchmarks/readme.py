@@ -34,6 +34,9 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
         "may split its batch. Haiku's GRU resets before the product.",
         _folded("Every shape", report.peers_table(rows)),
     ]
+    if result.get("convolutional"):
+        about = "Cells of pictures, likewise; “together”: inputs and state in one convolution"
+        texts += [_folded(about, _pictures(result["convolutional"]))]
     if result.get("variants"):
         about = (
             "Options and combinators, draws included, one training step on one device, beside "
@@ -65,6 +68,10 @@ def section(result: Record, name: str = "cpu", folder: str = "benchmarks/results
 
 def _folded(about: str, text: str) -> str:
     return f"<details><summary>{about}</summary>\n\n{text}\n\n</details>"
+
+
+def _pictures(rows: list[Record]) -> str:
+    return f"{_summary(rows)}\n\n{report.peers_table(rows)}"
 
 
 def _summary(rows: list[Record]) -> str:

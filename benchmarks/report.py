@@ -34,7 +34,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def peers_table(rows: list[Record]) -> str:
     """A row for each cell and shape: milliseconds and ratios."""
-    header = ["cell, batch x time x in x hidden", "step ms", "2 devices", "fastest peer", "speed"]
+    sizes = " x ".join(rows[0]["shape"]).replace("in_features", "in")
+    header = [f"cell, {sizes}", "step ms", "2 devices", "fastest peer", "speed"]
     header += ["forward ms", "fastest peer", "speed", "torch ms", "speed"]
     header += ["MiB", "leanest peer", "share"]
     return table(header, [_peer_row(row) for row in rows])
@@ -185,6 +186,7 @@ def full_report(result: Record) -> str:
     """Everything that was measured, for the terminal."""
     makers = {
         "peers": [peers_table, sides_table, summary_table],
+        "convolutional": [peers_table, sides_table, summary_table],
         "long": [long_table],
         "growth": [growth_table],
         "unrolled": [unrolled_table],

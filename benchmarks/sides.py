@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 import jaxrnn
 from benchmarks.measure import Program, Traced, traced, training_step
-from benchmarks.plan import CELLS, PEER_CELLS, VARIANTS, Shape
+from benchmarks.plan import CELLS, CONVOLUTIONAL, PEER_CELLS, VARIANTS, Picture, Shape
 from jaxrnn.core.trees import Tree
 from jaxrnn.methods import MethodLike
 
@@ -32,7 +32,7 @@ class Problem(NamedTuple):
     """What every side of one comparison is given."""
 
     kind: str
-    shape: Shape
+    shape: Shape | Picture
     cell: jaxrnn.Cell
     params: Tree
     xs: Array
@@ -80,13 +80,19 @@ def make_variant(name: str, shape: Shape) -> Problem:
     return _problem(name, VARIANTS[name](shape.hidden), shape)
 
 
-def _problem(kind: str, cell: jaxrnn.Cell, shape: Shape) -> Problem:
+def make_convolutional(kind: str, picture: Picture) -> Problem:
+    """The same for a cell of pictures."""
+    return _problem(kind, CONVOLUTIONAL[kind](picture), picture)
+
+
+def _problem(kind: str, cell: jaxrnn.Cell, shape: Shape | Picture) -> Problem:
     k_params, k_b, k_x, k_y = jax.random.split(jax.random.key(0), 4)
     params = cell.init(k_params, shape.in_features)
-    if kind in PEER_CELLS:
+    if kind in (*PEER_CELLS, *CONVOLUTIONAL):
         params = params._replace(b=params.b + 0.1 * jax.random.normal(k_b, params.b.shape))
-    xs = jax.random.normal(k_x, (shape.time, shape.batch, shape.in_features))
-    dys = jax.random.normal(k_y, (shape.time, shape.batch, cell.out_features))
+    rows = shape.time, shape.batch, *shape.space
+    xs = jax.random.normal(k_x, (*rows, shape.in_features))
+    dys = jax.random.normal(k_y, (*rows, cell.out_features))
     return Problem(kind, shape, cell, params, xs, dys)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from benchmarks.peers import JAX_PEERS, OWN, TWO_DEVICES
+from benchmarks.peers import JAX_PEERS, OWN, TORCH, TWO_DEVICES
 
 Record = dict[str, Any]
 
@@ -54,8 +54,8 @@ def ratios(row: Record) -> dict[str, Ratio]:
         leanest = min(peers, key=lambda name: sides[name]["step"]["temp_bytes"])
         own, other = (sides[name]["step"]["temp_bytes"] for name in (OWN, leanest))
         found["memory"] = Ratio(own / other, own, other, leanest)
-    if "torch" in sides:
-        found["torch"] = _faster(sides, "step_ms", [OWN, TWO_DEVICES], ["torch"])
+    if torch := [name for name in TORCH if name in sides]:
+        found["torch"] = _faster(sides, "step_ms", [OWN, TWO_DEVICES], torch)
     return found
 
 
@@ -87,8 +87,8 @@ def label(row: Record) -> str:
 
 
 def size_label(shape: dict[str, int]) -> str:
-    """`32x128x128x128`: batch, time, in, hidden."""
-    return "x".join(str(shape[name]) for name in ("batch", "time", "in_features", "hidden"))
+    """`32x128x128x128`: batch, time, in, hidden, or whatever sizes there are."""
+    return "x".join(map(str, shape.values()))
 
 
 def by_cell(rows: list[Record]) -> dict[str, list[Record]]:

@@ -4,7 +4,9 @@ section.
 
 import dataclasses
 import json
+import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -14,7 +16,9 @@ from benchmarks import (
     agreement,
     by_hand,
     command_line,
+    convolutional,
     experiments,
+    measure,
     peers,
     pictures,
     readme,
@@ -23,8 +27,8 @@ from benchmarks import (
     summary,
 )
 from benchmarks.measure import spread, take_turns
-from benchmarks.plan import Shape
-from benchmarks.sides import make_problem
+from benchmarks.plan import Picture, Shape
+from benchmarks.sides import Missing, make_convolutional, make_problem
 
 SMALL = Shape(batch=2, time=3, in_features=4, hidden=5)
 
@@ -98,6 +102,16 @@ def test_spread_and_turns():
     assert set(calls) == {"a", "b"}
 
 
+def test_a_long_call_has_one_turn(monkeypatch):
+    monkeypatch.setattr(measure, "LONG", 0.0)
+    calls = []
+    times = take_turns(
+        {"long": lambda: calls.append(time.sleep(0.02)), "short": lambda: None}, seconds=0.01
+    )
+    assert (times["long"]["rounds"], len(calls)) == (1, 1)
+    assert times["short"]["rounds"] >= 3
+
+
 def test_table_has_a_row_for_each_cell_and_shape(result):
     text = report.full_report(result)
     assert "| LSTM 2x3x4x5" in text
@@ -139,13 +153,41 @@ def test_absent_peers_are_skipped_by_name(monkeypatch):
         lambda module: None if module in ("haiku", "torch") else object(),
     )
     names, skipped = experiments.chosen_sides(None)
+    of_pictures, _ = experiments.chosen_sides(None, convolutional.SIDES)
     assert skipped == {
         "haiku": "not installed: pip install dm-haiku",
         "torch": "not installed: pip install torch",
     }
     assert "linen" in names
     assert not {"haiku", "torch"} & set(names)
-    assert experiments.chosen_sides(["linen"])[0] == ["jaxrnn", "jaxrnn on 2 devices", "linen"]
+    assert not {"torch", "torch-together"} & set(of_pictures)
+    assert [*experiments.chosen_sides(["linen"])[0]] == ["jaxrnn", "jaxrnn on 2 devices", "linen"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "present"),
+    [
+        ("ConvLSTM", {"lax.scan", "lax.scan-together", "linen"}),
+        ("ConvGRU", {"lax.scan", "lax.scan-together"}),
+    ],
+)
+def test_sides_of_pictures_agree(kind, present):
+    problem = make_convolutional(kind, Picture(2, 3, 4, 5, 3, 2, 3))
+    sides, results = {}, {}
+    for name, make in experiments.chosen_sides(None, convolutional.SIDES)[0].items():
+        try:
+            side = make(problem)
+        except Missing:
+            continue
+        step = side.programs(problem)[0]
+        output = (step.compile() if isinstance(step, measure.Traced) else step).call()
+        sides[name], results[name] = side, side.results(problem, output)
+    assert present <= {*sides}
+    agreement.check(problem, sides, results)
+    wrong = results["lax.scan"]
+    results["lax.scan"] = wrong._replace(dxs=1.001 * np.asarray(wrong.dxs))
+    with pytest.raises(agreement.Disagreement, match=rf"{kind} 2x3x4x5x3x2x3.*lax.scan in"):
+        agreement.check(problem, sides, results)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "Elman"])
@@ -188,9 +230,10 @@ def test_a_wrong_option_is_one_line_and_status_2(argv, said, capsys):
 
 
 def test_a_restricted_run_does_not_pass_for_a_complete_one():
-    assert not command_line.Options().partial
-    assert command_line.Options(quick=True).partial
-    assert command_line.Options(cells=("LSTM",)).partial
+    assert not command_line.Options().left_in
+    assert command_line.Options(quick=True).left_in == "-partial"
+    assert command_line.Options(cells=("LSTM",), parts=("long",)).left_in == "-partial"
+    assert command_line.Options(parts=("long", "steps")).left_in == "-long-steps"
     assert Shape.parse("32x128x64x16") == Shape(32, 128, 64, 16)
 
 

@@ -29,12 +29,13 @@ def over_blocks(
     blocks: B,
     size: int,
     reverse: bool,
+    recompute: bool = False,
 ) -> tuple[C, Y, Z]:
     """`lax.scan` over blocks of time.
 
     `body(carry, steps, block)` gets `size` steps, of which there are as many or more (the last
     block in time may have fewer), and one block's entry. It returns the carry, and likewise outputs
-    for the steps and for the block.
+    for the steps and for the block. `recompute`: the body's transpose keeps its arguments alone.
     """
     whole, rest = divmod(steps_in(steps), size)
 
@@ -47,13 +48,14 @@ def over_blocks(
             lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:]), steps
         )
         numbered = _each(lambda leaf: leaf[:whole], blocks)
-        carry, (of_steps, of_blocks) = loop(one, carry, (folded, numbered), reverse)
+        carry, (of_steps, of_blocks) = loop(one, carry, (folded, numbered), reverse, recompute)
         unfolded = _each(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), of_steps)
         return carry, unfolded, of_blocks
 
     def last(carry: C) -> tuple[C, Y, Z]:
         shorter = _each(lambda leaf: leaf[whole * size :], steps)
-        carry, of_steps, of_block = body(carry, shorter, _each(lambda leaf: leaf[whole], blocks))
+        block = _each(lambda leaf: leaf[whole], blocks)
+        carry, of_steps, of_block = (recomputed(body) if recompute else body)(carry, shorter, block)
         return carry, of_steps, _each(lambda leaf: leaf[None], of_block)
 
     if not rest:
@@ -68,11 +70,20 @@ def _each(change: Callable[[Array], Array], tree: X) -> X:
     return jax.tree.map(change, tree)
 
 
+recomputed = partial(jax.checkpoint, prevent_cse=False)
+
+
 def loop(
-    body: Callable[[C, X], tuple[C, Y]], carry: C, steps: X, reverse: bool, unroll: int = 1
+    body: Callable[[C, X], tuple[C, Y]],
+    carry: C,
+    steps: X,
+    reverse: bool,
+    unroll: int = 1,
+    recompute: bool = False,
 ) -> tuple[C, Y]:
     """`lax.scan` over arrays without axes of size one: for a batch of one, XLA would choose layouts
-    that cost a copy of each.
+    that cost a copy of each. To recompute is said here, for the argument that is kept is then the
+    array that the loop reads anyway; with its axes of size one it would be a copy.
     """
 
     def squeezed(carry: C, inputs: Tree) -> tuple[C, Tree]:
@@ -80,7 +91,7 @@ def loop(
         return carry, _squeeze(outputs, 0)
 
     carry, outputs = lax.scan(
-        squeezed,
+        recomputed(squeezed) if recompute else squeezed,
         carry,
         _squeeze(steps, 1),
         length=steps_in(steps),

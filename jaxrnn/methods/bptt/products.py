@@ -117,6 +117,8 @@ def through_weight(call: Call, operands: Array, dw: Array, platform: Platform) -
     """`operand @ dw` for many steps, as one product; so is its transpose, the weight's gradient."""
     dw = dw.astype(call.w.dtype)
     if not is_plain(call):
+        if len(operands) == 1:  # an axis of size one would cost copies
+            return jax.jvp(partial(call.linear, operands[0]), (call.w,), (dw,))[1][None]
         product = partial(jax.vmap(call.linear, (0, None)), operands)
         return jax.jvp(product, (call.w,), (dw,))[1]
     rows = operands.astype(dw.dtype)

@@ -20,7 +20,7 @@ from jaxrnn.core.cell import Carry, Params
 from jaxrnn.core.dtypes import wide
 from jaxrnn.core.trees import Tree, float_positions, floats, pick, put
 from jaxrnn.core.walk import StepFlags
-from jaxrnn.methods.bptt.blocks import loop, over_blocks
+from jaxrnn.methods.bptt.blocks import loop, over_blocks, recomputed
 from jaxrnn.methods.bptt.forward import Kept, Residuals, first_calls
 from jaxrnn.methods.bptt.plan import Plan
 from jaxrnn.methods.bptt.products import (
@@ -51,8 +51,6 @@ ByCall = dict[int, Array]
 
 ByPosition = dict[int, Array]
 """For some leaves of a tree."""
-
-recomputed = partial(jax.checkpoint, prevent_cse=False)
 
 
 class Tangents(NamedTuple):
@@ -85,7 +83,6 @@ def _over_time(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
     _, xs, flags, kept, starts = residuals
     fixed, shared = _prepare(plan, residuals, tangents)
 
-    @recomputed
     def block(
         dcarry: list[Array], steps: tuple[ByPosition, Tree, StepFlags, Kept], start: Carry
     ) -> tuple[list[Array], list[Array], None]:
@@ -95,7 +92,9 @@ def _over_time(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
         return *_over_steps(fixed, shared, rebuilt, dus, dcarry), None
 
     steps = (tangents.xs, xs, flags, kept)
-    dlast, dys, _ = over_blocks(block, tangents.carry, steps, starts, plan.block, plan.reverse)
+    dlast, dys, _ = over_blocks(
+        block, tangents.carry, steps, starts, plan.block, plan.reverse, recompute=True
+    )
     return dlast, dys
 
 
@@ -149,9 +148,8 @@ def _over_steps(
     du = {i: dus[i] for i in plan.seam.pointwise_inputs if i in dus}
     # wide in the loop, where their gradients are added up
     dlarge = {i: shared.params[i] for i in plan.large_params if i in shared.params}
-    body = recomputed(partial(_of_step, fixed, dlarge))
-    steps = _Step(rebuilt, du, dproducts, dresults)
-    return loop(body, dcarry, steps, plan.reverse, plan.platform.unroll)
+    body, steps = partial(_of_step, fixed, dlarge), _Step(rebuilt, du, dproducts, dresults)
+    return loop(body, dcarry, steps, plan.reverse, plan.platform.unroll, recompute=True)
 
 
 def _of_step(fixed: Fixed, dlarge: ByPosition, dbefore: list[Array], step: _Step) -> Results:
