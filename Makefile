@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test fuzz bench lint doctest oracle-test examples clean
+.PHONY: help demo test fuzz bench lint doctest oracle-test aot-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint      ruff and pyright"
 	@echo "make doctest   run the examples in the docstrings"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku and Equinox (installs them)"
+	@echo "make aot-test  compile for an H100 and a TPU v5e, which need not be here, and count (installs their compilers)"
 	@echo "make examples  every example for a few steps"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
@@ -58,6 +59,16 @@ bench: .venv/.installed-bench
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.readme
+
+# An environment of its own: wheels of a gigabyte and more, of one version.
+.venv-aot/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-aot
+	.venv-aot/bin/python -m pip install --quiet --disable-pip-version-check -e ".[ahead]"
+	@touch $@
+
+OUT ?= benchmarks/results
+aot-test: .venv-aot/.installed
+	.venv-aot/bin/python -m benchmarks.ahead --out $(OUT)
 
 examples: .venv/.installed-examples .venv/.textgenrnn
 	rm -rf runs/smoke

@@ -1,0 +1,85 @@
+"""Compile and count all sides of a case, on all cores."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+
+from benchmarks.ahead import sides
+from benchmarks.ahead.plan import Split
+from benchmarks.ahead.sides import KINDS, OURS, Case
+from benchmarks.ahead.targets import Counted, Target
+
+Record = dict[str, Any]
+
+
+def of_case(case: Case, target: Target, blocks: tuple[int, ...] = ()) -> Record:
+    """Forward pass and training step of jaxrnn, of it with other blocks, and of its peers."""
+    given = sides.forms(case)
+    applies = {OURS: sides.ours(case, sides.method(target)), **sides.peers(case)}
+    for block in blocks:
+        applies[f"{OURS}, block={block}"] = sides.ours(case, sides.method(target, block))
+    lowered = {
+        (side, kind): make()
+        for side, apply in applies.items()
+        for kind, make in sides.on_one_device(apply, given, target).items()
+    }
+    counted = dict(zip(lowered, _all(partial(_count, target), lowered.values()), strict=True))
+    return {
+        "device": target.name,
+        "cell": case.cell,
+        "shape": case.shape.label,
+        "dtype": case.dtype,
+        "unit": target.unit,
+        "sides": {
+            side: {kind: _figures(counted[side, kind]) for kind in KINDS} for side in applies
+        },
+        "loops": {kind: _loops(counted[OURS, kind]) for kind in KINDS},
+    }
+
+
+def of_split(split: Split, target: Target) -> Record:
+    """Where the training step exchanges data, its batch over all devices."""
+    case, told = split
+    apply = sides.ours(case, sides.method(target))
+    counted = target.count(sides.split(apply, sides.forms(case), target, told))
+    return {
+        "device": target.name,
+        "cell": case.cell,
+        "shape": case.shape.label,
+        "dtype": case.dtype,
+        "told": told,
+        "collectives": {
+            place: counted.collectives.get(place, 0) for place in ("inside", "outside")
+        },
+        "training": _figures(counted),
+    }
+
+
+def of_splits(splits: list[Split], target: Target) -> list[Record]:
+    return [*_all(partial(of_split, target=target), splits)]
+
+
+def _all(count: Callable[[Any], Any], what: Any) -> Iterator[Any]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(count, what)
+
+
+def _count(target: Target, lowered: jax.stages.Lowered) -> Counted:
+    return target.count(lowered)
+
+
+def _figures(counted: Counted) -> dict[str, int]:
+    return {"cost": counted.cost, "temp_bytes": counted.temp_bytes}
+
+
+def _loops(counted: Counted) -> list[Record]:
+    """The loops that stand in no other, and those in them."""
+    return [
+        {"turns": loop.turns, "cost": loop.cost, "parts": loop.parts}
+        for loop in counted.loops
+        if loop.turns
+    ]

@@ -1,0 +1,141 @@
+"""What is promised of compiled programs, and what is aimed at where that is more."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from benchmarks.ahead.sides import OURS
+from benchmarks.plan import Shape
+
+Record = dict[str, Any]
+
+SMALL = 2**20
+"""Temporaries of fewer bytes are not compared: a TPU's compiler has all of a small program's in
+its own memory.
+"""
+
+
+class Broken(NamedTuple):
+    """A promise that does not hold."""
+
+    where: str
+    what: str
+    found: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} {self.found:.2f}, promised at most {self.most:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """That a number of a case is small."""
+
+    what: str
+    measure: Callable[[Record], float | None]
+    """None where there is nothing to compare."""
+    most: float
+    goal: float
+    device: str
+    applies: Callable[[Record], bool] = lambda row: True
+
+    def found(self, rows: list[Record]) -> dict[str, float]:
+        """The number of each case that this is about."""
+        about = [row for row in rows if row["device"] == self.device and self.applies(row)]
+        found = {label(row): self.measure(row) for row in about}
+        return {where: number for where, number in found.items() if number is not None}
+
+    def broken(self, rows: list[Record]) -> Iterator[Broken]:
+        for where, number in self.found(rows).items():
+            if number > self.most:
+                yield Broken(where, self.what, number, self.most)
+
+    def line(self, rows: list[Record]) -> str:
+        """What was found, as text."""
+        found = self.found(rows)
+        if not found:
+            return f"{self.device}, {self.what}: nothing to compare"
+        met = sum(number <= self.goal for number in found.values())
+        return (
+            f"{self.device}, {self.what}: {min(found.values()):.2f} to {max(found.values()):.2f}, "
+            f"promised at most {self.most:g}; goal {self.goal:g}, met by {met} of {len(found)}"
+        )
+
+
+def label(row: Record) -> str:
+    return f"{row['device']}, {row['cell']} {row['shape']} {row['dtype']}"
+
+
+def steps(row: Record) -> int:
+    """How many time steps a case has."""
+    return Shape.parse(row["shape"]).time
+
+
+def per_step(kind: str) -> Callable[[Record], float]:
+    """What a time step costs."""
+    return lambda row: row["sides"][OURS][kind]["cost"] / steps(row)
+
+
+def beside(kind: str, figure: str) -> Callable[[Record], float | None]:
+    """The ratio to the best of the peers."""
+
+    def ratio(row: Record) -> float | None:
+        own, best = row["sides"][OURS][kind][figure], least(row, kind, figure)
+        if best is None or (figure == "temp_bytes" and max(own, best) < SMALL):
+            return None
+        return own / max(best, 1)
+
+    return ratio
+
+
+def least(row: Record, kind: str, figure: str) -> int | None:
+    """Of the peers, if there are any."""
+    return min(
+        (
+            figures[kind][figure]
+            for side, figures in row["sides"].items()
+            if not side.startswith(OURS)
+        ),
+        default=None,
+    )
+
+
+def _gated(row: Record) -> bool:
+    return row["cell"] in ("LSTM", "GRU")
+
+
+GPU, TPU = "NVIDIA H100", "TPU v5e"
+PROMISES = (
+    Promise("launches of a step forward", per_step("forward"), 2.6, 2.5, GPU, _gated),
+    Promise("launches of a step of training", per_step("training"), 7.0, 7.0, GPU, _gated),
+    Promise("launches forward, of the best peer's", beside("forward", "cost"), 1.0, 1.0, GPU),
+    Promise("launches of training, of the best peer's", beside("training", "cost"), 1.0, 1.0, GPU),
+    Promise(
+        "temporaries of training, of the leanest peer's",
+        beside("training", "temp_bytes"),
+        1.0,
+        0.5,
+        GPU,
+    ),
+    Promise("cycles forward, of the best peer's", beside("forward", "cost"), 1.5, 1.0, TPU),
+    Promise("cycles of training, of the best peer's", beside("training", "cost"), 1.0, 1.0, TPU),
+    Promise(
+        "temporaries of training, of the leanest peer's",
+        beside("training", "temp_bytes"),
+        1.0,
+        0.5,
+        TPU,
+    ),
+)
+
+
+def broken(rows: list[Record], splits: list[Record]) -> list[Broken]:
+    """All promises that do not hold; of split batches, that no loop holds a collective."""
+    return [
+        *(found for promise in PROMISES for found in promise.broken(rows)),
+        *(
+            Broken(f"{label(row)}, told by {row['told']}", "collectives in loops", inside, 0)
+            for row in splits
+            if (inside := row["collectives"]["inside"])
+        ),
+    ]
