@@ -67,8 +67,10 @@ bench: .venv/.installed-bench
 	@touch $@
 
 OUT ?= benchmarks/results
+LIMIT ?= 3600
 aot-test: .venv-aot/.installed
-	.venv-aot/bin/python -m benchmarks.ahead --out $(OUT)
+	.venv-aot/bin/python -m benchmarks.ahead --out $(OUT) --limit $(LIMIT)
+	.venv-aot/bin/python -m benchmarks.ahead.readme
 
 examples: .venv/.installed-examples .venv/.textgenrnn
 	rm -rf runs/smoke
@@ -104,4 +106,4 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.ppo_throughput --hidden 16 --horizon 16 --rounds 1
 
 clean:
-	rm -rf .venv runs .jax_cache
+	rm -rf .venv .venv-aot runs .jax_cache

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ import tyro
 from benchmarks import record
 from benchmarks.ahead import counts, plan, promises, tables
 from benchmarks.ahead.targets import TARGETS
+
+Record = dict[str, Any]
 
 PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12", "libtpu")
 
@@ -68,29 +70,17 @@ class Options:
 
 def run(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    options = tyro.cli(
-        Options,
-        args=argv,
-        prog="python -m benchmarks.ahead",
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    start = time.perf_counter()
-    result: dict[str, Any] = {
+    config = (tyro.conf.FlagCreatePairsOff,)
+    options = tyro.cli(Options, args=argv, prog="python -m benchmarks.ahead", config=config)
+    result: Record = {
         **record.describe(),
         "compilers": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "seconds": 0.0,
         "cases": [],
         "splits": [],
     }
-    complete = options.out / "ahead.json"
-    partial = options.out / "ahead-partial.json"
-    skipped = []
-    for skip in _compile(options, result, start + options.limit):
-        skipped += [skip] if skip else []
-        result["seconds"] = round(time.perf_counter() - start, 1)
-        record.write(partial, result)
-    if not options.partial and not skipped:
-        partial.replace(complete)
-    print(tables.report_text(result))
+    skipped = _fill(result, options)
+    print(tables.text(result))
     print(f"\nwritten to {options.out}, {result['seconds']:.0f} s")
     for what in skipped:
         print(f"out of time before {what}")
@@ -100,22 +90,39 @@ def run(argv: list[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def _compile(options: Options, result: dict[str, Any], deadline: float) -> Iterator[str]:
-    """Fill in the result; each time say what there was no time for, if so."""
+def _fill(result: Record, options: Options) -> list[str]:
+    """Compile and count; what there was no time for. What is done is always on disk."""
+    start, skipped = time.perf_counter(), []
+    partial = options.out / "ahead-partial.json"
+    for what, job in _jobs(options):
+        if time.perf_counter() - start > options.limit:
+            skipped.append(what)
+            continue
+        for key, rows in job().items():
+            result[key] += rows
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        record.write(partial, result)
+        print(f"{what} ({result['seconds']:.0f} s)", flush=True)
+    if not options.partial and not skipped:
+        partial.replace(options.out / "ahead.json")
+    return skipped
+
+
+def _jobs(options: Options) -> Iterator[tuple[str, Callable[[], dict[str, list[Record]]]]]:
+    """What to do, by name, and what each adds to the result."""
     wanted = options.plan()
     targets = [TARGETS[platform] for platform in options.platforms]
     for case in wanted.cases:
         for target in targets:
-            if time.perf_counter() > deadline:
-                yield f"{case.label} for {target.name}"
-                continue
-            row = counts.of_case(case, target, options.blocks)
-            result["cases"].append(row)
-            print(tables.line(row), flush=True)
-            yield ""
-    for target in targets:
-        if time.perf_counter() > deadline:
-            yield f"batches over four of {target.name}"
-        elif wanted.splits:
-            result["splits"] += counts.of_splits(wanted.splits, target)
-            yield ""
+            yield (
+                f"{target.name}, {case.label}",
+                lambda case=case, target=target: {
+                    "cases": [counts.of_case(case, target, options.blocks)]
+                },
+            )
+    for case in wanted.splits:
+        for target in targets:
+            yield (
+                f"{target.name}, {case.label}, batch over four",
+                lambda case=case, target=target: {"splits": counts.of_split(case, target)},
+            )

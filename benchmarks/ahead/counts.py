@@ -1,15 +1,10 @@
 """Compile and count all sides of a case, on all cores."""
 
 import os
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
-import jax
-
 from benchmarks.ahead import sides
-from benchmarks.ahead.plan import Split
 from benchmarks.ahead.sides import KINDS, OURS, Case
 from benchmarks.ahead.targets import Counted, Target
 
@@ -27,7 +22,8 @@ def of_case(case: Case, target: Target, blocks: tuple[int, ...] = ()) -> Record:
         for side, apply in applies.items()
         for kind, make in sides.on_one_device(apply, given, target).items()
     }
-    counted = dict(zip(lowered, _all(partial(_count, target), lowered.values()), strict=True))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counted = dict(zip(lowered, pool.map(target.count, lowered.values()), strict=True))
     return {
         "device": target.name,
         "cell": case.cell,
@@ -41,35 +37,26 @@ def of_case(case: Case, target: Target, blocks: tuple[int, ...] = ()) -> Record:
     }
 
 
-def of_split(split: Split, target: Target) -> Record:
-    """Where the training step exchanges data, its batch over all devices."""
-    case, told = split
-    apply = sides.ours(case, sides.method(target))
-    counted = target.count(sides.split(apply, sides.forms(case), target, told))
-    return {
-        "device": target.name,
-        "cell": case.cell,
-        "shape": case.shape.label,
-        "dtype": case.dtype,
-        "told": told,
-        "collectives": {
-            place: counted.collectives.get(place, 0) for place in ("inside", "outside")
-        },
-        "training": _figures(counted),
-    }
-
-
-def of_splits(splits: list[Split], target: Target) -> list[Record]:
-    return [*_all(partial(of_split, target=target), splits)]
-
-
-def _all(count: Callable[[Any], Any], what: Any) -> Iterator[Any]:
+def of_split(case: Case, target: Target) -> list[Record]:
+    """Where the training step exchanges data, its batch over all devices, told in each way."""
+    apply, given = sides.ours(case, sides.method(target)), sides.forms(case)
+    lowered = [sides.split(apply, given, target, told) for told in sides.TOLD]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(count, what)
-
-
-def _count(target: Target, lowered: jax.stages.Lowered) -> Counted:
-    return target.count(lowered)
+        counted = [*pool.map(target.count, lowered)]
+    return [
+        {
+            "device": target.name,
+            "cell": case.cell,
+            "shape": case.shape.label,
+            "dtype": case.dtype,
+            "told": told,
+            "collectives": {
+                place: found.collectives.get(place, 0) for place in ("inside", "outside")
+            },
+            "training": _figures(found),
+        }
+        for told, found in zip(sides.TOLD, counted, strict=True)
+    ]
 
 
 def _figures(counted: Counted) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """What is compiled: cases that stand for the others, few enough for five minutes on two cores."""
 
 import dataclasses
-from typing import Literal, NamedTuple
 
 from benchmarks.ahead.sides import CELLS, Case
 from benchmarks.plan import Shape
@@ -55,23 +54,14 @@ OTHERS = {
 SPLIT = ("LSTM", "GRU", *OTHERS)
 """What is compiled with its batch over four devices, too."""
 
-TOLD = ("arrays", "in_shardings")
-"""How the compiler hears of that."""
-
-
-class Split(NamedTuple):
-    """A case with its batch over all devices."""
-
-    case: Case
-    told: Literal["arrays", "in_shardings"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What to compile for each target."""
 
     cases: list[Case]
-    splits: list[Split]
+    splits: list[Case]
+    """With the batch over all devices."""
 
 
 def representative() -> Plan:
@@ -85,14 +75,13 @@ def representative() -> Plan:
     ]
     cases += [Case("Elman", SHAPES[0]), Case("Elman", SHAPES[0], "bfloat16")]
     cases += [Case(cell, shape) for cell, shape in OTHERS.items()]
-    split = [Case(cell, OTHERS.get(cell, SHAPES[0])) for cell in SPLIT]
-    return Plan(cases, [Split(case, told) for case in split for told in TOLD])
+    return Plan(cases, [Case(cell, OTHERS.get(cell, SHAPES[0])) for cell in SPLIT])
 
 
 def quick() -> Plan:
     """One of each kind, at sizes that compile at once."""
     case = Case("GRU", Shape(4, 32, 8, 8))
-    return Plan([case], [Split(case, told) for told in TOLD])
+    return Plan([case], [case])
 
 
 def chosen(cells: tuple[str, ...], shapes: tuple[str, ...], dtypes: tuple[str, ...]) -> Plan:

@@ -3,7 +3,7 @@ the loop or within it.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
@@ -18,6 +18,9 @@ from jaxrnn.methods import BPTT
 
 OURS = "jaxrnn"
 KINDS = ("forward", "training")
+
+TOLD = ("arrays", "in_shardings")
+"""How the compiler hears that a batch is split."""
 
 PLACES = 60
 """In the memory that attention looks at."""
@@ -119,10 +122,7 @@ def on_one_device(apply: Callable[[Any, Any], Any], given: Forms, target: Target
 
 
 def split(
-    apply: Callable[[Any, Any], Any],
-    given: Forms,
-    target: Target,
-    told: Literal["arrays", "in_shardings"],
+    apply: Callable[[Any, Any], Any], given: Forms, target: Target, told: str
 ) -> jax.stages.Lowered:
     """The training step with its batch over all devices, told by where the arrays are, or by
     `jax.jit(in_shardings=...)` alone.

@@ -17,13 +17,6 @@ ABOUT = (
 )
 
 
-def report_of_promises(rows: list[Record]) -> str:
-    devices = {row["device"] for row in rows}
-    return "\n".join(
-        f"- {promise.line(rows)}" for promise in promises.PROMISES if promise.device in devices
-    )
-
-
 def line(row: Record) -> str:
     """Progress: each side of one case."""
     parts = []
@@ -81,21 +74,90 @@ def splits(rows: list[Record]) -> str:
     )
 
 
-def report_of(result: Record, device: str) -> str:
-    """The table of one device, under what its numbers are."""
-    rows = [row for row in result["cases"] if row["device"] == device]
-    unit = "launches" if rows[0]["unit"] == "launches" else "thousand cycles, as estimated,"
-    return f"{device}, {unit} per time step:\n\n{cases(rows)}"
+def devices(result: Record) -> list[str]:
+    """That programs were compiled for."""
+    return list(dict.fromkeys(row["device"] for row in result["cases"]))
 
 
-def report_lines(result: Record) -> list[str]:
-    devices = list(dict.fromkeys(row["device"] for row in result["cases"]))
-    lines = [ABOUT, *(report_of(result, device) for device in devices)]
-    lines += [report_of_promises(result["cases"])]
-    if result["splits"]:
-        lines += [splits(result["splits"])]
-    return lines
+def unit(result: Record, device: str) -> str:
+    """Of a device's costs."""
+    row = next(row for row in result["cases"] if row["device"] == device)
+    return "launches" if row["unit"] == "launches" else "thousands of cycles, as estimated,"
 
 
-def report_text(result: Record) -> str:
-    return "\n\n".join(report_lines(result))
+def of_device(result: Record, device: str) -> str:
+    """The cases of one device."""
+    return cases([row for row in result["cases"] if row["device"] == device])
+
+
+def of_promises(result: Record) -> str:
+    """What was found of each promise."""
+    return "\n".join(
+        f"- {promise.line(result['cases'])}"
+        for promise in promises.PROMISES
+        if promise.device in devices(result)
+    )
+
+
+def text(result: Record) -> str:
+    """All of it, for a terminal."""
+    parts = [ABOUT]
+    for device in devices(result):
+        parts += [f"{device}, {unit(result, device)} per time step:", of_device(result, device)]
+    parts += [time_loops(result["cases"])] if result["cases"] else []
+    parts += [splits(result["splits"])] if result["splits"] else []
+    return "\n\n".join([*parts, of_promises(result)])
+
+
+WHY = {
+    "product": "by the recurrent weight, for the next step needs this one's; outside loops over "
+    "steps there are those of whole blocks",
+    "pointwise": "gates, or their derivatives: the compiler fuses nothing into a product by cuBLAS",
+    "concatenate": "joins what the gates' derivatives are to the one operand of a product",
+    "dynamic_update_slice": "writes what the steps of a turn gave, at once",
+    "copy": "slices a block out of all time, or doubles a carry that is read and overwritten",
+    "counter": "the loop's own",
+    "reduce": "sums over rows, the bias's gradient",
+    "transpose": "of a weight, once",
+    "command buffer": "several of them in one CUDA graph",
+}
+"""What each launch is, and why it is there."""
+
+
+def time_loops(rows: list[Record]) -> str:
+    """What one turn of each loop of the first GPU programs launches."""
+    header = ["one turn of a loop", "turns", "launches", *WHY]
+    body = []
+    for row in rows:
+        if row["unit"] != "launches" or row["shape"] != rows[0]["shape"]:
+            continue
+        for kind in KINDS:
+            for loop in row["loops"][kind]:
+                turns = " x ".join(map(str, loop["turns"]))
+                counts = [str(loop["parts"].get(role, report.NONE)) for role in WHY]
+                body.append([f"{row['cell']} {kind}", turns, str(loop["cost"]), *counts])
+    return report.table(header, body)
+
+
+def section(result: Record, name: str) -> str:
+    """For the README; nothing in it is typed by hand but the words around the numbers."""
+    del name
+    versions = ", ".join(f"{name} {version}" for name, version in result["compilers"].items())
+    folded = [
+        report.folded(f"{device}, {unit(result, device)} per time step", of_device(result, device))
+        for device in devices(result)
+    ]
+    why = "\n".join(f"- {role.replace('_', ' ')}: {reason}" for role, reason in WHY.items())
+    return "\n\n".join(
+        [
+            f"{ABOUT} {versions}; one training step, or the forward pass alone, beside the best "
+            "of plain `lax.scan` and of `lax.scan` whose input is projected before the loop.",
+            of_promises(result),
+            *folded,
+            report.folded(
+                "What each turn of the loops launches on the H100, and why",
+                f"{time_loops(result['cases'])}\n\n{why}",
+            ),
+            report.folded("A batch over four devices", splits(result["splits"])),
+        ]
+    )

@@ -67,6 +67,10 @@ def row(ours: int, theirs: int, temp: int = 2**24, device: str = GPU) -> dict[st
         "shape": "2x10x3x4",
         "dtype": "float32",
         "unit": "launches" if device == GPU else "cycles",
+        "loops": {
+            kind: [{"turns": [4, 8], "cost": 2, "parts": {"product": 1, "counter": 1}}]
+            for kind in sides.KINDS
+        },
         "sides": {
             "jaxrnn": side(ours, temp),
             "jaxrnn, block=8": side(1, 1),
@@ -107,12 +111,13 @@ def test_a_collective_in_a_loop_breaks_a_promise():
 def test_the_table_has_a_row_for_each_case():
     split = {**row(20, 40), "told": "in_shardings", "collectives": {"inside": 0, "outside": 3}}
     result = {"cases": [row(20, 40), row(30_000, 40_000, device=TPU)], "splits": [split]}
-    text = tables.report_text(result)
+    text = tables.text(result)
     assert "| LSTM 2x10x3x4 float32" in text
     assert "|    2.00 |      4.00 |  0.50 |" in text
     assert "|    3.00 |      4.00 |  0.75 |" in text
-    assert "NVIDIA H100, LSTM" in text
-    assert "never" in text
+    assert "| NVIDIA H100, LSTM" in text
+    assert "| LSTM training      | 4 x 8 |        2 |       1 |" in text
+    assert "No such program was ever run or timed." in text
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
