@@ -104,28 +104,53 @@ def _gated(row: Record) -> bool:
     return row["cell"] in ("LSTM", "GRU")
 
 
+def _gated_and_long(row: Record) -> bool:
+    return _gated(row) and steps(row) > SHORT
+
+
+def _rows(row: Record) -> bool:
+    return _gated(row) and Shape.parse(row["shape"]).batch > 1
+
+
+def _one_row(row: Record) -> bool:
+    return Shape.parse(row["shape"]).batch == 1
+
+
+SHORT = 64
+"""Steps of a sequence of which a quarter, a block, is no more than 16: each block costs some thirty
+launches of its own, and longer ones would cost more than half of the leanest peer's temporaries.
+"""
+
+FORWARD, TRAINING = per_step("forward"), per_step("training")
+FORWARD_COST, TRAINING_COST = beside("forward", "cost"), beside("training", "cost")
+TEMPORARIES = beside("training", "temp_bytes")
+
 GPU, TPU = "NVIDIA H100", "TPU v5e"
 PROMISES = (
-    Promise("launches of a step forward", per_step("forward"), 2.6, 2.5, GPU, _gated),
-    Promise("launches of a step of training", per_step("training"), 7.0, 7.0, GPU, _gated),
-    Promise("launches forward, of the best peer's", beside("forward", "cost"), 1.0, 1.0, GPU),
-    Promise("launches of training, of the best peer's", beside("training", "cost"), 1.0, 1.0, GPU),
+    Promise("launches of a step forward, LSTM and GRU", FORWARD, 2.7, 2.5, GPU, _gated),
     Promise(
-        "temporaries of training, of the leanest peer's",
-        beside("training", "temp_bytes"),
-        1.0,
-        0.5,
+        f"launches of a step of training, LSTM and GRU, more than {SHORT} steps",
+        TRAINING,
+        *(7.0, 7.0),
         GPU,
+        _gated_and_long,
     ),
-    Promise("cycles forward, of the best peer's", beside("forward", "cost"), 1.5, 1.0, TPU),
-    Promise("cycles of training, of the best peer's", beside("training", "cost"), 1.0, 1.0, TPU),
+    Promise("launches of a step of training, LSTM and GRU", TRAINING, 8.5, 7.0, GPU, _gated),
+    Promise("launches forward, of the best peer's", FORWARD_COST, 1.0, 1.0, GPU),
+    Promise("launches of training, of the best peer's", TRAINING_COST, 1.0, 1.0, GPU),
     Promise(
-        "temporaries of training, of the leanest peer's",
-        beside("training", "temp_bytes"),
-        1.0,
-        0.5,
-        TPU,
+        "temporaries of training, of the leanest peer's, LSTM and GRU, batch of two and more",
+        TEMPORARIES,
+        *(0.5, 0.5),
+        GPU,
+        _rows,
     ),
+    # of which there are few, and a few MiB of a product's workspace count
+    Promise("likewise, batch of one", TEMPORARIES, 1.5, 0.5, GPU, _one_row),
+    Promise("likewise, all cells", TEMPORARIES, 1.5, 0.5, GPU),
+    Promise("cycles forward, of the best peer's", FORWARD_COST, 1.6, 1.0, TPU),
+    Promise("cycles of training, of the best peer's", TRAINING_COST, 1.1, 1.0, TPU),
+    Promise("temporaries of training, of the leanest peer's", TEMPORARIES, 0.5, 0.5, TPU),
 )
 
 
