@@ -146,8 +146,17 @@ PROMISES = (
         _rows,
     ),
     # of which there are few, and a few MiB of a product's workspace count
-    Promise("likewise, batch of one", TEMPORARIES, 1.5, 0.5, GPU, _one_row),
-    Promise("likewise, all cells", TEMPORARIES, 1.5, 0.5, GPU),
+    Promise(
+        "temporaries of training, of the leanest peer's, batch of one",
+        TEMPORARIES,
+        1.5,
+        0.5,
+        GPU,
+        _one_row,
+    ),
+    Promise(
+        "temporaries of training, of the leanest peer's, all cells", TEMPORARIES, 1.5, 0.5, GPU
+    ),
     Promise("cycles forward, of the best peer's", FORWARD_COST, 1.6, 1.0, TPU),
     Promise("cycles of training, of the best peer's", TRAINING_COST, 1.1, 1.0, TPU),
     Promise("temporaries of training, of the leanest peer's", TEMPORARIES, 0.5, 0.5, TPU),

@@ -72,6 +72,7 @@ def test_blocks() -> None:
         assert platform.block(16, Products(rows=2**22, width=8), checkpointed=False) == 1
         assert platform.block(10_000, products, checkpointed=True) == 100
     assert TPU().block(64, Products(rows=256, width=1536), checkpointed=False) == 8
+    assert TPU().block(32, Products(rows=2048, width=64), checkpointed=False) == 8
     assert CPU().block(128, products, checkpointed=False) == 4
 
 

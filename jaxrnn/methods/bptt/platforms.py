@@ -176,14 +176,17 @@ class TPU(GPU):
 
     unroll = 1
     most_numbers_in_block: ClassVar[int] = 2**22
+    most_rows_in_block: ClassVar[int] = 2**14
 
     def steps_in_block(self, time: int, products: Products) -> int:
         """As many as leave a block's temporaries in the chip's own memory, where they are no part
-        of what the program allocates: each block costs cycles of its own.
+        of what the program allocates: each block costs cycles of its own. Pictures, which have many
+        rows, have patches of them, too.
         """
         del time
-        numbers = max(products.rows * products.width, 1)
-        return min(self.most_steps, self.most_numbers_in_block // numbers)
+        rows, width = max(products.rows, 1), max(products.width, 1)
+        most = min(self.most_numbers_in_block // width, self.most_rows_in_block)
+        return min(self.most_steps, most // rows)
 
 
 PLATFORMS: dict[str, Platform] = {"cpu": CPU(), "gpu": GPU(), "tpu": TPU()}
