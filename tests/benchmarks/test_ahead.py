@@ -106,6 +106,8 @@ def test_a_collective_in_a_loop_breaks_a_promise():
     split["collectives"]["inside"] = 2
     (found,) = promises.broken([], [split])
     assert "told by arrays: collectives in loops 2" in str(found)
+    split |= {"cell": "Attention, dot", "collectives": {"inside": 1, "outside": 3}}
+    assert not promises.broken([], [split])  # known, of this cell alone
 
 
 def test_the_table_has_a_row_for_each_case():
