@@ -164,9 +164,14 @@ PROMISES = (
 )
 
 
-COLLECTIVES_IN_LOOPS = {(GPU, "Attention, dot"): 1}
-"""How many loops may hold, none in all other programs. This one sums the gradients of the
-recurrent weight and the bias over devices once for each block; the goal is none.
+COLLECTIVES_IN_LOOPS = {
+    (GPU, "Attention, dot"): 1,
+    (GPU, "Attention, additive"): 1,
+    (GPU, "ConvLSTM"): 3,
+    (TPU, "ConvLSTM"): 8,
+}
+"""How many loops may hold; none in all other programs, and the goal is none in these. That of dot
+attention sums the gradients of the recurrent weight and the bias, once for each block.
 """
 
 

@@ -11,9 +11,10 @@ from benchmarks.ahead.sides import KINDS, OURS
 Record = dict[str, Any]
 
 ABOUT = (
-    "Counted in programs that were compiled for an H100 and for a TPU v5e on a machine that has "
-    "neither (`make aot-test`): the launches by the host and the cycles that the TPU's compiler "
-    "estimates, not time. No such program was ever run or timed."
+    "Counted, never timed: programs were compiled for an H100 and for a TPU v5e on a machine that "
+    "has neither (`make aot-test`). Counted were the launches by the host, the cycles that the "
+    "TPU's compiler estimates, the bytes of temporaries, and collectives. These programs were "
+    "never run, and their time was never measured."
 )
 
 
