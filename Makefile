@@ -7,7 +7,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help demo test fuzz bench bench-gpu docs dist oldest lint doctest oracle-test examples clean
+.PHONY: help demo test fuzz bench bench-gpu docs dist oldest lint doctest oracle-test aot-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
@@ -20,6 +20,7 @@ help:
 	@echo "make dist      build wheel and source, and install each in an empty environment"
 	@echo "make doctest   run the examples in the docstrings"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku, Equinox and lyapax (installs them)"
+	@echo "make aot-test  compile for an H100 and a TPU v5e, which need not be here, and count (installs their compilers)"
 	@echo "make examples  every example for a few steps"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
@@ -75,6 +76,18 @@ bench: .venv/.installed-bench
 bench-gpu: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.accelerator
 
+# An environment of its own: wheels of a gigabyte and more, of one version.
+.venv-aot/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-aot
+	.venv-aot/bin/python -m pip install --quiet --disable-pip-version-check -e ".[ahead]"
+	@touch $@
+
+OUT ?= benchmarks/results
+LIMIT ?= 3600
+aot-test: .venv-aot/.installed
+	.venv-aot/bin/python -m benchmarks.ahead --out $(OUT) --limit $(LIMIT)
+	.venv-aot/bin/python -m benchmarks.ahead.readme
+
 examples: .venv/.installed-examples .venv/.textgenrnn
 	rm -rf runs/smoke
 	$(BIN)/python examples/quickstart.py
@@ -129,4 +142,4 @@ oldest: .venv/.installed-examples .venv/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python .ci/oldest.py)
 
 clean:
-	rm -rf .venv runs .jax_cache
+	rm -rf .venv .venv-aot runs .jax_cache

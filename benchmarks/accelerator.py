@@ -23,9 +23,9 @@ import tyro
 from benchmarks import record
 from benchmarks.accelerator_sides import REFERENCE, Torch, jax_sides, problem_of
 from benchmarks.agreement import COMPARED, distance
-from benchmarks.launches import kernels
 from benchmarks.measure import Traced, take_turns
 from benchmarks.plan import PEER_CELLS, Shape
+from benchmarks.programs import kernels
 from benchmarks.sides import JaxSide, Missing, Problem, Results
 
 SHAPES = (

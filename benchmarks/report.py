@@ -32,6 +32,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(header), f"|{'|'.join(rules)}|", *map(line, rows)])
 
 
+def folded(about: str, text: str) -> str:
+    """What a reader opens by a click."""
+    return f"<details><summary>{about}</summary>\n\n{text}\n\n</details>"
+
+
 def peers_table(rows: list[Record]) -> str:
     """A row for each cell and shape: milliseconds and ratios."""
     sizes = " x ".join(rows[0]["shape"]).replace("in_features", "in")

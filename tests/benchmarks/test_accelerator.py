@@ -7,45 +7,7 @@ import pytest
 pytest.importorskip("tyro")
 
 from benchmarks import accelerator, accelerator_sides
-from benchmarks.launches import kernels
 from benchmarks.plan import Shape
-
-PROGRAM = """HloModule jit_step
-
-%fused (p: f32[4]) -> f32[4] {
-  %p = f32[4]{0} parameter(0)
-  ROOT %e = f32[4]{0} exponential(%p)
-}
-
-%body (state: (s32[], f32[4])) -> (s32[], f32[4]) {
-  %state = (s32[], f32[4]{0}) parameter(0)
-  %h = f32[4]{0} get-tuple-element(%state), index=1
-  %z = f32[4]{0} fusion(%h), kind=kLoop, calls=%fused
-  %start = ((f32[4]{0}), f32[4]{0}) fusion-start(%z), calls=%fused
-  ROOT %done = f32[4]{0} fusion-done(%start)
-}
-
-%condition (state: (s32[], f32[4])) -> pred[] {
-  %state = (s32[], f32[4]{0}) parameter(0)
-  ROOT %less = pred[] compare(%state, %state), direction=LT
-}
-
-ENTRY %main (x: f32[4]) -> f32[4] {
-  %x = f32[4]{0} parameter(0)
-  %c = f32[4]{0} copy(%x)
-  %loop = (s32[], f32[4]{0}) while(%c), condition=%condition, body=%body, \
-backend_config={"known_trip_count":{"n":"10"}}
-  ROOT %y = f32[4]{0} get-tuple-element(%loop), index=1
-}
-"""
-
-
-def test_kernels_of_a_loop_count_once_a_turn():
-    assert kernels(PROGRAM) == 1 + 10 * 2
-
-
-def test_an_unknown_number_of_turns_counts_as_one():
-    assert kernels(PROGRAM.replace("known_trip_count", "unknown")) == 1 + 2
 
 
 @pytest.fixture

@@ -62,13 +62,17 @@ def test_a_program_for_any_platform_holds_the_plan_of_each(method: Any) -> None:
 
 
 def test_blocks() -> None:
-    """A CPU's fit a cache; a GPU's are as long as 64 steps, but a part of all time."""
+    """A CPU's fit a cache; a GPU's are as long as 64 steps, but a part of all time; a TPU's as long
+    as its own memory allows.
+    """
     products = Products(rows=64, width=1024)
-    for platform in (GPU(), TPU()):
+    for platform, expected in ((GPU(), [16, 32, 64]), (TPU(), [64, 64, 64])):
         lengths = [platform.block(time, products, checkpointed=False) for time in (64, 128, 2048)]
-        assert lengths == [16, 32, 64]
+        assert lengths == expected
         assert platform.block(16, Products(rows=2**22, width=8), checkpointed=False) == 1
         assert platform.block(10_000, products, checkpointed=True) == 100
+    assert TPU().block(64, Products(rows=256, width=1536), checkpointed=False) == 8
+    assert TPU().block(32, Products(rows=2048, width=64), checkpointed=False) == 8
     assert CPU().block(128, products, checkpointed=False) == 4
 
 

@@ -48,7 +48,9 @@ def over_blocks(
             lambda leaf: leaf[: whole * size].reshape(whole, size, *leaf.shape[1:]), steps
         )
         numbered = _each(lambda leaf: leaf[:whole], blocks)
-        carry, (of_steps, of_blocks) = loop(one, carry, (folded, numbered), reverse, recompute)
+        carry, (of_steps, of_blocks) = loop(
+            one, carry, (folded, numbered), reverse, recompute=recompute
+        )
         unfolded = _each(lambda leaf: leaf.reshape(whole * size, *leaf.shape[2:]), of_steps)
         return carry, unfolded, of_blocks
 

@@ -136,7 +136,7 @@ class CPU(Platform):
 
 
 class GPU(Platform):
-    """Counted in programs compiled for an H100 (`benchmarks/ahead.py`), and timed there.
+    """Counted in programs compiled for an H100 (`benchmarks/ahead`), and timed there.
 
     A step of small products takes about as long as its kernels take to launch, the loop's own
     counter and the slices that it reads and writes included. Eight steps in a turn share some of
@@ -169,11 +169,24 @@ class GPU(Platform):
 
 
 class TPU(GPU):
-    """Counted in the compiler's own estimate of cycles, for a v5e: of the same kinds of plans the
-    best ones, but for loops, which gain nothing from being written out.
+    """Counted in the compiler's own estimate of cycles, for a v5e (`benchmarks/ahead`).
+
+    Its compiler gains nothing from loops that are written out.
     """
 
     unroll = 1
+    most_numbers_in_block: ClassVar[int] = 2**22
+    most_rows_in_block: ClassVar[int] = 2**14
+
+    def steps_in_block(self, time: int, products: Products) -> int:
+        """As many as leave a block's temporaries in the chip's own memory, where they are no part
+        of what the program allocates: each block costs cycles of its own. Pictures, which have many
+        rows, have patches of them, too.
+        """
+        del time
+        rows, width = max(products.rows, 1), max(products.width, 1)
+        most = min(self.most_numbers_in_block // width, self.most_rows_in_block)
+        return min(self.most_steps, most // rows)
 
 
 PLATFORMS: dict[str, Platform] = {"cpu": CPU(), "gpu": GPU(), "tpu": TPU()}
