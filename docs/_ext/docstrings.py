@@ -21,7 +21,9 @@ def _rewrite(
 
 
 def _literal(lines: list[str]) -> Iterator[str]:
-    """Put `::` before a block that is indented, outside the sections."""
+    """Say that a block is code if it is indented and stands outside the sections; elsewhere `|` is
+    no substitution.
+    """
     in_section = in_block = False
     for k, line in enumerate(lines):
         before = lines[k - 1] if k else ""
@@ -31,7 +33,7 @@ def _literal(lines: list[str]) -> Iterator[str]:
         if begins and not in_section:
             in_block = True
             yield from (".. code-block:: text", "")
-        yield line
+        yield line if in_block or line.startswith("| ") else line.replace("|", r"\|")
 
 
 def _tables(lines: Iterator[str]) -> Iterator[str]:
@@ -44,7 +46,7 @@ def _tables(lines: Iterator[str]) -> Iterator[str]:
         if table:
             yield from _list_table([row for row in table if set("".join(row)) - {"-", " "}])
             table = []
-        yield line.replace("|", r"\|") if not line.startswith("    ") else line  # no substitution
+        yield line
 
 
 def _list_table(rows: list[list[str]]) -> Iterator[str]:

@@ -154,7 +154,7 @@ def told_by_jit_alone() -> None:
     compiled = jax.jit(grads, in_shardings=places).lower(*given).compile()
     placed = place(given, mesh, BY_DATA)
     agree("in_shardings", compiled(*placed), jax.jit(gradients("autodiff"))(*given))
-    assert not re.search(r"(all-gather|all-to-all|collective-permute)", compiled.as_text())
+    assert not re.search("all-gather|all-to-all|collective-permute", compiled.as_text() or "")
 
 
 def two_axes() -> None:

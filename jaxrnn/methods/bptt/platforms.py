@@ -136,7 +136,7 @@ class CPU(Platform):
 
 
 class GPU(Platform):
-    """Counted in programs compiled for an H100 (`benchmarks/ahead`), and timed there.
+    """Counted in programs compiled for an H100 (`benchmarks/ahead`).
 
     A step of small products takes about as long as its kernels take to launch, the loop's own
     counter and the slices that it reads and writes included. Eight steps in a turn share some of
