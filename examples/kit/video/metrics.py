@@ -1,7 +1,11 @@
-"""How far predicted frames are from the true ones, and what needs no network."""
+"""How far predicted frames are from the true ones, and predictions that need no network."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.ndimage import uniform_filter
+
+from kit.video.motion import GIVEN
 
 WINDOW = 7  # pixels, across and down
 C_1, C_2 = 0.01**2, 0.03**2  # for values from 0 to 1
@@ -33,3 +37,22 @@ def _means(frames: np.ndarray) -> np.ndarray:
     """Of all windows that lie within a frame."""
     edge = slice(WINDOW // 2, -(WINDOW // 2))
     return uniform_filter(frames, (1, 1, WINDOW, WINDOW))[..., edge, edge]
+
+
+def baselines(frames: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
+    """What no network is needed for, in place of the frames after the first `GIVEN`: the mean of
+    all frames of known clips, and the last frame that was seen.
+    """
+    ahead = frames[GIVEN:]
+    guesses = {"the mean frame": np.mean(known, axis=(0, 1)), "the last frame": frames[GIVEN - 1]}
+    return {name: np.broadcast_to(guess, ahead.shape) for name, guess in guesses.items()}
+
+
+def compare(frames: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
+    """Print how well each method predicts what comes after the first `GIVEN` frames."""
+    truth = frames[GIVEN:]
+    print(f"{frames.shape[1]:,} clips:{'error':>18}{'SSIM':>8}   error of each frame")
+    for name, predicted in found.items():
+        errors, alike = frame_errors(predicted, truth), np.mean(ssim(predicted, truth))
+        each = "".join(f"{error:7.1f}" for error in errors)
+        print(f"{name:<20}{np.mean(errors):8.2f}{alike:8.3f}{each}")
