@@ -87,6 +87,8 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/char_cells.py --write GRU --out runs/smoke/char_cells
 	$(BIN)/python examples/irnn.py --hidden 8 --steps 2 --rates 1e-3 --out runs/smoke/irnn
 	$(BIN)/python examples/irnn.py --read 3 --out runs/smoke/irnn
+	$(BIN)/python examples/video_prediction.py --hidden 4 --steps 2 --asked 4 --out runs/smoke/video_prediction
+	$(BIN)/python examples/video_prediction.py --watch 2 --out runs/smoke/video_prediction
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo

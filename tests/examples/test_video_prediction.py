@@ -3,6 +3,7 @@ called, and a frame is predicted from those that may be read alone.
 """
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from kit.training import count
 from kit.video import metrics, motion
 from kit.video.motion import AHEAD, CANVAS, GIVEN, ROOM, SCALE, SPEED
 from tests.support.helpers import assert_close
-from video_prediction import NAMES, Lesson
+from video_prediction import WIDTHS, Lesson
 
 TINY = ["--hidden", "4", "--steps", "2", "--batch", "2", "--asked", "4"]
 DOT = np.zeros((1, SIDE, SIDE))
@@ -68,15 +69,19 @@ def test_nothing_leaves_the_canvas_and_the_brighter_digit_is_seen():
         assert np.ptp(inside, axis=0).tolist() == [(SIDE - 1) * SCALE // 1] * 2
 
 
-def test_digits_move_at_one_speed_on_straight_lines():
-    corners = []
-    for clip in np.moveaxis(next(motion.clips(DOT, 20, 1)), 1, 0):
-        for frame in clip:
-            at = np.argwhere(frame > 0.3)
-            corners.append(at.mean(axis=0) if np.ptp(at, axis=0).max() <= 2 else [np.nan] * 2)
-    paths = np.reshape(corners, (20, GIVEN + AHEAD, 2))
-    moved = np.linalg.norm(np.diff(paths, axis=1), axis=-1)
-    assert np.nanmax(moved) < SPEED + 1.5  # the middle of bright pixels is known to one pixel
+def test_a_digit_moves_at_one_speed_and_turns_at_walls_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(motion, "DIGITS", 1)
+    frames = next(motion.clips(DOT, 50, 1))
+    ys, xs = np.mgrid[:CANVAS, :CANVAS]
+    middle = [np.sum(frames * axis, axis=(2, 3)) / np.sum(frames, axis=(2, 3)) for axis in (ys, xs)]
+    corners = np.stack(middle, axis=-1) - [3 * SCALE, 5 * SCALE]
+    speeds = np.linalg.norm(np.diff(corners, axis=0), axis=-1)
+    assert np.max(speeds) < SPEED + 0.2
+    assert np.median(speeds) == pytest.approx(SPEED, abs=0.05)
+    turns = np.abs(np.diff(corners, n=2, axis=0)) > 0.5
+    to_wall = np.minimum(corners, ROOM - corners)[1:-1]
+    assert np.sum(turns) > 50
+    assert np.max(to_wall[turns]) < SPEED + 0.1
 
 
 def test_clips_are_new_each_time_and_the_same_for_a_seed():
@@ -130,12 +135,13 @@ def test_patches_are_of_one_place_and_can_be_put_back():
     assert jnp.array_equal(script.to_frames(patches), frames)
 
 
-def test_networks_of_one_size():
-    for hidden in (16, 32):
-        sizes = script.widths(hidden)
-        counts = [count(script.init(name, width)) for name, width in sizes.items()]
-        assert sizes["ConvLSTM"] == hidden
-        assert max(counts) < 1.05 * min(counts)
+@pytest.mark.parametrize("hidden", [script.Options().hidden, 32])
+def test_networks_of_one_size(hidden: int):
+    sizes = [
+        count(jax.eval_shape(partial(script.init, name, n)))
+        for name, n in script.channels(hidden).items()
+    ]
+    assert max(sizes) < 1.05 * min(sizes)
 
 
 def by_hand(cell: jaxrnn.Cell, params: Any, frames: Any, given: np.ndarray) -> jax.Array:
@@ -152,7 +158,7 @@ def by_hand(cell: jaxrnn.Cell, params: Any, frames: Any, given: np.ndarray) -> j
     return script.to_frames(jnp.stack(own))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WIDTHS)
 def test_a_coin_for_each_step_and_clip_says_what_is_read(name: str):
     """The predictions and the gradient, which goes through the frames that are fed back."""
     cell, params, frames = script.network(name, 3), script.init(name, 3), make_clips()
@@ -175,7 +181,7 @@ def test_true_frames_alone_are_teacher_forcing():
     assert_close(found, script.to_frames(ys), 1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WIDTHS)
 def test_who_looks_ahead_sees_no_later_frame(name: str):
     cell, params, frames = script.network(name, 3), script.init(name, 3), make_clips()
     found = script.look_ahead(cell, params, frames)
@@ -211,7 +217,7 @@ def test_the_loss_is_the_error_of_all_frames():
 def test_it_trains_draws_and_watches(tmp_path: Path, capsys: Any):
     script.main([*TINY, "--out", str(tmp_path)])
     said = capsys.readouterr().out
-    for name in ("the mean frame", "the last frame", *NAMES):
+    for name in ("the mean frame", "the last frame", *WIDTHS):
         (row,) = [line for line in said.splitlines() if line.startswith(name) and ":" not in line]
         numbers = [*map(float, row[len(name) :].split())]
         assert len(numbers) == 2 + AHEAD
