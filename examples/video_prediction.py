@@ -71,7 +71,7 @@ class Options:
 def network(name: str, hidden: int) -> jaxrnn.Cell:
     """From the patches of a frame to those of the next one."""
     if name == "PredRNN":
-        layers: jaxrnn.Cell = jaxrnn.STLSTM(hidden, KERNEL, layers=LAYERS)
+        layers: Any = jaxrnn.STLSTM(hidden, KERNEL, layers=LAYERS)
     else:
         cell = jaxrnn.ConvLSTM if name == "ConvLSTM" else jaxrnn.ConvGRU
         layers = jaxrnn.Stack.repeat(cell(hidden, KERNEL), LAYERS)
@@ -122,7 +122,7 @@ class Lesson(NamedTuple):
     """What an update learns from."""
 
     frames: np.ndarray  # [GIVEN + AHEAD, clips, height, width]
-    share: np.ndarray  # of the later frames, how many are given
+    share: np.floating  # of the later frames, how many are given
 
 
 def lessons(images: np.ndarray, o: Options) -> Iterator[Lesson]:

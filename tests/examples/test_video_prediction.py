@@ -123,7 +123,7 @@ def test_the_baselines():
     found = metrics.baselines(frames, known)
     for predicted in found.values():
         assert predicted.shape == frames[GIVEN:].shape
-    assert np.array_equal(found["the last frame"][4, 1], frames[GIVEN - 1, 1])
+    assert np.array_equal(found["copy the last frame"][4, 1], frames[GIVEN - 1, 1])
     np.testing.assert_allclose(found["the mean frame"][2, 1], known.reshape(-1, 32, 32).mean(0))
 
 
@@ -217,7 +217,7 @@ def test_the_loss_is_the_error_of_all_frames():
 def test_it_trains_draws_and_watches(tmp_path: Path, capsys: Any):
     script.main([*TINY, "--out", str(tmp_path)])
     said = capsys.readouterr().out
-    for name in ("the mean frame", "the last frame", *WIDTHS):
+    for name in ("the mean frame", "copy the last frame", *WIDTHS):
         (row,) = [line for line in said.splitlines() if line.startswith(name) and ":" not in line]
         numbers = [*map(float, row[len(name) :].split())]
         assert len(numbers) == 2 + AHEAD

@@ -36,7 +36,7 @@ def ssim(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def _means(frames: np.ndarray) -> np.ndarray:
     """Of all windows that lie within a frame."""
     edge = slice(WINDOW // 2, -(WINDOW // 2))
-    return uniform_filter(frames, (1, 1, WINDOW, WINDOW))[..., edge, edge]
+    return uniform_filter(frames, WINDOW, axes=(-2, -1))[..., edge, edge]
 
 
 def baselines(frames: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
@@ -44,7 +44,10 @@ def baselines(frames: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
     all frames of known clips, and the last frame that was seen.
     """
     ahead = frames[GIVEN:]
-    guesses = {"the mean frame": np.mean(known, axis=(0, 1)), "the last frame": frames[GIVEN - 1]}
+    guesses = {
+        "the mean frame": np.mean(known, axis=(0, 1)),
+        "copy the last frame": frames[GIVEN - 1],
+    }
     return {name: np.broadcast_to(guess, ahead.shape) for name, guess in guesses.items()}
 
 
