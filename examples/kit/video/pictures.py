@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,36 +32,38 @@ def draw_strips(path: Path, frames: np.ndarray, found: Predictions, clips: int =
     """Draw the first clips of `frames [GIVEN + AHEAD, clips, CANVAS, CANVAS]` and what the networks
     expected in them, beside the error that each method makes in each frame of all clips.
     """
-    figure, ((strips, errors),) = plots.make_grid(1, 2, size=(13, 4.5), share=False)
+    figure, ((strips, errors),) = plots.make_grid(1, 2, size=(12, 4.2), share=False)
     strips.get_gridspec().set_width_ratios([2, 1])
-    rows, names = [], []
-    for clip in range(min(clips, frames.shape[1])):
-        names += ["truth", *COLORS]
-        rows += [frames[SHOWN, clip]]
-        for name in COLORS:
-            unseen = np.full((len(SHOWN) - AHEAD, CANVAS, CANVAS), np.nan)
-            rows += [np.concatenate([unseen, found[name][:, clip]])]
-    strips.imshow(tile(np.stack(rows)), cmap="gray", vmin=0, vmax=1)
-    strips.spines[:].set_visible(False)
-    middles = PITCH * np.arange(max(len(rows), len(SHOWN))) + CANVAS / 2
-    strips.set_xticks(middles[: len(SHOWN)], [str(frame + 1) for frame in SHOWN])
-    strips.set_yticks([])
-    strips.tick_params(length=0)
-    edge = PITCH * (len(SHOWN) - AHEAD) - 6
-    for name, y in zip(names, middles, strict=False):
-        if name in COLORS:
-            strips.text(edge, y, name, color=COLORS[name], ha="right", va="center")
-    strips.set_title(f"{GIVEN} frames are seen, some are shown; {AHEAD} are predicted", fontsize=10)
-
-    truth, coming = frames[GIVEN:], np.arange(GIVEN + 1, GIVEN + AHEAD + 1)
+    _draw_strips(strips, frames, found, min(clips, frames.shape[1]))
+    coming = np.arange(GIVEN + 1, GIVEN + AHEAD + 1)
     for name, predicted in found.items():
-        look = {"color": COLORS[name]} if name in COLORS else {"color": plots.GREY}
         style = "-" if name in COLORS else plots.DASHED if "mean" in name else plots.DOTTED
-        values = frame_errors(predicted, truth)
-        errors.plot(coming, values, label=name, linestyle=style, **look)
-    errors.set(xlabel="frame", title="squared error, summed over a frame", ylim=(0, None))
+        look = {"color": COLORS.get(name, plots.GREY), "linestyle": style, "label": name}
+        errors.plot(coming, frame_errors(predicted, frames[GIVEN:]), **look)
+    errors.set(xlabel="frame", ylim=(0, None))
+    errors.set_title("squared error, summed over a frame", fontsize=10)
     errors.legend(frameon=False, fontsize=8)
     plots.save(figure, path)
+
+
+def _draw_strips(axes: Any, frames: np.ndarray, found: Predictions, clips: int) -> None:
+    """A row for the truth of each clip, and one for each network."""
+    unseen = np.full((len(SHOWN) - AHEAD, CANVAS, CANVAS), np.nan)
+    rows = []
+    for clip in range(clips):
+        guesses = [np.concatenate([unseen, found[name][:, clip]]) for name in COLORS]
+        rows += [frames[SHOWN, clip], *guesses]
+    axes.imshow(tile(np.stack(rows)), cmap="gray", vmin=0, vmax=1)
+    middle, begin = CANVAS / 2, PITCH * len(unseen) - 6
+    for row, name in enumerate(["", *COLORS] * clips):
+        look = {"color": COLORS.get(name), "ha": "right", "va": "center"}
+        axes.text(begin, PITCH * row + middle, name, **look)
+    columns = PITCH * np.arange(len(SHOWN)) + middle
+    axes.set_xticks(columns, [str(frame + 1) for frame in SHOWN])
+    axes.set_yticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"{GIVEN} frames are seen, some are shown; {AHEAD} are predicted", fontsize=10)
 
 
 def animate(path: Path, frames: np.ndarray, found: Predictions, clips: int = 3) -> None:
