@@ -5,7 +5,9 @@
 
 Two handwritten digits move on straight lines and bounce off the walls. Ten frames are seen, and the
 ten after them are asked for: a network reads frames, its state is a picture, too, and each frame
-that it predicts is what it reads next.
+that it predicts is what it reads next. In a ConvLSTM (Shi et al. 2015) and a ConvGRU (Ballas et al.
+2016) each layer remembers for itself; in PredRNN (Wang et al. 2017) a second memory climbs through
+the layers as well, and from the top one down to the lowest of the next step.
 
 A network that has only read true frames in training goes astray when it reads its own. Scheduled
 sampling (Bengio et al. 2015) leads it there: after the first ten frames a coin decides for each
@@ -33,7 +35,7 @@ from kit.video import pictures
 from kit.video.metrics import baselines, compare
 from kit.video.motion import AHEAD, GIVEN, clips
 
-PATCH = 4  # pixels across and down that are read as the channels of one place
+PATCH = 4  # pixels across and down that are the channels of one place, as in PredRNN
 LAYERS, KERNEL = 2, 3
 FADE = 0.3  # of the updates, until no frame is given any more
 WIDTHS = {"ConvLSTM": 1.0, "ConvGRU": 1.15, "PredRNN": 0.68}  # of as many parameters
@@ -48,7 +50,7 @@ class Options:
     """How many new clips to predict by the weights in --out; trains nothing."""
     hidden: int = 18
     """Channels of the ConvLSTM's layers; the others have as many parameters."""
-    steps: int = 800
+    steps: int = 2000
     """Updates of each network."""
     batch: int = 8
     """Clips in an update."""
