@@ -120,6 +120,8 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/iterated_maps.py --updates 20 --grid 20 --steps 200 --out runs/smoke/iterated_maps
 	$(BIN)/python examples/gradient_flow.py --hidden 8 --length 10 --steps 4 --every 2 --out runs/smoke/gradient_flow
 	$(BIN)/python examples/flip_flop.py --hidden 8 --steps 100 --starts 40 --out runs/smoke/flip_flop
+	$(BIN)/python examples/video_prediction.py --hidden 4 --steps 2 --asked 4 --out runs/smoke/video_prediction
+	$(BIN)/python examples/video_prediction.py --watch 2 --out runs/smoke/video_prediction
 	$(BIN)/python examples/truncation_bias.py --length 20 --windows 10 --steps 400 --out runs/smoke/truncation_bias
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo

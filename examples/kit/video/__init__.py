@@ -1,0 +1,1 @@
+"""Moving digits, what is measured on predicted frames, and their pictures."""
