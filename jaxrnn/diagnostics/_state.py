@@ -4,6 +4,7 @@ The state of a recurrence is its whole carry: the Jacobian of an LSTM's h alone 
 memory c hands on. Complex numbers count as two real ones; integers have no derivative and stay.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Unpack
 
@@ -13,6 +14,7 @@ from jax import Array
 
 from jaxrnn.core.call import Flags, check_causal, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import name_of
 from jaxrnn.core.trees import Tree, float_positions, floats, put
 from jaxrnn.core.walk import StepFlags, Walk, select, valid_steps, without_masked
 from jaxrnn.drivers import step, trajectory
@@ -37,7 +39,7 @@ def unflat(vectors: Array, like: Carry) -> Carry:
     """The carry of these vectors: shapes, dtypes and integers are those of `like`."""
     new, at = [], 0
     for leaf in floats(like):
-        size = leaf.size // max(vectors[..., 0].size, 1)
+        size = math.prod(leaf.shape[vectors.ndim - 1 :])
         halves = []
         for _ in range(1 + jnp.iscomplexobj(leaf)):
             halves.append(vectors[..., at : at + size].reshape(leaf.shape))
@@ -96,10 +98,15 @@ def drive(
 
     Raises:
         TypeError: the cell has no single step.
+        ValueError: its carry holds no real or complex numbers.
     """
     check_cell(cell, f"diagnostics.{verb}")
     check_causal(cell, "single step, and no Jacobian of one")
     states, _ = trajectory(cell, params, xs, carry, **flags)
+    if not floats(states):
+        raise ValueError(
+            f"{name_of(cell)}: its carry holds no real or complex numbers, so it has no Jacobian"
+        )
     xs = jax.tree.map(jnp.asarray, xs)
     time, *batch = jax.tree.leaves(xs)[0].shape[: -cell.feature_axes]
     given = (flags.get(name) for name in ("lengths", "mask", "reset"))

@@ -12,6 +12,7 @@ from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.call import Flags, Lengths, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.check import described, name_of, takes
 from jaxrnn.core.composite import Composite, Delegate, Runner
 from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put
 from jaxrnn.drivers import scan, trajectory
@@ -31,7 +32,12 @@ class GradientFlow(NamedTuple):
         lowest layer.
         """
         each = jax.tree.leaves(self.parts if part is None else part)
-        return jnp.sqrt(sum(norm**2 for norm in each))
+        if not each:
+            raise ValueError(
+                "GradientFlow.total: there is no norm, for what was asked for has no real or "
+                "complex numbers"
+            )
+        return _norm(jnp.stack(each, axis=-1), each[0].ndim)
 
 
 def gradient_flow(
@@ -73,6 +79,11 @@ def gradient_flow(
     >>> bool(lowest[1, 0] < lowest[7, 0])  # it vanishes on its way back
     True
     """
+    if not takes(loss, 2):
+        raise TypeError(
+            f"gradient_flow: loss is {described(loss)}, expected function(carry, ys); pass them "
+            "as (loss, cell, params, xs)"
+        )
     check_cell(cell, "diagnostics.gradient_flow")
     states, _ = jax.eval_shape(
         lambda: trajectory(cell, params, xs, carry, key=key, method=method, **flags)
@@ -130,17 +141,30 @@ def _plus_first(carry: Array, nudges: Array) -> Array:
 
 
 def _norm(leaf: Array, rows: int) -> Array:
-    return jnp.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=tuple(range(rows, leaf.ndim))))
+    """Over all axes but the first `rows`. The largest is divided out first, for a square over- or
+    underflows long before what vanishes or explodes does.
+    """
+    axes = tuple(range(rows, leaf.ndim))
+    sizes = jnp.abs(leaf)
+    largest = jnp.max(sizes, axis=axes, keepdims=True, initial=0)
+    safe = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    scaled = jnp.sqrt(jnp.sum((sizes / safe) ** 2, axis=axes))
+    return scaled * safe.reshape(scaled.shape)
 
 
-def checked_loss(verb: str, loss: Array) -> Array:
+def checked_loss(verb: str, loss: Any) -> Array:
     """Refuse what is not one real number."""
+    if jax.tree.structure(loss) != jax.tree.structure(0):
+        raise TypeError(
+            f"{verb}: loss returned {described(loss)}, expected one real number and nothing "
+            "beside it"
+        )
     if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
         raise ValueError(
             f"{verb}: loss returned shape {jnp.shape(loss)}, {jnp.result_type(loss)}, "
             "expected one real number: sum or average over time and sequences"
         )
-    return loss
+    return jnp.asarray(loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +201,11 @@ class _NudgedStep(Delegate):
     changes with it.
     """
 
+    @property
+    def __name__(self) -> str:
+        """That of the cell's class, for messages."""
+        return name_of(self.cell)
+
     def project(self, params: Params, xs: tuple[Tree, Carry], *noise: Any) -> tuple[Tree, Carry]:
         return self.cell.project(params, xs[0], *noise), xs[1]
 
@@ -189,12 +218,11 @@ class _NudgedStep(Delegate):
     ) -> tuple[Carry, Array]:
         u_cell, nudges = u
         after, y = self.cell.step(params, carry, u_cell, affine)
-        moved = {
-            id(leaf): leaf + nudge
-            for leaf, nudge in zip(jax.tree.leaves(after), jax.tree.leaves(nudges), strict=True)
-            if is_float(leaf)
-        }
-        return jax.tree.map(lambda leaf: moved.get(id(leaf), leaf), (after, y))
+        moved = jax.tree.map(lambda a, n: a + n if is_float(a) else a, after, nudges)
+        pairs = zip(jax.tree.leaves(after), jax.tree.leaves(moved), strict=True)
+        # of parts that are one array, the output is the first
+        replaced = {id(old): new for old, new in reversed([*pairs])}
+        return moved, jax.tree.map(lambda leaf: replaced.get(id(leaf), leaf), y)
 
     def read(self, params: Params, ys: Any, xs: tuple[Tree, Carry]) -> Any:
         return self.cell.read(params, ys, xs[0])

@@ -14,6 +14,7 @@ from jaxrnn.diagnostics._state import flat
 from jaxrnn.initializers import Identity
 from tests.support.helpers import assert_close, is_floating, make_carry, make_params, make_xs
 from tests.support.specs import BY_ID, Spec, every_causal
+from tests.support.user_cells import FastWeights, Plain, draw
 
 BORDER, TIME = 1, 3
 """The state after so many steps is looked at. There are no batch axes, so that Jacobians are few
@@ -181,11 +182,63 @@ def test_nothing_underflows() -> None:
     np.testing.assert_array_equal(np.isneginf(restarted.log_norm), [True, True, True, False, False])
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0], ids=["vanishing", "exploding"])
+def test_norms_whose_squares_float32_does_not_hold(factor: float) -> None:
+    cell = jaxrnn.Elman(3, activation="linear", w_h_init=Identity(factor))
+    params = cell.init(jax.random.key(0), 2)
+    flow = gradient_flow(lambda carry, ys: jnp.sum(carry), cell, params, jnp.zeros((110, 2)))
+    expected = np.sqrt(3) * factor ** np.arange(110.0, -1, -1)
+    np.testing.assert_allclose(np.asarray(flow.parts), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(flow.total()), expected, rtol=1e-5)
+
+
+class Doubled(Plain):
+    """Hands the same array on as both parts of its carry."""
+
+    def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
+        return draw(key, dtype, w_x=(in_features, self.hidden), w_h=(self.hidden, self.hidden))
+
+    def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+        h = super().initial_carry(params, input_shape)
+        return h, h
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        (z,) = affine((u,), carry[0], params["w_h"])
+        h = jnp.tanh(z)
+        return (h, h), h
+
+
+def test_parts_that_are_one_array_have_gradients_of_their_own() -> None:
+    cell = Doubled(4)
+    params, xs = cell.init(jax.random.key(0), 3), jnp.ones((5, 3))
+    flow = gradient_flow(lambda carry, ys: jnp.sum(carry[0] + 2 * carry[1]), cell, params, xs)
+    first, second = (float(part[-1]) for part in flow.parts)
+    assert (first, second) == (pytest.approx(2.0), pytest.approx(4.0))
+    assert not np.any(flow.parts[1][:-1])  # no step reads it
+
+
+@pytest.mark.filterwarnings("error:_NudgedStep", "ignore:FastWeights.step")
+def test_a_warning_names_the_cell() -> None:
+    cell = FastWeights(4)
+    params = cell.init(jax.random.key(0), 3)
+    gradient_flow(lambda carry, ys: jnp.sum(ys), cell, params, jnp.ones((5, 2, 3)))
+
+
 def test_what_is_refused() -> None:
     cell, xs = jaxrnn.GRU(4), jnp.ones((5, 2, 3))
     params = cell.init(jax.random.key(0), 3)
     with pytest.raises(ValueError, match=r"loss returned shape \(5, 2, 4\), float32"):
         gradient_flow(lambda carry, ys: ys, cell, params, xs)
+    with pytest.raises(TypeError, match="loss returned a tuple, expected one real number"):
+        gradient_flow(lambda carry, ys: (jnp.sum(ys), ys), cell, params, xs)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"loss is a GRU, expected function\(carry, ys\)"):
+        gradient_flow(cell, params, xs, None)  # type: ignore[arg-type]
+    dense = jaxrnn.Dense(4)
+    of_dense = dense.init(jax.random.key(0), 3)
+    with pytest.raises(ValueError, match="Dense: its carry holds no real or complex numbers"):
+        jacobian_flow(dense, of_dense, xs)
+    with pytest.raises(ValueError, match="total: there is no norm"):
+        gradient_flow(lambda carry, ys: jnp.sum(ys), dense, of_dense, xs).total()
     with pytest.raises(ValueError, match="params has the structure"):
         gradient_flow(lambda carry, ys: jnp.sum(ys), cell, {}, xs)
     with pytest.raises(TypeError, match=r"jaxrnn.diagnostics.gradient_flow: the first argument"):

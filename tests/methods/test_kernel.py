@@ -12,6 +12,7 @@ from jax import export
 import jaxrnn
 from jaxrnn.methods import BPTT
 from tests.support.helpers import assert_close, perturb
+from tests.support.user_cells import Plain, draw
 
 KERNEL = BPTT(kernel="pallas")
 CELLS = {
@@ -70,6 +71,35 @@ def test_any_batch(batch: tuple[int, ...]) -> None:
     assert_close(got, jaxrnn.trajectory(cell, params, xs, method="autodiff"), 1e-5)
 
 
+@pytest.mark.parametrize("steps", [(0, 3), (5, 0)], ids=["no step", "no row"])
+def test_nothing_to_do(steps: tuple[int, int]) -> None:
+    cell = CELLS["gru"]
+    params, _ = setup(cell, 1)
+    carry, ys = jaxrnn.scan(cell, params, jnp.zeros((*steps, 3)), method=KERNEL)
+    assert (carry.shape, ys.shape) == ((steps[1], 16), (*steps, 16))
+
+
+def test_draws_and_strict_promotion() -> None:
+    """Inputs are a pytree then, of which some are integers."""
+    cell = jaxrnn.Zoneout(jaxrnn.LSTM(16), h=0.3, c=0.2)
+    params, xs = setup(cell, 3)
+    flags = FLAGS["all, reverse"] | {"key": jax.random.key(2)}
+    with jax.numpy_dtype_promotion("strict"):
+        got, wanted = (
+            jax.grad(partial(loss, cell, flags, method))(params, xs, None)
+            for method in (KERNEL, "autodiff")
+        )
+    assert_close(got, wanted, 1e-5)
+
+
+def test_rows_that_fill_up_a_program_do_no_harm() -> None:
+    """They are no worse than those of the batch: of zeros, this one's gradient would be NaN."""
+    cell = jaxrnn.Elman(16, activation=jnp.sqrt, bias=False)
+    params = jax.tree.map(jnp.ones_like, cell.init(jax.random.key(0), 3))
+    gradient = jax.grad(partial(loss, cell, {}, KERNEL))(params, jnp.ones((5, 3, 3)), None)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
 def test_bfloat16() -> None:
     """Multiplied as it is, carried in float32."""
     cell = CELLS["gru"]
@@ -94,15 +124,59 @@ def test_it_lowers_for_a_gpu() -> None:
 TRITON = export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")
 
 
+class Seen(Plain):
+    """Adds a function of its state to the product, too."""
+
+    def init(self, key: Any, in_features: int, dtype: Any = jnp.float32) -> Any:
+        n = self.hidden
+        return draw(key, dtype, w_x=(in_features, n), w_h=(n, n), p=(n,))
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        (z,) = affine((u + params["p"] * carry,), carry, params["w_h"])
+        h = jnp.tanh(z)
+        return h, h
+
+
+class Twice(Seen):
+    """Uses its weight pointwise, too."""
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        (z,) = affine((u,), carry, params["w_h"])
+        h = jnp.tanh(z + params["w_h"][0])
+        return h, h
+
+
+class Counting(Seen):
+    """Counts its steps."""
+
+    def initial_carry(self, params: Any, input_shape: tuple[int, ...]) -> Any:
+        return super().initial_carry(params, input_shape), jnp.zeros(input_shape[:-1], jnp.int32)
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        (z,) = affine((u,), carry[0], params["w_h"])
+        h = jnp.tanh(z)
+        return (h, carry[1] + 1), h
+
+
+@pytest.mark.parametrize("options", [{"block": 4}, {"keep": "carries"}, {"platform": "any"}])
+def test_options_that_would_say_nothing(options: Any) -> None:
+    with pytest.raises(ValueError, match='kernel="pallas" has no blocks'):
+        BPTT(kernel="pallas", **options)
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
         (jaxrnn.GRU(16, reset_gate="before"), 'GRU: kernel="pallas" runs cells whose step has one'),
         (jaxrnn.LSTM(16, projection=16), 'LSTM: kernel="pallas" runs cells whose step has one'),
+        (jaxrnn.GRU(16, layer_norm=True), 'GRU: kernel="pallas" runs cells whose step has one'),
+        (Seen(16), 'Seen: kernel="pallas" runs cells whose step has one'),
+        (Twice(16), 'Twice: kernel="pallas" runs cells whose step has one'),
+        (Counting(16), 'Counting: kernel="pallas" runs cells whose step has one'),
         (jaxrnn.Elman(24), "needs a state whose size is a power of two from 16 on, got 24"),
         (jaxrnn.LSTM(256), r"at most 196608 bytes; that of shape \(256, 1024\) and float32 has"),
     ],
-    ids=["two products", "two weights", "odd size", "large"],
+    ids=["products", "weights", "norm", "part", "pointwise", "integers", "odd size", "large"],
 )
 def test_what_is_refused(cell: jaxrnn.Cell, message: str) -> None:
     params, xs = setup(cell, 2)

@@ -90,8 +90,9 @@ class BPTT(_InBlocks):
             holds a plan for each, of which the compiler takes one: for `jax.export` to several
             platforms, or to another one. Tracing then takes three times as long.
         kernel: `"pallas"`: the loop is one kernel for NVIDIA GPUs, with the recurrent weight on the
-            chip, for `Elman`, `LSTM` and `GRU` whose weight fits there. Compiled ahead and
-            interpreted in tests, but never timed; it has no forward mode.
+            chip, for `Elman`, `LSTM` and `GRU` whose weight fits there. It takes neither `block`
+            nor `keep`. Compiled ahead and interpreted in tests, but never timed; it has first
+            derivatives in reverse mode alone.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -108,11 +109,19 @@ class BPTT(_InBlocks):
         super().__post_init__()
         _check.check_choice(self, "kernel", self.kernel, (None, "pallas"))
         _check.check_choice(self, "keep", self.keep, (None, "carries", "preactivations"))
+        if self.kernel is not None:
+            for name, allowed in (("block", ()), ("keep", ()), ("platform", ("cpu", "gpu"))):
+                if (value := getattr(self, name)) not in (None, *allowed):
+                    raise ValueError(
+                        f'BPTT: {name} is {value!r}, but kernel="pallas" has no blocks and is for '
+                        f"one kind of device, a GPU; leave out {name} or kernel"
+                    )
 
     def run(
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
     ) -> tuple[Carry, Tree]:
-        if self.kernel is None:
+        first = jax.tree.leaves(xs)[0]
+        if self.kernel is None or 0 in first.shape:  # a kernel for no step or no row is none
             return super().run(cell, params, xs, carry, walk)
         from jaxrnn.methods.bptt import kernel  # Pallas takes long to import
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array, export, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
@@ -31,7 +31,7 @@ from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk, select, without_masked
 from jaxrnn.methods.bptt.blocks import shift
 from jaxrnn.methods.bptt.plan import count
-from jaxrnn.methods.bptt.seam import Call, Pieces, computing, record
+from jaxrnn.methods.bptt.seam import Call, LawBrokenError, Pieces, computing, inspect, record
 
 ROWS = 16
 """Of the batch, that one program walks: the fewest that a tensor core multiplies."""
@@ -74,26 +74,31 @@ class _Loop:
         return tuple(jnp.split(jax.tree.leaves(params)[self.weight], edges, axis=-1))
 
     def vectors(self, params: Params) -> Params:
-        """The parameters without those that no step uses, or that `pieces` are in place of."""
+        """The parameters that a step may use, for `_checked` refuses one that uses others."""
         return jax.tree.map(lambda leaf: leaf if leaf.ndim == 1 else None, params)
 
 
 def run(
-    cell: Cell, params: Params, xs: Array, carry: Carry, walk: Walk, interpret: bool
+    cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk, interpret: bool
 ) -> tuple[Carry, Tree]:
-    """Run a cell over time.
+    """Run a cell over time; there is a step and a row, or more.
 
     Raises:
-        ValueError: the kernels cannot run this cell, or its weight is too large.
+        ValueError: the kernels cannot run this cell, its weight is too large, or a size is a
+            symbol.
     """
     loop = _checked(cell, params, xs, carry, walk.reverse, interpret)
-    batch, flags = xs.shape[1:-1], walk.flags()
+    first, flags = jax.tree.leaves(xs)[0], walk.flags()
+    batch = first.shape[1:-1]
     padding = -count(batch) % ROWS
 
     def as_rows(leaf: Array, leading: int) -> Array:
-        """One axis of rows in place of those of the batch."""
+        """One axis of rows in place of those of the batch. The last is repeated: what is finite
+        for all rows is so for these.
+        """
         flat = leaf.reshape(*leaf.shape[:leading], -1, *leaf.shape[leading + len(batch) :])
-        return jnp.pad(flat, [(0, padding * (axis == leading)) for axis in range(flat.ndim)])
+        widths = [(0, padding if axis == leading else 0) for axis in range(flat.ndim)]
+        return jnp.pad(flat, widths, mode="edge")
 
     def as_batch(leaf: Array) -> Array:
         return leaf[:, : leaf.shape[1] - padding].reshape(-1, *batch, *leaf.shape[2:])
@@ -105,12 +110,13 @@ def run(
     )
     start, initial = (
         jax.tree.map(partial(as_rows, leading=0), state)
-        for state in (carry, cell.initial_carry(params, xs.shape[1:]))
+        for state in (carry, cell.initial_carry(params, first.shape[1:]))
     )
-    given = _Given(params, cell.project(params, in_time(xs)), start, initial, Flags(*numbers))
+    us = cell.project(params, jax.tree.map(in_time, xs))
+    given = _Given(params, us, start, initial, Flags(*numbers))
     states = jax.tree.map(as_batch, _walk(loop, given))
     last = jax.tree.map(lambda leaf: leaf[0 if walk.reverse else -1], states)
-    ys = without_masked(emit(jax.tree.leaves(states)[loop.output], xs.dtype), walk.valid)
+    ys = without_masked(emit(jax.tree.leaves(states)[loop.output], first.dtype), walk.valid)
     return last, (states, ys) if walk.all_carries else ys
 
 
@@ -248,7 +254,7 @@ def _over_time(
         """All of an array, or of its rows those of one program."""
         block = tuple(ROWS if i == axis else size for i, size in enumerate(shape))
         return pl.BlockSpec(
-            block, lambda program: tuple(program * (i == axis) for i in range(len(shape)))
+            block, lambda program: tuple(program if i == axis else 0 for i in range(len(shape)))
         )
 
     axes = (None, 0, 0, 1)
@@ -270,17 +276,25 @@ def _over_time(
 
 
 def _checked(
-    cell: Cell, params: Params, xs: Array, carry: Carry, reverse: bool, interpret: bool
+    cell: Cell, params: Params, xs: Tree, carry: Carry, reverse: bool, interpret: bool
 ) -> _Loop:
     """What the kernels need to know of a cell; refused if they cannot run it."""
-    call, weights, outputs = _one_step(cell, params, xs, carry)
-    if call is None or call.linear is not matmul or not (weights and outputs):
+    if any(export.is_symbolic_dim(n) for leaf in jax.tree.leaves((xs, carry)) for n in leaf.shape):
+        raise ValueError(
+            f'{name_of(cell)}: kernel="pallas" needs sizes that are numbers, got a symbol in the '
+            f"shape of xs, {jax.tree.leaves(xs)[0].shape}; leave out kernel"
+        )
+    found = _one_step(cell, params, xs, carry)
+    if found is None:
         raise ValueError(
             f'{name_of(cell)}: kernel="pallas" runs cells whose step has one product, of a state '
-            "and a whole weight, and puts out a part of its carry, such as Elman, LSTM and GRU; "
-            "leave out kernel"
+            "and a whole weight, added to what does not depend on the state; that uses no other "
+            "parameters but vectors of a number per unit; and that puts out a part of its carry, "
+            "which holds real numbers alone: Elman, LSTM and GRU, for instance, without layer "
+            "normalisation; leave out kernel"
         )
-    w, widths = call.w, tuple(part.shape[-1] for part in call.parts if part is not None)
+    call, weight, output = found
+    w, widths = call.w, _widths(call)
     if any(size & (size - 1) or size < ROWS for size in (w.shape[0], *widths)):
         raise ValueError(
             f'{name_of(cell)}: kernel="pallas" needs a state whose size is a power of two from '
@@ -292,19 +306,36 @@ def _checked(
             f"{MOST_BYTES} bytes; that of shape {w.shape} and {w.dtype} has {size}: use fewer "
             "units or bfloat16, or leave out kernel"
         )
-    return _Loop(cell, weights[0], widths, outputs[0], reverse, interpret)
+    return _Loop(cell, weight, widths, output, reverse, interpret)
 
 
-def _one_step(
-    cell: Cell, params: Params, xs: Array, carry: Carry
-) -> tuple[Call | None, list[int], list[int]]:
-    """The product of a step if there is one, the parameters that are its weight, and the leaves of
-    the carry that are the output.
+def _one_step(cell: Cell, params: Params, xs: Tree, carry: Carry) -> tuple[Call, int, int] | None:
+    """The product of a step, the parameter that is its weight, and the leaf of the carry that is
+    the output; None if the kernels cannot run the cell.
     """
-    (after, y), calls = record(
-        partial(cell.step, params, carry, cell.project(params, xs[0])), computing
+    if cell.feature_axes > 1 or cell.takes_context:
+        return None
+    u = cell.project(params, jax.tree.map(lambda leaf: leaf[0], xs))
+    try:
+        seam = inspect(cell.step, params, carry, u)
+    except LawBrokenError:
+        return None
+    _, calls = record(partial(cell.step, params, carry, u), computing)
+    leaves = jax.tree.leaves(params)
+    weights = [i for i, leaf in enumerate(leaves) if calls and leaf is calls[0].w]
+    others = {*seam.pointwise_params, *seam.input_only_params}
+    fits = (
+        len(calls) == len(weights) == len(seam.outputs) == 1
+        and calls[0].linear is matmul
+        and calls[0].w.ndim == 2
+        and all(seam.input_only[0])
+        and all(leaves[i].shape in {(n,) for n in _widths(calls[0])} for i in others)
+        and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(carry))
+        and jax.tree.structure(0) == seam.output_form
     )
-    call = calls[0] if len(calls) == 1 else None
-    outputs = [i for i, leaf in enumerate(jax.tree.leaves(after)) if leaf is y]
-    leaves = enumerate(jax.tree.leaves(params))
-    return call, [i for i, leaf in leaves if call is not None and leaf is call.w], outputs
+    (output,) = seam.outputs if fits else (None,)
+    return None if output is None else (calls[0], weights[0], output)
+
+
+def _widths(call: Call) -> tuple[int, ...]:
+    return tuple(part.shape[-1] for part in call.parts if part is not None)
