@@ -10,10 +10,10 @@ import pytest
 
 import jaxrnn
 from jaxrnn.diagnostics import gradient_flow, jacobian_flow
-from jaxrnn.diagnostics._state import flat
+from jaxrnn.diagnostics._state import flat, unflat
 from jaxrnn.initializers import Identity
 from tests.support.helpers import assert_close, is_floating, make_carry, make_params, make_xs
-from tests.support.specs import BY_ID, Spec, every_causal
+from tests.support.specs import BY_ID, Spec, every_causal, some
 from tests.support.user_cells import FastWeights, Plain, draw
 
 BORDER, TIME = 1, 3
@@ -250,3 +250,22 @@ def test_what_is_refused() -> None:
         jacobian_flow(cell, params, xs, vectors=3)
     with pytest.raises(ValueError, match="random vectors give no singular values"):
         jacobian_flow(cell, params, xs, vectors=3, key=jax.random.key(0), singular_values=True)
+
+
+@some("gru_before", "lstm_peepholes", "stack_connected", "user_clockwork")
+def test_finite_differences(spec: Spec, x64: None) -> None:
+    """The norm of the Jacobian from central differences of a loop written out."""
+    params, xs = make_params(spec), make_xs(spec, (TIME,))
+    carry = make_carry(spec, params, xs)
+    start, step = flat(carry), 1e-5
+
+    @jax.jit
+    def end(vectors: jax.Array) -> jax.Array:
+        return jax.vmap(lambda v: flat(jaxrnn.unroll(spec.cell, params, xs, unflat(v, carry))[0]))(
+            vectors
+        )
+
+    moved = step * jnp.eye(len(start))
+    jacobian = (end(start + moved) - end(start - moved)) / (2 * step)
+    found = jacobian_flow(spec.cell, params, xs, carry)
+    assert_close(jnp.exp(found.log_norm[0]), np.linalg.norm(jacobian), 1e-7)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FRAMEWORKS = ("torch", "keras", "haiku")
+FRAMEWORKS = ("torch", "keras", "haiku", "equinox")
 
 
 def blocks(page: Path) -> list[str]:
