@@ -1,5 +1,6 @@
 """The Python blocks of the README and of the pages under `docs/` run, those of one page in one
-namespace; those that need another framework by themselves, in `test_coming_from.py`.
+namespace; those that need another framework by themselves, in `test_coming_from.py`. Notebooks run
+when `make docs` builds the site, which fails where one does.
 """
 
 import re
@@ -13,10 +14,7 @@ FRAMEWORKS = ("torch", "keras", "haiku", "equinox")
 
 
 def blocks(page: Path) -> list[str]:
-    """Those of a page, and the cells of a notebook."""
-    return re.findall(
-        r"```(?:python|\{code-cell\} python)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
-    )
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
 
 
 def framework(block: str) -> str:

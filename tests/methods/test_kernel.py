@@ -26,9 +26,8 @@ CELLS = {
 }
 FLAGS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "lengths": {"lengths": np.array([5, 3, 0])},
     "all, reverse": {
-        "lengths": np.array([5, 4, 2]),
+        "lengths": np.array([5, 4, 0]),
         "mask": np.arange(15).reshape(5, 3) % 4 != 1,
         "reset": np.arange(15).reshape(5, 3) % 5 == 2,
         "reverse": True,
