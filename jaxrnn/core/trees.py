@@ -50,6 +50,13 @@ def put(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
     return jax.tree.unflatten(form, leaves)
 
 
+def sparse(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
+    """The tree with new leaves at these positions, and None at all others."""
+    leaves, form = jax.tree.flatten(tree)
+    given = dict(zip(positions, new, strict=True))
+    return form.unflatten([given.get(i) for i in range(len(leaves))])
+
+
 def only(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
     """A tangent of `tree` that holds those of some leaves, and zero for the others."""
     leaves, form = jax.tree.flatten(tree)

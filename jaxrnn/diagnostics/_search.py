@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.trees import Tree, float_positions, pick, put
+from jaxrnn.core.trees import Tree, float_positions, pick, put, sparse
 from jaxrnn.diagnostics._state import Map, flat, step_map, unflat
 
 _STATIONARY = 1e-9
@@ -130,10 +130,7 @@ def refine(system: System, starts: Carry, points: Array, reach: float, period: i
         by_input = jax.jacfwd(driven)(pick(system.x, at))
         ended = _ended(system, like, found, period)
         carry = jax.vmap(lambda h: unflat(h, like))(ended.orbit)
-        leaves, form = jax.tree.flatten(system.x)
-        by = dict(zip(at, by_input, strict=True))
-        sensitivity = form.unflatten([by.get(k) for k in range(len(leaves))])
-        return Seen(ended, carry, jacobian, sensitivity)
+        return Seen(ended, carry, jacobian, sparse(system.x, at, by_input))
 
     return jax.vmap(one)(starts, points)
 

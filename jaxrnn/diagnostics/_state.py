@@ -50,6 +50,21 @@ def unflat(vectors: Array, like: Carry) -> Carry:
     return put(like, float_positions(like), new)
 
 
+def one_step(
+    cell: Cell, params: Params, carry: Carry, x: Tree, flags: StepFlags, context: Tree = None
+) -> tuple[Carry, Tree]:
+    """A whole step, as a walk takes it: one that is masked out holds the carry, and one after a
+    boundary begins from the initial carry.
+    """
+    start, fresh = carry, flags.fresh()
+    if fresh is not None:
+        start = select(fresh, cell.initial_carry(params, jax.tree.leaves(x)[0].shape), carry)
+    after, y = step(cell, params, start, x, context=context)
+    if flags.valid is not None:
+        after = select(flags.valid, after, carry)
+    return after, without_masked(y, flags.valid)
+
+
 def step_map(
     cell: Cell,
     params: Params,
@@ -58,22 +73,14 @@ def step_map(
     flags: StepFlags = _NO_FLAGS,
     context: Tree = None,
 ) -> Map:
-    """One step with input `x [*batch, ...]` as a map of vectors.
-
-    A step that is masked out holds the state, and one after a boundary begins from the initial
-    carry: its derivative is the identity, or zero.
+    """One step with input `x [*batch, ...]` as a map of vectors. Where it is masked out the
+    derivative is the identity, and after a boundary zero.
     """
-    shape = jax.tree.leaves(x)[0].shape
-    batch_axes = len(shape) - cell.feature_axes
+    batch_axes = jax.tree.leaves(x)[0].ndim - cell.feature_axes
 
     def after(vectors: Array) -> Array:
-        start, fresh = vectors, flags.fresh()
-        if fresh is not None:
-            initial = flat(cell.initial_carry(params, shape), batch_axes)
-            start = select(fresh, initial.astype(vectors.dtype), vectors)
-        carry, _ = step(cell, params, unflat(start, like), x, context=context)
-        moved = flat(carry, batch_axes).astype(vectors.dtype)
-        return moved if flags.valid is None else select(flags.valid, moved, vectors)
+        carry, _ = one_step(cell, params, unflat(vectors, like), x, flags, context)
+        return flat(carry, batch_axes).astype(vectors.dtype)
 
     return after
 

@@ -9,11 +9,10 @@ from jax import Array, lax
 
 from jaxrnn.core.call import Flags
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.trees import Tree, float_positions, pick, put
-from jaxrnn.core.walk import StepFlags, select
-from jaxrnn.diagnostics._state import drive
+from jaxrnn.core.trees import Tree, float_positions, pick, put, sparse
+from jaxrnn.core.walk import StepFlags
+from jaxrnn.diagnostics._state import drive, one_step
 from jaxrnn.diagnostics.gradient_flow import checked_loss
-from jaxrnn.drivers import step
 
 
 def gradient_by_step(
@@ -57,19 +56,12 @@ def gradient_by_step(
     """
     way = drive("gradient_by_step", cell, params, xs, carry, **flags)
     first = jax.tree.map(lambda leaf: leaf[0], way.states)
-    shape = jax.tree.leaves(way.xs)[0].shape
+    time = jax.tree.leaves(way.xs)[0].shape[0]
     context, backwards = flags.get("context"), flags.get("reverse", False)
 
     def advance(state: Carry, now: tuple[Params, Tree, StepFlags]) -> tuple[Carry, Any]:
         used, x, flags_t = now
-        start, fresh = state, flags_t.fresh()
-        if fresh is not None:
-            start = select(fresh, cell.initial_carry(used, shape[1:]), state)
-        after, y = step(cell, used, start, x, context=context)
-        if flags_t.valid is not None:
-            after = select(flags_t.valid, after, state)
-            y = select(flags_t.valid, y, jax.tree.map(jnp.zeros_like, y))
-        return after, y
+        return one_step(cell, used, state, x, flags_t, context)
 
     def of_copies(floating: list[Array]) -> Array:
         used = put(copies, at, floating)
@@ -78,8 +70,6 @@ def gradient_by_step(
             ys = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), ys)
         return checked_loss("gradient_by_step", loss(last, ys))
 
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[0], *leaf.shape)), params)
+    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (time, *leaf.shape)), params)
     at = float_positions(copies)
-    found = dict(zip(at, jax.grad(of_copies)(pick(copies, at)), strict=True))
-    leaves, form = jax.tree.flatten(params)
-    return form.unflatten([found.get(k) for k in range(len(leaves))])
+    return sparse(params, at, jax.grad(of_copies)(pick(copies, at)))

@@ -14,7 +14,7 @@ from jaxrnn.core.call import Flags, Lengths, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import described, name_of, takes
 from jaxrnn.core.composite import Composite, Delegate, Runner
-from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put
+from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put, sparse
 from jaxrnn.drivers import scan, trajectory
 from jaxrnn.methods import MethodLike
 
@@ -105,9 +105,8 @@ def gradient_flow(
 
     value, gradients = jax.value_and_grad(nudged)(pick(nudges, at))
     rows = first.ndim - cell.feature_axes
-    norms = dict(zip(at, (_norm(gradient, rows) for gradient in gradients), strict=True))
-    leaves, form = jax.tree.flatten(nudges)
-    return GradientFlow(value, form.unflatten([norms.get(k) for k in range(len(leaves))]))
+    norms = [_norm(gradient, rows) for gradient in gradients]
+    return GradientFlow(value, sparse(nudges, at, norms))
 
 
 def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
