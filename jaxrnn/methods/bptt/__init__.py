@@ -76,7 +76,9 @@ would be read and written T times; here it is T/K times.
     JAX's derivative    T·B·O(m + s)
 
 The last terms of the first three are the temporaries of one block: some thirty numbers per unit and
-step. `platforms.py` weighs these terms when it chooses K and what to keep: a CPU's caches, a GPU's
+step. Where projections are narrower than inputs, a plan may project all inputs before the first
+block, for T·B·O(m) more; the projection's gradients are then products over all T·B rows.
+`platforms.py` weighs these terms when it chooses K and what to keep: a CPU's caches, a GPU's
 launches.
 
 **The seam.** The engine has no list of cells, and no cell has a derivative of its own. A step

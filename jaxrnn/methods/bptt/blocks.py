@@ -7,7 +7,7 @@ block's number.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -88,9 +88,9 @@ def loop(
     array that the loop reads anyway; with its axes of size one it would be a copy.
     """
 
-    def squeezed(carry: C, inputs: Tree) -> tuple[C, Tree]:
+    def squeezed(carry: C, inputs: Tree) -> tuple[C, "_Distinct"]:
         carry, outputs = body(carry, _restore(inputs, 0))
-        return carry, _squeeze(outputs, 0)
+        return carry, _distinct(_squeeze(outputs, 0))
 
     carry, outputs = lax.scan(
         recomputed(squeezed) if recompute else squeezed,
@@ -100,7 +100,30 @@ def loop(
         reverse=reverse,
         unroll=unroll,
     )
-    return carry, _restore(outputs, 1)
+    return carry, _restore(outputs.tree(), 1)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["form", "which"])
+@dataclasses.dataclass(frozen=True)
+class _Distinct:
+    """A tree whose leaves are often the same array, such as an output that is h: a loop stacks each
+    array once. Which leaf is which array is a part of the pytree's structure.
+    """
+
+    leaves: list[Array]
+    form: Any  # the structure of the tree
+    which: tuple[int, ...]
+
+    def tree(self) -> Tree:
+        """The tree again."""
+        return jax.tree.unflatten(self.form, [self.leaves[i] for i in self.which])
+
+
+def _distinct(tree: Tree) -> _Distinct:
+    leaves, form = jax.tree.flatten(tree)
+    first = {id(leaf): leaf for leaf in leaves}
+    numbers = {key: i for i, key in enumerate(first)}
+    return _Distinct([*first.values()], form, tuple(numbers[id(leaf)] for leaf in leaves))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["array"], meta_fields=["shape"])

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import export
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.trees import Tree, floats
+from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import StepFlags, Walk, guarded_step
-from jaxrnn.methods.bptt.platforms import Keep, Platform, Products, Row
+from jaxrnn.methods.bptt.platforms import Keep, Platform, Products
 from jaxrnn.methods.bptt.seam import Seam, inspect, params_used
 
 MOST_NUMBERS_POINTWISE = 2**16
@@ -37,6 +37,7 @@ class Plan:
     input_shape: tuple[int, ...]
     dtype: jnp.dtype
     reverse: bool
+    projects_at_once: bool  # the inputs of all steps, instead of those of a block
     all_carries: bool  # whether a step's output is (carry, y)
     block: int  # steps
     block_forward: int  # steps, where nobody differentiates
@@ -83,29 +84,41 @@ def make_plan(
     time, *input_shape = first.shape
     step = guarded_step(cell, tuple(input_shape), first.dtype, walk.all_carries)
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
+    batch_axes = len(input_shape) - cell.feature_axes
+    u = jax.eval_shape(cell.project, params, x)
     seam = inspect(
         lambda params, carry, at, affine: step(params, carry, at[0], at[1], affine),
         params,
         carry,
-        (cell.project(params, x), flags_t),
+        (u, flags_t),
     )
     sizes_of = [count(leaf.shape) for leaf in jax.tree.leaves(params)]
     is_large = [size > MOST_NUMBERS_POINTWISE for size in sizes_of]
-    row = _row(seam, params, carry, input_shape, len(input_shape) - cell.feature_axes)
-    products = _of_products(seam, input_shape[: len(input_shape) - cell.feature_axes])
-    steps = min(block or platform.block(time, products, keep == "nothing"), time)
-    # the carry before each block is kept anyway: with one step in a block, that of each step
-    keep = keep or ("nothing" if steps == 1 else platform.keep(row))
+    products = _of_products(seam, input_shape[:batch_axes])
+    checkpointed = keep == "nothing"
+    steps = min(block or platform.block(time, products, checkpointed), time)
+    at_once = not checkpointed and platform.projects_at_once(
+        time * numbers(x, 0), time * numbers(u, 0)
+    )
+    projected_params = params_used(cell.project, params, x)
+    in_loop = [i for i in range(len(sizes_of)) if not (at_once and i in projected_params)]
+    rebuilding = sum(sizes_of[i] for i in in_loop) // max(products.width, 1)
+    if keep is None and steps == time:
+        keep = "all"  # one block holds all of it anyway
+    elif keep is None:
+        # the carry before each block is kept: with one step in a block, that of each step
+        keep = "nothing" if steps == 1 else platform.keep(rebuilding)
     return Plan(
         cell=cell,
         platform=platform,
         seam=seam,
-        projected_params=params_used(cell.project, params, x),
+        projected_params=projected_params,
         large_params=tuple(i for i in seam.pointwise_params if is_large[i]),
         small_params=tuple(i for i in seam.pointwise_params if not is_large[i]),
         input_shape=tuple(input_shape),
         dtype=first.dtype,
         reverse=walk.reverse,
+        projects_at_once=at_once,
         all_carries=walk.all_carries,
         block=steps,
         block_forward=min(block or platform.block_forward(time, products), time),
@@ -118,17 +131,6 @@ def _of_products(seam: Seam, batch: Sequence[int]) -> Products:
     return Products(
         rows=max(rows, default=count(batch)),
         width=sum(count(product.shape[-1:]) for product in seam.products),
-    )
-
-
-def _row(
-    seam: Seam, params: Params, carry: Carry, input_shape: Sequence[int], batch_axes: int
-) -> Row:
-    positions = count(input_shape[batch_axes:-1])  # a convolution uses each weight at every one
-    return Row(
-        preactivations=numbers(seam.products, batch_axes),
-        carry=numbers(floats(carry), batch_axes),
-        multiply_adds=numbers(params, 0) * positions,
     )
 
 

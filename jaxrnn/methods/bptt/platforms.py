@@ -28,14 +28,6 @@ class Products(NamedTuple):
     width: int
 
 
-class Row(NamedTuple):
-    """What a step is made of, for one row of the batch, in real numbers of whatever axes."""
-
-    preactivations: int
-    carry: int
-    multiply_adds: int  # to compute the pre-activations
-
-
 @dataclasses.dataclass(frozen=True)
 class Platform(ABC):
     """The choices for one platform."""
@@ -54,12 +46,31 @@ class Platform(ABC):
         """Steps in a block. Where only carries at borders are kept, blocks are about √T, so that
         both are few.
         """
+        if not checkpointed and self.takes_one_block(time, products):
+            return time
         fewest = math.isqrt(time) if checkpointed else 1
         return _near_divisor(time, max(fewest, self.steps_in_block(time, products)))
 
     def block_forward(self, time: int, products: Products) -> int:
         """Steps in a block where nobody differentiates."""
         return _near_divisor(time, self.steps_in_block_forward(time, products))
+
+    def projects_at_once(self, inputs: int, projections: int) -> bool:
+        """Whether all inputs are projected before the first block, for so many numbers in them and
+        in their projections.
+        """
+        del inputs, projections
+        return False
+
+    def keep(self, rebuilding: int) -> Keep:
+        """What is kept of each step, for so many multiply-adds that rebuild a pre-activation."""
+        del rebuilding
+        return "carries"
+
+    def takes_one_block(self, time: int, products: Products) -> bool:
+        """Whether all of time is one block."""
+        del time, products
+        return False
 
     @abstractmethod
     def steps_in_block(self, time: int, products: Products) -> int:
@@ -68,15 +79,6 @@ class Platform(ABC):
     @abstractmethod
     def steps_in_block_forward(self, time: int, products: Products) -> int:
         """About how many steps a block has where nobody differentiates."""
-
-    @abstractmethod
-    def keep(self, row: Row) -> Keep:
-        """What is kept of each step."""
-
-    def weight_first(self, rows: int, weight: int) -> bool:
-        """Whether to compute `h @ w` as `(wᵀ @ hᵀ)ᵀ`, for so many rows and numbers in w."""
-        del rows, weight
-        return False
 
 
 class CPU(Platform):
@@ -87,13 +89,29 @@ class CPU(Platform):
 
     most_rows: ClassVar[int] = 1024
     most_numbers: ClassVar[int] = 2**18
+    most_numbers_in_one: ClassVar[int] = 2**18
     most_numbers_forward: ClassVar[int] = 2**20
-    fewest_rows: ClassVar[int] = 64
+    most_numbers_projected: ClassVar[int] = 2**22
+    much_to_rebuild: ClassVar[int] = 450
+    fewest_rows: ClassVar[int] = 256
     fewest_steps: ClassVar[int] = 4
-    parts: ClassVar[int] = 16
-    saved_per_number: ClassVar[int] = 200
-    few_rows: ClassVar[int] = 32
-    large_weight: ClassVar[int] = 2**19
+    parts: ClassVar[int] = 8
+
+    def projects_at_once(self, inputs: int, projections: int) -> bool:
+        """If that makes them no larger, and a cache holds them: a block would copy its part of the
+        inputs, and its part of their gradient.
+        """
+        return projections <= min(inputs, self.most_numbers_projected)
+
+    def keep(self, rebuilding: int) -> Keep:
+        """Carries, which are fewer numbers, unless rebuilding is most of a block's work: a product
+        of some hundred numbers runs as fast in the loop as with all rows of a block.
+        """
+        return "preactivations" if rebuilding >= self.much_to_rebuild else "carries"
+
+    def takes_one_block(self, time: int, products: Products) -> bool:
+        """If caches hold what one block needs: nothing is then rebuilt."""
+        return time * products.rows * products.width <= self.most_numbers_in_one
 
     def steps_in_block(self, time: int, products: Products) -> int:
         """The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough
@@ -104,7 +122,7 @@ class CPU(Platform):
         rows, width = max(products.rows, 1), max(products.width, 1)
         if rows >= self.most_rows:
             return 1
-        most = min(self.most_rows, self.most_numbers // width) // rows
+        most = self.most_numbers // (rows * width)
         wanted = min(most, max(time // self.parts, self.fewest_rows // rows))
         return max(self.fewest_steps, wanted)
 
@@ -112,27 +130,6 @@ class CPU(Platform):
         """As many as a cache holds projections of."""
         del time
         return self.most_numbers_forward // max(products.width * products.rows, 1)
-
-    def keep(self, row: Row) -> Keep:
-        """Pre-activations, which save the products that rebuild them, if they take no more memory
-        than carries or save enough.
-
-        An LSTM has four pre-activations per unit where its carry has two numbers. Rebuilding costs
-        one multiply-add per parameter. The wider the cell and its input, the more of them each
-        additional number saves.
-        """
-        if not row.preactivations:
-            return "carries"
-        additional = row.preactivations - row.carry
-        saves = row.multiply_adds >= self.saved_per_number * additional
-        return "preactivations" if saves else "carries"
-
-    def weight_first(self, rows: int, weight: int) -> bool:
-        """A CPU's product rearranges its second factor for the multiplication. With a large weight
-        and few rows that takes most of the time (16 rows by 1024 x 4096: 3.6 ms, weight first 1.0
-        ms).
-        """
-        return rows <= self.few_rows and weight >= self.large_weight
 
 
 class GPU(Platform):
@@ -162,10 +159,6 @@ class GPU(Platform):
         """Many, at the cost of as many projections."""
         del time
         return min(self.most_steps, self.most_numbers // max(products.rows * products.width, 1))
-
-    def keep(self, row: Row) -> Keep:
-        del row
-        return "carries"
 
 
 class TPU(GPU):

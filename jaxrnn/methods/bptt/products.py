@@ -6,9 +6,7 @@ the fast ones.
 """
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,52 +18,33 @@ from jaxrnn.methods.bptt.plan import count
 from jaxrnn.methods.bptt.platforms import Platform
 from jaxrnn.methods.bptt.seam import Call, Pieces
 
-Product = Callable[[Array], Array]
-"""From the operand of a product to the product; the weight is the other factor."""
 
-
-def forward_product(call: Call, platform: Platform) -> Product:
-    """From the operand of a call of `affine` to its product."""
-    if _weight_first(call, platform):
-        return partial(_multiply_weight_first, lax.optimization_barrier(call.w.T))
-    return lambda h: call.linear(h, call.w)
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["linear", "layout"])
+@partial(jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["linear", "is_turned"])
 @dataclasses.dataclass(frozen=True)
 class Turned:
     """The weight of a call, laid out for the transpose of its product."""
 
     w: Array
     linear: Linear
-    layout: Literal["turned", "weight first", "as it is"]
+    is_turned: bool
 
     def __call__(self, dh: Array) -> Array:
         """The tangent of the product, from that of its operand."""
-        if self.layout == "as it is":
+        if not self.is_turned:
             return jax.jvp(lambda h: self.linear(h, self.w), (jnp.zeros_like(dh),), (dh,))[1]
         dh = dh.astype(self.w.dtype)
-        if self.layout == "turned":
-            # transposed: g @ w
-            return lax.dot_general(
-                dh, self.w, (((dh.ndim - 1,), (1,)), ((), ())), preferred_element_type=wide(self.w)
-            )
-        # transposed: (w @ gᵀ)ᵀ, by way of the compiler, which swaps the factors of a turned product
-        flat = lax.optimization_barrier(dh.reshape(-1, dh.shape[-1]).T)
-        product = lax.dot_general(
-            self.w, flat, (((0,), (0,)), ((), ())), preferred_element_type=wide(self.w)
+        # transposed: g @ w
+        return lax.dot_general(
+            dh, self.w, (((dh.ndim - 1,), (1,)), ((), ())), preferred_element_type=wide(self.w)
         )
-        return product.T.reshape(*dh.shape[:-1], self.w.shape[1])
 
 
-def turned(call: Call, platform: Platform) -> Turned:
+def turned(call: Call) -> Turned:
     """The weight of a call, laid out for the loop over tangents."""
-    if _weight_first(call, platform):
-        return Turned(call.w, matmul, "weight first")
     # one row is as fast either way: no copy of the weight
     if is_plain(call) and _rows(call) > 1:
-        return Turned(call.w.T, matmul, "turned")
-    return Turned(call.w, call.linear, "as it is")
+        return Turned(call.w.T, matmul, is_turned=True)
+    return Turned(call.w, call.linear, is_turned=False)
 
 
 @jax.custom_jvp
@@ -133,19 +112,5 @@ def through_weight(call: Call, operands: Array, dw: Array, platform: Platform) -
     return product.reshape(*operands.shape[:-1], dw.shape[1])
 
 
-def _weight_first(call: Call, platform: Platform) -> bool:
-    return is_plain(call) and platform.weight_first(_rows(call), call.w.size)
-
-
 def _rows(call: Call) -> int:
     return count(call.h.shape[:-1])
-
-
-def _multiply_weight_first(rows: Array, h: Array) -> Array:
-    """`h @ rowsᵀ`."""
-    flat = h.reshape(-1, h.shape[-1]).astype(rows.dtype)
-    product = lax.dot_general(
-        rows, flat, (((1,), (1,)), ((), ())), preferred_element_type=wide(rows)
-    )
-    product = lax.optimization_barrier(product).T  # else the compiler would swap the factors back
-    return product.reshape(*h.shape[:-1], rows.shape[0])

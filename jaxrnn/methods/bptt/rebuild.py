@@ -12,7 +12,7 @@ from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, shift
 from jaxrnn.methods.bptt.forward import Kept, walk_forward
 from jaxrnn.methods.bptt.plan import Plan
-from jaxrnn.methods.bptt.products import Product, Turned
+from jaxrnn.methods.bptt.products import Turned
 from jaxrnn.methods.bptt.seam import Call, Pieces, keeping, record, replaying
 
 
@@ -22,7 +22,6 @@ class Fixed(NamedTuple):
     plan: Plan
     params: Params
     calls: list[Call]  # of the first step: weights and forms are those of every step
-    products: list[Product]  # of the calls, to run a block again
     turned: list[Turned]  # the weights of the calls, for the loop
 
 
@@ -43,7 +42,7 @@ def rebuild(fixed: Fixed, start: Carry, us: Tree, flags: StepFlags, kept: Kept) 
     """
     plan, params = fixed.plan, fixed.params
     if kept.carries is None and kept.preactivations is None:
-        _, _, kept = walk_forward(plan, params, fixed.products, start, us, flags, "all")
+        _, _, kept = walk_forward(plan, params, start, us, flags, "all")
     carries, preactivations = kept
     if carries is None:
         carries = _carries(fixed, start, us, flags, preactivations or [])

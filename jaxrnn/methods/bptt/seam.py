@@ -106,20 +106,16 @@ def computing(j: int, call: Call) -> tuple[Pieces, Call]:
     return tuple(map(_plus, call.parts, pieces)), call
 
 
-def keeping(
-    seam: Seam, products: Sequence[Callable[[Array], Array]] | None = None
-) -> Answer[Pieces]:
-    """Multiply, by the products that were prepared for the calls if there are any, and record what
-    `replaying` needs: each pre-activation, without its part if that is not input-only.
+def keeping(seam: Seam) -> Answer[Pieces]:
+    """Multiply, and record what `replaying` needs: each pre-activation, without its part if that is
+    not input-only.
     """
 
     def answer(j: int, call: Call) -> tuple[Pieces, Pieces]:
-        product = call.linear(call.h, call.w) if products is None else products[j](call.h)
+        pieces = call.cut(call.linear(call.h, call.w))
         kept = tuple(
             _plus(part, piece) if input_only else piece
-            for part, piece, input_only in zip(
-                call.parts, call.cut(product), seam.input_only[j], strict=True
-            )
+            for part, piece, input_only in zip(call.parts, pieces, seam.input_only[j], strict=True)
         )
         return complete(seam, j, call, kept), kept
 

@@ -24,7 +24,6 @@ from jaxrnn.methods.bptt.blocks import loop, over_blocks, recomputed
 from jaxrnn.methods.bptt.forward import Kept, Residuals, first_calls
 from jaxrnn.methods.bptt.plan import Plan
 from jaxrnn.methods.bptt.products import (
-    forward_product,
     given,
     over_steps,
     plus,
@@ -82,16 +81,21 @@ def derivative(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
 def _over_time(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
     _, xs, flags, kept, starts = residuals
     fixed, shared = _prepare(plan, residuals, tangents)
+    inputs = (xs, tangents.xs)
+    if plan.projects_at_once:
+        inputs = _project(fixed, shared, *inputs)
 
     def block(
-        dcarry: list[Array], steps: tuple[ByPosition, Tree, StepFlags, Kept], start: Carry
+        dcarry: list[Array],
+        steps: tuple[tuple[Tree, ByPosition], StepFlags, Kept],
+        start: Carry,
     ) -> tuple[list[Array], list[Array], None]:
-        dxs, xs, flags, kept = steps
-        us, dus = _project(fixed, shared, xs, dxs)
+        inputs, flags, kept = steps
+        us, dus = inputs if plan.projects_at_once else _project(fixed, shared, *inputs)
         rebuilt = rebuild(fixed, start, us, flags, kept)
         return *_over_steps(fixed, shared, rebuilt, dus, dcarry), None
 
-    steps = (tangents.xs, xs, flags, kept)
+    steps = (inputs, flags, kept)
     dlast, dys, _ = over_blocks(
         block, tangents.carry, steps, starts, plan.block, plan.reverse, recompute=True
     )
@@ -116,9 +120,7 @@ def _prepare(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[Fixe
         if not dparams.keys().isdisjoint(plan.seam.weight_params[j])
     }
     widened = jax.tree.map(lambda d: d.astype(wide(d)), Shared(of_weights, dparams))
-    platform = plan.platform
-    products = [forward_product(call, platform) for call in calls]
-    return Fixed(plan, params, calls, products, [turned(call, platform) for call in calls]), widened
+    return Fixed(plan, params, calls, [turned(call) for call in calls]), widened
 
 
 class _Step(NamedTuple):
