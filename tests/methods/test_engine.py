@@ -14,7 +14,7 @@ import jaxrnn
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods import BPTT, Checkpointed
 from jaxrnn.methods.bptt import plan
-from jaxrnn.methods.bptt.platforms import CPU, GPU, Platform, Products
+from jaxrnn.methods.bptt.platforms import CPU, GPU, Platform, Sizes
 from tests.support.helpers import assert_close
 from tests.support.jaxprs import equations
 from tests.support.user_cells import Ring
@@ -98,7 +98,8 @@ def test_narrow_projections_are_made_at_once():
         assert planned(cell, CPU(), features=width).projects_at_once
         assert not planned(cell, CPU(), features=width - 1).projects_at_once
         assert not planned(cell, GPU(), features=width).projects_at_once
-    assert not CPU().projects_at_once(inputs=2**23, projections=2**22 + 1)
+    assert CPU().projects_at_once(sizes(2**12, rows=16, width=64, inputs=64))
+    assert not CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=64))
 
 
 def test_numbers_of_a_row():
@@ -115,17 +116,38 @@ def test_numbers_of_a_row():
     assert [product.shape for product in made.seam.products] == [(3, 10, 4)]
 
 
+def sizes(time: int, rows: int, width: int, inputs: int = 8, operand: int = 8) -> Sizes:
+    return Sizes(time, rows, width, inputs, width, projecting=inputs, stepping=operand)
+
+
 def test_blocks():
     """All of time if a cache holds it, else tall enough, small enough for a cache, and a small part
     of all time; about √T where carries are kept at borders alone.
     """
     block = CPU().block
-    assert block(128, Products(rows=32, width=512), checkpointed=False) == 16
-    assert block(256, Products(rows=1, width=1024), checkpointed=False) == 256
-    assert block(100_000, Products(rows=32, width=4096), checkpointed=False) == 4
-    assert block(16_384, Products(rows=8, width=512), checkpointed=True) == 128
-    assert block(3, Products(rows=1, width=4), checkpointed=False) == 3
-    assert block(1009, Products(rows=0, width=0), checkpointed=False) > 0
+    assert block(sizes(128, rows=32, width=512), checkpointed=False) == 16
+    assert block(sizes(256, rows=1, width=1024), checkpointed=False) == 256
+    assert block(sizes(100_000, rows=32, width=4096), checkpointed=False) == 4
+    assert block(sizes(16_384, rows=8, width=512), checkpointed=True) == 128
+    assert block(sizes(256, rows=1, width=1024), checkpointed=True) == 256
+    assert block(sizes(3, rows=1, width=4), checkpointed=False) == 3
+    assert block(sizes(1009, rows=0, width=0), checkpointed=False) > 0
+
+
+def test_blocks_where_nobody_differentiates():
+    """As many steps as a cache holds inputs and projections of; one, of a small problem of many
+    rows whose inputs are narrow.
+    """
+    block = CPU().block_forward
+    assert block(sizes(256, rows=128, width=256)) == 32
+    assert block(sizes(256, rows=128, width=256, inputs=512)) == 16
+    assert block(sizes(16, rows=128, width=128, operand=9)) == 1
+    for other in (
+        sizes(16, rows=128, width=128, operand=8),
+        sizes(16, rows=31, width=128, operand=9),
+        sizes(17, rows=128, width=128, operand=9),
+    ):
+        assert block(other) == other.time
 
 
 @pytest.mark.parametrize("hidden", [3, 384], ids=["small", "large"])

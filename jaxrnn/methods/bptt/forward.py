@@ -36,12 +36,11 @@ def forward(
 ) -> tuple[tuple[Carry, Tree], Residuals]:
     """Run all steps in blocks of `size`: the last carry and all outputs, and the residuals."""
 
-    at_once = plan.projects_at_once and keep != "nothing"
-    inputs = plan.project(params, xs) if at_once else xs
+    inputs = plan.project(params, xs) if plan.projects_at_once else xs
 
     def block(carry: Carry, steps: tuple[Tree, StepFlags], _: None) -> tuple[Carry, Tree, Carry]:
         inputs, flags = steps
-        us = inputs if at_once else plan.project(params, inputs)
+        us = inputs if plan.projects_at_once else plan.project(params, inputs)
         last, ys, kept = walk_forward(plan, params, carry, us, flags, keep)
         return last, (ys, kept), carry
 

@@ -11,7 +11,7 @@ from jax import export
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import StepFlags, Walk, guarded_step
-from jaxrnn.methods.bptt.platforms import Keep, Platform, Products
+from jaxrnn.methods.bptt.platforms import Keep, Platform, Sizes
 from jaxrnn.methods.bptt.seam import Seam, inspect, params_used
 
 MOST_NUMBERS_POINTWISE = 2**16
@@ -94,20 +94,11 @@ def make_plan(
     )
     sizes_of = [count(leaf.shape) for leaf in jax.tree.leaves(params)]
     is_large = [size > MOST_NUMBERS_POINTWISE for size in sizes_of]
-    products = _of_products(seam, input_shape[:batch_axes])
-    checkpointed = keep == "nothing"
-    steps = min(block or platform.block(time, products, checkpointed), time)
-    at_once = not checkpointed and platform.projects_at_once(
-        time * numbers(x, 0), time * numbers(u, 0)
-    )
     projected_params = params_used(cell.project, params, x)
-    in_loop = [i for i in range(len(sizes_of)) if not (at_once and i in projected_params)]
-    rebuilding = sum(sizes_of[i] for i in in_loop) // max(products.width, 1)
-    if keep is None and steps == time:
-        keep = "all"  # one block holds all of it anyway
-    elif keep is None:
-        # the carry before each block is kept: with one step in a block, that of each step
-        keep = "nothing" if steps == 1 else platform.keep(rebuilding)
+    sizes = _sizes(seam, params, projected_params, time, input_shape[:batch_axes], x, u)
+    checkpointed = keep == "nothing"
+    at_once = not checkpointed and platform.projects_at_once(sizes)
+    steps = min(block or platform.block(sizes, checkpointed), time)
     return Plan(
         cell=cell,
         platform=platform,
@@ -121,16 +112,41 @@ def make_plan(
         projects_at_once=at_once,
         all_carries=walk.all_carries,
         block=steps,
-        block_forward=min(block or platform.block_forward(time, products), time),
-        keep=keep,
+        block_forward=min(block or platform.block_forward(sizes), time),
+        keep=keep or _kept(platform, sizes, steps, at_once),
     )
 
 
-def _of_products(seam: Seam, batch: Sequence[int]) -> Products:
-    rows = [count(product.shape[:-1]) for product in seam.products]
-    return Products(
-        rows=max(rows, default=count(batch)),
-        width=sum(count(product.shape[-1:]) for product in seam.products),
+def _kept(platform: Platform, sizes: Sizes, steps: int, projects_at_once: bool) -> Keep:
+    """What to keep where blocks have so many steps."""
+    if steps == sizes.time:
+        return "all"  # one block holds all of it anyway
+    if steps == 1:
+        return "nothing"  # the carry before each block is kept, and is that of each step
+    return platform.keep(sizes.stepping + (0 if projects_at_once else sizes.projecting))
+
+
+def _sizes(
+    seam: Seam,
+    params: Params,
+    projected_params: Sequence[int],
+    time: int,
+    batch: Sequence[int],
+    x: Tree,
+    u: Tree,
+) -> Sizes:
+    rows = max([count(product.shape[:-1]) for product in seam.products], default=count(batch))
+    width = sum(count(product.shape[-1:]) for product in seam.products)
+    sizes_of = [count(leaf.shape) for leaf in jax.tree.leaves(params)]
+    projecting = sum(sizes_of[i] for i in projected_params)
+    return Sizes(
+        time=time,
+        rows=rows,
+        width=width,
+        inputs=numbers(x, 0) // max(rows, 1),
+        projections=numbers(u, 0) // max(rows, 1),
+        projecting=projecting // max(width, 1),
+        stepping=(sum(sizes_of) - projecting) // max(width, 1),
     )
 
 

@@ -19,13 +19,18 @@ them, both, or neither. The carry before each block is always kept.
 """
 
 
-class Products(NamedTuple):
-    """The products of a step: how many rows they have, those of the batch and of any other axes,
-    such as a picture's, and how wide they are together.
+class Sizes(NamedTuple):
+    """Those of a problem: at each step, and for each of its rows, the cell multiplies for `width`
+    pre-activations.
     """
 
-    rows: int
-    width: int
+    time: int
+    rows: int  # of the batch and of any other axes, such as a picture's
+    width: int  # of all products of a step together
+    inputs: int  # numbers in an input, of a row
+    projections: int  # and in what it is projected to
+    projecting: int  # multiply-adds for a pre-activation's part of a projection
+    stepping: int  # and for the rest of it, in the loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +47,22 @@ class Platform(ABC):
     copies_operands: ClassVar[bool] = False
     """Whether what a weight's gradient contracts over rows is turned first."""
 
-    def block(self, time: int, products: Products, checkpointed: bool) -> int:
+    def block(self, sizes: Sizes, checkpointed: bool) -> int:
         """Steps in a block. Where only carries at borders are kept, blocks are about √T, so that
         both are few.
         """
-        if not checkpointed and self.takes_one_block(time, products):
-            return time
-        fewest = math.isqrt(time) if checkpointed else 1
-        return _near_divisor(time, max(fewest, self.steps_in_block(time, products)))
+        if not checkpointed and self.takes_one_block(sizes):
+            return sizes.time
+        fewest = math.isqrt(sizes.time) if checkpointed else 1
+        return _near_divisor(sizes.time, max(fewest, self.steps_in_block(sizes)))
 
-    def block_forward(self, time: int, products: Products) -> int:
+    def block_forward(self, sizes: Sizes) -> int:
         """Steps in a block where nobody differentiates."""
-        return _near_divisor(time, self.steps_in_block_forward(time, products))
+        return _near_divisor(sizes.time, self.steps_in_block_forward(sizes))
 
-    def projects_at_once(self, inputs: int, projections: int) -> bool:
-        """Whether all inputs are projected before the first block, for so many numbers in them and
-        in their projections.
-        """
-        del inputs, projections
+    def projects_at_once(self, sizes: Sizes) -> bool:
+        """Whether all inputs are projected before the first block."""
+        del sizes
         return False
 
     def keep(self, rebuilding: int) -> Keep:
@@ -67,17 +70,17 @@ class Platform(ABC):
         del rebuilding
         return "carries"
 
-    def takes_one_block(self, time: int, products: Products) -> bool:
+    def takes_one_block(self, sizes: Sizes) -> bool:
         """Whether all of time is one block."""
-        del time, products
+        del sizes
         return False
 
     @abstractmethod
-    def steps_in_block(self, time: int, products: Products) -> int:
+    def steps_in_block(self, sizes: Sizes) -> int:
         """About how many steps a block has."""
 
     @abstractmethod
-    def steps_in_block_forward(self, time: int, products: Products) -> int:
+    def steps_in_block_forward(self, sizes: Sizes) -> int:
         """About how many steps a block has where nobody differentiates."""
 
 
@@ -94,14 +97,16 @@ class CPU(Platform):
     most_numbers_projected: ClassVar[int] = 2**22
     much_to_rebuild: ClassVar[int] = 450
     fewest_rows: ClassVar[int] = 256
+    many_rows: ClassVar[int] = 32
     fewest_steps: ClassVar[int] = 4
     parts: ClassVar[int] = 8
 
-    def projects_at_once(self, inputs: int, projections: int) -> bool:
+    def projects_at_once(self, sizes: Sizes) -> bool:
         """If that makes them no larger, and a cache holds them: a block would copy its part of the
         inputs, and its part of their gradient.
         """
-        return projections <= min(inputs, self.most_numbers_projected)
+        all_numbers = sizes.time * sizes.rows * sizes.projections
+        return sizes.projections <= sizes.inputs and all_numbers <= self.most_numbers_projected
 
     def keep(self, rebuilding: int) -> Keep:
         """Carries, which are fewer numbers, unless rebuilding is most of a block's work: a product
@@ -109,27 +114,33 @@ class CPU(Platform):
         """
         return "preactivations" if rebuilding >= self.much_to_rebuild else "carries"
 
-    def takes_one_block(self, time: int, products: Products) -> bool:
+    def takes_one_block(self, sizes: Sizes) -> bool:
         """If caches hold what one block needs: nothing is then rebuilt."""
-        return time * products.rows * products.width <= self.most_numbers_in_one
+        return sizes.time * sizes.rows * sizes.width <= self.most_numbers_in_one
 
-    def steps_in_block(self, time: int, products: Products) -> int:
+    def steps_in_block(self, sizes: Sizes) -> int:
         """The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough
         to stay in a cache, and a small part of all time, for its temporaries are some thirty
         numbers per unit and step. A step whose products are tall enough by themselves, as those of
         pictures are, is a block.
         """
-        rows, width = max(products.rows, 1), max(products.width, 1)
+        rows, width = max(sizes.rows, 1), max(sizes.width, 1)
         if rows >= self.most_rows:
             return 1
         most = self.most_numbers // (rows * width)
-        wanted = min(most, max(time // self.parts, self.fewest_rows // rows))
+        wanted = min(most, max(sizes.time // self.parts, self.fewest_rows // rows))
         return max(self.fewest_steps, wanted)
 
-    def steps_in_block_forward(self, time: int, products: Products) -> int:
-        """As many as a cache holds projections of."""
-        del time
-        return self.most_numbers_forward // max(products.width * products.rows, 1)
+    def steps_in_block_forward(self, sizes: Sizes) -> int:
+        """As many as a cache holds inputs and projections of. In a small problem a step projects
+        its own input, if that is the lesser part of its work and rows are many: writing and reading
+        the projections would take longer.
+        """
+        lesser = sizes.projecting < sizes.stepping and sizes.rows >= self.many_rows
+        if lesser and self.takes_one_block(sizes):
+            return 1
+        widest = max(sizes.width, sizes.inputs, 1)
+        return self.most_numbers_forward // (widest * max(sizes.rows, 1))
 
 
 class GPU(Platform):
@@ -148,17 +159,17 @@ class GPU(Platform):
     most_steps: ClassVar[int] = 64
     most_numbers: ClassVar[int] = 2**24
 
-    def steps_in_block(self, time: int, products: Products) -> int:
+    def steps_in_block(self, sizes: Sizes) -> int:
         """A part of all time, for a block's temporaries add to what is kept. A block costs some
         thirty launches of its own, which 32 steps outweigh.
         """
+        time = sizes.time
         steps = max(time // self.parts, min(time // self.fewest_parts, self.some_steps))
-        return min(steps, self.steps_in_block_forward(time, products))
+        return min(steps, self.steps_in_block_forward(sizes))
 
-    def steps_in_block_forward(self, time: int, products: Products) -> int:
+    def steps_in_block_forward(self, sizes: Sizes) -> int:
         """Many, at the cost of as many projections."""
-        del time
-        return min(self.most_steps, self.most_numbers // max(products.rows * products.width, 1))
+        return min(self.most_steps, self.most_numbers // max(sizes.rows * sizes.width, 1))
 
 
 class TPU(GPU):
@@ -171,13 +182,12 @@ class TPU(GPU):
     most_numbers_in_block: ClassVar[int] = 2**22
     most_rows_in_block: ClassVar[int] = 2**14
 
-    def steps_in_block(self, time: int, products: Products) -> int:
+    def steps_in_block(self, sizes: Sizes) -> int:
         """As many as leave a block's temporaries in the chip's own memory, where they are no part
         of what the program allocates: each block costs cycles of its own. Pictures, which have many
         rows, have patches of them, too.
         """
-        del time
-        rows, width = max(products.rows, 1), max(products.width, 1)
+        rows, width = max(sizes.rows, 1), max(sizes.width, 1)
         most = min(self.most_numbers_in_block // width, self.most_rows_in_block)
         return min(self.most_steps, most // rows)
 
