@@ -121,15 +121,16 @@ class CPU(Platform):
     def steps_in_block(self, sizes: Sizes) -> int:
         """The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough
         to stay in a cache, and a small part of all time, for its temporaries are some thirty
-        numbers per unit and step. A step whose products are tall enough by themselves, as those of
-        pictures are, is a block.
+        numbers per unit and step. They have at least half as many rows as the weight, or else most
+        of a block's work would be to add to the weight's gradient. A step whose products are tall
+        enough by themselves, as those of pictures are, is a block.
         """
         rows, width = max(sizes.rows, 1), max(sizes.width, 1)
         if rows >= self.most_rows:
             return 1
         most = self.most_numbers // (rows * width)
         wanted = min(most, max(sizes.time // self.parts, self.fewest_rows // rows))
-        return max(self.fewest_steps, wanted)
+        return max(self.fewest_steps, wanted, sizes.stepping // 2 // rows)
 
     def steps_in_block_forward(self, sizes: Sizes) -> int:
         """As many as a cache holds inputs and projections of. In a small problem a step projects
