@@ -6,6 +6,7 @@ import math
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import jax
 
 TURN_SECONDS = 0.03
 LONG = 0.5  # seconds, of one call
+ENDLESS = 3.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 
@@ -113,14 +115,14 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
 
     A turn is a few calls, of which the fastest counts: the first may have to bring its data back
     into the cache. What other processes do meanwhile hits all sides alike, and the minimum over
-    rounds is the least disturbed. A side that needs longer for one call has no further turn.
+    rounds is the least disturbed. A side that needs `ENDLESS` for one call has no further turn.
 
     Returns:
         For each side the minimum, median and maximum over rounds, in milliseconds, and the number
         of rounds.
     """
     once = {name: _once(call) for name, call in calls.items()}
-    turns = {name: [time] if time > max(seconds, LONG) else [] for name, time in once.items()}
+    turns = {name: [time] if time > ENDLESS else [] for name, time in once.items()}
     order, shuffle = [name for name in calls if not turns[name]], random.Random(0).shuffle
     deadline, rounds = time.perf_counter() + seconds, 0
     gc.collect()
@@ -143,6 +145,11 @@ def spread(seconds: list[float]) -> dict[str, Any]:
         round(1e3 * value, 4) for value in (min(seconds), statistics.median(seconds), max(seconds))
     )
     return {"min": low, "median": middle, "max": high, "rounds": len(seconds)}
+
+
+def say(line: str) -> None:
+    """Progress, beside the results."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _once(call: Call) -> float:
