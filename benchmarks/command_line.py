@@ -81,24 +81,31 @@ def run(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     if isinstance(options, int):
         return options
-    start = time.perf_counter()
+    name = processor().slug + options.left_in
+    path = options.out / f"{name}.json"
     try:
-        parts = experiments.run(options.plan())
+        result = _fill(options, path)
     except agreement.Disagreement as disagreement:
         print(f"error: {disagreement}", file=sys.stderr)
         return 1
-    result: dict[str, Any] = {
-        **record.describe(),
-        "complete": not options.left_in,
-        "seconds": round(time.perf_counter() - start, 1),
-        **parts,
-    }
-    name = processor().slug + options.left_in
-    record.write(options.out / f"{name}.json", result)
     drawn = pictures.draw(result, options.out, name)
     print(report.full_report(result))
-    print("\nwritten in", f"{result['seconds']:.0f} s:", *[options.out / f"{name}.json", *drawn])
+    print("\nwritten in", f"{result['seconds']:.0f} s:", *[path, *drawn])
     return 0
+
+
+def _fill(options: Options, path: Path) -> dict[str, Any]:
+    """Measure. What is done is always on disk, but complete only at the end."""
+    start, plan = time.perf_counter(), options.plan()
+    result: dict[str, Any] = {**record.describe(), "complete": False, "seconds": 0.0}
+    result["skipped"] = experiments.skipped(plan)
+    for part, records in experiments.run(plan):
+        result[part] = records
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        record.write(path, result)
+    result["complete"] = not options.left_in
+    record.write(path, result)
+    return result
 
 
 def _parse(argv: list[str] | None) -> Options | int:

@@ -186,17 +186,17 @@ PARTS: dict[str, Callable[[Plan], list[Record]]] = {
 }
 
 
-def run(plan: Plan) -> Record:
-    """All parts that the plan asks for, and who was left out."""
-    _, skipped = chosen_sides(plan.against)
-    _, of_pictures = chosen_sides(plan.against, convolutional.SIDES)
-    skipped |= of_pictures
-    for name, reason in skipped.items():
+def skipped(plan: Plan) -> dict[str, str]:
+    """Who cannot take part, and why."""
+    found = chosen_sides(plan.against)[1] | chosen_sides(plan.against, convolutional.SIDES)[1]
+    for name, reason in found.items():
         say(f"skipped {name}: {reason}")
-    found: Record = {"skipped": skipped, "part_seconds": {}}
+    return found
+
+
+def run(plan: Plan) -> Iterator[tuple[str, list[Record]]]:
+    """All parts that the plan asks for, one after the other."""
     for part in plan.parts:
         start = time.perf_counter()
-        found[part] = PARTS[part](plan)
-        found["part_seconds"][part] = round(time.perf_counter() - start, 1)
-        say(f"{part}: {found['part_seconds'][part]:.0f} s")
-    return found
+        yield part, PARTS[part](plan)
+        say(f"{part}: {time.perf_counter() - start:.0f} s")

@@ -18,7 +18,7 @@ def test_every_part_runs_and_is_told_of():
     options = command_line.Options(
         cells=("Elman", "ConvLSTM"), against=("lax.scan", "linen"), tiny=True
     )
-    result = {**record.describe(), **experiments.run(options.plan())}
+    result = {**record.describe(), **dict(experiments.run(options.plan()))}
     assert options.parts == tuple(experiments.PARTS)
     for part in experiments.PARTS:
         assert result[part], part
