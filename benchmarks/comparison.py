@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from benchmarks.agreement import Disagreement, distance, tolerance
-from benchmarks.measure import Program, compiled, take_turns
+from benchmarks.measure import Program, compile_together, take_turns, traced
 
 Record = dict[str, Any]
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -22,12 +22,13 @@ class Comparison:
     sides: Mapping[str, Call]
 
     def programs(self) -> dict[str, Program]:
-        """All sides, compiled one after the other.
+        """All sides, compiled.
 
         Raises:
             Disagreement: they do not compute the same.
         """
-        programs = {side: compiled(call, *given) for side, (call, given) in self.sides.items()}
+        pending = [traced(call, *given) for call, given in self.sides.values()]
+        programs = dict(zip(self.sides, compile_together(pending), strict=True))
         self.check({side: program.call() for side, program in programs.items()})
         return programs
 

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from benchmarks import (
@@ -18,12 +18,13 @@ from benchmarks import (
     sizes,
 )
 from benchmarks.comparison import Comparison
-from benchmarks.measure import Program, compile_together, say, take_turns, training_step
+from benchmarks.measure import compile_together, say, take_turns, training_step
 from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, Makers, absent
 from benchmarks.plan import CONVOLUTIONAL, PEER_CELLS, VARIANTS, Plan, drawn_cells
 from benchmarks.sides import (
     Missing,
     Problem,
+    Side,
     make_convolutional,
     make_problem,
     make_variant,
@@ -46,7 +47,7 @@ def versus_peers(plan: Plan) -> list[Record]:
     """One training step and the forward pass of every side, for each cell and shape."""
     makers, _ = chosen_sides(plan.against)
     return [
-        _one_comparison(make_problem(kind, shape), makers, plan)
+        _one_comparison(make_problem(kind, shape), makers, plan.step_seconds, plan.forward_seconds)
         for kind in plan.cells
         if kind in PEER_CELLS
         for shape in plan.shapes
@@ -54,63 +55,69 @@ def versus_peers(plan: Plan) -> list[Record]:
 
 
 def pictures_versus_peers(plan: Plan) -> list[Record]:
-    """The same for the cells of pictures."""
+    """The same for the cells of pictures, whose slowest sides take seconds, and so one turn."""
     makers, _ = chosen_sides(plan.against, convolutional.SIDES)
     return [
-        _one_comparison(make_convolutional(kind, picture), makers, plan)
+        _one_comparison(
+            make_convolutional(kind, picture), makers, plan.point_seconds, plan.point_seconds
+        )
         for kind in drawn_cells(plan, CONVOLUTIONAL)
         for picture in plan.pictures
     ]
 
 
-def _one_comparison(problem: Problem, makers: Makers, plan: Plan) -> Record:
+def _one_comparison(
+    problem: Problem, makers: Makers, step_seconds: float, forward_seconds: float
+) -> Record:
     say(f"{problem.kind} {problem.shape.label}: compiling and comparing {len(makers)} sides")
-    sides, pending, missing = {}, [], {}
-    for name, make in makers.items():
-        try:
-            side = make(problem)
-            pending += side.programs(problem)
-            sides[name] = side
-        except Missing as reason:
-            missing[name] = str(reason)
-            say(f"  {name}: left out, {reason}")
+    sides, missing = _taking_part(problem, makers)
     products = limit.products(problem.kind, problem.shape)
     loops = limit.loops(products["step"])
-    ready = iter(compile_together([*pending, *loops.values()]))
-    steps, forwards = {}, {}
-    for name in sides:
-        steps[name], forwards[name] = next(ready), next(ready)
-    alone = dict(zip(loops, ready, strict=True))
-    agreement.check(
-        problem,
-        sides,
-        {name: side.results(problem, steps[name].call()) for name, side in sides.items()},
-    )
-    of_forward = {name: alone[name] for name in limit.loops(products["forward"])}
-    step_times = _turns({**steps, **alone}, plan.step_seconds)
-    forward_times = _turns({**forwards, **of_forward}, plan.forward_seconds)
+    pending = [program for side in sides.values() for program in side.programs(problem)]
+    ready = compile_together([*pending, *loops.values()])
+    programs = {name: (ready[2 * k], ready[2 * k + 1]) for k, name in enumerate(sides)}
+    alone = dict(zip(loops, ready[len(pending) :], strict=True))
+    results = {
+        name: side.results(problem, programs[name][0].call()) for name, side in sides.items()
+    }
+    agreement.check(problem, sides, results)
+    del results
+    times, found = {}, {}
+    for k, (what, seconds) in enumerate((("step", step_seconds), ("forward", forward_seconds))):
+        labels = limit.labels(products[what])
+        competing = {name: pair[k] for name, pair in programs.items()}
+        competing |= {label: alone[label] for label in labels}
+        calls = {name: program.call for name, program in competing.items()}
+        times[what] = take_turns(calls, seconds)
+        found[what] = limit.records(products[what], times[what])
     return {
         "cell": problem.kind,
         "shape": problem.shape._asdict(),
         "missing": missing,
         "sides": {
             name: {
-                "step_ms": step_times[name],
-                "forward_ms": forward_times[name],
-                "step": steps[name].facts(),
-                "forward": forwards[name].facts(),
+                "step_ms": times["step"][name],
+                "forward_ms": times["forward"][name],
+                "step": step.facts(),
+                "forward": forward.facts(),
             }
-            for name in sides
+            for name, (step, forward) in programs.items()
         },
-        "products": {
-            "step": limit.records(products["step"], step_times),
-            "forward": limit.records(products["forward"], forward_times),
-        },
+        "products": found,
     }
 
 
-def _turns(programs: Mapping[str, Program], seconds: float) -> dict[str, Record]:
-    return take_turns({name: program.call for name, program in programs.items()}, seconds)
+def _taking_part(problem: Problem, makers: Makers) -> tuple[dict[str, Side], dict[str, str]]:
+    """The sides that can, and why the others are left out."""
+    sides: dict[str, Side] = {}
+    missing = {}
+    for name, make in makers.items():
+        try:
+            sides[name] = make(problem)
+        except Missing as reason:
+            missing[name] = str(reason)
+            say(f"  {name}: left out, {reason}")
+    return sides, missing
 
 
 def variants(plan: Plan) -> Iterator[Comparison]:

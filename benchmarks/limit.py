@@ -112,6 +112,11 @@ def repeated(multiply: Any, a: Array, b: Array, times: int) -> Array:
     return lax.scan(body, (a, start), None, length=times)[0][1]
 
 
+def labels(orders: Orders) -> list[str]:
+    """Of all products and orders, each once."""
+    return list(dict.fromkeys(product.label for either in orders for product in either))
+
+
 def loops(orders: Orders) -> dict[str, Traced]:
     """A loop for every product and order, by its label."""
     return {product.label: loop(product) for either in orders for product in either}

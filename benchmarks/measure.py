@@ -16,7 +16,6 @@ import jax
 
 TURN_SECONDS = 0.03
 LONG = 0.5  # seconds, of one call
-ENDLESS = 3.0
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 
@@ -115,14 +114,14 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
 
     A turn is a few calls, of which the fastest counts: the first may have to bring its data back
     into the cache. What other processes do meanwhile hits all sides alike, and the minimum over
-    rounds is the least disturbed. A side that needs `ENDLESS` for one call has no further turn.
+    rounds is the least disturbed. A side that needs longer for one call has no further turn.
 
     Returns:
         For each side the minimum, median and maximum over rounds, in milliseconds, and the number
         of rounds.
     """
     once = {name: _once(call) for name, call in calls.items()}
-    turns = {name: [time] if time > ENDLESS else [] for name, time in once.items()}
+    turns = {name: [time] if time > max(seconds, LONG) else [] for name, time in once.items()}
     order, shuffle = [name for name in calls if not turns[name]], random.Random(0).shuffle
     deadline, rounds = time.perf_counter() + seconds, 0
     gc.collect()

@@ -145,11 +145,11 @@ QUICK_SHAPES = tuple(map(Shape.parse, ("1x512x128x128", "16x64x64x192", "64x16x3
 """Small ones of these."""
 
 PICTURES = (
-    Picture(8, 4, 32, 32, 16, 32, 3),
-    Picture(4, 5, 64, 64, 1, 16, 5),
-    Picture(16, 4, 16, 16, 64, 64, 3),
+    Picture(4, 8, 32, 32, 16, 32, 3),
+    Picture(2, 8, 64, 64, 1, 16, 5),
+    Picture(4, 8, 16, 16, 64, 64, 3),
 )
-"""Few steps: what the JAX peers need for one is seconds."""
+"""Small ones, for a step of the JAX peers takes seconds."""
 
 BASE, UNROLLED_BASE = Shape(32, 128, 128, 128), Shape(16, 1, 64, 64)
 ATTENDED, FIRST_BASE = Attended(32, 60, 60, 256), Shape(16, 1, 64, 64)
@@ -169,9 +169,9 @@ class Plan:
     """Names of `experiments.PARTS`."""
     points: int | None = None
     """How many of each part's points are measured, the last ones; None for all."""
-    step_seconds: float = 2.0
-    forward_seconds: float = 1.0
-    point_seconds: float = 0.6
+    step_seconds: float = 1.6
+    forward_seconds: float = 0.8
+    point_seconds: float = 0.4
     base: Shape = BASE
     foreign: tuple[Shape, ...] = (BASE,)
     attention: Attended = ATTENDED
@@ -195,7 +195,7 @@ class Plan:
         ("batch", (1, 16, 256)),
         ("hidden", (32, 128, 512)),
     )
-    unrolled: tuple[int, ...] = (8, 16, 32, 64)
+    unrolled: tuple[int, ...] = (8, 16, 32)
     unrolled_base: Shape = UNROLLED_BASE
     compile_limit: float = 4.0
     """After a compilation of this many seconds the unrolled loop is not tried for longer T: for

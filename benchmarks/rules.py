@@ -89,9 +89,9 @@ KEPT = {
     "preactivations": BPTT(keep="preactivations"),
     "carries": BPTT(keep="carries"),
 }
-ROWS = tuple((batch, 256, 128, 128) for batch in (1, 4, 16, 64, 256))
+ROWS = tuple((batch, 256, 128, 128) for batch in (1, 8, 64, 256))
 TIMES = tuple((8, time, 64, 64) for time in (16, 64, 256, 1024))
-WIDTHS = tuple((16, 64, width, width) for width in (64, 128, 256, 512, 768))
+WIDTHS = tuple((16, 64, width, width) for width in (64, 256, 512, 768))
 WEIGHTS = tuple((rows, n, 4 * n) for n in (256, 512, 768) for rows in (4, 16, 64))
 GRADIENTS = tuple((rows, n, 4 * n) for n in (64, 256) for rows in (64, 256, 1024))
 

@@ -116,12 +116,12 @@ def test_spread_and_turns():
 
 def test_a_long_call_has_one_turn(monkeypatch):
     monkeypatch.setattr(measure, "LONG", 0.0)
-    monkeypatch.setattr(measure, "ENDLESS", 0.01)
     calls = []
-    times = take_turns({"long": lambda: calls.append(time.sleep(0.02))}, seconds=0.01)
+    times = take_turns(
+        {"long": lambda: calls.append(time.sleep(0.02)), "short": lambda: None}, seconds=0.01
+    )
     assert (times["long"]["rounds"], len(calls)) == (1, 1)
-    monkeypatch.setattr(measure, "ENDLESS", 60.0)
-    assert take_turns({"short": lambda: None}, seconds=0.0)["short"]["rounds"] == 3
+    assert times["short"]["rounds"] >= 3
 
 
 def test_table_has_a_row_for_each_cell_and_shape(result):
