@@ -9,6 +9,8 @@ def main() -> None:
     # one pool of threads, as large as without the flag: a program on one device is neither slower
     # nor faster for it.
     os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    # What comes from a cache of earlier runs was not compiled.
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from benchmarks.command_line import run

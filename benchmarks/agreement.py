@@ -27,7 +27,7 @@ def check(problem: Problem, sides: Mapping[str, Side], results: Mapping[str, Res
     Raises:
         Disagreement: naming every side that is off, with what and by how much.
     """
-    tolerance = TOLERANCE.get(jax.default_backend(), LOOSE)
+    allowed = tolerance()
     references: dict[jaxrnn.Cell, Results] = {}
     wrong = []
     for name, side in sides.items():
@@ -41,14 +41,19 @@ def check(problem: Problem, sides: Mapping[str, Side], results: Mapping[str, Res
         wrong += [
             f"{name} in {what} by {error:.1e}"
             for what, error in errors.items()
-            if not error <= tolerance
+            if not error <= allowed
         ]
     if wrong:
         where = f"{problem.kind} {problem.shape.label}"
         raise Disagreement(
-            f"{where}: sides disagree, relative to the norm (allowed {tolerance:g}): "
+            f"{where}: sides disagree, relative to the norm (allowed {allowed:g}): "
             + "; ".join(wrong)
         )
+
+
+def tolerance() -> float:
+    """How far sides may be apart, relative to the norm."""
+    return TOLERANCE.get(jax.default_backend(), LOOSE)
 
 
 def distance(given: ArrayLike, expected: ArrayLike) -> float:

@@ -8,23 +8,25 @@ import io
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import tyro
 
 from benchmarks import agreement, experiments, pictures, record, report
+from benchmarks.machine import processor
 from benchmarks.peers import OPPONENTS
-from benchmarks.plan import CELLS, CONVOLUTIONAL, PARTS, SHAPES, Plan, Shape, quick
+from benchmarks.plan import CELLS, CONVOLUTIONAL, SHAPES, Plan, Shape, quick, tiny
+
+ALL_PARTS = tuple(experiments.PARTS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Measure jaxrnn beside the other libraries that are installed, on this machine.
 
-    All sides get the same weights and must agree before they are timed. A complete run writes
-    RESULTS/cpu.json (named after the device) and its pictures; one that is restricted to some parts
-    cpu-PART.json; one that is restricted in any other way cpu-partial.json."""
+    All sides get the same weights and must agree before they are timed. A complete run, 25 minutes
+    on two cores, writes RESULTS/PROCESSOR.json and its pictures; one that is restricted to some
+    parts PROCESSOR-PART.json; one that is restricted in any other way PROCESSOR-partial.json."""
 
     cells: tuple[str, ...] = (*CELLS, *CONVOLUTIONAL)
     """Which cells."""
@@ -32,18 +34,18 @@ class Options:
     """Sizes of the comparison with peers: BATCHxTIMExINxHIDDEN ..."""
     against: tuple[str, ...] = OPPONENTS
     """Which opponents; those that are not installed are skipped."""
-    parts: tuple[
-        Literal[
-            "peers", "convolutional", "variants", "foreign", "steps", "sweeps", "unrolled", "long"
-        ],
-        ...,
-    ] = PARTS
-    """peers: the comparison; convolutional: the same for cells of pictures; variants: options and
-    combinators; foreign: cells of Flax; steps: one step at a time; sweeps: time and memory against
-    each size; unrolled: scan and the Python loop; long: long sequences.
+    parts: tuple[str, ...] = ALL_PARTS
+    """peers: the comparison, and the share of the limit; convolutional: the same for cells of
+    pictures; variants: options and combinators; foreign: cells of Flax; attention: decoders that
+    attend; acting: `step` in a user's loop; populations: `vmap` over models and rows; first_result:
+    imports, compilations, calls without `jit`; rules: where the plan changes sides; steps: one step
+    at a time; long, growth: long sequences; unrolled: scan and the Python loop; sweeps: time and
+    memory against each size.
     """
     quick: bool = False
-    """Tiny sizes and few rounds: does everything work? Under a minute; its numbers mean little."""
+    """Real but small sizes, a point of every part, three peers: two minutes."""
+    tiny: bool = False
+    """Tiny sizes: does everything work? Its numbers mean nothing."""
     out: Path = record.RESULTS
     """The folder for JSON and pictures."""
 
@@ -51,6 +53,7 @@ class Options:
         for word, given, known in (
             ("cell", self.cells, (*CELLS, *CONVOLUTIONAL)),
             ("opponent", self.against, OPPONENTS),
+            ("part", self.parts, ALL_PARTS),
         ):
             for name in given:
                 if name not in known:
@@ -61,15 +64,16 @@ class Options:
     @property
     def left_in(self) -> str:
         """What a record's name says of it: nothing if it is complete."""
-        if dataclasses.replace(self, out=record.RESULTS, parts=PARTS) != Options():
+        if dataclasses.replace(self, out=record.RESULTS, parts=ALL_PARTS) != Options():
             return "-partial"
-        return "" if self.parts == PARTS else "-" + "-".join(self.parts)
+        return "" if self.parts == ALL_PARTS else "-" + "-".join(self.parts)
 
     def plan(self) -> Plan:
         """What to measure."""
         shapes = tuple(Shape.parse(shape) for shape in self.shapes)
-        plan = Plan(cells=self.cells, shapes=shapes, against=self.against, parts=self.parts)
-        return quick(plan) if self.quick else plan
+        against = None if self.against == OPPONENTS else self.against
+        plan = Plan(cells=self.cells, shapes=shapes, against=against, parts=self.parts)
+        return tiny(plan) if self.tiny else quick(plan) if self.quick else plan
 
 
 def run(argv: list[str] | None = None) -> int:
@@ -77,23 +81,31 @@ def run(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     if isinstance(options, int):
         return options
-    start = time.perf_counter()
+    name = processor().slug + options.left_in
+    path = options.out / f"{name}.json"
     try:
-        parts = experiments.run(options.plan())
+        result = _fill(options, path)
     except agreement.Disagreement as disagreement:
         print(f"error: {disagreement}", file=sys.stderr)
         return 1
-    result: dict[str, Any] = {
-        **record.describe(),
-        "seconds": round(time.perf_counter() - start, 1),
-        **parts,
-    }
-    name = jax.default_backend() + options.left_in
-    record.write(options.out / f"{name}.json", result)
     drawn = pictures.draw(result, options.out, name)
     print(report.full_report(result))
-    print("\nwritten in", f"{result['seconds']:.0f} s:", *[options.out / f"{name}.json", *drawn])
+    print("\nwritten in", f"{result['seconds']:.0f} s:", *[path, *drawn])
     return 0
+
+
+def _fill(options: Options, path: Path) -> dict[str, Any]:
+    """Measure. What is done is always on disk, but complete only at the end."""
+    start, plan = time.perf_counter(), options.plan()
+    result: dict[str, Any] = {**record.describe(), "complete": False, "seconds": 0.0}
+    result["skipped"] = experiments.skipped(plan)
+    for part, records in experiments.run(plan):
+        result[part] = records
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        record.write(path, result)
+    result["complete"] = not options.left_in
+    record.write(path, result)
+    return result
 
 
 def _parse(argv: list[str] | None) -> Options | int:

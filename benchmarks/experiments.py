@@ -1,33 +1,37 @@
 """The parts of a run. Each gives records of plain numbers, ready for JSON."""
 
-import sys
-from collections.abc import Iterable
-from typing import Any, Literal
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from benchmarks import agreement, convolutional, foreign, streaming
-from benchmarks.measure import Program, compile_together, compiled, take_turns, training_step
+from benchmarks import (
+    acting,
+    agreement,
+    by_hand,
+    convolutional,
+    first_result,
+    foreign,
+    limit,
+    populations,
+    rules,
+    sizes,
+)
+from benchmarks.comparison import Comparison
+from benchmarks.measure import compile_together, say, take_turns, training_step
 from benchmarks.peers import OPPONENTS, OWN, SIDES, TWO_DEVICES, Makers, absent
-from benchmarks.plan import CONVOLUTIONAL, PEER_CELLS, VARIANTS, Picture, Plan, Shape, drawn_cells
+from benchmarks.plan import CONVOLUTIONAL, PEER_CELLS, VARIANTS, Plan, drawn_cells
 from benchmarks.sides import (
-    Apply,
     Missing,
     Problem,
+    Side,
     make_convolutional,
     make_problem,
     make_variant,
-    plain,
     scan_apply,
-    unroll_apply,
 )
-from jaxrnn.methods import MethodLike
 
 Record = dict[str, Any]
-BESIDE_AUTODIFF: tuple[Literal["bptt", "autodiff"], ...] = ("bptt", "autodiff")
-
-
-def say(line: str) -> None:
-    """Progress, beside the results."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def chosen_sides(
@@ -39,215 +43,167 @@ def chosen_sides(
     return {name: among[name] for name in among if name in wanted and name not in skipped}, skipped
 
 
-def versus_peers(plan: Plan, makers: Makers) -> list[Record]:
+def versus_peers(plan: Plan) -> list[Record]:
     """One training step and the forward pass of every side, for each cell and shape."""
+    makers, _ = chosen_sides(plan.against)
     return [
-        _one_comparison(make_problem(kind, shape), makers, plan)
+        _one_comparison(make_problem(kind, shape), makers, plan.step_seconds, plan.forward_seconds)
         for kind in plan.cells
         if kind in PEER_CELLS
         for shape in plan.shapes
     ]
 
 
-def pictures_versus_peers(plan: Plan, makers: Makers) -> list[Record]:
-    """The same for the cells of pictures."""
+def pictures_versus_peers(plan: Plan) -> list[Record]:
+    """The same for the cells of pictures, whose slowest sides take seconds, and so one turn."""
+    makers, _ = chosen_sides(plan.against, convolutional.SIDES)
     return [
-        _one_comparison(make_convolutional(kind, picture), makers, plan)
-        for kind in plan.cells
-        if kind in CONVOLUTIONAL
+        _one_comparison(
+            make_convolutional(kind, picture), makers, plan.point_seconds, plan.point_seconds
+        )
+        for kind in drawn_cells(plan, CONVOLUTIONAL)
         for picture in plan.pictures
     ]
 
 
-def _one_comparison(problem: Problem, makers: Makers, plan: Plan) -> Record:
+def _one_comparison(
+    problem: Problem, makers: Makers, step_seconds: float, forward_seconds: float
+) -> Record:
     say(f"{problem.kind} {problem.shape.label}: compiling and comparing {len(makers)} sides")
-    sides, pending, missing = {}, [], {}
-    for name, make in makers.items():
-        try:
-            side = make(problem)
-            pending += side.programs(problem)
-            sides[name] = side
-        except Missing as reason:
-            missing[name] = str(reason)
-            say(f"  {name}: left out, {reason}")
-    ready = compile_together(pending)
-    programs = dict(zip(sides, zip(ready[::2], ready[1::2], strict=True), strict=True))
+    sides, missing = _taking_part(problem, makers)
+    products = limit.products(problem.kind, problem.shape)
+    loops = limit.loops(products["step"])
+    pending = [program for side in sides.values() for program in side.programs(problem)]
+    ready = compile_together([*pending, *loops.values()])
+    programs = {name: (ready[2 * k], ready[2 * k + 1]) for k, name in enumerate(sides)}
+    alone = dict(zip(loops, ready[len(pending) :], strict=True))
     results = {
         name: side.results(problem, programs[name][0].call()) for name, side in sides.items()
     }
     agreement.check(problem, sides, results)
     del results
-    steps = take_turns({name: step.call for name, (step, _) in programs.items()}, plan.step_seconds)
-    forwards = take_turns(
-        {name: forward.call for name, (_, forward) in programs.items()}, plan.forward_seconds
-    )
+    times, found = {}, {}
+    for k, (what, seconds) in enumerate((("step", step_seconds), ("forward", forward_seconds))):
+        labels = limit.labels(products[what])
+        competing = {name: pair[k] for name, pair in programs.items()}
+        competing |= {label: alone[label] for label in labels}
+        calls = {name: program.call for name, program in competing.items()}
+        times[what] = take_turns(calls, seconds)
+        found[what] = limit.records(products[what], times[what])
     return {
         "cell": problem.kind,
         "shape": problem.shape._asdict(),
         "missing": missing,
         "sides": {
             name: {
-                "step_ms": steps[name],
-                "forward_ms": forwards[name],
+                "step_ms": times["step"][name],
+                "forward_ms": times["forward"][name],
                 "step": step.facts(),
                 "forward": forward.facts(),
             }
             for name, (step, forward) in programs.items()
         },
+        "products": found,
     }
 
 
-def _step_of(problem: Problem, method: MethodLike, seed: int | None = None) -> Program:
-    return _program(problem, scan_apply(problem.cell, method, seed), "training")
+def _taking_part(problem: Problem, makers: Makers) -> tuple[dict[str, Side], dict[str, str]]:
+    """The sides that can, and why the others are left out."""
+    sides: dict[str, Side] = {}
+    missing = {}
+    for name, make in makers.items():
+        try:
+            sides[name] = make(problem)
+        except Missing as reason:
+            missing[name] = str(reason)
+            say(f"  {name}: left out, {reason}")
+    return sides, missing
 
 
-def _program(problem: Problem, apply: Apply, what: str) -> Program:
-    """A training step, or the forward pass."""
-    if what == "training":
-        return compiled(training_step(apply), problem.params, problem.xs, problem.dys)
-    return compiled(apply, problem.params, problem.xs)
-
-
-def _records(
-    programs: dict[str, Program], seconds: float, side: str, shape: Shape | Picture, **where: Any
-) -> list[Record]:
-    """A record of each program, which is named under `side`."""
-    times = take_turns({name: program.call for name, program in programs.items()}, seconds)
-    return [
-        {
-            **where,
-            "shape": shape._asdict(),
-            side: name,
-            "step_ms": times[name],
-            **program.facts(),
-        }
-        for name, program in programs.items()
-    ]
-
-
-def variants(plan: Plan) -> list[Record]:
+def variants(plan: Plan) -> Iterator[Comparison]:
     """A training step of every option and combinator, random draws included, beside JAX's own
     derivative of the same.
     """
-    records = []
-    for name in VARIANTS:
-        say(f"{name} {plan.base.label}")
+    for name in plan.few(VARIANTS):
         problem = make_variant(name, plan.base)
-        programs = {method: _step_of(problem, method, seed=0) for method in BESIDE_AUTODIFF}
-        records += _records(programs, plan.point_seconds, "method", plan.base, cell=name)
-    return records
+        given = (problem.params, problem.xs, problem.dys)
+        yield Comparison(
+            f"{name} {plan.base.label}",
+            {
+                side: (training_step(scan_apply(problem.cell, method, seed=0)), given)
+                for side, method in (("jaxrnn", "bptt"), ("autodiff", "autodiff"))
+            },
+        )
 
 
-def foreign_cells(plan: Plan) -> list[Record]:
+def foreign_cells(plan: Plan) -> Iterator[Comparison]:
     """A training step of Flax's own cells, in jaxrnn's engine and in Flax's RNN."""
-    records = []
-    for name in foreign.CELLS:
+    for name in plan.few(foreign.CELLS):
         for shape in plan.foreign:
-            say(f"{name} {shape.label}")
-            programs = foreign.programs(name, shape)
-            records += _records(programs, plan.forward_seconds, "side", shape, cell=name)
-    return records
+            yield foreign.comparison(name, shape)
 
 
-def single_steps(plan: Plan) -> list[Record]:
-    """Streaming, one step at a time, batch one."""
+def attention(plan: Plan) -> Iterator[Comparison]:
+    """A training step of decoders that attend, beside the same by hand."""
+    for score in plan.few(by_hand.SCORES):
+        yield by_hand.attention(score, plan.attention)
+
+
+def acting_steps(plan: Plan) -> Iterator[Comparison]:
+    """`step` inside a user's own loop."""
+    for kind, hidden, rows in plan.few(
+        itertools.product(acting.ACTING_CELLS, plan.acting_hidden, plan.acting_rows)
+    ):
+        yield acting.acting(kind, rows, hidden, plan.acting_steps)
+
+
+def mapped(plan: Plan) -> Iterator[Comparison]:
+    """Many models, or rows, under `vmap`."""
+    for shape in plan.few(plan.rows):
+        yield populations.rows(shape)
+    for kind, (count, shape) in plan.few(itertools.product(populations.POPULATED, plan.models)):
+        for what in ("forward", "training"):
+            yield populations.models(kind, count, shape, what)
+
+
+def compared(comparisons: Iterable[Comparison], seconds: float) -> list[Record]:
+    """The records of all."""
     records = []
-    for kind in drawn_cells(plan, PEER_CELLS):
-        say(f"{kind}, {plan.stream_hidden} units, step by step")
-        times = take_turns(streaming.calls(kind, plan.stream_hidden), plan.forward_seconds)
-        where = {"cell": kind, "hidden": plan.stream_hidden, "steps": streaming.STEPS}
-        records += [{**where, "side": side, "step_ms": spread} for side, spread in times.items()]
+    for comparison in comparisons:
+        say(comparison.what)
+        records += comparison.records(seconds)
     return records
 
 
-def sweeps(plan: Plan) -> list[Record]:
-    """A training step of jaxrnn, beside JAX's own derivative, against one size at a time."""
-    records = []
-    for kind in drawn_cells(plan):
-        for axis, sizes in plan.sweeps:
-            say(f"{kind}: {axis} from {sizes[0]} to {sizes[-1]}")
-            for size in sizes:
-                names = ("hidden", "in_features") if axis == "hidden" else (axis,)
-                shape = plan.base._replace(**dict.fromkeys(names, size))
-                problem = make_problem(kind, shape)
-                programs = {method: _step_of(problem, method) for method in BESIDE_AUTODIFF}
-                seconds = plan.point_seconds
-                records += _records(programs, seconds, "method", shape, cell=kind, axis=axis)
-    return records
+PARTS: dict[str, Callable[[Plan], list[Record]]] = {
+    "peers": versus_peers,
+    "convolutional": pictures_versus_peers,
+    "variants": lambda plan: compared(variants(plan), plan.point_seconds),
+    "foreign": lambda plan: compared(foreign_cells(plan), plan.point_seconds),
+    "attention": lambda plan: compared(attention(plan), plan.forward_seconds),
+    "acting": lambda plan: compared(acting_steps(plan), plan.point_seconds),
+    "populations": lambda plan: compared(mapped(plan), plan.point_seconds),
+    "first_result": first_result.records,
+    "rules": rules.records,
+    "steps": sizes.single_steps,
+    "long": sizes.long_sequence,
+    "growth": sizes.growth,
+    "unrolled": sizes.unrolled,
+    "sweeps": sizes.sweeps,
+}
 
 
-def unrolled(plan: Plan) -> list[Record]:
-    """A training step and the forward pass by `scan` and by the Python loop, against T."""
-    return [
-        record
-        for kind in drawn_cells(plan, PEER_CELLS)
-        for what in ("training", "forward")
-        for record in _one_unrolling(kind, what, plan)
-    ]
-
-
-def _one_unrolling(kind: str, what: str, plan: Plan) -> list[Record]:
-    records, going = [], True
-    for time in plan.unrolled:
-        say(f"{kind}, {what}: scan{' and the unrolled loop' if going else ''}, T = {time}")
-        problem = make_problem(kind, plan.unrolled_base._replace(time=time))
-        applies = {"scan": scan_apply(problem.cell)}
-        if going:
-            applies["unroll"] = unroll_apply(problem.cell)
-        programs = {driver: _program(problem, apply, what) for driver, apply in applies.items()}
-        seconds = plan.point_seconds
-        records += _records(programs, seconds, "driver", problem.shape, cell=kind, what=what)
-        going = going and (programs["unroll"].compile_seconds or 0.0) < plan.compile_limit
-    return records
-
-
-def long_sequence(plan: Plan) -> list[Record]:
-    """One long sequence of the LSTM: plain `lax.scan`, the engine, and its checkpoints."""
-    say(f"LSTM, T = {plan.long.time}: plain, bptt, checkpointed")
-    problem = make_problem("LSTM", plan.long)
-    programs = {
-        "lax.scan": _program(problem, plain(problem).apply, "training"),
-        "bptt": _step_of(problem, "bptt"),
-        "checkpointed": _step_of(problem, "checkpointed"),
-    }
-    return _records(programs, plan.step_seconds, "method", plan.long, cell="LSTM")
-
-
-def growth(plan: Plan) -> list[Record]:
-    """Time, memory and compile time of a small LSTM against long T."""
-    records = []
-    for time in plan.growth:
-        say(f"LSTM, small, T = {time}")
-        problem = make_problem("LSTM", plan.growth_base._replace(time=time))
-        programs = {
-            method: _step_of(problem, method) for method in ("bptt", "checkpointed", "autodiff")
-        }
-        records += _records(programs, plan.point_seconds, "method", problem.shape, cell="LSTM")
-    return records
-
-
-def run(plan: Plan) -> Record:
-    """All parts that the plan asks for."""
-    peers, skipped = chosen_sides(plan.against)
-    of_pictures, skipped_too = chosen_sides(plan.against, convolutional.SIDES)
-    skipped |= skipped_too
-    for name, reason in skipped.items():
+def skipped(plan: Plan) -> dict[str, str]:
+    """Who cannot take part, and why."""
+    found = chosen_sides(plan.against)[1] | chosen_sides(plan.against, convolutional.SIDES)[1]
+    for name, reason in found.items():
         say(f"skipped {name}: {reason}")
-    parts: Record = {"skipped": skipped}
-    if "peers" in plan.parts:
-        parts["peers"] = versus_peers(plan, peers)
-    if "convolutional" in plan.parts:
-        parts["convolutional"] = pictures_versus_peers(plan, of_pictures)
-    if "variants" in plan.parts:
-        parts["variants"] = variants(plan)
-    if "foreign" in plan.parts:
-        parts["foreign"] = foreign_cells(plan)
-    if "steps" in plan.parts:
-        parts["steps"] = single_steps(plan)
-    if "long" in plan.parts and "LSTM" in plan.cells:
-        parts["long"], parts["growth"] = long_sequence(plan), growth(plan)
-    if "unrolled" in plan.parts:
-        parts["unrolled"] = unrolled(plan)
-    if "sweeps" in plan.parts:
-        parts["sweeps"] = sweeps(plan)
-    return parts
+    return found
+
+
+def run(plan: Plan) -> Iterator[tuple[str, list[Record]]]:
+    """All parts that the plan asks for, one after the other."""
+    for part in plan.parts:
+        start = time.perf_counter()
+        yield part, PARTS[part](plan)
+        say(f"{part}: {time.perf_counter() - start:.0f} s")

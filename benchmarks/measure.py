@@ -6,6 +6,7 @@ import math
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +144,11 @@ def spread(seconds: list[float]) -> dict[str, Any]:
         round(1e3 * value, 4) for value in (min(seconds), statistics.median(seconds), max(seconds))
     )
     return {"min": low, "median": middle, "max": high, "rounds": len(seconds)}
+
+
+def say(line: str) -> None:
+    """Progress, beside the results."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _once(call: Call) -> float:

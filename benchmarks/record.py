@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from benchmarks.machine import processor
+
 PACKAGES = ("jaxrnn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "numpy")
 RESULTS = Path(__file__).parent / "results"
 
@@ -20,7 +22,7 @@ def describe() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "device": {
             "platform": jax.default_backend(),
-            "name": _device_name(),
+            **processor().facts(),
             "cores": os.cpu_count(),
             "jax_devices": jax.device_count(),
             "system": platform.platform(),
@@ -45,7 +47,10 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote."""
+    """What `write` wrote; of a folder, all complete records by the names of their files."""
+    if path.is_dir():
+        records = {file.stem: read(file) for file in sorted(path.glob("*.json"))}
+        return {name: record for name, record in records.items() if record.get("complete")}
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -54,14 +59,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _device_name() -> str:
-    if jax.default_backend() != "cpu":
-        return jax.devices()[0].device_kind
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        line = next(line for line in lines if line.startswith("model name"))
-        return line.split(":", 1)[1].strip()
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks import goals
 from benchmarks.peers import OWN, TWO_DEVICES
 from benchmarks.summary import (
     METRICS,
     Ratio,
     by_cell,
     cells_of,
+    grouped,
     label,
     ratios,
-    size_label,
     summarise,
 )
 
@@ -40,29 +41,34 @@ def folded(about: str, text: str) -> str:
 def peers_table(rows: list[Record]) -> str:
     """A row for each cell and shape: milliseconds and ratios."""
     sizes = " x ".join(rows[0]["shape"]).replace("in_features", "in")
-    header = [f"cell, {sizes}", "step ms", "2 devices", "fastest peer", "speed"]
-    header += ["forward ms", "fastest peer", "speed", "torch ms", "speed"]
-    header += ["MiB", "leanest peer", "share"]
+    header = [f"cell, {sizes}", "step ms", "fastest peer", "speed", "limit"]
+    header += ["2 devices", "speed", "torch ms", "speed"]
+    header += ["forward ms", "fastest peer", "speed", "limit", "MiB", "leanest peer", "share"]
     return table(header, [_peer_row(row) for row in rows])
 
 
 def _peer_row(row: Record) -> list[str]:
     found, sides = ratios(row), row["sides"]
-    step, forward, torch, memory = (
-        found.get(metric) for metric in ("step", "forward", "torch", "memory")
-    )
+    two, torch = found.get("two_devices"), found.get("torch")
     return [
         label(row),
         milliseconds(sides[OWN]["step_ms"]["min"]),
+        *_against(found.get("step"), milliseconds),
+        _value(found.get("limit")),
         milliseconds(sides[TWO_DEVICES]["step_ms"]["min"]) if TWO_DEVICES in sides else NONE,
-        *_against(step, milliseconds),
-        milliseconds(sides[OWN]["forward_ms"]["min"]),
-        *_against(forward, milliseconds),
+        _value(two),
         milliseconds(torch.other) if torch else NONE,
-        f"{torch.value:.2f}" if torch else NONE,
+        _value(torch),
+        milliseconds(sides[OWN]["forward_ms"]["min"]),
+        *_against(found.get("forward"), milliseconds),
+        _value(found.get("limit_forward")),
         mebibytes(sides[OWN]["step"]["temp_bytes"]),
-        *_against(memory, mebibytes),
+        *_against(found.get("memory"), mebibytes),
     ]
+
+
+def _value(ratio: Ratio | None) -> str:
+    return f"{ratio.value:.2f}" if ratio else NONE
 
 
 def _against(ratio: Ratio | None, form: Callable[[float], str]) -> list[str]:
@@ -114,34 +120,34 @@ def long_table(rows: list[Record]) -> str:
     return table([label(plain), "step ms", "of lax.scan", "MiB", "of lax.scan"], body)
 
 
-def variants_table(rows: list[Record]) -> str:
-    """Every option and combinator, beside its own autodiff."""
+def beside_table(rows: list[Record], about: str = "") -> str:
+    """Comparisons: milliseconds of each side, and jaxrnn beside the fastest and the leanest."""
+    groups = grouped(rows)
+    names = list(dict.fromkeys(name for group in groups for name in group.sides))
+    has_own, has_bytes = OWN in names, any("temp_bytes" in row for row in rows)
+    header = [about, *(f"{name}, ms" for name in names)]
+    header += ["speed"] if has_own else []
+    header += ["MiB", "share"] if has_own and has_bytes else []
     body = []
-    for name in cells_of(rows):
-        own, other = (
-            next(row for row in rows if row["cell"] == name and row["method"] == kind)
-            for kind in ("bptt", "autodiff")
-        )
-        body.append([name, milliseconds(own["step_ms"]["min"]), *_compared(own, other)])
-    size = size_label(rows[0]["shape"])
-    return table([size, "step ms", "times as fast as autodiff", "MiB", "share of autodiff's"], body)
+    for group in groups:
+        cells = [
+            milliseconds(group.sides[name]["step_ms"]["min"]) if name in group.sides else NONE
+            for name in names
+        ]
+        cells += [f"{group.speed():.2f}"] if has_own else []
+        if has_own and has_bytes:
+            share = group.share()
+            cells += [mebibytes(group.sides[OWN]["temp_bytes"])]
+            cells += [NONE if share is None else f"{share:.2f}"]
+        body.append([group.what, *cells])
+    return table(header, body)
 
 
-def _compared(own: Record, other: Record) -> list[str]:
-    """How many times as fast, the temporaries, and their share of the other's."""
-    speed = other["step_ms"]["min"] / own["step_ms"]["min"]
-    share = own["temp_bytes"] / other["temp_bytes"]
-    return [f"{speed:.2f}", mebibytes(own["temp_bytes"]), f"{share:.2f}"]
-
-
-def foreign_table(rows: list[Record]) -> str:
-    """Flax's own cells in jaxrnn's engine, beside Flax's RNN."""
-    body = []
-    for own, other in zip(rows[::2], rows[1::2], strict=True):
-        times = [milliseconds(row["step_ms"]["min"]) for row in (own, other)]
-        body.append([label(own), *times, *_compared(own, other)])
-    return table(
-        ["Flax's cells", "jaxrnn ms", "Flax's RNN ms", "speed", "MiB", "share of Flax's"], body
+def rules_tables(rows: list[Record]) -> str:
+    """A table for each rule of the plan."""
+    names = dict.fromkeys(row["rule"] for row in rows)
+    return "\n\n".join(
+        beside_table([row for row in rows if row["rule"] == name], name) for name in names
     )
 
 
@@ -195,8 +201,13 @@ def full_report(result: Record) -> str:
         "long": [long_table],
         "growth": [growth_table],
         "unrolled": [unrolled_table],
-        "variants": [variants_table],
-        "foreign": [foreign_table],
+        "variants": [beside_table],
+        "foreign": [beside_table],
+        "attention": [beside_table],
+        "acting": [beside_table],
+        "populations": [beside_table],
+        "first_result": [beside_table],
+        "rules": [rules_tables],
         "steps": [steps_table],
     }
     parts = [
@@ -205,7 +216,12 @@ def full_report(result: Record) -> str:
         if result.get(part)
         for make in functions
     ]
-    return "\n\n".join([device_line(result), *parts, *skipped_lines(result)])
+    return "\n\n".join([device_line(result), *parts, goals_table(result), *skipped_lines(result)])
+
+
+def goals_table(result: Record) -> str:
+    """What is to be reached, and what was."""
+    return table(["goal", "measured", "wanted", "reached"], goals.rows(result))
 
 
 def skipped_lines(result: Record) -> list[str]:
@@ -217,12 +233,22 @@ def device_line(result: Record) -> str:
     """Where and when this was measured."""
     device, versions = result["device"], result["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{device['name']}, {device['cores']} cores, {result['date']}: {named}"
+    return f"{device_name(device)}, {result['date']}: {named}"
+
+
+def device_name(device: Record) -> str:
+    """`AMD EPYC, avx512, L2 1.00 MiB, L3 32.0 MiB, 2 cores`: as far as it is known."""
+    known = [device["name"], device.get("vectors")]
+    for cache in ("l2", "l3"):
+        if size := device.get(cache):
+            known.append(f"{cache.upper()} {mebibytes(size)} MiB")
+    return ", ".join([*filter(None, known), f"{device['cores']} cores"])
 
 
 def milliseconds(value: float) -> str:
     """Three figures."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{digits}f}"
 
 
 def mebibytes(value: float) -> str:

@@ -174,39 +174,51 @@ def plain(problem: Problem) -> JaxSide:
     """What one writes by hand: the input projected at once, `lax.scan` over the rest, JAX's own
     derivative.
     """
-    return JaxSide(partial(_PLAIN[problem.kind], problem.shape.hidden))
+    return JaxSide(partial(scan_by_hand, problem.kind))
 
 
-def _plain_lstm(hidden: int, params: Tree, xs: Array) -> Array:
-    def body(carry: tuple[Array, Array], u: Array) -> tuple[tuple[Array, Array], Array]:
-        h, c = carry
-        i, f, g, o = jnp.split(u + h @ params.w_h, 4, axis=-1)
-        c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
-        h = sigmoid(o) * jnp.tanh(c)
-        return (h, c), h
-
-    zeros = jnp.zeros((xs.shape[1], hidden))
-    return jax.lax.scan(body, (zeros, zeros), xs @ params.w_x + params.b)[1]
+def scan_by_hand(kind: str, params: Tree, xs: Array) -> Array:
+    """The outputs."""
+    start = zero_carry(kind, params, xs.shape[1:-1])
+    step = partial(STEPS[kind], params)
+    return jax.lax.scan(step, start, xs @ params.w_x + params.b)[1]
 
 
-def _plain_gru(hidden: int, params: Tree, xs: Array) -> Array:
-    def body(h: Array, u: Array) -> tuple[Array, Array]:
-        u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
-        r, z, n = jnp.split(h @ params.w_h, 3, axis=-1)
-        n = jnp.tanh(u_n + sigmoid(u_r + r) * (n + params.b_hn))
-        z = sigmoid(u_z + z)
-        h = (1 - z) * n + z * h
-        return h, h
-
-    return jax.lax.scan(body, jnp.zeros((xs.shape[1], hidden)), xs @ params.w_x + params.b)[1]
+def zero_carry(kind: str, params: Tree, batch: tuple[int, ...]) -> Any:
+    """What a step starts from."""
+    zeros = jnp.zeros((*batch, params.w_h.shape[0]))
+    return (zeros, zeros) if kind == "LSTM" else zeros
 
 
-def _plain_elman(hidden: int, params: Tree, xs: Array) -> Array:
-    def body(h: Array, u: Array) -> tuple[Array, Array]:
-        h = jnp.tanh(u + h @ params.w_h)
-        return h, h
-
-    return jax.lax.scan(body, jnp.zeros((xs.shape[1], hidden)), xs @ params.w_x + params.b)[1]
+Stepped = tuple[Any, Array]
+"""The carry and the output."""
 
 
-_PLAIN = {"LSTM": _plain_lstm, "GRU": _plain_gru, "Elman": _plain_elman}
+def _lstm(params: Tree, carry: tuple[Array, Array], u: Array) -> Stepped:
+    h, c = carry
+    i, f, g, o = jnp.split(u + h @ params.w_h, 4, axis=-1)
+    c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
+    h = sigmoid(o) * jnp.tanh(c)
+    return (h, c), h
+
+
+def _gru(params: Tree, h: Array, u: Array) -> Stepped:
+    u_r, u_z, u_n = jnp.split(u, 3, axis=-1)
+    r, z, n = jnp.split(h @ params.w_h, 3, axis=-1)
+    n = jnp.tanh(u_n + sigmoid(u_r + r) * (n + params.b_hn))
+    z = sigmoid(u_z + z)
+    h = (1 - z) * n + z * h
+    return h, h
+
+
+def _elman(params: Tree, h: Array, u: Array) -> Stepped:
+    h = jnp.tanh(u + h @ params.w_h)
+    return h, h
+
+
+STEPS: dict[str, Callable[[Tree, Any, Array], Stepped]] = {
+    "LSTM": _lstm,
+    "GRU": _gru,
+    "Elman": _elman,
+}
+"""One step by hand, from its projected input."""

@@ -14,7 +14,6 @@ pytest.importorskip("tyro")
 
 from benchmarks import (
     agreement,
-    by_hand,
     command_line,
     convolutional,
     experiments,
@@ -30,7 +29,8 @@ from benchmarks.measure import spread, take_turns
 from benchmarks.plan import Picture, Shape
 from benchmarks.sides import Missing, make_convolutional, make_problem
 
-SMALL = Shape(batch=2, time=3, in_features=4, hidden=5)
+SMALL = Shape(batch=16, time=3, in_features=4, hidden=5)
+LABEL = "16x3x4x5"
 
 
 def side(step, forward, temp):
@@ -44,7 +44,14 @@ def side(step, forward, temp):
 
 
 def row(cell, sides):
-    return {"cell": cell, "shape": SMALL._asdict(), "missing": {}, "sides": sides}
+    step = [{"times": 3.0, "ms": 1.0}, {"times": 0.5, "ms": 4.0}]
+    return {
+        "cell": cell,
+        "shape": SMALL._asdict(),
+        "missing": {},
+        "sides": sides,
+        "products": {"step": step, "forward": step[:1]},
+    }
 
 
 @pytest.fixture
@@ -62,9 +69,10 @@ def rows():
 
 @pytest.fixture
 def result(rows):
-    device = {"name": "a machine", "cores": 2, "platform": "cpu"}
+    device = {"name": "a machine", "vectors": "avx2", "l2": 2**20, "l3": None, "cores": 2}
     return {
         "date": "2026-01-31",
+        "complete": True,
         "device": device,
         "versions": {"jax": "1.2.3"},
         "skipped": {"keras": "not installed"},
@@ -76,10 +84,14 @@ def test_ratios_meet_the_best_opponent_of_each_shape(rows):
     found = summary.ratios(rows[0])
     assert found["step"] == summary.Ratio(1.2, 10.0, 12.0, "linen")  # on one device, as the peer
     assert found["forward"] == summary.Ratio(0.5, 4.0, 2.0, "linen")
-    # on two devices, as torch has two threads
-    assert found["torch"] == summary.Ratio(2.0, 8.0, 16.0, "torch")
+    assert found["torch"] == summary.Ratio(1.6, 10.0, 16.0, "torch")
+    assert found["two_devices"] == summary.Ratio(1.25, 8.0, 10.0, "jaxrnn")
+    assert found["limit"] == summary.Ratio(0.5, 10.0, 5.0, "products")
+    assert found["limit_forward"] == summary.Ratio(0.75, 4.0, 3.0, "products")
     assert found["memory"] == summary.Ratio(0.5, 2**20, 2 * 2**20, "lax.scan")
     assert "torch" not in summary.ratios(rows[1])
+    rows[0]["shape"]["batch"] = 15
+    assert "two_devices" not in summary.ratios(rows[0])
 
 
 def test_summary_is_a_geometric_mean_and_the_worst_shape(rows):
@@ -87,8 +99,8 @@ def test_summary_is_a_geometric_mean_and_the_worst_shape(rows):
     assert step is not None
     assert memory is not None
     assert step.mean == pytest.approx((1.2 * 4.0) ** 0.5)
-    assert (step.worst, step.where) == (1.2, "LSTM 2x3x4x5")
-    assert (memory.worst, memory.where) == (1.0, "GRU 2x3x4x5")  # of memory, more is worse
+    assert (step.worst, step.where) == (1.2, f"LSTM {LABEL}")
+    assert (memory.worst, memory.where) == (1.0, f"GRU {LABEL}")  # of memory, more is worse
     assert summary.summarise([], "step") is None
 
 
@@ -114,16 +126,22 @@ def test_a_long_call_has_one_turn(monkeypatch):
 
 def test_table_has_a_row_for_each_cell_and_shape(result):
     text = report.full_report(result)
-    assert "| LSTM 2x3x4x5" in text
+    assert f"| LSTM {LABEL}" in text
     assert "12.0 linen |  1.20" in text
     assert "skipped keras: not installed" in text
     assert all(len(line) < 200 for line in report.peers_table(result["peers"]).splitlines())
 
 
-def test_readme_section_is_made_from_the_results(result, tmp_path):
-    page, results = tmp_path / "README.md", tmp_path / "cpu.json"
-    record.write(results, result)
-    assert record.read(results) == json.loads(json.dumps(result))
+def test_table_names_the_machine(result):
+    assert report.device_line(result).startswith("a machine, avx2, L2 1.00 MiB, 2 cores, 2026-")
+
+
+def test_readme_section_is_made_from_the_complete_records(result, tmp_path):
+    page, results = tmp_path / "README.md", tmp_path / "results"
+    record.write(results / "a-machine.json", result)
+    record.write(results / "a-machine-partial.json", {**result, "complete": False})
+    record.write(results / "ahead.json", {"cases": []})
+    assert record.read(results) == {"a-machine": json.loads(json.dumps(result))}
     page.write_text(f"# Title\n\n{readme.START}\n{readme.END}\n\nafter\n", encoding="utf-8")
     assert readme.main(["--check"], page, results) == 1
     assert readme.main([], page, results) == 0
@@ -133,16 +151,23 @@ def test_readme_section_is_made_from_the_results(result, tmp_path):
     assert text.endswith("\n\nafter\n")
     assert "1.20× (1.20)" in text
     assert "2.19× (1.20)" in text
+    assert "0.50 (0.50)" in text
+    assert text.count("### a machine") == 1
+    other = {**result, "device": {**result["device"], "name": "another"}}
+    record.write(results / "another.json", other)
+    assert readme.main(["--check"], page, results) == 1
+    assert readme.main([], page, results) == 0
+    assert "### another" in page.read_text(encoding="utf-8")
     result["peers"][0]["sides"]["jaxrnn"]["step_ms"]["min"] = 11.0
-    record.write(results, result)
+    record.write(results / "a-machine.json", result)
     assert readme.main(["--check"], page, results) == 1
 
 
 def test_readme_without_markers_is_an_error(result, tmp_path, capsys):
-    page, results = tmp_path / "README.md", tmp_path / "cpu.json"
-    record.write(results, result)
+    page = tmp_path / "README.md"
+    record.write(tmp_path / "a-machine.json", result)
     page.write_text("# Title\n", encoding="utf-8")
-    assert readme.main([], page, results) == 2
+    assert readme.main([], page, tmp_path) == 2
     assert readme.START in capsys.readouterr().err
 
 
@@ -220,6 +245,7 @@ def test_results_that_are_not_numbers_disagree():
         (["--cells", "LSTN"], "LSTN"),
         (["--shapes", "3x4"], "BATCHxTIMExINxHIDDEN"),
         (["--against", "tf"], "no opponent is called"),
+        (["--parts", "peer"], "no part is called"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_status_2(argv, said, capsys):
@@ -232,6 +258,7 @@ def test_a_wrong_option_is_one_line_and_status_2(argv, said, capsys):
 def test_a_restricted_run_does_not_pass_for_a_complete_one():
     assert not command_line.Options().left_in
     assert command_line.Options(quick=True).left_in == "-partial"
+    assert command_line.Options(tiny=True).left_in == "-partial"
     assert command_line.Options(cells=("LSTM",), parts=("long",)).left_in == "-partial"
     assert command_line.Options(parts=("long", "steps")).left_in == "-long-steps"
     assert Shape.parse("32x128x64x16") == Shape(32, 128, 64, 16)
@@ -271,15 +298,3 @@ def test_pictures_of_every_part(tmp_path):
     paths = pictures.draw(drawn, tmp_path, "cpu")
     assert [path.name for path in paths] == ["cpu-sweeps.png", "cpu-unrolled.png", "cpu-growth.png"]
     assert all(path.stat().st_size > 1000 for path in paths)
-
-
-def test_sides_written_by_hand_agree():
-    comparison = by_hand.attention("dot", batch=2, time=3, places=4, hidden=5)
-    assert [*comparison.programs()] == ["jaxrnn", "by hand"]
-    off = dataclasses.replace(
-        comparison,
-        losses=comparison.losses
-        | {"by hand": lambda *given: 1.01 * comparison.losses["by hand"](*given)},
-    )
-    with pytest.raises(ValueError, match=r"attention, dot.*: by hand is off by 1.0e-02"):
-        off.programs()
