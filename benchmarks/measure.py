@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 TURN_SECONDS = 0.03
-LONG = 0.5  # seconds, of one call
+LONG = 0.1  # seconds, of one call
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 

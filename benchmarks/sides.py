@@ -157,7 +157,9 @@ def own_on_two_devices(problem: Problem) -> JaxSide:
         raise Missing("there is one device; set XLA_FLAGS=--xla_force_host_platform_device_count=2")
     if problem.shape.batch % 2:
         raise Missing("the batch cannot be halved")
-    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    mesh = jax.make_mesh(
+        (2,), ("batch",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2]
+    )
 
     def place(array: Array, batched: bool) -> Array:
         spec = PartitionSpec(None, "batch") if batched else PartitionSpec()
