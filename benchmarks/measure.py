@@ -16,6 +16,7 @@ import jax
 
 TURN_SECONDS = 0.03
 LONG = 0.1  # seconds, of one call
+SLOW = 3.0  # times as long as the fastest side
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 
@@ -114,14 +115,16 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
 
     A turn is a few calls, of which the fastest counts: the first may have to bring its data back
     into the cache. What other processes do meanwhile hits all sides alike, and the minimum over
-    rounds is the least disturbed. A side that needs longer for one call has no further turn.
+    rounds is the least disturbed. A side has no further turn if one call takes all the seconds, or
+    a tenth of a second and three times as long as that of the fastest side.
 
     Returns:
         For each side the minimum, median and maximum over rounds, in milliseconds, and the number
         of rounds.
     """
     once = {name: _once(call) for name, call in calls.items()}
-    turns = {name: [time] if time > max(seconds, LONG) else [] for name, time in once.items()}
+    enough = max(LONG, min(seconds, SLOW * min(once.values())))
+    turns = {name: [time] if time > enough else [] for name, time in once.items()}
     order, shuffle = [name for name in calls if not turns[name]], random.Random(0).shuffle
     deadline, rounds = time.perf_counter() + seconds, 0
     gc.collect()
