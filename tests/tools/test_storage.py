@@ -69,7 +69,7 @@ def test_every_cell_comes_back(spec, tmp_path):
     if isinstance(spec.cell, user_cells.Highway):
         with pytest.raises(
             ValueError,
-            match="save: Highway is a Highway that is not jaxrnn's; give the class another name",
+            match="save: Highway is a Highway that is not jaxrnn's Highway; give your class",
         ):
             jaxrnn.save(path, spec.cell, params)
         return
@@ -157,7 +157,7 @@ def test_later_versions_are_refused(saved):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class": "Popen"}, "it has a 'Popen', which is no class of jaxrnn"),
+        ({"class": "Popen"}, "it has a 'Popen', expected a class of jaxrnn"),
         ({"class": "HardSigmoid", "hidden": 4}, "unexpected keyword argument"),
         ({"hidden": -1}, "hidden is -1, expected a positive integer"),
         ({"hidden": 5}, r"its array w_x has shape \(3, 16\), expected \(3, 20\)"),
