@@ -74,7 +74,7 @@ _WHEN_ASKED = {
     "tbptt": "jaxrnn.streams.tbptt",
     "testing": "jaxrnn.testing",
 }
-"""Modules that take long to import, or that import optax."""
+"""Modules that are imported on first use, because they take long to import or import optax."""
 
 
 def __getattr__(name: str) -> ModuleType:
