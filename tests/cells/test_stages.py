@@ -264,7 +264,7 @@ def test_where_no_context_can_be_given() -> None:
     assert_close(cell.step(held, carry, x), expected, 1e-6)
     with pytest.raises(ValueError, match="Attending takes a context, and got none"):
         cell.step(params, carry, x)
-    with pytest.raises(TypeError, match="Attending takes a context, which Flax cannot hand to it"):
+    with pytest.raises(TypeError, match="Attending takes a context, which Flax cannot pass to it"):
         jaxrnn.linen.RNNCell(Attending(H))
     with pytest.raises(ValueError, match="RecurrentDropout: cell is a Attending, which takes"):
         jaxrnn.RecurrentDropout(Attending(H), 0.5)

@@ -159,7 +159,7 @@ def test_a_tree_with_a_changed_byte_is_refused(tagger):
         ),
         ({}, {"f": jnp.sin}, ValueError, r"save_tree: metadata\['f'\] is .*, which a file cannot"),
         ({}, [1], ValueError, r"save_tree: metadata is \[1\], which a file cannot hold"),
-        ({}, {1: 2}, ValueError, r"save_tree: metadata has the keys \[1\], expected names"),
+        ({}, {1: 2}, ValueError, r"save_tree: metadata has the keys \[1\], expected strings"),
         ({}, {"class": 2}, ValueError, r"has the keys \['class'\], expected strings other than"),
         ({}, "x" * 1_000_001, ValueError, "save_tree: metadata is too large to load, for its"),
     ],

@@ -76,7 +76,7 @@ class Graph:
     def frontier(self) -> list[Name]:
         """The input-only values that a recurrent operation reads, or that the step returns.
 
-        They are what `project` has to hand to the recurrence. The inputs themselves are left out.
+        They are what `project` has to pass to the recurrence. The inputs themselves are left out.
         """
         used = [a for o in self.operations if "carry" in o.reach for a in o.inputs] + self.outputs
         names = dict.fromkeys(atom for atom in used if isinstance(atom, Name))
