@@ -54,7 +54,7 @@ def test_where_layers_end() -> None:
     expected = jnp.concatenate([wide[-1, :2], wide[0, 2:]])
     assert_equal(joined.ends(wide, last_steps), expected)
     for mixed in (Stack([both, Dense(8)]), Readout(both, 8)):
-        with pytest.raises(ValueError, match=r"two directions.*neither's end"):
+        with pytest.raises(ValueError, match=r"two directions.*ends cannot be separated"):
             mixed.ends(ys, last_steps)
 
 

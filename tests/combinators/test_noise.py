@@ -367,7 +367,7 @@ def test_bad_combinations_are_refused_when_built(make, message):
 def test_a_draw_for_each_gate(draws):
     cell = RecurrentDropout(LSTM(4), 0.1, draws=draws)
     params, xs = setup(cell)
-    with pytest.raises(ValueError, match=rf"draws is {draws}, but LSTM has 4 gates"):
+    with pytest.raises(ValueError, match=rf"draws is {draws}, expected 1, or 4, the number of ga"):
         jaxrnn.scan(cell, params, xs, key=KEY)
 
 
