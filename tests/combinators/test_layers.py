@@ -99,7 +99,7 @@ def test_layers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="Dense: features is 0"):
         Readout(LSTM(4), 0)
     halves = Stack([LSTM(4), lambda x: x[..., :2]])
-    with pytest.raises(ValueError, match=r"Pointwise: .* of shape \(5, 3, 4\), expected the same"):
+    with pytest.raises(ValueError, match=r"Pointwise: .* for \(5, 3, 4\), expected the same shape"):
         jaxrnn.scan(halves, halves.init(KEY, IN), XS)
 
 
