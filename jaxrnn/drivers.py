@@ -83,7 +83,8 @@ def scan(
         dtype of `xs`, except that complex outputs stay complex.
 
     Raises:
-        ValueError: a shape, a length or a structure does not fit, or `method` is unknown.
+        ValueError: a shape, a length or a structure does not fit, `reverse` is not a bool, or
+            `method` is unknown.
         TypeError: a dtype does not fit, `cell` is not a cell, or a keyword is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -112,7 +113,7 @@ def unroll(
     It takes the arguments of `scan` except `method`, and returns what `scan` returns.
 
     Raises:
-        ValueError: a shape, a length or a structure does not fit.
+        ValueError: a shape, a length or a structure does not fit, or `reverse` is not a bool.
         TypeError: a dtype does not fit, `cell` is not a cell, or a keyword is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -146,7 +147,8 @@ def trajectory(
         `reverse=True`, the carry after step T - 1 therefore comes second. `ys` is that of `scan`.
 
     Raises:
-        ValueError: a shape, a length or a structure does not fit, or `method` is unknown.
+        ValueError: a shape, a length or a structure does not fit, `reverse` is not a bool, or
+            `method` is unknown.
         TypeError: a dtype does not fit, `cell` is not a cell, or a keyword is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn

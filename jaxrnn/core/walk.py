@@ -121,7 +121,18 @@ def without_masked(tree: Tree, valid: Array | None) -> Tree:
 
 
 class Step(Protocol):
-    """A cell's step that also restarts and masks; `guarded_step` makes it."""
+    """A cell's step that also restarts and masks. `guarded_step` makes it.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.GRU(4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> step = guarded_step(cell, (2, 3), jnp.float32)
+    >>> u = cell.project(params, jnp.ones((2, 3)))
+    >>> flags = StepFlags(valid=jnp.array([True, False]), restart=None)
+    >>> carry, y = step(params, jnp.ones((2, 4)), u, flags, jaxrnn.affine)
+    >>> carry[1].tolist(), y[1].tolist()
+    ([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0])
+    """
 
     def __call__(
         self, params: Params, carry: Carry, u: Tree, flags: StepFlags, affine: Affine

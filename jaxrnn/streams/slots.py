@@ -123,10 +123,10 @@ class Slots:
         """
         with self._lock:
             if name in self._slot_of:
-                hint = f"to begin it anew, use restart({name!r})"
+                hint = f"to start it again, use restart({name!r})"
                 raise ValueError(f"Slots: {name!r} has joined already; {hint}")
             if not self._free:
-                hint = "let a stream leave, or make more with size="
+                hint = "let a stream leave, or make size larger"
                 raise ValueError(f"Slots: all {self._size} slots are taken; {hint}")
             if carry is not None:
                 check_form("carry", carry, self._start)

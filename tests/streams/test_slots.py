@@ -312,7 +312,7 @@ def test_mistakes():
     for call, message in (
         (
             lambda: slots.join("ann"),
-            r"'ann' has joined already; to begin it anew, use restart\('ann'\)",
+            r"'ann' has joined already; to start it again, use restart\('ann'\)",
         ),
         (lambda: slots.leave("ben"), "there is no stream 'ben'; let it join first"),
         (
@@ -346,7 +346,7 @@ def test_mistakes():
         ),
         (
             lambda: [slots.join(k) for k in range(3)],
-            "all 3 slots are taken; let a stream leave, or make more",
+            "all 3 slots are taken; let a stream leave, or make size larger",
         ),
         (lambda: Slots(spec.cell, params, 0, np.ones(3)), "size is 0, expected a positive integer"),
         (
