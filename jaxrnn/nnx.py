@@ -26,7 +26,7 @@ __all__ = ["RNN", "RNNCell", "as_cell"]
 
 
 class _Home(nnx.Module):
-    """A module that holds a cell, and its parameters as `nnx.Param`s under their own names."""
+    """A module that holds a cell, and its parameters, each an `nnx.Param` under its own name."""
 
     if TYPE_CHECKING:  # the parameters are attributes too
 

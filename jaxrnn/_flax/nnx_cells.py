@@ -19,11 +19,11 @@ from jaxrnn.foreign import FunctionCell
 def as_cell(module: nnx.RNNCellBase | Callable[..., nnx.RNNCellBase]) -> FunctionCell:
     """Turn a Flax NNX cell into a `jaxrnn.Cell`, which every driver, method and combinator accepts.
 
-    The parameters are an `nnx.State` of `nnx.Param`s: `cell.init(key, in_features)`, or
+    The parameters are an `nnx.State` of `nnx.Param` leaves: `cell.init(key, in_features)`, or
     `nnx.state(module, nnx.Param)` of a module. `nnx.update(module, params)` writes them back.
 
     Args:
-        module: a cell of Flax with one feature axis and no state but `nnx.Param`s, so without a
+        module: a cell of Flax with one feature axis and no state but `nnx.Param`, so without a
             random stream; or a function of `in_features` and `rngs` that builds one, such as
             `functools.partial(nnx.GRUCell, hidden_features=4)`. For a module, `init` builds
             another one with the same attributes. It draws with the default initialisers, because

@@ -47,7 +47,7 @@ class Score(ABC):
             key: the random key.
             query: the size of the hidden state.
             memory: the size of a place of the memory.
-            dtype: of the parameters.
+            dtype: the dtype of the parameters.
         """
 
     def keys(self, params: Params, values: Array) -> Any:

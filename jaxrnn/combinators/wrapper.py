@@ -29,7 +29,7 @@ from jaxrnn.core.trees import Tree, is_float, path_names
 
 
 class Row(NamedTuple):
-    """The arguments of one step for one row of the batch, as `jax.ShapeDtypeStruct`s."""
+    """The arguments of one step for one row of the batch, as trees of `jax.ShapeDtypeStruct`."""
 
     params: Params
     carry: Carry

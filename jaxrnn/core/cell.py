@@ -44,7 +44,7 @@ class Cell(ABC, Generic[P, C]):
 
         us = project(params, xs)                            everything that needs no carry
         carry, y = step(params, carry, u)                   the recurrence
-        ys = read(params, ys, xs)                           what the outputs need, without the carry
+        ys = read(params, ys, xs)                           the rest of the outputs, without carry
 
     A cell holds no array. It is hashable, compares by value, can be pickled, and is a pytree
     without leaves. It therefore passes through `jax.jit`, `jax.vmap` and `jax.grad` as an ordinary
@@ -145,7 +145,7 @@ class Cell(ABC, Generic[P, C]):
         Args:
             key: the random key; two keys give different parameters.
             in_features: the size of the last axis of the input.
-            dtype: of the parameters.
+            dtype: the dtype of the parameters.
 
         Returns:
             A pytree of real arrays, usually a NamedTuple. A parameter that an option leaves out is
@@ -203,7 +203,7 @@ class Cell(ABC, Generic[P, C]):
         return ys
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
-        """Return the outputs at the last step that is walked, by default `take(ys, backwards)`.
+        """Return the outputs at the end of the walk, by default `take(ys, backwards)`.
 
         A cell overrides this if it walks in the other direction, or concatenates the outputs of
         several walks.

@@ -100,8 +100,8 @@ def substep(
 ) -> tuple[C, Any]:
     """Take one step of a cell within the step of another cell.
 
-    A deep transition (Pascanu et al. 2014) needs it, for example, or a cell that computes the input
-    of another.
+    It serves a deep transition (Pascanu et al. 2014), for example, or a cell that computes the
+    input of another.
 
     It takes all three stages of the inner cell. All their products by the inner cell's weights go
     through `affine`, the input's product, too, so a method that replaces `affine` sees all of them.

@@ -109,6 +109,7 @@ def parse(text: str) -> Any:
 
     Raises:
         ValueError: it is too long, nested too deeply, describes too many cells, or is not JSON.
+        RecursionError: it is nested so deeply that `json` cannot read it.
     """
     if len(text) > _LONGEST:
         raise ValueError(f"its description has {len(text)} characters, more than {_LONGEST}")

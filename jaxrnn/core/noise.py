@@ -25,7 +25,7 @@ counts.
 
 
 def threefry(key: Array) -> Array:
-    """Return a threefry key: this one, or one that is derived from all bits of another type's."""
+    """Return a threefry key: this one, or one derived from all bits of a key of another type."""
     if jax.random.key_impl(key) == _IMPLEMENTATION:
         return key
     made = jax.random.key(0, impl=_IMPLEMENTATION)

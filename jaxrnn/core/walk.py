@@ -27,7 +27,7 @@ class StepFlags(NamedTuple):
     def fresh(self) -> Array | None:
         """Return where the cell gets the initial carry.
 
-        It also does at steps that are masked out, because their own carry may hold NaN.
+        Masked steps get it, too, because their own carry may hold NaN.
         """
         if self.valid is None or self.restart is None:
             return self.restart if self.valid is None else ~self.valid
@@ -147,7 +147,7 @@ def guarded_step(
     Args:
         cell: the cell.
         input_shape: the shape of one step's input, `(*batch, *features)`.
-        dtype: of the outputs, unless they are complex.
+        dtype: the dtype of the outputs, unless they are complex.
         all_carries: return `(carry, y)` in place of the output `y`.
     """
 
