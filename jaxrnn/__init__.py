@@ -1,4 +1,4 @@
-"""jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
+"""jaxrnn: recurrent networks for JAX, with cells that are pure functions, and modules for Flax."""
 
 import importlib
 from types import ModuleType
