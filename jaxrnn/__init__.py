@@ -55,8 +55,9 @@ from jaxrnn.combinators import (
 )
 from jaxrnn.constraints import Dale, Sparse, SpectralNorm
 from jaxrnn.core.affine import affine
-from jaxrnn.core.cell import Cell, ContextCell, LinearCell, NoisyCell, WithContext
+from jaxrnn.core.cell import Cell
 from jaxrnn.core.composite import Composite, substep
+from jaxrnn.core.kinds import ContextCell, LinearCell, NoisyCell, WithContext
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save

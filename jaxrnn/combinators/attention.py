@@ -12,7 +12,7 @@ from jaxrnn.combinators import joined
 from jaxrnn.combinators.scores import SCORES, Score, mix
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Carry, Cell, ContextCell, Params, WithContext, abstract_params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
 from jaxrnn.core.check import (
     check_choice,
     check_fields,
@@ -23,6 +23,7 @@ from jaxrnn.core.check import (
     name_of,
 )
 from jaxrnn.core.composite import Delegate
+from jaxrnn.core.kinds import ContextCell, WithContext
 from jaxrnn.core.trees import is_float, path_names
 from jaxrnn.initializers import draw_gates
 

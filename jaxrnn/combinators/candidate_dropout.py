@@ -9,8 +9,9 @@ from jaxrnn.activations import activation
 from jaxrnn.combinators.wrapper import Row, Wrapper
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Cell, Keys, P
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_flag, check_rate
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.noise import drop, keep
 from jaxrnn.core.trees import Tree
 

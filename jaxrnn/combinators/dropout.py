@@ -5,9 +5,10 @@ import dataclasses
 from jax import Array
 
 from jaxrnn.combinators.wrapper import Around
-from jaxrnn.core.cell import C, Cell, Keys, P
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_flag, check_rate
 from jaxrnn.core.composite import Runner
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.noise import drop, keep
 from jaxrnn.core.trees import Tree
 

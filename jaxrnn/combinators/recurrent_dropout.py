@@ -10,8 +10,9 @@ from jax.extend import core
 from jaxrnn.combinators.wrapper import Row, Wrapper
 from jaxrnn.core.affine import Affine, Linear, cut_like, matmul
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params
+from jaxrnn.core.cell import C, Carry, Cell, P, Params
 from jaxrnn.core.check import check_fields, check_flag, check_rate, check_size
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.noise import drop, keep
 from jaxrnn.core.trees import Tree, is_float
 

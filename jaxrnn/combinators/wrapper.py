@@ -11,19 +11,10 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import (
-    C,
-    Carry,
-    Cell,
-    Keys,
-    NoisyCell,
-    P,
-    Params,
-    WithContext,
-    abstract_params,
-)
+from jaxrnn.core.cell import C, Carry, Cell, P, Params, abstract_params
 from jaxrnn.core.check import check_inner
 from jaxrnn.core.composite import Composite, Delegate
+from jaxrnn.core.kinds import Keys, NoisyCell, WithContext
 from jaxrnn.core.noise import for_each
 from jaxrnn.core.trees import Tree, is_float, path_names
 

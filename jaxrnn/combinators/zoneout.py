@@ -9,8 +9,9 @@ from jax import Array
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Cell, Keys, P
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_rate
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.trees import Tree
 
 

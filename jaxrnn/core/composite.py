@@ -12,9 +12,10 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params, Take, WithContext
+from jaxrnn.core.cell import C, Carry, Cell, P, Params, Take
 from jaxrnn.core.check import name_of
 from jaxrnn.core.dtypes import emit
+from jaxrnn.core.kinds import Keys, WithContext
 from jaxrnn.core.traced.values import through
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk, without_masked

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.core.cell import Cell, Keys, Params
+from jaxrnn.core.cell import Cell, Params
 from jaxrnn.core.composite import Fed
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.trees import Tree
 
 _IMPLEMENTATION = "threefry2x32"
