@@ -1,4 +1,4 @@
-"""jaxrnn: recurrent networks for JAX. Pure-function cells, run through scan, at home in Flax."""
+"""jaxrnn: recurrent networks for JAX, with cells that are pure functions, and modules for Flax."""
 
 import importlib
 from types import ModuleType
@@ -55,8 +55,9 @@ from jaxrnn.combinators import (
 )
 from jaxrnn.constraints import Dale, Sparse, SpectralNorm
 from jaxrnn.core.affine import affine
-from jaxrnn.core.cell import Cell, ContextCell, LinearCell, NoisyCell, WithContext
+from jaxrnn.core.cell import Cell
 from jaxrnn.core.composite import Composite, substep
+from jaxrnn.core.kinds import ContextCell, LinearCell, NoisyCell, WithContext
 from jaxrnn.drivers import scan, step, trajectory, unroll
 from jaxrnn.labels import labels
 from jaxrnn.storage import load, save
@@ -74,7 +75,7 @@ _WHEN_ASKED = {
     "tbptt": "jaxrnn.streams.tbptt",
     "testing": "jaxrnn.testing",
 }
-"""Modules that take long to import, or that import optax."""
+"""Modules that are imported on first use, because they take long to import or import optax."""
 
 
 def __getattr__(name: str) -> ModuleType:

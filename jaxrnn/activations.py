@@ -1,7 +1,11 @@
-"""Pointwise functions by name, and small dataclasses for those that take a number.
+"""Activations: pointwise functions by name, and small dataclasses for those with a number.
 
-A cell with a name or one of these dataclasses compares by value and can be saved. Any other
-callable is accepted too, but compares by identity.
+A cell whose activation is a name or one of these dataclasses compares by value and can be saved.
+Any other callable works, too, but it compares by identity and cannot be saved.
+
+The names are `"elu"`, `"hard_sigmoid"`, `"leaky_relu"`, `"linear"`, `"relu"`, `"sigmoid"`,
+`"softplus"`, `"softsign"` and `"tanh"`. Each dataclass raises a ValueError if a field is not a real
+number.
 """
 
 import dataclasses
@@ -28,7 +32,7 @@ Activation = str | Callable[[Array], Array]
 
 @dataclasses.dataclass(frozen=True)
 class _OfNumbers:
-    """A function whose fields are all numbers."""
+    """An activation whose fields are all numbers."""
 
     def __post_init__(self) -> None:
         check_fields(self, check_number, *(field.name for field in dataclasses.fields(self)))
@@ -36,7 +40,7 @@ class _OfNumbers:
 
 @dataclasses.dataclass(frozen=True)
 class LeakyReLU(_OfNumbers):
-    """`max(z, 0) + slope * min(z, 0)`.
+    """`max(z, 0) + slope * min(z, 0)` (Maas, Hannun & Ng 2013).
 
     >>> float(LeakyReLU(0.5)(jnp.float32(-2.0)))
     -1.0
@@ -52,8 +56,8 @@ class LeakyReLU(_OfNumbers):
 class HardSigmoid(_OfNumbers):
     """`clip(slope * z + offset, 0, 1)`.
 
-    The default slope of 1/6 is that of torch and Keras 3; Keras 2 and ONNX have 0.2. The offset is
-    1/2 in all of them.
+    The slope is 1/6 in PyTorch and Keras 3, and 0.2 in Keras 2 and ONNX. The offset is 1/2 in all
+    of them.
 
     >>> float(HardSigmoid(0.2)(jnp.float32(1.0)))
     0.699999988079071
@@ -68,7 +72,7 @@ class HardSigmoid(_OfNumbers):
 
 @dataclasses.dataclass(frozen=True)
 class Affine(_OfNumbers):
-    """`alpha * z + beta`, as ONNX has it.
+    """`alpha * z + beta`, an activation of ONNX.
 
     >>> float(Affine(2.0, 1.0)(jnp.float32(3.0)))
     7.0
@@ -83,8 +87,7 @@ class Affine(_OfNumbers):
 
 @dataclasses.dataclass(frozen=True)
 class ELU(_OfNumbers):
-    """`z` where it is positive, else `alpha * (exp(z) - 1)` (Clevert, Unterthiner & Hochreiter
-    2015).
+    """`z` where it is positive, else `alpha * (exp(z) - 1)` (Clevert et al. 2015).
 
     >>> float(ELU(2.0)(jnp.float32(-100.0)))
     -2.0
@@ -98,7 +101,9 @@ class ELU(_OfNumbers):
 
 @dataclasses.dataclass(frozen=True)
 class ScaledTanh(_OfNumbers):
-    """`alpha * tanh(beta * z)`; LeCun, Bottou, Orr & Müller (1998) take alpha = 1.7159, beta = 2/3.
+    """`alpha * tanh(beta * z)`.
+
+    LeCun, Bottou, Orr & Müller (1998) recommend `alpha = 1.7159` and `beta = 2/3`.
 
     >>> float(ScaledTanh(1.5, 100.0)(jnp.float32(1.0)))
     1.5
@@ -122,7 +127,7 @@ class ThresholdedReLU(_OfNumbers):
     alpha: float = 1.0
 
     def __call__(self, z: Array) -> Array:
-        return jnp.where(z <= self.alpha, 0.0, z)  # so that NaN stays NaN
+        return jnp.where(z <= self.alpha, 0.0, z)  # with this order, NaN stays NaN
 
 
 def _linear(z: Array) -> Array:
@@ -143,11 +148,11 @@ NAMED: dict[str, Callable[[Array], Array]] = {
 
 
 def activation(name_or_function: Activation) -> Callable[[Array], Array]:
-    """Look up an activation by name; a callable is returned as it is.
+    """Look up an activation by its name. A callable is returned as it is.
 
     Raises:
-        ValueError: no activation has that name; the message lists those that exist.
-        TypeError: it is neither a name nor a callable.
+        ValueError: no activation has this name. The message lists the names.
+        TypeError: the argument is neither a name nor a function of one array.
 
     >>> float(activation("relu")(jnp.float32(-1.0)))
     0.0
@@ -157,5 +162,5 @@ def activation(name_or_function: Activation) -> Callable[[Array], Array]:
 
 
 def check_activation(owner: object, argument: str, value: Activation) -> Activation:
-    """Refuse what is not an activation."""
+    """Refuse anything but the name of an activation or a function of one array."""
     return check_function(owner, argument, value, NAMED, ("z",))

@@ -14,9 +14,20 @@ __all__ = ["Constraint", "Dale", "Sparse", "SpectralNorm"]
 
 
 class Constraint(Protocol):
-    """Maps the free matrix `[in, out]` of one gate to one that satisfies the constraint.
+    """A function from the free matrix `[in, out]` of one gate to one that meets the constraint.
 
-    It must be hashable, as a frozen dataclass is.
+    The result has the same shape and dtype. Row i of a recurrent matrix holds the weights from unit
+    i to all others. The function must be hashable, as a frozen dataclass is.
+
+    >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Symmetric:
+    ...     def __call__(self, w):
+    ...         return (w + w.T) / 2
+    >>> cell = jaxrnn.Constrained(jaxrnn.Elman(4), Symmetric())
+    >>> _, ys = jaxrnn.scan(cell, cell.init(jax.random.key(0), 3), jnp.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 4)
     """
 
     def __call__(self, w: Array) -> Array: ...
@@ -24,14 +35,15 @@ class Constraint(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dale:
-    """Each unit either excites or inhibits all others: `W = diag(sign) |W|` (Song, Yang & Wang
-    2016).
+    """Dale's law: each unit either excites or inhibits all others (Song, Yang & Wang 2016).
+
+        W = diag(sign) |W|
 
     Args:
-        excitatory: the share of units that excite. They are the first ones; the rest inhibit.
+        excitatory: the share of units that excite. They are the first units; the others inhibit.
 
     Raises:
-        ValueError: the share is not in [0, 1).
+        ValueError: `excitatory` is not in [0, 1).
 
     >>> Dale(excitatory=0.5)(jnp.array([[-1.0, 2.0], [3.0, -4.0]])).tolist()
     [[1.0, 2.0], [-3.0, -4.0]]
@@ -49,15 +61,17 @@ class Dale:
 
 @dataclasses.dataclass(frozen=True)
 class Sparse:
-    """Most connections do not exist: a fixed random share of the weights is zero.
+    """Sparse connections: a fixed random share of the weights is zero.
+
+        W = M ⊙ W,    M_ij = 1 with probability density, else 0
 
     Args:
-        density: the share of weights that exist.
-        seed: what chooses them. Seed and shape alone decide, so all gates of a cell have the same
-            connections.
+        density: the share of weights that are not zero.
+        seed: determines M, together with the shape of W. All gates of a cell therefore have the
+            same connections.
 
     Raises:
-        ValueError: the density is not in [0, 1), or the seed is not an integer of at least 0.
+        ValueError: `density` is not in [0, 1), or `seed` is not an integer from 0 to 2**32 - 1.
 
     >>> w = Sparse(density=0.25, seed=0)(jnp.ones((100, 100)))
     >>> 0.2 < float(w.mean()) < 0.3
@@ -72,23 +86,25 @@ class Sparse:
         check_fields(self, check_seed, "seed")
 
     def __call__(self, w: Array) -> Array:
-        # NumPy's bits depend on the seed alone; JAX's also on x64 and the implementation of keys.
+        # NumPy's bits depend on nothing but the seed. JAX's also depend on x64 and the key's type.
         exists = np.random.Generator(np.random.PCG64(self.seed)).random(w.shape) < self.density
         return jnp.where(exists, w, jnp.zeros((), w.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
 class SpectralNorm:
-    """No state is stretched by more than `bound`: `W min(1, bound / σ(W))` (Miyato et al. 2018).
+    """A bound on the spectral norm (Miyato et al. 2018).
 
-    σ is the largest singular value. Power iteration approaches it from below.
+        W min(1, bound / σ(W))
+
+    σ is the largest singular value. Power iteration approximates it from below.
 
     Args:
-        bound: the largest singular value that is left as it is.
-        iterations: how many steps of power iteration are taken.
+        bound: the largest singular value that is allowed.
+        iterations: the number of steps of power iteration.
 
     Raises:
-        ValueError: the bound or the number of iterations is not positive.
+        ValueError: `bound` or `iterations` is not positive.
 
     >>> w = SpectralNorm(bound=0.5)(jnp.diag(jnp.array([2.0, 0.1])))
     >>> round(float(jnp.linalg.norm(w, 2)), 4)

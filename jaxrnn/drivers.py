@@ -1,7 +1,7 @@
-"""The drivers: how T steps of a cell are run.
+"""The drivers `scan`, `unroll`, `trajectory` and `step`, which run a cell.
 
-Each verb makes a `Call` of its arguments and checks it. A `Runner` then takes the cell, or each
-cell inside one that is made of cells, through its stages, by a method of `jaxrnn.methods`.
+Each driver puts its arguments into a `Call` and checks it. A `Runner` then runs the cell by a
+method of `jaxrnn.methods`. If the cell is made of cells, it runs each of them.
 """
 
 from functools import partial
@@ -46,44 +46,46 @@ def scan(
     method: MethodLike = "bptt",
     **flags: Unpack[Flags],
 ) -> tuple[C, Any]:
-    """Run a cell over a sequence: `carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))`.
+    """Run a cell over a sequence.
 
-    Calling it outside `jax.jit` compiles once for each cell, shape and dtype.
+        carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))
+
+    Outside `jax.jit`, it compiles once for each cell, method, shape and dtype.
 
     Args:
-        cell: what one time step is.
+        cell: the cell; it defines one time step.
         params: the cell's parameters.
-        xs: inputs `[time, *batch, features]`, any number of batch axes; or a pytree of arrays that
-            start with the time axis. A batch axis costs less than `jax.vmap` over rows: the method
-            sees how many rows there are.
+        xs: the inputs `[time, *batch, features]`, with any number of batch axes; or a pytree of
+            arrays whose first axis is time. A batch axis costs less than `jax.vmap` over rows,
+            because the method knows the number of rows.
         carry: the carry before the first step; `cell.initial_carry` if left out.
-        lengths: integers `[*batch]`: how many steps of each sequence are valid, the rest is padding
-            on the right. Their range is checked where they are known: NumPy's at no cost; arrays
-            of JAX outside `jax.jit`, which waits for those that an accelerator still computes.
-        mask: bool `[time, *batch]`: which steps are valid. Where a step is not, the carry is held,
-            `y` is zero, and `x` has no influence, even if it is NaN.
-        reset: bool `[time, *batch]`: `reset[t]` is a boundary between t - 1 and t; whichever way
-            time is walked, what comes after it starts from `cell.initial_carry`. At a masked step
-            it stays pending until the next valid one.
-        reverse: walk from each sequence's last valid step to its first; `ys[t]` still belongs to
-            `xs[t]`.
-        context: a pytree `[*batch, ...]` that a `ContextCell` sees at every step: a memory that
-            it attends to, features of an image, a goal.
-        key: what cells that draw (`Dropout`, `Zoneout`, ...) draw from, in training. Without it
-            nothing is random: inference.
-        method: how the steps are run and differentiated, a name or an instance of `jaxrnn.methods`;
-            all agree to rounding. `"bptt"`: back-propagation through time in blocks.
-            `"checkpointed"`, for long sequences: keeps the carries between blocks alone.
-            `"autodiff"`: JAX's own derivative of `lax.scan`.
+        lengths: integers `[*batch]`: how many steps of each sequence are valid. The rest is padding
+            on the right. The driver checks their range if it knows their values: those of NumPy's
+            arrays, and those of JAX's arrays outside `jax.jit`, for which it waits.
+        mask: bool `[time, *batch]`: which steps are valid. At any other step the carry is held, `y`
+            is zero, and `x` has no influence, even if it is NaN.
+        reset: bool `[time, *batch]`: `reset[t]` is a boundary between steps t - 1 and t. In either
+            direction, the first step after the boundary starts from `cell.initial_carry`. If that
+            step is masked, the next valid step does.
+        reverse: whether to walk from each sequence's last valid step to its first. `ys[t]` belongs
+            to `xs[t]` in both directions.
+        context: a pytree `[*batch, ...]` that a `ContextCell` gets at every step, such as the
+            memory that it attends to, features of an image, or a goal.
+        key: the random key that `Dropout`, `Zoneout` and other noisy cells draw from in training.
+            Without a key nothing is random, as inference needs it.
+        method: how the steps are run and differentiated: a name, or an instance of a class of
+            `jaxrnn.methods`. All agree up to rounding. `"bptt"` is back-propagation through time in
+            blocks. `"checkpointed"` is for long sequences: it stores nothing but the carries
+            between blocks. `"autodiff"` is JAX's derivative of `jax.lax.scan`.
 
     Returns:
-        The carry after the last valid step, and `ys [time, *batch, out_features]` in the dtype of
-        `xs`; complex outputs stay complex.
+        The carry after the last valid step, and `ys [time, *batch, out_features]`. `ys` has the
+        dtype of `xs`, except that complex outputs stay complex.
 
     Raises:
-        ValueError: a shape, a length or a structure does not fit, or `method` is another word;
-            the message says what was expected.
-        TypeError: a dtype does not fit, or `cell` is not a cell.
+        ValueError: a shape, a length or a structure does not fit, `reverse` is not a bool, or
+            `method` is unknown.
+        TypeError: a dtype does not fit, `cell` is not a cell, or a keyword is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.LSTM(hidden=4)
@@ -105,10 +107,14 @@ def unroll(
     key: Array | None = None,
     **flags: Unpack[Flags],
 ) -> tuple[C, Any]:
-    """What `scan` computes, by a Python loop over steps: the reference, whose program and compile
-    time grow with T.
+    """Compute what `scan` computes, by a Python loop over the steps.
 
-    Takes, returns and raises what `scan` does.
+    It is the reference for tests. Its program and its compile time grow with the number of steps.
+    It takes the arguments of `scan` except `method`, and returns what `scan` returns.
+
+    Raises:
+        ValueError: a shape, a length or a structure does not fit, or `reverse` is not a bool.
+        TypeError: a dtype does not fit, `cell` is not a cell, or a keyword is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4)
@@ -131,12 +137,19 @@ def trajectory(
     method: MethodLike = "bptt",
     **flags: Unpack[Flags],
 ) -> tuple[C, Any]:
-    """Like `scan`, but keep every carry: the initial one first, then one after each step in the
-    order of the walk. Takes and raises what `scan` does.
+    """Run a cell over a sequence as `scan` does, and return every carry.
+
+    It takes the arguments of `scan`.
 
     Returns:
-        `states`, the cell's carry with a leading axis of time + 1, and `ys` as `scan` gives them.
-        `reverse=True` lists the states in walking order: the one after step T - 1 comes second.
+        `states` and `ys`. `states` is the cell's carry with a leading axis of size time + 1: the
+        initial carry, and then the carry after each step, in the order of the walk. With
+        `reverse=True`, the carry after step T - 1 therefore comes second. `ys` is that of `scan`.
+
+    Raises:
+        ValueError: a shape, a length or a structure does not fit, `reverse` is not a bool, or
+            `method` is unknown.
+        TypeError: a dtype does not fit, `cell` is not a cell, or a keyword is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.LSTM(hidden=4)
@@ -161,20 +174,21 @@ def step(
     """Take one step, for streaming, acting and decoding.
 
     Args:
-        cell: what one time step is; it must be causal.
+        cell: the cell. It must be causal.
         params: the cell's parameters.
         carry: the carry before this step, from `cell.initial_carry` or an earlier call.
-        x: one step's input `[*batch, features]`.
-        context: what a `ContextCell` sees, a pytree `[*batch, ...]`.
-        key: what cells that draw draw from, a new one for each call; without it nothing is random.
+        x: the input of one step, `[*batch, features]`.
+        context: the context of a `ContextCell`, a pytree `[*batch, ...]`.
+        key: the random key that noisy cells draw from. Pass a new one in each call. Without a key
+            nothing is random.
 
     Returns:
         The new carry, and `y [*batch, out_features]` in the dtype of `x`.
 
     Raises:
-        ValueError: a shape or structure does not fit.
-        TypeError: a dtype does not fit, there is no carry, or the cell needs the future
-            (`Bidirectional`).
+        ValueError: a shape or a structure does not fit.
+        TypeError: a dtype does not fit, the carry is left out, `cell` is not a cell, or it needs
+            later inputs, as `Bidirectional` does.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4)
@@ -195,8 +209,8 @@ def step(
     return _step(cell, Call(params, x, carry, context=context, key=key))
 
 
-# Compiled here, so that a call outside jit is traced once. Not inlined: then JAX would trace and
-# compile anew whenever such a call is differentiated; XLA inlines it anyway.
+# jit stands here so that calls outside of the user's jit are traced once. `inline=True` would make
+# JAX trace and compile again whenever such a call is differentiated, and XLA inlines it anyway.
 @partial(jax.jit, static_argnames=("method", "reverse", "all_carries"))
 def _run(
     method: Method, cell: Cell, call: Call, reverse: bool, all_carries: bool = False
@@ -254,9 +268,9 @@ def _step(cell: Cell, call: Call) -> tuple[Carry, Tree]:
 
 
 def _ready(cell: Cell, call: Call, timed: bool) -> Call:
-    """The call, checked, as all that follows wants it."""
+    """Return the call, checked, with arrays of JAX and a threefry key."""
     key = call.key
-    # arrays they are already, but for NumPy's under jax.disable_jit
+    # jit has made them arrays of JAX, except under jax.disable_jit
     call = equally_varying(jax.tree.map(jnp.asarray, call._replace(key=None)))
     call = checked(cell, call._replace(key=key), timed)
     return call if call.key is None else call._replace(key=threefry(call.key))

@@ -1,13 +1,13 @@
 """Step functions that were not written for jaxrnn, as cells.
 
-The step is traced, and its products are found by what they depend on:
+The step is traced. Its matrix products are sorted by what they depend on:
 
-* products of parameters and input alone move into `project`;
-* products of parameters and carry go through `affine`;
-* products of one operand that ask for the same precision and dtype become one.
+* a product of parameters and input moves into `project`;
+* a product of parameters and carry goes through `affine`;
+* products with the same left factor, precision and dtype become one product.
 
-A product keeps its precision. An effect (a debug print) happens in its step. Everything else is
-computed as it stands.
+A product keeps its precision. An effect, such as a debug print, happens in its own step. Everything
+else is computed unchanged.
 """
 
 import dataclasses
@@ -30,20 +30,22 @@ __all__ = ["FunctionCell"]
 
 @dataclasses.dataclass(frozen=True)
 class FunctionCell(Cell):
-    """A cell from functions: a step that multiplies as it likes runs in the engine, and its input
-    is projected for many steps at once.
+    """A cell from a step function that knows nothing of `affine` and `project`.
 
-    An effect in the function, such as `jax.debug.print`, happens at every step, and again where a
-    step is computed again for its derivative; `method="autodiff"` computes none twice.
+    Its matrix products run as those of any other cell do: the input is projected for many steps at
+    once, and BPTT forms each weight gradient as one product.
+
+    An effect in the function, such as `jax.debug.print`, happens at every step. It happens again
+    when BPTT recomputes the step for its derivative. `method="autodiff"` recomputes no step.
 
     Args:
         function: `(params, carry, x) -> (carry, y)`, one step for any number of batch axes.
         make_params: `(key, in_features, dtype) -> params`.
-        make_carry: `(params, input_shape) -> carry`.
+        make_carry: `(params, input_shape) -> carry`; `input_shape` is `(*batch, *features)`.
         size: the size of the last axis of y.
 
     Raises:
-        TypeError: one of the functions cannot be called, or `function` closes over a value that is
+        TypeError: one of the functions is not callable, or `function` closes over a value that is
             being traced.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -66,9 +68,13 @@ class FunctionCell(Cell):
     size: int
 
     def __post_init__(self) -> None:
-        for name in ("function", "make_params", "make_carry"):
+        for name, form in (
+            ("function", "(params, carry, x) -> (carry, y)"),
+            ("make_params", "(key, in_features, dtype) -> params"),
+            ("make_carry", "(params, input_shape) -> carry"),
+        ):
             if not callable(value := getattr(self, name)):
-                raise TypeError(f"FunctionCell: {name} is {value!r}, expected a function")
+                raise TypeError(f"FunctionCell: {name} is {value!r}, expected a function {form}")
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> Params:
         return self.make_params(key, in_features, dtype)
@@ -77,7 +83,7 @@ class FunctionCell(Cell):
         return self.make_carry(params, input_shape)
 
     def project(self, params: Params, xs: Tree) -> tuple[Tree, list[Array]]:
-        """The input, and all that the step computes of it without the carry."""
+        """Return the input, and every value that the step computes from it without the carry."""
         shape = jax.tree.leaves(xs)[0].shape
         carry = jax.eval_shape(lambda params: self.make_carry(params, shape), params)
         graph = trace(self.function, params, carry, xs)

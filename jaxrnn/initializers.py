@@ -1,10 +1,12 @@
-"""Initialisers: frozen dataclasses or names, called as `(key, shape, dtype) -> array` like those of
-`jax.nn.initializers`.
+"""Initialisers: names, or frozen dataclasses that are called as `(key, shape, dtype) -> array`.
 
-A cell draws each gate's block by itself, so that every block is orthogonal, or has the variance
-that the formula means. Numbers are drawn in at least float32 and then cast, so every initialiser
-works for bfloat16 and float16. Any other callable of the same signature is accepted, but compares
-by identity.
+A cell draws the block of each gate separately. Every block is then orthogonal, or has the variance
+that the formula states. Numbers are drawn in at least float32 and then cast, so every initialiser
+works for bfloat16 and float16.
+
+The initialisers of `jax.nn.initializers` and any other callable with this signature work, too, but
+they compare by identity and cannot be saved. The names are `"glorot_uniform"`, `"identity"`,
+`"lecun_normal"`, `"orthogonal"`, `"torch_uniform"` and `"zeros"`.
 """
 
 import dataclasses
@@ -33,8 +35,13 @@ Initializer = str | Callable[..., Array]
 
 @dataclasses.dataclass(frozen=True)
 class Orthogonal:
-    """A uniformly random orthogonal matrix times `scale`, which keeps the norm of what it
-    multiplies (Saxe et al. 2014).
+    """A uniformly random orthogonal matrix times `scale` (Saxe et al. 2014).
+
+    A square one with `scale = 1` keeps the norm of every vector that it multiplies. A rectangular
+    one has orthonormal rows or columns.
+
+    Raises:
+        ValueError: `scale` is not a real number.
 
     >>> q = Orthogonal()(jax.random.key(0), (4, 4))
     >>> bool(jnp.allclose(q @ q.T, jnp.eye(4), atol=1e-5))
@@ -52,8 +59,13 @@ class Orthogonal:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """The identity times `scale`: with ReLU and zero biases, the IRNN of Le, Jaitly & Hinton
-    (2015).
+    """The identity matrix times `scale`.
+
+    With ReLU and zero biases, an `Elman` with these recurrent weights is the IRNN of Le, Jaitly &
+    Hinton (2015).
+
+    Raises:
+        ValueError: `scale` is not a real number, or the shape to draw has not two axes.
 
     >>> Identity(0.5)(jax.random.key(0), (2, 2)).tolist()
     [[0.5, 0.0], [0.0, 0.5]]
@@ -67,7 +79,9 @@ class Identity:
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         del key
         if len(shape) != 2:
-            raise ValueError(f"Identity: shape is {shape}, expected two axes, those of a weight")
+            raise ValueError(
+                f"Identity: shape is {shape}, expected two axes, (in, out); use another initialiser"
+            )
         return (self.scale * jnp.eye(*shape)).astype(dtype)
 
 
@@ -98,8 +112,10 @@ class LecunNormal:
 
 @dataclasses.dataclass(frozen=True)
 class TorchUniform:
-    """Uniform within `±1 / sqrt(hidden)`, as torch draws every weight and bias of its recurrent
-    layers.
+    """Uniform within `±1 / sqrt(n)`, where n is the last axis of the shape.
+
+    PyTorch draws every weight and bias of its recurrent layers like this, with n the hidden size.
+    The two agree except for the projection of an LSTM, where n is the size of the projection.
 
     >>> w = TorchUniform()(jax.random.key(0), (3, 4))
     >>> bool(jnp.max(jnp.abs(w)) <= 0.5)
@@ -113,18 +129,20 @@ class TorchUniform:
 
 @dataclasses.dataclass(frozen=True)
 class Chrono:
-    """Gate biases for memories of up to `longest` steps: `b ~ log U(1, longest - 1)` (Tallec &
-    Ollivier 2018).
+    """Gate biases for memories of up to `longest` steps (Tallec & Ollivier 2018).
 
-    With `LSTM(forget_bias=Chrono(longest))`, the forget gate's bias is b, and the input gate's is
-    -b. With `GRU(update_bias=Chrono(longest))`, the update gate's bias is b: an open update gate
-    keeps the state.
+        b ~ log U(1, longest - 1)
+
+    With `LSTM(forget_bias=Chrono(longest))`, the forget gate's bias is b, and the input gate's bias
+    is -b. With `GRU(update_bias=Chrono(longest))`, the update gate's bias is b, because an open
+    update gate keeps the state. With `MGU(forget_bias=Chrono(longest))`, the gate's bias is -b, or
+    b if `form="flax"`.
 
     Args:
         longest: the longest dependency, in steps.
 
     Raises:
-        ValueError: `longest` is not an integer, or is below 3, where the distribution is empty.
+        ValueError: `longest` is not an integer, or is below 3, where the interval is empty.
 
     >>> b = Chrono(100)(jax.random.key(0), (5,))
     >>> bool(jnp.all((b >= 0) & (b <= jnp.log(99))))
@@ -137,8 +155,8 @@ class Chrono:
         check_fields(self, check_size, "longest")
         if self.longest < 3:
             raise ValueError(
-                f"Chrono: longest is {self.longest}, expected at least 3: the longest dependency, "
-                "in steps"
+                f"Chrono: longest is {self.longest}, expected an integer of at least 3; pass the "
+                "length of the longest dependency, in steps"
             )
 
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
@@ -162,11 +180,11 @@ NAMED: dict[str, Callable[..., Array]] = {
 
 
 def initializer(name_or_function: Initializer) -> Callable[..., Array]:
-    """Look up an initialiser by name; a callable is returned as it is.
+    """Look up an initialiser by its name. A callable is returned as it is.
 
     Raises:
-        ValueError: no initialiser has that name; the message lists those that exist.
-        TypeError: it is neither a name nor a callable.
+        ValueError: no initialiser has this name. The message lists the names.
+        TypeError: the argument is neither a name nor a function of `(key, shape, dtype)`.
 
     >>> initializer("orthogonal")
     Orthogonal(scale=1.0)
@@ -176,19 +194,19 @@ def initializer(name_or_function: Initializer) -> Callable[..., Array]:
 
 
 def check_initializer(owner: object, argument: str, value: Initializer) -> Initializer:
-    """Refuse what is not an initialiser."""
+    """Refuse anything but the name of an initialiser or a function of `(key, shape, dtype)`."""
     return check_function(owner, argument, value, NAMED, ("key", "shape", "dtype"))
 
 
 def check_initial(owner: object, argument: str, value: float | Chrono) -> float | Chrono:
-    """Refuse a start of a gate's bias that is neither a number nor `Chrono`."""
+    """Refuse an initial gate bias that is neither a number nor a `Chrono`."""
     return value if isinstance(value, Chrono) else check_number(owner, argument, value)
 
 
 def draw_gates(
     init: Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike, gates: int
 ) -> Array:
-    """Draw one block of `shape` per gate and join them on the last axis."""
+    """Draw one block of `shape` per gate, and concatenate the blocks on the last axis."""
     draw = initializer(init)
     return jnp.concatenate([draw(k, shape, dtype) for k in jax.random.split(key, gates)], axis=-1)
 
@@ -200,5 +218,5 @@ def _draw(
 
 
 def _wide(dtype: DTypeLike) -> DTypeLike:
-    """The dtype to draw in."""
+    """Return the dtype to draw in."""
     return wide(jnp.zeros((), dtype))

@@ -1,4 +1,4 @@
-"""Which parameter is what."""
+"""The role of each parameter: input weight, recurrent weight, bias, and so on."""
 
 from jaxrnn.core.call import check_cell
 from jaxrnn.core.cell import C, Cell, P
@@ -7,19 +7,19 @@ __all__ = ["labels"]
 
 
 def labels(cell: Cell[P, C], params: P) -> P:
-    """The role of every parameter, for `optax.multi_transform`, `optax.masked` and penalties.
+    """Return the role of every parameter, for `optax.multi_transform`, `optax.masked` or a penalty.
 
-    `"input"`, `"recurrent"`, `"projection"`, `"highway"`, `"peephole"`, `"bias"`, `"gain"`,
-    `"carry"` (a learned initial one), `"attention"`, `"output"`, or `"other"`. A cell of your own
-    says with `roles` what its parameters are; `w_x`, `w_h` and `b` are input, recurrent and bias
-    if it does not.
+    A role is `"input"`, `"recurrent"`, `"projection"`, `"highway"`, `"peephole"`, `"bias"`,
+    `"gain"`, `"carry"` (a learned initial carry), `"attention"`, `"output"`, or `"other"`. A cell
+    of your own may set the class variable `roles`. By default, `w_x` is input, `w_h` is recurrent,
+    and `b` is bias.
 
     Args:
         cell: any cell.
-        params: its parameters, or any tree of their structure.
+        params: its parameters, or any pytree of the same structure.
 
     Returns:
-        A tree like `params`, with a word in place of every array.
+        A pytree like `params`, with a role in place of every array.
 
     Raises:
         TypeError: `cell` is not a cell.

@@ -1,7 +1,8 @@
-"""jaxrnn at home in `flax.linen`: `RNN`, and `RNNCell` for Flax's own `RNN` and `Bidirectional`.
+"""jaxrnn in `flax.linen`: the modules `RNN` and `RNNCell`.
 
-`RNN` takes the place of `flax.linen.RNN` (`docs/flax.md` says what is called what). Between a Flax
-model and jaxrnn's functions go `params` and `variables`.
+`RNN` replaces `flax.linen.RNN`; `docs/flax.md` compares their names. `RNNCell` is for Flax's own
+`RNN` and `Bidirectional`. `params` takes a cell's parameters out of a Flax model, and `variables`
+puts them into one.
 """
 
 from collections.abc import Mapping
@@ -25,16 +26,18 @@ __all__ = ["RNN", "RNNCell", "as_cell", "params", "variables"]
 
 
 def params(cell: Cell[P, C], variables: Mapping[str, Any]) -> P:
-    """The parameters of an `RNN` or `RNNCell` as the cell has them, for `jaxrnn.scan`,
-    `jaxrnn.step`, `jaxrnn.save`, `jaxrnn.convert` and `jaxrnn.streams`.
+    """Return the parameters of an `RNN` or `RNNCell` in the cell's own structure.
+
+    `jaxrnn.scan`, `jaxrnn.step`, `jaxrnn.save`, `jaxrnn.convert` and `jaxrnn.streams` take them.
 
     Args:
         cell: the cell of the module.
-        variables: those of the module alone, `{"params": {...}}`, or the dict in it; of a module
-            within a model, `variables["params"]["name_of_the_module"]`.
+        variables: the variables of the module alone, `{"params": {...}}`, or the inner dict. For a
+            module in a model, pass `variables["params"]["name_of_the_module"]`.
 
     Raises:
-        ValueError: a parameter is missing or unknown, or a shape is another.
+        ValueError: a parameter is missing or unknown, or has another shape than the cell's.
+        TypeError: `cell` is not a `jaxrnn.Cell`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn, jaxrnn.linen
     >>> cell = jaxrnn.LSTM(4)
@@ -52,11 +55,15 @@ def params(cell: Cell[P, C], variables: Mapping[str, Any]) -> P:
 
 
 def variables(cell: Cell[P, C], params: P) -> dict[str, dict[str, Any]]:
-    """The variables `{"params": {...}}` of an `RNN` or `RNNCell` around a cell with these
-    parameters: the inverse of `params`.
+    """Return the variables `{"params": {...}}` of an `RNN` or `RNNCell`: the inverse of `params`.
+
+    Args:
+        cell: the cell of the module.
+        params: its parameters, in the cell's own structure.
 
     Raises:
         ValueError: the parameters are not those of the cell.
+        TypeError: `cell` is not a `jaxrnn.Cell`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn, jaxrnn.linen
     >>> cell = jaxrnn.GRU(4)
@@ -72,29 +79,30 @@ def variables(cell: Cell[P, C], params: P) -> dict[str, dict[str, Any]]:
 
 
 class RNN(nn.Module):
-    """A cell, run by `jaxrnn.scan`, whose parameters live in a Flax model.
+    """A module that runs a cell over sequences, by `jaxrnn.scan`.
 
-    The parameters are variables under the cell's own names, `{"params": {"w_x": ..., "w_h": ...,
-    "b": ...}}`; those of combinators are nested, `{"forward": {...}, "backward": {...}}`,
-    `{"layer_0": {...}, "layer_1": {...}}`.
+    The variables have the names of the cell's parameters: `{"params": {"w_x": ..., "w_h": ..., "b":
+    ...}}`. Combinators nest them: `{"forward": {...}, "backward": {...}}`, or `{"layer_0": {...},
+    "layer_1": {...}}`.
 
     Attributes:
         cell: any `jaxrnn.Cell`.
-        outputs: `"all"`, or one for each sequence: `"last"`, at the end of the cell's walk (as
-            `jaxrnn.sequences.last_output`), `"mean"` or `"max"` over valid steps.
-        time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one
-            after the batch axes.
-        deterministic: False in training: cells that draw (`Dropout`, `Zoneout`, ...) then draw from
-            the `"dropout"` stream; True otherwise. For such a cell it has to be set here or in the
-            call, as in `flax.linen.Dropout`.
-        dtype: what inputs and parameters are cast to before computing, and so the dtype of the
-            output; not cast if None. The carry has at least float32.
-        param_dtype: what parameters are initialised in.
+        outputs: which outputs the call returns: `"all"`, or one for each sequence. `"last"` is the
+            output at the end of the cell's walk (`jaxrnn.sequences.last_output`); `"mean"` and
+            `"max"` are taken over valid steps.
+        time_major: whether time is the first axis of `xs`, `mask` and `reset`. By default, it
+            follows the batch axes.
+        deterministic: False in training, True otherwise. If False, noisy cells such as `Dropout`
+            and `Zoneout` draw from the rng stream `"dropout"`. For a noisy cell, either this or the
+            argument of the call has to be set, as in `flax.linen.Dropout`.
+        dtype: the dtype that inputs and parameters are cast to, and thus the dtype of the output.
+            None casts nothing. The carry is at least float32.
+        param_dtype: the dtype in which parameters are initialised.
         method: how the steps are run and differentiated, as in `jaxrnn.scan`.
 
     Raises:
         TypeError: `cell` is not a `jaxrnn.Cell`.
-        ValueError: `outputs` is another word, or a flag is no bool.
+        ValueError: `outputs` is unknown, or a flag is not a bool.
 
     >>> import jax, jax.numpy as jnp, jaxrnn.linen
     >>> rnn = jaxrnn.linen.RNN(jaxrnn.LSTM(4))
@@ -133,21 +141,21 @@ class RNN(nn.Module):
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
         Args:
-            xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays
-                that start `[*batch, time]`.
+            xs: the inputs `[*batch, time, features]`, with any number of batch axes; or a pytree of
+                arrays `[*batch, time, ...]`.
             carry: the carry before the first step; the cell's initial carry if left out.
-            deterministic: as the attribute, which is not set then.
+            deterministic: as the attribute. Set one of the two.
             **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse`
                 and `context`, as in `jaxrnn.scan`.
 
         Returns:
-            The carry after the last valid step, and `ys [*batch, time, out_features]`; or `y
-            [*batch, out_features]`, unless `outputs` is `"all"`.
+            The carry after the last valid step, and `ys [*batch, time, out_features]`. If `outputs`
+            is not `"all"`, the second is `y [*batch, out_features]`.
 
         Raises:
-            ValueError: a shape or structure does not fit; the message says which and what was
-                expected. Or the cell draws, and `deterministic` is not set.
-            TypeError: a dtype does not fit.
+            ValueError: a shape or a structure does not fit; or the cell is noisy, and
+                `deterministic` is not set, or set twice.
+            TypeError: a dtype does not fit, or a keyword is unknown.
         """
         owner = "jaxrnn.linen.RNN"
         own = self._own_params(home.sequence_feature_size(owner, self, xs))
@@ -159,8 +167,9 @@ class RNN(nn.Module):
         """Take one step, as `jaxrnn.step` does: `rnn.apply(variables, x, carry, method="step")`.
 
         Args:
-            x: an input `[*batch, features]`, any number of batch axes; or a pytree of arrays.
-            carry: the carry; None for the cell's initial one.
+            x: the input of one step, `[*batch, features]`, with any number of batch axes; or a
+                pytree of arrays.
+            carry: the carry before the step. None means the cell's initial carry.
             deterministic: as in the call.
             context: as in the call.
 
@@ -168,8 +177,8 @@ class RNN(nn.Module):
             The new carry, and `y [*batch, out_features]`.
 
         Raises:
-            ValueError: as the call.
-            TypeError: a dtype does not fit, or the cell needs the future (`Bidirectional`).
+            ValueError: as in the call.
+            TypeError: a dtype does not fit, or the cell needs later inputs (`Bidirectional`).
         """
         owner = "jaxrnn.linen.RNN.step"
         own = self._own_params(home.feature_size(owner, self.cell, x))
@@ -180,7 +189,7 @@ class RNN(nn.Module):
         return _params(self, in_features)
 
     def _key(self, owner: str, deterministic: bool | None) -> Array | None:
-        """What the cell draws from, if it draws."""
+        """Return the random key for the cell. It is None if the cell draws nothing."""
         if not self.cell.noisy:
             if deterministic is not None:
                 check_flag(owner, "deterministic", deterministic)
@@ -190,20 +199,20 @@ class RNN(nn.Module):
 
 
 class RNNCell(nn.RNNCellBase):
-    """A causal cell as a Flax `RNNCellBase`, for `flax.linen.RNN`, `flax.linen.Bidirectional` and
-    code written around them.
+    """A causal cell as a Flax `RNNCellBase`.
 
-    Its parameters have the names that they have in `RNN`. Flax's loop projects the input at every
-    step: `RNN` is faster.
+    `flax.linen.RNN`, `flax.linen.Bidirectional` and code around them can run it. Its parameters
+    have the same names as in `RNN`. `RNN` is faster, because Flax's loop projects the input at
+    every step.
 
     Attributes:
-        cell: any `jaxrnn.Cell` that needs no future input, takes no context and draws nothing.
-        dtype: what inputs and parameters are cast to before computing; not cast if None. The carry
-            has at least float32.
-        param_dtype: what parameters are initialised in.
+        cell: any `jaxrnn.Cell` that is causal, takes no context and draws nothing.
+        dtype: the dtype that inputs and parameters are cast to. None casts nothing. The carry is at
+            least float32.
+        param_dtype: the dtype in which parameters are initialised.
 
     Raises:
-        TypeError: `cell` is not a `jaxrnn.Cell`, or not one that Flax can step.
+        TypeError: `cell` is not a `jaxrnn.Cell`, or is not causal, takes a context, or is noisy.
 
     >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn.linen
     >>> rnn = nn.RNN(jaxrnn.linen.RNNCell(jaxrnn.GRU(4)), return_carry=True)
@@ -223,8 +232,18 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
-        """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`,
-        output `[*batch, out_features]`.
+        """Take one step.
+
+        Args:
+            carry: the carry, as `initialize_carry` returns it.
+            inputs: the input of the step, `[*batch, features]`.
+
+        Returns:
+            The new carry, and the output `[*batch, out_features]`.
+
+        Raises:
+            ValueError: a shape or a structure does not fit.
+            TypeError: a dtype does not fit.
         """
         own = _params(self, home.feature_size("jaxrnn.linen.RNNCell", self.cell, inputs))
         own, inputs = home.cast((own, inputs), self.dtype)
@@ -232,28 +251,33 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: Array, input_shape: tuple[int, ...]) -> Carry:
-        """The cell's initial carry for one step's input of shape `input_shape = (*batch,
-        *features)`.
+        """Return the cell's initial carry.
 
-        A cell that learns its initial carry has one only where the parameters are: in `apply`, or
-        in a module that is bound.
+        If the cell learns its initial carry, call this where the module has its parameters: in
+        `apply`, or on a bound module.
+
+        Args:
+            rng: draws parameters while the module is initialised. Otherwise it is not used.
+            input_shape: the shape of one step's input, `(*batch, *features)`.
 
         Raises:
-            ValueError: the initial carry is learned, and the module is not bound to parameters.
+            ValueError: the cell learns its initial carry, and the module has no parameters.
         """
         in_features = input_shape[-1]
         if self.scope is None:
             return self._unbound_carry(input_shape)
         if "params" in self.variables:
             own = _find(self, in_features, self.variables["params"])
-        else:  # within init: Flax's RNN asks for a carry before its first step makes the parameters
+        else:  # in `init`: Flax's RNN asks for a carry before its first step makes the parameters
             own = self.cell.init(rng, in_features, self.param_dtype)
         return self.cell.initial_carry(home.cast(own, self.dtype), input_shape)
 
     @nn.nowrap
     def _unbound_carry(self, input_shape: tuple[int, ...]) -> Carry:
-        """The initial carry of a cell that looks at no more than the shapes and dtypes of its
-        parameters, as most do.
+        """Return the initial carry without parameters.
+
+        It works for cells that need nothing but the shapes and dtypes of the parameters, as most
+        do.
         """
         form = abstract_params(self.cell, input_shape[-1], self.param_dtype)
         try:
@@ -262,9 +286,8 @@ class RNNCell(nn.RNNCellBase):
             )
         except (AttributeError, TypeError) as error:
             raise ValueError(
-                f"jaxrnn.linen.RNNCell: {type(self.cell).__name__} learns its initial carry, and "
-                "this module has no parameters; "
-                "call initialize_carry within apply, or as "
+                f"jaxrnn.linen.RNNCell: {type(self.cell).__name__} learns its initial carry, but "
+                "this module has no parameters; call initialize_carry within apply, or as "
                 "module.bind(variables).initialize_carry(...)"
             ) from error
 
@@ -275,8 +298,9 @@ class RNNCell(nn.RNNCellBase):
 
 
 def _params(module: RNN | RNNCell, in_features: int) -> Params:
-    """The module's parameters in the cell's own structure; drawn, all from one key, if they do not
-    exist yet.
+    """Return the module's parameters in the cell's own structure.
+
+    If they do not exist yet, draw all of them from one key.
     """
     shapes = names.nested(abstract_params(module.cell, in_features, module.param_dtype))
     new = module.is_mutable_collection("params") and not all(
@@ -288,7 +312,7 @@ def _params(module: RNN | RNNCell, in_features: int) -> Params:
         else {}
     )
 
-    # of a parameter that exists, Flax asks for the shapes alone
+    # for a parameter that exists, Flax calls this to check nothing but the shapes
     def init(_: Array, name: str) -> Any:
         return (
             drawn[name]
@@ -300,15 +324,15 @@ def _params(module: RNN | RNNCell, in_features: int) -> Params:
 
 
 def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
-    """The parameters in the cell's own structure, out of nested dicts."""
+    """Return the parameters of nested dicts in the cell's own structure."""
     flat = names.flat(variables)
 
     def find(path: tuple[str, ...]) -> Any:
         if (name := "/".join(path)) not in flat:
             raise ValueError(
-                f"jaxrnn.linen.{type(module).__name__}({type(module.cell).__name__}): there is no "
-                f"parameter {name!r} among "
-                f"{sorted(flat)}; initialise with the same cell, or rename them"
+                f"jaxrnn.linen.{type(module).__name__}({type(module.cell).__name__}): the "
+                f"parameters are {sorted(flat)}, expected {name!r}, too; initialise them with the "
+                "same cell, or rename them"
             )
         return flat[name]
 

@@ -1,7 +1,8 @@
-"""jaxrnn at home in `flax.nnx`: `RNN`, and `RNNCell` for Flax's own `RNN` and `Bidirectional`.
+"""jaxrnn in `flax.nnx`: the modules `RNN` and `RNNCell`.
 
-`RNN` takes the place of `flax.nnx.RNN` (`docs/flax.md` says what is called what). Between a Flax
-model and jaxrnn's functions go `rnn.params` and `RNN.from_params`.
+`RNN` replaces `flax.nnx.RNN`; `docs/flax.md` compares their names. `RNNCell` is for Flax's own
+`RNN` and `Bidirectional`. `rnn.params` are a cell's parameters for jaxrnn's functions, and
+`RNN.from_params` puts parameters into a module.
 """
 
 from functools import partial
@@ -25,7 +26,7 @@ __all__ = ["RNN", "RNNCell", "as_cell"]
 
 
 class _Home(nnx.Module):
-    """A cell, and its parameters as `nnx.Param`s under the cell's own names."""
+    """A module that holds a cell, and its parameters, each an `nnx.Param` under its own name."""
 
     if TYPE_CHECKING:  # the parameters are attributes too
 
@@ -55,8 +56,10 @@ class _Home(nnx.Module):
 
     @property
     def params(self) -> Params:
-        """The parameters as the cell has them, for `jaxrnn.scan`, `jaxrnn.step`, `jaxrnn.save`,
-        `jaxrnn.convert` and `jaxrnn.streams`.
+        """The parameters in the cell's own structure.
+
+        `jaxrnn.scan`, `jaxrnn.step`, `jaxrnn.save`, `jaxrnn.convert` and `jaxrnn.streams` take
+        them.
         """
 
         def find(path: tuple[str, ...]) -> Array:
@@ -75,33 +78,34 @@ def _variables(tree: Any) -> Any:
 
 
 class RNN(_Home):
-    """A cell, run by `jaxrnn.scan`, whose parameters live in a Flax model.
+    """A module that runs a cell over sequences, by `jaxrnn.scan`.
 
-    Every parameter is an `nnx.Param` under the cell's own name, `rnn.w_h`; those of combinators are
-    nested, `rnn.forward.w_h`, `rnn.layer_0.w_h`; `rnn.params` are all of them as the cell has them.
-    The module of a cell that draws random numbers keeps a stream for them, `rnn.rngs`, as
-    `nnx.Dropout` does; otherwise it has no other state.
+    Every parameter is an `nnx.Param` with the name that it has in the cell, such as `rnn.w_h`.
+    Combinators nest them: `rnn.forward.w_h`, or `rnn.layer_0.w_h`. `rnn.params` are all of them in
+    the cell's own structure. The module of a noisy cell also keeps a random stream, `rnn.rngs`, as
+    `nnx.Dropout` does. There is no other state.
 
     Args:
         cell: any `jaxrnn.Cell`.
-        in_features: size of the last axis of `xs`.
-        outputs: `"all"`, or one for each sequence: `"last"`, at the end of the cell's walk (as
-            `jaxrnn.sequences.last_output`), `"mean"` or `"max"` over valid steps.
-        time_major: whether time is the first axis of `xs`, `mask` and `reset`, rather than the one
-            after the batch axes.
-        deterministic: whether cells that draw (`Dropout`, `Zoneout`, ...) draw nothing;
-            `model.eval()` sets it, and `model.train()` undoes that.
-        dtype: what inputs and parameters are cast to before computing, and so the dtype of the
-            output; not cast if None. The carry has at least float32.
-        param_dtype: what parameters are initialised in.
+        in_features: the size of the last axis of `xs`.
+        outputs: which outputs the call returns: `"all"`, or one for each sequence. `"last"` is the
+            output at the end of the cell's walk (`jaxrnn.sequences.last_output`); `"mean"` and
+            `"max"` are taken over valid steps.
+        time_major: whether time is the first axis of `xs`, `mask` and `reset`. By default, it
+            follows the batch axes.
+        deterministic: whether noisy cells such as `Dropout` and `Zoneout` draw nothing.
+            `model.eval()` sets it to True, and `model.train()` to False.
+        dtype: the dtype that inputs and parameters are cast to, and thus the dtype of the output.
+            None casts nothing. The carry is at least float32.
+        param_dtype: the dtype in which parameters are initialised.
         method: how the steps are run and differentiated, as in `jaxrnn.scan`.
-        rngs: its `params` stream draws the parameters; of its `dropout` stream, a cell that draws
-            gets a fork.
+        rngs: its stream `params` draws the parameters. The module of a noisy cell forks its stream
+            `dropout`.
 
     Raises:
-        TypeError: `cell` is not a `jaxrnn.Cell`, or `rngs` not a `flax.nnx.Rngs`.
-        ValueError: `in_features` is not positive, `outputs` is another word, a flag is no bool, or
-            a parameter has the name of an attribute.
+        TypeError: `cell` is not a `jaxrnn.Cell`, or `rngs` is not a `flax.nnx.Rngs`.
+        ValueError: `in_features` is not positive, `outputs` is unknown, a flag is not a bool, or a
+            parameter has the name of an attribute.
 
     >>> import jax, jax.numpy as jnp, jaxrnn.nnx
     >>> from flax import nnx
@@ -141,19 +145,20 @@ class RNN(_Home):
     def from_params(
         cls, cell: Cell, params: Params, *, rngs: nnx.Rngs | None = None, **options: Any
     ) -> "RNN":
-        """The module of a cell with these parameters, which `jaxrnn.load`, `jaxrnn.convert` or a
-        training without Flax gave.
+        """Build the module of a cell with these parameters.
+
+        They may come from `jaxrnn.load`, from `jaxrnn.convert`, or from training without Flax.
 
         Args:
             cell: any `jaxrnn.Cell`.
-            params: its parameters.
-            rngs: its `dropout` stream is forked for a cell that draws.
-            **options: those of the constructor but `in_features` and `param_dtype`, which the
-                parameters tell.
+            params: its parameters, in the cell's own structure.
+            rngs: its stream `dropout` is forked for a noisy cell.
+            **options: those of the constructor, except `in_features` and `param_dtype`, which
+                follow from the parameters.
 
         Raises:
-            TypeError: as the constructor.
-            ValueError: as the constructor; or the parameters are not those of the cell.
+            TypeError: as in the constructor.
+            ValueError: as in the constructor; or the parameters are not those of the cell.
 
         >>> import jax, jax.numpy as jnp, jaxrnn.nnx
         >>> cell = jaxrnn.GRU(4)
@@ -173,7 +178,7 @@ class RNN(_Home):
         return module
 
     def _keep_stream(self, rngs: nnx.Rngs | None) -> None:
-        """Fork the stream that the cell draws from, if it draws and there is one."""
+        """Fork the stream that a noisy cell draws from, if there is one."""
         if self.cell.noisy and rngs is not None and ("dropout" in rngs or "default" in rngs):
             self.rngs = rngs["dropout"].fork()
 
@@ -189,24 +194,24 @@ class RNN(_Home):
         """Run the cell over a sequence, as `jaxrnn.scan` does.
 
         Args:
-            xs: inputs `[*batch, time, features]`, any number of batch axes; or a pytree of arrays
-                that start `[*batch, time]`.
+            xs: the inputs `[*batch, time, features]`, with any number of batch axes; or a pytree of
+                arrays `[*batch, time, ...]`.
             carry: the carry before the first step; the cell's initial carry if left out.
-            deterministic: goes before that of the module, which `model.train()` and `model.eval()`
+            deterministic: overrides the module's own flag, which `model.train()` and `model.eval()`
                 set.
-            rngs: what a cell that draws draws from, instead of the module's own stream: a key, a
-                stream, or the `dropout` stream of an `nnx.Rngs`.
+            rngs: what a noisy cell draws from, in place of the module's own stream: a key, a
+                stream, or an `nnx.Rngs` with a stream `dropout`.
             **flags: `lengths [*batch]`, `mask [*batch, time]`, `reset [*batch, time]`, `reverse`
                 and `context`, as in `jaxrnn.scan`.
 
         Returns:
-            The carry after the last valid step, and `ys [*batch, time, out_features]`; or `y
-            [*batch, out_features]`, unless `outputs` is `"all"`.
+            The carry after the last valid step, and `ys [*batch, time, out_features]`. If `outputs`
+            is not `"all"`, the second is `y [*batch, out_features]`.
 
         Raises:
-            ValueError: a shape or structure does not fit; the message says which and what was
-                expected. Or the cell draws, and there is nothing to draw from.
-            TypeError: a dtype does not fit.
+            ValueError: a shape or a structure does not fit; or the cell is noisy, `deterministic`
+                is False, and there is no stream to draw from.
+            TypeError: a dtype does not fit, or a keyword is unknown.
         """
         owner = "jaxrnn.nnx.RNN"
         home.sequence_feature_size(owner, self, xs)
@@ -225,8 +230,9 @@ class RNN(_Home):
         """Take one step, as `jaxrnn.step` does.
 
         Args:
-            x: an input `[*batch, features]`, any number of batch axes; or a pytree of arrays.
-            carry: the carry; None for the cell's initial one.
+            x: the input of one step, `[*batch, features]`, with any number of batch axes; or a
+                pytree of arrays.
+            carry: the carry before the step. None means the cell's initial carry.
             deterministic: as in the call.
             rngs: as in the call.
             context: as in the call.
@@ -235,8 +241,8 @@ class RNN(_Home):
             The new carry, and `y [*batch, out_features]`.
 
         Raises:
-            ValueError: as the call.
-            TypeError: a dtype does not fit, or the cell needs the future (`Bidirectional`).
+            ValueError: as in the call.
+            TypeError: a dtype does not fit, or the cell needs later inputs (`Bidirectional`).
         """
         owner = "jaxrnn.nnx.RNN.step"
         home.feature_size(owner, self.cell, x)
@@ -249,7 +255,7 @@ class RNN(_Home):
         deterministic: bool | None,
         rngs: nnx.Rngs | nnx.RngStream | Array | None,
     ) -> Array | None:
-        """What the cell draws from, if it draws."""
+        """Return the random key for the cell. It is None if the cell draws nothing."""
         if deterministic is None:
             deterministic = self.deterministic
         if check_flag(owner, "deterministic", deterministic) or not self.cell.noisy:
@@ -257,7 +263,7 @@ class RNN(_Home):
         source = self.rngs if rngs is None else rngs
         if source is None:
             raise ValueError(
-                f"{owner}: {type(self.cell).__name__} draws random numbers in training, and there "
+                f"{owner}: {type(self.cell).__name__} draws random numbers in training, but there "
                 "is no stream to draw from; pass rngs=nnx.Rngs(dropout=0) to the constructor or "
                 "the call, or set deterministic=True, as model.eval() does"
             )
@@ -266,33 +272,33 @@ class RNN(_Home):
         return (source["dropout"] if isinstance(source, nnx.Rngs) else source)()
 
     def set_view(self, deterministic: bool | None = None) -> None:
-        """What `nnx.view` calls.
+        """Set the module's flags. `nnx.view` calls it.
 
         Args:
-            deterministic: whether cells that draw draw nothing.
+            deterministic: whether noisy cells draw nothing.
         """
         if deterministic is not None:
             self.deterministic = deterministic
 
 
 class RNNCell(_Home, nnx.RNNCellBase):
-    """A causal cell as a Flax `RNNCellBase`, for `flax.nnx.RNN`, `flax.nnx.Bidirectional` and code
-    written around them.
+    """A causal cell as a Flax `RNNCellBase`.
 
-    Its parameters have the names that they have in `RNN`. Flax's loop projects the input at every
-    step: `RNN` is faster.
+    `flax.nnx.RNN`, `flax.nnx.Bidirectional` and code around them can run it. Its parameters have
+    the same names as in `RNN`. `RNN` is faster, because Flax's loop projects the input at every
+    step.
 
     Args:
-        cell: any `jaxrnn.Cell` that needs no future input, takes no context and draws nothing.
-        in_features: size of the last axis of an input.
-        dtype: what inputs and parameters are cast to before computing; not cast if None. The carry
-            has at least float32.
-        param_dtype: what parameters are initialised in.
-        rngs: its `params` stream draws the parameters.
+        cell: any `jaxrnn.Cell` that is causal, takes no context and draws nothing.
+        in_features: the size of the last axis of an input.
+        dtype: the dtype that inputs and parameters are cast to. None casts nothing. The carry is at
+            least float32.
+        param_dtype: the dtype in which parameters are initialised.
+        rngs: its stream `params` draws the parameters.
 
     Raises:
-        TypeError: `cell` is not a `jaxrnn.Cell`, or not one that Flax can step; `rngs` is not a
-            `flax.nnx.Rngs`.
+        TypeError: `cell` is not a `jaxrnn.Cell`, or is not causal, takes a context, or is noisy; or
+            `rngs` is not a `flax.nnx.Rngs`.
         ValueError: `in_features` is not positive, or a parameter has the name of an attribute.
 
     >>> import jax, jax.numpy as jnp, jaxrnn.nnx
@@ -317,8 +323,18 @@ class RNNCell(_Home, nnx.RNNCellBase):
         super().__init__(cell, in_features, dtype, param_dtype, rngs)
 
     def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
-        """Take one step: `carry` as `initialize_carry` gives it, `inputs [*batch, features]`,
-        output `[*batch, out_features]`.
+        """Take one step.
+
+        Args:
+            carry: the carry, as `initialize_carry` returns it.
+            inputs: the input of the step, `[*batch, features]`.
+
+        Returns:
+            The new carry, and the output `[*batch, out_features]`.
+
+        Raises:
+            ValueError: a shape or a structure does not fit.
+            TypeError: a dtype does not fit.
         """
         home.feature_size("jaxrnn.nnx.RNNCell", self.cell, inputs)
         params, inputs = home.cast((self.params, inputs), self.dtype)
@@ -327,18 +343,22 @@ class RNNCell(_Home, nnx.RNNCellBase):
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
     ) -> Carry:
-        """The cell's initial carry for one step's input of shape `input_shape = (*batch,
-        *features)`; `rngs` is not used.
+        """Return the cell's initial carry.
+
+        Args:
+            input_shape: the shape of one step's input, `(*batch, *features)`.
+            rngs: not used.
+            carry_init: must be None, because the cell defines its initial carry.
 
         Raises:
-            ValueError: a `carry_init` is given, which the cell would have to ignore.
+            ValueError: `carry_init` is not None.
         """
         del rngs
         if carry_init is not None:
             raise ValueError(
-                f"jaxrnn.nnx.RNNCell: {type(self.cell).__name__} has an initial carry of its own, "
-                "so carry_init must be None; "
-                "pass another start as initial_carry to flax.nnx.RNN"
+                f"jaxrnn.nnx.RNNCell: carry_init is given, expected None, because "
+                f"{type(self.cell).__name__} defines its initial carry; pass another carry as "
+                "initial_carry to flax.nnx.RNN"
             )
         return self.cell.initial_carry(home.cast(self.params, self.dtype), input_shape)
 

@@ -1,9 +1,8 @@
-"""Arrays and what they belong to in one file, without pickle: a cell and its parameters, or any
-pytree with metadata.
+"""Save a cell with its parameters, or any pytree with metadata, in one file without pickle.
 
-The file is a safetensors file: the arrays by their path in the pytree, and in its metadata one line
-of JSON with a format version, hyperparameters and a checksum over all of it. Reading it builds
-dataclasses that are known and nothing else."""
+It is a safetensors file. Each array is named by its path in the pytree. The file's metadata hold
+one line of JSON: a format version, the hyperparameters, and a checksum over everything. Reading a
+file builds nothing but dataclasses that the library or the caller knows."""
 
 import dataclasses
 import functools
@@ -28,19 +27,19 @@ from jaxrnn.core.trees import form
 __all__ = ["load", "load_tree", "save", "save_tree"]
 
 _KEY = "jaxrnn"
-"""The only one in the metadata: safetensors writes several in random order, and equal cells should
-give equal files.
+"""The only key in the metadata. safetensors writes several keys in random order, and equal cells
+should give equal files.
 """
 
 _VERSION = 1
 
 
 class _Content(NamedTuple):
-    """What a file may hold."""
+    """A kind of file."""
 
     name: str
     writer: str
-    fields: tuple[str, ...]  # of its description
+    fields: tuple[str, ...]  # of its JSON description
 
 
 _CELL = _Content("cell", "jaxrnn.save", ("cell", "in_features"))
@@ -48,20 +47,20 @@ _TREE = _Content("pytree", "jaxrnn.storage.save_tree", ("metadata",))
 
 
 def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
-    """Write a cell and its parameters to a file, which keeps every bit of them.
+    """Write a cell and its parameters to a file, bit for bit.
 
     Args:
-        path: of the file; one that is there is replaced when the new one is whole, and left as it
-            is if anything fails.
+        path: the path of the file. An existing file is replaced once the new one is complete, and
+            left unchanged if anything fails.
         cell: any cell or combinator whose hyperparameters are names, numbers or jaxrnn's
             dataclasses.
         params: its parameters.
 
     Raises:
-        ValueError: a hyperparameter is a function, which no file holds, `params` are not the
-            cell's, or the cell is larger than `load` takes.
-        TypeError: `cell` is no cell, or a parameter holds other numbers than `init` makes:
-            integers, say.
+        ValueError: a hyperparameter is a function, `params` are not the cell's, or the cell exceeds
+            the limits of `load`.
+        TypeError: `cell` is not a cell, or a parameter holds another kind of numbers than `init`
+            makes, such as integers.
 
     >>> import jax, jaxrnn, tempfile
     >>> cell = jaxrnn.Stack.repeat(jaxrnn.LSTM(4), 2, dropout=0.1)
@@ -80,44 +79,50 @@ def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
 
 
 def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell, Params]:
-    """Read what `save` wrote.
+    """Read a file that `save` wrote. Nothing in it is ever executed.
 
     Args:
-        path: of the file.
-        known: classes of your own that the file may use: cells, activations, initialisers,
+        path: the path of the file.
+        known: classes of your own that the file may name: cells, activations, initialisers and
             constraints.
 
     Returns:
-        A cell that is equal to the one that was saved, and its parameters, bit for bit.
+        A cell that equals the saved one, and its parameters, bit for bit.
 
     Raises:
         ValueError: the file is truncated, of another kind, changed since it was written, or of a
-            later version; or it holds float64 and JAX does not. Nothing in a file is ever run.
-            Before a cell is built, a description is refused of over a million characters, 64 levels
-            of JSON, 10,000 cells (activations and the like count, too), or of more cells than the
-            file has arrays.
-        OSError: it cannot be read.
+            later version; or it holds float64 while `jax_enable_x64` is off. Before a cell is
+            built, a description of more than a million characters, 64 levels of JSON, 10,000
+            dataclasses, or more cells than the file has arrays, is refused.
+        OSError: the file cannot be opened.
+
+    >>> import jax, jaxrnn, tempfile
+    >>> cell = jaxrnn.GRU(4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     jaxrnn.save(f"{folder}/gru", cell, cell.init(jax.random.key(0), 3))
+    ...     jaxrnn.load(f"{folder}/gru")[0]
+    GRU(4)
     """
     read = functools.partial(_cell, classes=_classes(tuple(known)))
     return _read(Path(path), _CELL, read)
 
 
 def save_tree(path: str | os.PathLike[str], tree: Any, metadata: Any = None) -> None:
-    """Write a pytree of arrays, and what belongs to it, to a file, which keeps every bit.
+    """Write a pytree of arrays and its metadata to a file, bit for bit.
 
     Args:
-        path: of the file; one that is there is replaced when the new one is whole, and left as it
-            is if anything fails.
+        path: the path of the file. An existing file is replaced once the new one is complete, and
+            left unchanged if anything fails.
         tree: the arrays, in NamedTuples, dictionaries, tuples, lists or any other pytree.
         metadata: names, numbers, None, cells and other dataclasses, and tuples or dictionaries of
             these.
 
     Raises:
-        ValueError: the metadata holds something else, such as a function, or more than `load_tree`
-            takes; or two arrays have the same path, such as `{"a.b": x, "a": {"b": y}}`.
-        TypeError: a leaf is no array of numbers or truth values.
+        ValueError: `metadata` holds something else, such as a function, or exceeds the limits of
+            `load_tree`; or two arrays have the same path, as in `{"a.b": x, "a": {"b": y}}`.
+        TypeError: a leaf is not an array of numbers or bools.
 
-    A model of several parts is a dataclass of its hyperparameters, saved and loaded in a line each:
+    A model of several parts can be a dataclass of its hyperparameters:
 
     >>> import dataclasses, jax, jaxrnn, tempfile
     >>> from jaxrnn.storage import load_tree, save_tree
@@ -143,27 +148,33 @@ def save_tree(path: str | os.PathLike[str], tree: Any, metadata: Any = None) -> 
 
 
 def load_tree(
-    path: str | os.PathLike[str],
-    like: Any,
-    known: Sequence[type] = (),
+    path: str | os.PathLike[str], like: Any, known: Sequence[type] = ()
 ) -> tuple[Any, Any]:
-    """Read what `save_tree` wrote.
+    """Read a file that `save_tree` wrote. Nothing in it is ever executed.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         like: a pytree of the same structure and shapes, whose leaves are arrays or
-            `jax.ShapeDtypeStruct`; or a function that makes one from the metadata, of which only
+            `jax.ShapeDtypeStruct`; or a function `(metadata) -> pytree`, of which nothing but the
             shapes are computed.
-        known: dataclasses of your own that the metadata may use.
+        known: dataclasses of your own that the metadata may name.
 
     Returns:
-        The pytree, bit for bit, and the metadata, which is equal to what was saved.
+        The pytree, bit for bit, and metadata that equals the saved one.
 
     Raises:
-        ValueError: the file is none of `save_tree`, truncated, changed since it was written, or of
-            a later version; its arrays are not those of `like`; or it holds float64 and JAX does
-            not. The limits of `load` on what a file may describe hold here, too.
-        OSError: it cannot be read.
+        ValueError: `save_tree` did not write the file, or it is truncated, changed since it was
+            written, or of a later version; its arrays do not fit `like`; or it holds float64 while
+            `jax_enable_x64` is off. The limits of `load` hold, except the number of arrays.
+        OSError: the file cannot be opened.
+
+    >>> import jax.numpy as jnp, tempfile
+    >>> from jaxrnn.storage import load_tree, save_tree
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tree(f"{folder}/tree", {"w": jnp.ones(3)}, {"epoch": 7})
+    ...     tree, metadata = load_tree(f"{folder}/tree", like={"w": jnp.zeros(3)})
+    >>> tree["w"].tolist(), metadata
+    ([1.0, 1.0, 1.0], {'epoch': 7})
     """
     read = functools.partial(_tree, like=like, classes=_classes(tuple(known)))
     return _read(Path(path), _TREE, read)
@@ -179,17 +190,17 @@ def _write(path: Path, tree: Any, content: dict[str, Any], where: str) -> None:
     try:
         parse(text)
     except ValueError as error:
-        raise ValueError(f"{where} is too large, for {error}") from None
+        raise ValueError(f"{where} is too large to load, for {error}") from None
     write_whole(path, safetensors.numpy.save(arrays, {_KEY: text}))
 
 
 def _array(name: str, leaf: Any) -> np.ndarray:
-    """A leaf as it is written."""
+    """Return a leaf as a NumPy array, to be written."""
     if isinstance(leaf, np.ndarray | np.generic) or (
         isinstance(leaf, jax.Array) and not jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended)
     ):
         return np.asarray(leaf, order="C")
-    hint = "numbers may be metadata, and jax.random.key_data makes an array of a key"
+    hint = "put numbers into metadata, and turn a key into an array by jax.random.key_data"
     raise TypeError(
         f"{name or 'the tree'} is of type {type(leaf).__name__}, expected an array; {hint}"
     )
@@ -200,8 +211,8 @@ def _read(
     expected: _Content,
     interpret: Callable[[Any, dict[str, np.ndarray]], tuple[Any, Any]],
 ) -> tuple[Any, Any]:
-    """What the description and the arrays of a file mean."""
-    path.open("rb").close()  # says what the system says of a file that is not there
+    """Read a file, check that it is whole, and interpret its description and its arrays."""
+    path.open("rb").close()  # raises the system's own error if the file does not exist
     metadata, arrays = _content(path)
     if _KEY not in metadata:
         raise ValueError(
@@ -219,13 +230,14 @@ def _read(
 def _cell(
     content: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]
 ) -> tuple[Cell, Params]:
-    """The cell that a file describes, and its parameters; what costs no time is checked first."""
+    """Return the cell that a file describes, and its parameters. Cheap checks come first."""
     _check_count(content["cell"], arrays)
     cell = build(content["cell"], classes)
     if not isinstance(cell, Cell):
         raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
     in_features = check_in_features(cell, content["in_features"])
-    if in_features > _largest(arrays):  # an input can be joined with more before it meets a weight
+    # "largest" and not "equal": a cell may concatenate more to its input before it multiplies
+    if in_features > _largest(arrays):
         raise ValueError(f"in_features is {in_features}, more than any size of its arrays")
     return cell, _filled(abstract_params(cell, in_features), arrays, "its cell")
 
@@ -233,35 +245,28 @@ def _cell(
 def _tree(
     content: Any, arrays: dict[str, np.ndarray], like: Any, classes: dict[str, type]
 ) -> tuple[Any, Any]:
-    """The pytree of a file, and its metadata."""
+    """Return the pytree of a file, and its metadata."""
     metadata = build(content["metadata"], classes | {"dict": dict})
-    # A module that is both callable and a pytree is an example of the tree.
+    # A module that is both a callable and a pytree counts as a pytree.
     if callable(like) and jax.tree_util.all_leaves([like]):
         like = jax.eval_shape(lambda: like(metadata))
     return _filled(like, arrays, "`like`"), metadata
 
 
 def _filled(like: Any, arrays: dict[str, np.ndarray], owner: str) -> Any:
-    """The arrays in the structure of the tree to which they must belong."""
+    """Return the arrays in the structure of `like`. Refuse arrays that do not fit it."""
     wanted = _named(like)
     _check_arrays(arrays, wanted, owner)
     leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
-"""What reading JSON, constructors and `init` raise for values that nobody saved."""
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What JSON, constructors and `init` raise for values that `save` does not write."""
 
 
 def _content(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """The metadata and the arrays of a safetensors file."""
+    """Return the metadata and the arrays of a safetensors file."""
     import safetensors
 
     try:
@@ -269,12 +274,12 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             names = file.keys()
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, OSError, *_UNREADABLE) as error:
-        hint = "was it cut off, or is it of another kind?"
-        raise ValueError(f"{path} is no whole safetensors file ({error}); {hint}") from error
+        hint = "was it truncated, or is it of another kind?"
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); {hint}") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that its name always stands for a whole one: the old one or the new one."""
+    """Write a file in one step: its path always leads to a whole file, the old or the new one."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
@@ -288,7 +293,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @functools.cache
 def _classes(known: tuple[type, ...]) -> dict[str, type]:
-    """What a file may name: the dataclasses of the library, and those of the user."""
+    """Return the classes that a file may name: the library's dataclasses and the user's."""
     own = {
         name: found
         for module in (cells, combinators, initializers, activations)
@@ -302,34 +307,33 @@ def _classes(known: tuple[type, ...]) -> dict[str, type]:
 
 
 def _check_whole(content: Any, arrays: dict[str, np.ndarray], fields: tuple[str, ...]) -> None:
-    """Refuse what is of a later version, or was not all written by this module."""
+    """Refuse a later version, and a file that was changed after this module wrote it."""
     if not isinstance(content, dict) or "version" not in content:
         raise ValueError("its description has no version")
     if (version := content["version"]) != _VERSION:
         this = f"this jaxrnn reads version {_VERSION}; upgrade jaxrnn"
-        raise ValueError(f"its format has version {version}, and {this}")
+        raise ValueError(f"its format has version {version}, but {this}")
     if missing := {*fields, "sha256"} - content.keys():
         raise ValueError(f"its description lacks {sorted(missing)}")
     written = {name: value for name, value in content.items() if name != "sha256"}
     if content["sha256"] != _checksum(written, arrays):
-        reason = "so it was changed after it was written; get it again"
-        raise ValueError(f"its checksum is another, {reason}")
+        raise ValueError("its checksum does not match: it was changed since; get it again")
 
 
 def _check_count(description: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse more cells than arrays: each cell has some, if not each combinator or layer."""
+    """Refuse more cells than arrays. Combinators and layers may have none, but cells have some."""
     names = [name for name in class_names(description) if isinstance(name, str)]
     count = sum(hasattr(cells, name) for name in names)
     if count > len(arrays):
-        raise ValueError(f"it describes {count} cells, but holds no more than {len(arrays)} arrays")
+        raise ValueError(f"it describes {count} cells, but holds only {len(arrays)} arrays")
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any], owner: str) -> None:
-    """Refuse arrays that are not those of their owner, or that JAX would round."""
+    """Refuse arrays whose names, shapes or kinds differ from their owner's, or that JAX rounds."""
     if missing := wanted.keys() - arrays.keys():
-        raise ValueError(f"the array {min(missing)} of {owner} is not there")
+        raise ValueError(f"it lacks the array {min(missing)} of {owner}")
     if unknown := arrays.keys() - wanted.keys():
-        raise ValueError(f"it holds an array {min(unknown)}, which {owner} has not")
+        raise ValueError(f"it holds an array {min(unknown)}, which {owner} does not have")
     for name, want in wanted.items():
         array = arrays[name]
         if array.shape != want.shape:
@@ -342,37 +346,37 @@ def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any], owner: 
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """The leaves by their path, such as `0.forward.w_x`."""
+    """Return the leaves by their path, such as `0.forward.w_x`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
     if len(named) < len(leaves):
-        raise ValueError(f"two arrays of a tree have the same path, one of {[*named]}")
+        raise ValueError(f"two arrays of a tree have the same path, one of {[*named]}; rename one")
     return named
 
 
 def _fitting(cell: Cell, params: Params) -> tuple[int, Params]:
-    """The size of the input that these parameters are for, and what `init` makes for it."""
+    """Return the input size that the parameters belong to, and what `init` makes for it."""
     try:
         size = cell.in_features(params)
         if form(initial := abstract_params(cell, size)) == form(params):
             return size, initial
-    except NotImplementedError as error:  # how large its input is, it does not say
+    except NotImplementedError as error:  # the cell does not tell the size of its input
         raise ValueError(f"save: {error}") from error
     except _UNFIT:
         pass
     given = jax.tree.map(np.shape, params)
     raise ValueError(
         f"save: params have the shapes {given}, which {type(cell).__name__}.init makes for no "
-        "in_features; are they its?"
+        "in_features; pass the parameters of this cell"
     )
 
 
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError)
-"""What a cell raises that is asked about the parameters of another."""
+"""What a cell raises if it gets the parameters of another."""
 
 
 def _largest(arrays: dict[str, Any]) -> int:
-    """What the size of an input is at most."""
+    """Return the largest size of any axis."""
     return max([1, *(size for array in arrays.values() for size in np.shape(array))])
 
 
@@ -385,8 +389,8 @@ def _checksum(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-# So that `jax.export` can write programs that take or give them; whoever reads such a file imports
-# jaxrnn first.
+# `jax.export` can then write programs that take or return these NamedTuples. A program that reads
+# such a file has to import jaxrnn first.
 for _class in {**vars(cells), **vars(combinators)}.values():
     if isinstance(_class, type) and issubclass(_class, tuple):
         export.register_namedtuple_serialization(

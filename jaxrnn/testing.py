@@ -1,4 +1,4 @@
-"""The contract of a cell, checked: for cells that users write."""
+"""Checks that a cell of your own keeps the contract of `jaxrnn.Cell`."""
 
 import copy
 import dataclasses
@@ -23,39 +23,41 @@ __all__ = ["check_cell"]
 TIME, BATCH = 5, 3
 
 Draw = Callable[[Array, tuple[int, ...]], Tree]
-"""`draw(key, (time, *batch)) -> xs`, or `draw(key, batch) -> context`."""
+"""`(key, (time, *batch)) -> xs`, or `(key, batch) -> context`."""
 
 
 def check_cell(
     cell: Cell, in_features: int = 3, inputs: Draw | None = None, context: Draw | None = None
 ) -> None:
-    """Check what every driver, combinator and home relies on, and say in words what is wrong.
+    """Check everything that drivers, combinators and Flax modules require of a cell.
 
     The checks are: equality and hash; the initial carry; the projection; an output that is a part
-    of the carry; `scan` against single steps; gradients of the engine against JAX's own; padding
-    and resets; any number of batch axes; a run in two pieces; half precision. They take some
-    seconds.
+    of the carry; `scan` against single steps; the gradients of BPTT against JAX's; padding and
+    resets; the number of batch axes; a run in two pieces; half precision. They take some seconds.
+    With a context, resets and batch axes are not compared.
 
     Args:
         cell: the cell.
-        in_features: the size of its input.
-        inputs: `(key, (time, *batch)) -> xs` draws the input, if it is not one array `[time,
-            *batch, in_features]`.
-        context: `(key, batch) -> context` draws what a cell that takes a context is given.
+        in_features: the size of the last axis of its input.
+        inputs: `(key, (time, *batch)) -> xs` draws the input. It is needed if the input is not one
+            array `[time, *batch, in_features]`.
+        context: `(key, batch) -> context` draws the context of a cell that takes one.
 
     Raises:
-        AssertionError: the message has a line for each property that does not hold.
+        AssertionError: a check failed. The message has a line for each problem.
 
     >>> import jaxrnn
     >>> check_cell(jaxrnn.GRU(4))
     """
     if not isinstance(cell, Cell):
-        raise AssertionError(f"{cell!r} is not a jaxrnn.Cell: derive its class from jaxrnn.Cell")
+        raise AssertionError(
+            f"check_cell: cell is {cell!r}, expected a jaxrnn.Cell; derive its class from it"
+        )
     trial, problems = _Trial(cell, in_features, inputs, context), []
     for check in _CHECKS:
         try:
             problems += check(trial)
-        except Exception as error:  # whatever a user's cell raises is what is wrong with it
+        except Exception as error:  # whatever the cell raises is a problem of the cell
             name = check.__name__.removeprefix("_").replace("_", " ")
             problems.append(f"{name}: {type(error).__name__}: {error}")
     if problems:
@@ -65,7 +67,7 @@ def check_cell(
 
 @dataclasses.dataclass(frozen=True)
 class _Trial:
-    """A cell with parameters and inputs to try it on."""
+    """A cell, with the parameters and inputs that the checks run it with."""
 
     cell: Cell
     in_features: int
@@ -73,7 +75,7 @@ class _Trial:
     draw_context: Draw | None
 
     def inputs(self, *steps: int) -> Tree:
-        """Random inputs of so many steps and rows, `(time, *batch)`."""
+        """Draw inputs with the leading axes `steps = (time, *batch)`."""
         key = jax.random.key(2)
         if self.draw is not None:
             return self.draw(key, steps)
@@ -89,83 +91,85 @@ class _Trial:
         return jax.tree.leaves(self.xs)[0].shape[1:]
 
     def context(self, *batch: int) -> dict[str, Tree]:
-        """The keyword argument of a driver, for so many rows."""
+        """Return the `context` keyword of a driver, for these batch axes."""
         drawn = self.draw_context
         return {} if drawn is None else {"context": drawn(jax.random.key(3), batch)}
 
     def scan(self, xs: Tree, *carry: Tree, **flags: Any) -> tuple[Tree, Tree]:
-        """`jaxrnn.scan` with these inputs."""
+        """Call `jaxrnn.scan` with the cell's parameters and context."""
         shape = jax.tree.leaves(xs)[0].shape
         context = self.context(*shape[1 : len(shape) - self.cell.feature_axes])
         params = flags.pop("params", self.params)
         return scan(self.cell, params, xs, *carry, **context, **flags)
 
     def raw_step(self, carry: Tree, x: Tree) -> tuple[Tree, Tree]:
-        """`Cell.step`, as a method calls it."""
+        """Call `Cell.step` as a method does."""
         runner = Runner(method=OneStep(), **self.context(BATCH))
         cell, params = runner.in_context(self.cell, self.params)
         return cell.step(params, carry, cell.project(params, x))
 
     def step(self, carry: Tree, x: Tree) -> tuple[Tree, Tree]:
-        """`jaxrnn.step` of `BATCH` rows."""
+        """Call `jaxrnn.step` for `BATCH` rows."""
         return step(self.cell, self.params, carry, x, **self.context(BATCH))
 
     @cached_property
     def params(self) -> Params:
-        """With noise on top, for zeros would hide mistakes."""
+        """The initial parameters plus noise, because zeros would hide mistakes."""
         leaves, tree = jax.tree.flatten(self.cell.init(jax.random.key(0), self.in_features))
         keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
-        pairs = zip(keys, leaves, strict=False)  # without parameters there is one key too many
+        pairs = zip(keys, leaves, strict=False)  # a cell without parameters leaves one key over
         return jax.tree.unflatten(tree, [_disturbed(key, leaf) for key, leaf in pairs])
 
 
 def _equality(trial: _Trial) -> Iterator[str]:
-    """The cell is a value: it has a hash, and equals its copy."""
+    """The cell is a value: it is hashable, and it equals its copy."""
     cell = trial.cell
     try:
         hash(cell)
     except TypeError as error:
         yield (
-            f"it has no hash ({error}), so jax.jit cannot take it: make it a frozen dataclass "
-            "whose fields have one"
+            f"it is not hashable ({error}), so jax.jit cannot take it: make it a frozen dataclass "
+            "whose fields are hashable"
         )
         return
     twin = copy.deepcopy(cell)
     if twin != cell or hash(twin) != hash(cell):
         yield (
-            "a copy is not equal to it, so equal cells would be compiled twice: make it a frozen "
+            "its copy does not equal it, so equal cells would be compiled twice: make it a frozen "
             "dataclass of plain values"
         )
 
 
 def _initial_carry(trial: _Trial) -> Iterator[str]:
-    """The carry has the batch axes of the input, and is wide even where parameters are narrow."""
+    """The carry has the input's batch axes, and is at least float32 whatever the parameters are."""
     for path, leaf in _named(trial.cell.initial_carry(trial.params, trial.input_shape)):
         if leaf.shape[:1] != (BATCH,):
             yield (
-                f"initial_carry: carry{path} has shape {leaf.shape}, expected it to start with the "
-                f"batch, {(BATCH,)}"
+                f"initial_carry: carry{path} has shape {leaf.shape}, expected the batch axes "
+                f"{(BATCH,)} in front: write (*input_shape[:-1], ...)"
             )
     drawn = jax.tree.leaves(abstract_params(trial.cell, trial.in_features, jnp.bfloat16))
     dtypes = [leaf.dtype for leaf in drawn if _is_floating(leaf)]
     if others := [dtype for dtype in dtypes if dtype != jnp.bfloat16]:
-        yield f"init(..., dtype=bfloat16) gives parameters of dtype {others[0]}"
+        yield (
+            f"init(..., dtype=bfloat16) returns parameters of dtype {others[0]}: draw them in dtype"
+        )
     for path, leaf in _named(trial.cell.initial_carry(_half(trial.params), trial.input_shape)):
         if _is_floating(leaf) and jnp.finfo(leaf.dtype).bits < 32:
             yield (
-                f"initial_carry: carry{path} is {leaf.dtype}, expected at least float32, whatever "
-                "the parameters are"
+                f"initial_carry: carry{path} has dtype {leaf.dtype}, expected at least float32, "
+                "whatever the dtype of the parameters"
             )
 
 
 def _projection(trial: _Trial) -> Iterator[str]:
-    """`project` does the same to one step as to many."""
+    """`project` returns the same for each step alone as for many steps."""
     whole = trial.cell.project(trial.params, trial.xs)
     single = [trial.cell.project(trial.params, _at(trial.xs, t)) for t in range(TIME)]
     if not _same(whole, _stacked(single)):
         yield (
-            "project of many steps differs from project of each step: it must not mix time, and "
-            "must treat all leading axes alike"
+            "project of many steps differs from project of each step: it must not mix time steps, "
+            "and must treat all leading axes alike"
         )
 
 
@@ -187,12 +191,13 @@ def _output(trial: _Trial) -> Iterator[str]:
     for path in sorted(always or ()):
         yield (
             f"step: y equals the new carry{path}, but is another array: return one array for both "
-            "(h = ...; return h, h), or combinators that change the state do not change the output"
+            "(h = ...; return h, h), or a combinator that changes the state leaves the output as "
+            "it was"
         )
 
 
 def _drivers(trial: _Trial) -> Iterator[str]:
-    """`scan` gives what a Python loop and what single steps give, as wide as the cell says."""
+    """`scan` agrees with a Python loop and with single steps, and with `out_features`."""
     cell, params, xs = trial.cell, trial.params, trial.xs
     carry, ys = trial.scan(xs)
     if not _same((carry, ys), unroll(cell, params, xs, **trial.context(BATCH))):
@@ -204,8 +209,8 @@ def _drivers(trial: _Trial) -> Iterator[str]:
         yield f"out_features is {cell.out_features}, but the output has {features} features"
     elif (shape := jax.tree.leaves(ys)[0].shape[1:]) != cell.output_shape(trial.input_shape):
         yield (
-            f"output_shape is {cell.output_shape(trial.input_shape)}, but the output has {shape}: "
-            "write the method, for a layer above asks it how large its input is"
+            f"output_shape is {cell.output_shape(trial.input_shape)}, but the output has shape "
+            f"{shape}: override output_shape, which a layer above asks for its input's shape"
         )
     carry, outputs = cell.initial_carry(params, trial.input_shape), []
     for t in range(TIME):
@@ -216,7 +221,7 @@ def _drivers(trial: _Trial) -> Iterator[str]:
 
 
 def _gradients(trial: _Trial) -> Iterator[str]:
-    """The engine's gradients are JAX's own, and it needs no way out."""
+    """BPTT can run the cell without JAX's own derivative, and its gradients agree with JAX's."""
     leaves, tree = jax.tree.flatten((trial.params, trial.xs))
     floating = {k: leaf for k, leaf in enumerate(leaves) if _is_floating(leaf)}
 
@@ -237,13 +242,13 @@ def _gradients(trial: _Trial) -> Iterator[str]:
             got = gradients(floating, method)
         messages = {str(warning.message) for warning in caught}
         for message in sorted(message for message in messages if "own derivative" in message):
-            yield f"the engine cannot run it, only JAX's derivative can: {message}"
+            yield f'method="{method}" falls back to JAX\'s own derivative: {message}'
         if not _same(got, wanted):
             yield f'the gradient of method="{method}" differs from that of "autodiff"'
 
 
 def _padding_and_resets(trial: _Trial) -> Iterator[str]:
-    """NaN in padding stays there, and a reset begins a sequence anew."""
+    """NaN in padding reaches no output, and a reset begins a new sequence."""
     lengths, reset = np.array([TIME, 2, 0]), np.zeros((TIME, BATCH), bool)
     reset[3, 0] = True
     within = np.arange(TIME)[:, None] < lengths
@@ -260,14 +265,14 @@ def _padding_and_resets(trial: _Trial) -> Iterator[str]:
         _, alone = trial.scan(_at(xs, np.s_[3:, :1]))
         if trial.draw_context is None and not _same(_at(ys, np.s_[3:, :1]), alone):
             yield (
-                "what follows a reset differs from a sequence that begins there: does "
-                "initial_carry give what it starts from?"
+                "the steps after a reset differ from a sequence that begins there: does "
+                "initial_carry return what a sequence starts from?"
             )
 
 
 def _batch_axes(trial: _Trial) -> Iterator[str]:
-    """Two batch axes, one and none give the same rows."""
-    if trial.draw_context is not None:  # other rows have other contexts
+    """Two batch axes, one, and none return the same rows."""
+    if trial.draw_context is not None:  # the rows would get other contexts
         return
     xs = trial.inputs(TIME, 4)
     _, ys = trial.scan(xs)
@@ -275,7 +280,7 @@ def _batch_axes(trial: _Trial) -> Iterator[str]:
     _, two = trial.scan(square)
     if not _same(jax.tree.map(lambda leaf: leaf.reshape(TIME, 4, *leaf.shape[3:]), two), ys):
         yield (
-            "two batch axes differ from one: write the last axis as -1, and the batch as "
+            "two batch axes differ from one: write the last axis as -1, and the batch axes as "
             "*input_shape[:-1]"
         )
     _, none = trial.scan(_at(xs, np.s_[:, 0]))
@@ -284,7 +289,7 @@ def _batch_axes(trial: _Trial) -> Iterator[str]:
 
 
 def _pieces(trial: _Trial) -> Iterator[str]:
-    """Two runs, the second from the carry of the first, give what one run gives."""
+    """Two runs, the second from the carry of the first, agree with one run."""
     if not trial.cell.causal:
         return
     last, ys = trial.scan(trial.xs)
@@ -293,13 +298,13 @@ def _pieces(trial: _Trial) -> Iterator[str]:
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
     if not _same((carry, joined), (last, ys)):
         yield (
-            "a run in two pieces differs from one run: all that a step needs of the past must be "
-            "in the carry"
+            "a run in two pieces differs from one run: everything that a step needs of the past "
+            "must be in the carry"
         )
 
 
 def _half_precision(trial: _Trial) -> Iterator[str]:
-    """bfloat16 goes through."""
+    """bfloat16 parameters and inputs give finite outputs."""
     _, ys = trial.scan(_half(trial.xs), params=_half(trial.params))
     if not _is_finite(ys):
         yield "bfloat16 parameters and inputs give outputs that are not finite"
@@ -317,7 +322,7 @@ _CHECKS: tuple[Callable[[_Trial], Iterator[str]], ...] = (
     _pieces,
     _half_precision,
 )
-"""Each yields a line for everything that is wrong."""
+"""Each yields a line for each problem."""
 
 
 def _disturbed(key: Array, leaf: Array) -> Array:
@@ -327,7 +332,7 @@ def _disturbed(key: Array, leaf: Array) -> Array:
 
 
 def _half(tree: Tree) -> Tree:
-    """In bfloat16, what is floating."""
+    """Cast the floating leaves to bfloat16."""
     return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if _is_floating(a) else a, tree)
 
 
@@ -340,7 +345,7 @@ def _is_finite(tree: Tree) -> bool:
 
 
 def _named(tree: Tree) -> list[tuple[str, Array]]:
-    """The leaves, each with its path in words."""
+    """Return the leaves, each with its path as text."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
@@ -354,7 +359,7 @@ def _stacked(trees: list[Tree]) -> Tree:
 
 
 def _same(got: Tree, want: Tree, tolerance: float = 1e-4) -> bool:
-    """Whether shapes are equal, and numbers up to rounding, relative to the largest of an array."""
+    """Return whether shapes agree, and numbers up to `tolerance` times the largest of an array."""
     if form(got) != form(want):
         return False
     pairs = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)

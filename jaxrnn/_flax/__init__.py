@@ -1,1 +1,1 @@
-"""What both Flax homes share."""
+"""What `jaxrnn.linen` and `jaxrnn.nnx` share. "Home" stands for either of the two."""

@@ -1,4 +1,4 @@
-"""What both Flax homes share: names for parameters, Flax's dtypes, batch-major data."""
+"""What `jaxrnn.linen` and `jaxrnn.nnx` share: checks, Flax's `dtype`, and batch-major data."""
 
 from typing import Any, Literal, Protocol
 
@@ -17,11 +17,11 @@ from jaxrnn.methods import MethodLike
 from jaxrnn.sequences import last_output, max_output, mean_output
 
 Outputs = Literal["all", "last", "mean", "max"]
-"""Which outputs of a sequence a home gives: all, or one that `jaxrnn.sequences` makes of them."""
+"""Which outputs a module returns: all, or one for each sequence, made by `jaxrnn.sequences`."""
 
 
 class Home(Protocol):
-    """The attributes of a module that runs a cell over sequences."""
+    """The attributes of an `RNN` module."""
 
     @property
     def cell(self) -> Cell: ...
@@ -38,7 +38,7 @@ class Home(Protocol):
 def check_rnn(
     cell: Any, home: str, outputs: Any, time_major: Any, deterministic: Any = None
 ) -> None:
-    """Refuse to build `RNN` around anything that is not a cell, and options that are none."""
+    """Refuse to build an `RNN` around anything but a cell, or with unknown options."""
     owner = f"jaxrnn.{home}.RNN"
     check_cell(cell, f"{home}.RNN")
     check_choice(owner, "outputs", outputs, ("all", "last", "mean", "max"))
@@ -48,29 +48,28 @@ def check_rnn(
 
 
 def check_rnn_cell(cell: Any, home: str) -> None:
-    """Refuse to build `RNNCell` around anything that cannot take a single step."""
+    """Refuse to build an `RNNCell` around anything that Flax cannot run step by step."""
     check_cell(cell, f"{home}.RNNCell")
     if not cell.causal:
         raise TypeError(
             f"jaxrnn.{home}.RNNCell: {type(cell).__name__} needs the whole sequence, so Flax "
-            "cannot run it step by step; "
-            f"run it with jaxrnn.{home}.RNN, or give Flax's Bidirectional one causal cell for "
-            "each direction"
+            f"cannot run it step by step; run it with jaxrnn.{home}.RNN, or give Flax's "
+            "Bidirectional one causal cell for each direction"
         )
     if cell.takes_context:
         raise TypeError(
-            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} takes a context, which Flax cannot hand "
+            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} takes a context, which Flax cannot pass "
             f"to it; run it with jaxrnn.{home}.RNN"
         )
     if cell.noisy:
         raise TypeError(
-            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} draws random numbers, which Flax's loop "
-            f"does not hand to it; run it with jaxrnn.{home}.RNN, or leave out what draws"
+            f"jaxrnn.{home}.RNNCell: {type(cell).__name__} draws random numbers, but Flax's loop "
+            f"passes it no key; run it with jaxrnn.{home}.RNN, or leave out what draws"
         )
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    """Every floating leaf in `dtype`; the tree as it is if that is None."""
+    """Cast every floating leaf to `dtype`. None casts nothing."""
     if dtype is None:
         return tree
 
@@ -82,14 +81,14 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 
 def feature_size(owner: str, cell: Cell, x: Any) -> int:
-    """The size of the last axis of one step's input; refused where there are too few axes."""
+    """Return the size of the last axis of one step's input. Refuse too few axes."""
     return _feature_size(
         f"{owner}({type(cell).__name__})", "x", x, ["*batch", *["features"] * cell.feature_axes]
     )
 
 
 def sequence_feature_size(owner: str, home: Home, xs: Any) -> int:
-    """The size of the last axis of a sequence; refused where there are too few axes."""
+    """Return the size of the last axis of a sequence. Refuse too few axes."""
     steps = ["time", "*batch"] if home.time_major else ["*batch", "time"]
     name, form = (
         f"{owner}({type(home.cell).__name__})",
@@ -116,8 +115,9 @@ def run(
     key: Array | None,
     flags: Flags,
 ) -> tuple[Carry, Tree]:
-    """`jaxrnn.scan` in Flax's dtypes, over sequences whose time axis comes after the batch axes
-    unless `home.time_major`.
+    """Call `jaxrnn.scan` with inputs and parameters in the module's `dtype`.
+
+    Unless `home.time_major`, the time axis of the inputs, mask and resets follows the batch axes.
     """
     check_flag_names(owner, flags)
     shape = jnp.shape(jax.tree.leaves(xs)[0])
@@ -136,8 +136,8 @@ def run(
     except (TypeError, ValueError) as error:
         if axis:
             error.add_note(
-                f"{owner} was given xs of shape {shape}; it moves time to the front for "
-                "jaxrnn.scan, which speaks above"
+                f"{owner} got xs of shape {shape} and moved time to the front; the error above is "
+                "that of jaxrnn.scan, with time first"
             )
         raise
     if home.outputs != "all":
@@ -146,7 +146,7 @@ def run(
 
 
 def _one_output(home: Home, ys: Tree, flags: Flags) -> Tree:
-    """The output of each sequence that `home.outputs` names, of outputs `[time, *batch, ...]`."""
+    """Return the output of each sequence that `home.outputs` names, from `[time, *batch, ...]`."""
     valid = {"lengths": flags.get("lengths"), "mask": flags.get("mask")}
     if home.outputs == "last":
         cell = Reversed(home.cell) if flags.get("reverse") else home.cell
@@ -157,7 +157,7 @@ def _one_output(home: Home, ys: Tree, flags: Flags) -> Tree:
 def take_step(
     home: Home, params: Params, x: Tree, carry: Carry, key: Array | None, context: Tree
 ) -> tuple[Carry, Tree]:
-    """`jaxrnn.step` in Flax's dtypes, from the initial carry if there is none."""
+    """Call `jaxrnn.step` with the module's `dtype`, from the initial carry if `carry` is None."""
     params, x, context = cast((params, x, context), home.dtype)
     if carry is None:
         carry = home.cell.initial_carry(params, jnp.shape(jax.tree.leaves(x)[0]))
@@ -165,17 +165,18 @@ def take_step(
 
 
 def merged(owner: str, cell: Cell, built: bool | None, called: bool | None) -> bool:
-    """The flag `deterministic` of a cell that draws, which the constructor or the call has to set,
-    and only one of them, as in `flax.linen.Dropout`.
+    """Return the flag `deterministic` of a noisy cell.
+
+    Either the constructor or the call has to set it, and not both, as in `flax.linen.Dropout`.
     """
     if called is not None:
         called = check_flag(owner, "deterministic", called)
     if (built is None) == (called is None):
         given = "not set" if called is None else "set in the constructor and in the call"
         raise ValueError(
-            f"{owner}: deterministic is {given}, and {name_of(cell)} draws random numbers in "
-            'training; set it in one of them: False for training, with rngs={"dropout": key}, and '
-            "True otherwise"
+            f"{owner}: deterministic is {given}, but {name_of(cell)} draws random numbers in "
+            "training; set it in the constructor or in the call: False for training, with "
+            'rngs={"dropout": key}, and True otherwise'
         )
     return bool(called if built is None else built)
 
@@ -186,8 +187,8 @@ def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags
         if (given := jnp.shape(leaf))[: len(steps)] != steps:
             where = f"xs{jax.tree_util.keystr(path)}"
             raise ValueError(
-                f"{name}: {where} has shape {given}, expected it to start [*batch, time] = "
-                f"{steps}; {hint}"
+                f"{name}: {where} has shape {given}, expected [*batch, time, ...] with "
+                f"[*batch, time] = {steps}; {hint}"
             )
     for argument, form, want in (
         ("lengths", "[*batch]", steps[:-1]),

@@ -1,4 +1,4 @@
-"""Flax's linen cells as cells of jaxrnn."""
+"""Cells of `flax.linen` as cells of jaxrnn."""
 
 import dataclasses
 from typing import Any
@@ -14,17 +14,19 @@ from jaxrnn.foreign import FunctionCell
 
 
 def as_cell(module: nn.RNNCellBase) -> FunctionCell:
-    """Any Flax cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, lengths, masks and resets,
-    and every combinator.
+    """Turn a Flax cell into a `jaxrnn.Cell`, which every driver, method and combinator accepts.
 
-    Its parameters are the module's: `cell.init(key, in_features)`, or `variables["params"]` of an
-    existing module.
+    The parameters are those of the module: `cell.init(key, in_features)`, or `variables["params"]`
+    of an initialised module.
 
     Args:
-        module: a cell that needs no random stream in a step, with one feature axis.
+        module: a cell of Flax with one feature axis. Its step must need no random stream.
+
+    Returns:
+        The cell. Its products run as those of jaxrnn's own cells do (`jaxrnn.foreign`).
 
     Raises:
-        TypeError: it is not a Flax cell.
+        TypeError: `module` is not a Flax cell, or a field of it is not hashable.
 
     >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxrnn
     >>> cell = as_cell(nn.GRUCell(4))
@@ -35,8 +37,8 @@ def as_cell(module: nn.RNNCellBase) -> FunctionCell:
     """
     if not isinstance(module, nn.RNNCellBase):
         raise TypeError(
-            "jaxrnn.linen.as_cell: expected a flax.linen.RNNCellBase such as nn.GRUCell(128), "
-            f"got a {type(module).__name__}"
+            f"jaxrnn.linen.as_cell: module is a {type(module).__name__}, expected a "
+            "flax.linen.RNNCellBase such as nn.GRUCell(128)"
         )
     recipe = _recipe(module)
     make_params, make_carry, key = _Init(recipe), _Carry(recipe), jax.random.key(0)
@@ -46,7 +48,7 @@ def as_cell(module: nn.RNNCellBase) -> FunctionCell:
 
 
 def _recipe(module: nn.RNNCellBase) -> recipes.Recipe:
-    """The class of a module, and those of its fields that are not the defaults."""
+    """Return the class of a module, and its fields that do not have their default."""
     fields = [f for f in dataclasses.fields(module) if f.init and f.name not in ("parent", "name")]
     values = [(f.name, getattr(module, f.name), f.default) for f in fields]
     own = [(name, value) for name, value, usual in values if value is not usual and value != usual]
@@ -81,5 +83,5 @@ class _Carry:
 
 
 def _carry(module: nn.RNNCellBase, input_shape: tuple[int, ...]) -> Carry:
-    """Zeros, unless the module's carry_init draws."""
+    """Return the module's initial carry: zeros, unless its `carry_init` draws."""
     return module.initialize_carry(jax.random.key(0), input_shape)

@@ -16,8 +16,9 @@ Path = tuple[str, ...]
 
 
 def nested(params: Params) -> dict[str, Any]:
-    """A cell's parameters as nested dicts under readable names, without those that an option leaves
-    out.
+    """Return a cell's parameters as nested dicts with readable names.
+
+    Parameters that an option leaves out are left out here, too.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.Elman(4, bias=False)] * 2)
@@ -29,28 +30,28 @@ def nested(params: Params) -> dict[str, Any]:
 
 
 def gathered(like: Params, find: Callable[[Path], Array]) -> Params:
-    """The cell's own structure again, from the leaves found under their readable names."""
+    """Return a tree of the cell's own structure, with `find(path)` at each readable path."""
     return jax.tree_util.tree_map_with_path(lambda path, _: find(_names(path)), like)
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """Nested dicts as one, whose names are joined by slashes."""
+    """Flatten nested dicts into one, with names joined by slashes."""
     return traverse_util.flatten_dict(tree, sep="/")
 
 
 def in_features(owner: str, cell: Cell, given: Mapping[str, Any]) -> int:
-    """The size of the input for which a cell has parameters of these names and shapes.
+    """Return the input size for which a cell has parameters with these names and shapes.
 
     Raises:
-        ValueError: there is no such size; the message says what is missing or does not fit.
+        ValueError: there is no such size. The message says what is missing or does not fit.
     """
     shapes = {name: jnp.shape(leaf) for name, leaf in given.items()}
     forms: list[dict[str, tuple[int, ...]]] = []
     sizes = sorted({1, *(n for shape in shapes.values() for n in shape)})
-    for size in sizes:  # with most, the structure alone is right: then the cell says the size
+    for size in sizes:  # a first guess often has the right names: then the cell tells the size
         try:
             like = abstract_params(cell, size)
-        except ValueError:  # the cell takes inputs of another size alone
+        except ValueError:  # the cell cannot take inputs of this size
             continue
         forms.append({name: leaf.shape for name, leaf in flat(nested(like)).items()})
         if forms[-1] == shapes:
@@ -62,7 +63,7 @@ def in_features(owner: str, cell: Cell, given: Mapping[str, Any]) -> int:
 
 
 def _told(cell: Cell, like: Params, given: Mapping[str, Any]) -> int:
-    """The size of the input that a cell reads off its parameters; 1 if it does not say."""
+    """Return the input size that a cell reads from its parameters, or 1 if it cannot."""
     try:
         return max(1, cell.in_features(gathered(like, lambda path: given["/".join(path)])))
     except (NotImplementedError, LookupError):
@@ -70,13 +71,13 @@ def _told(cell: Cell, like: Params, given: Mapping[str, Any]) -> int:
 
 
 def _misfit(wanted: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]]) -> str:
-    """In words, how parameters differ from those that a cell has."""
+    """Return in words how parameters differ from those of a cell."""
     if wanted.keys() == given.keys():
         name = min(name for name in wanted if wanted[name] != given[name])
-        return f"has a parameter {name!r} of shape {wanted[name]}, got one of {given[name]}"
+        return f"has a parameter {name!r} of shape {wanted[name]}, got the shape {given[name]}"
     found = [name.removesuffix(first) for first in [*wanted][:1] for name in given]
     below = [at for at in found if at and all(f"{at}{name}" in given for name in wanted)]
-    where = f"; they are there in {' or '.join(map(repr, below))}: pass that part" if below else ""
+    where = f"; {' or '.join(map(repr, below))} holds them: pass that part" if below else ""
     return f"has the parameters {sorted(wanted)}, got {sorted(given)[:20]}{where}"
 
 
@@ -93,6 +94,6 @@ def _name(entry: Any) -> str:
         case SequenceKey(idx=index) | FlattenedIndexKey(key=index):
             return f"layer_{index}"
     raise TypeError(
-        f"parameters live in a container whose entries have no name, {entry!r}; use a NamedTuple, "
-        "dict or tuple"
+        f"the parameters have a container whose entries have no names, {entry!r}, expected "
+        "NamedTuples, dicts, tuples or lists; use one of these"
     )

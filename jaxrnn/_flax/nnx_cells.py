@@ -1,4 +1,4 @@
-"""Flax's NNX cells as cells of jaxrnn."""
+"""Cells of `flax.nnx` as cells of jaxrnn."""
 
 import dataclasses
 import inspect
@@ -17,19 +17,24 @@ from jaxrnn.foreign import FunctionCell
 
 
 def as_cell(module: nnx.RNNCellBase | Callable[..., nnx.RNNCellBase]) -> FunctionCell:
-    """Any Flax NNX cell as a `jaxrnn.Cell`: for `jaxrnn.scan`, its engine, and combinators.
+    """Turn a Flax NNX cell into a `jaxrnn.Cell`, which every driver, method and combinator accepts.
 
-    Its parameters are a state of `nnx.Param`s: `cell.init(key, in_features)`, or those of a module,
-    `nnx.state(module, nnx.Param)`. `nnx.update(module, params)` brings them back.
+    The parameters are an `nnx.State` of `nnx.Param` leaves: `cell.init(key, in_features)`, or
+    `nnx.state(module, nnx.Param)` of a module. `nnx.update(module, params)` writes them back.
 
     Args:
-        module: a cell with one feature axis and no state but `nnx.Param`s, so no random stream in a
-            step. Or how to build one: `functools.partial(nnx.GRUCell, hidden_features=4)`, or a
-            function of `in_features` and `rngs`. Of a module, `init` builds another with the same
-            attributes. Flax's cells do not keep their initialisers: it draws with the default ones.
+        module: a cell of Flax with one feature axis and no state but `nnx.Param`, so without a
+            random stream; or a function of `in_features` and `rngs` that builds one, such as
+            `functools.partial(nnx.GRUCell, hidden_features=4)`. For a module, `init` builds
+            another one with the same attributes. It draws with the default initialisers, because
+            Flax's cells do not keep their own.
+
+    Returns:
+        The cell. Its products run as those of jaxrnn's own cells do (`jaxrnn.foreign`).
 
     Raises:
-        TypeError: it is no NNX cell, holds other state, or cannot be built from its attributes.
+        TypeError: `module` is not an NNX cell, holds other state, or cannot be built from its
+            attributes.
 
     >>> import jax.numpy as jnp, jaxrnn
     >>> from flax import nnx
@@ -47,7 +52,7 @@ def as_cell(module: nnx.RNNCellBase | Callable[..., nnx.RNNCellBase]) -> Functio
         raise TypeError(_expected(module))
     built = _abstract(recipe, in_features)
     if not isinstance(built, nnx.RNNCellBase):
-        raise TypeError(f"{_expected(built)} from {recipe.make}")
+        raise TypeError(_expected(built, "builds"))
     _check_state(built)
     params, make_carry = nnx.state(built, nnx.Param), _Carry(recipe)
     carry = jax.eval_shape(lambda p: make_carry(p, (in_features,)), params)
@@ -80,12 +85,12 @@ class _Carry:
 
     def __call__(self, params: Params, input_shape: tuple[int, ...]) -> Carry:
         module = nnx.merge(_graph(self.recipe, input_shape[-1]), params)
-        # zeros, unless its carry_init draws
+        # the rngs count only for a `carry_init` that draws; the default is zeros
         return recipes.widened(module.initialize_carry(input_shape, nnx.Rngs(0)), params)
 
 
 def _abstract(recipe: recipes.Recipe, in_features: int) -> Any:
-    """The module, with shapes in place of arrays."""
+    """Build the module, with shapes in place of arrays."""
     return nnx.eval_shape(lambda: recipe(in_features=in_features, rngs=nnx.Rngs(0)))
 
 
@@ -95,17 +100,20 @@ def _graph(recipe: recipes.Recipe, in_features: int) -> Any:
 
 
 def _as_recipe(make: Callable[..., Any]) -> recipes.Recipe:
-    """A function that builds a module; a partial one, which compares by identity, by its parts."""
+    """Return the recipe of a function that builds a module.
+
+    A `functools.partial` compares by identity, so its function and arguments are taken apart.
+    """
     if isinstance(make, partial) and not make.args:
         return recipes.Recipe(make.func, tuple(sorted(make.keywords.items())))
     return recipes.Recipe(make)
 
 
 def _recipe_of(module: nnx.RNNCellBase) -> tuple[recipes.Recipe, int]:
-    """A module's class with its arguments that are not the defaults, and its `in_features`.
+    """Return a module's class with its arguments that are not the defaults, and `in_features`.
 
     Raises:
-        TypeError: that does not build a module with the same graph and shapes.
+        TypeError: they do not build a module with the same graph and shapes.
     """
     _check_state(module)
     kept, parameters = vars(module), inspect.signature(type(module).__init__).parameters
@@ -118,7 +126,7 @@ def _recipe_of(module: nnx.RNNCellBase) -> tuple[recipes.Recipe, int]:
         recipe = recipes.Recipe(type(module), tuple(sorted(arguments)))
         in_features = kept["in_features"]
         same = _form(_abstract(recipe, in_features)) == _form(module)
-    except Exception as error:  # whatever a constructor raises that is called with too little
+    except Exception as error:  # a constructor that lacks arguments may raise anything
         raise TypeError(_not_built(module)) from error
     if not same or any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(arguments)):
         raise TypeError(_not_built(module))
@@ -131,26 +139,26 @@ def _form(module: Any) -> Any:
 
 
 def _check_state(module: nnx.Module) -> None:
-    """Refuse a module whose step would depend on more than its parameters."""
+    """Refuse a module with state other than its parameters, for its step could depend on it."""
     others = [path for path, _ in nnx.to_flat_state(nnx.state(module, nnx.Not(nnx.Param)))]
     if others:
         names = sorted(".".join(map(str, path)) for path in others)
         raise TypeError(
-            f"jaxrnn.nnx.as_cell: {type(module).__name__} holds {names}, expected nnx.Params "
-            "alone, as a step depends on them alone; leave out keep_rngs, and use jaxrnn.Dropout"
+            f"jaxrnn.nnx.as_cell: {type(module).__name__} holds {names}, expected nothing but "
+            "nnx.Params; leave out keep_rngs, and use jaxrnn.Dropout for dropout"
         )
 
 
 def _not_built(module: nnx.Module) -> str:
     name = type(module).__name__
     return (
-        f"jaxrnn.nnx.as_cell: {name} cannot be built again from its attributes, as init has to; "
-        f"pass how to build it instead of the module, functools.partial({name}, ...), "
-        "which is called with in_features and rngs"
+        f"jaxrnn.nnx.as_cell: {name} cannot be built again from its attributes, which init has to "
+        f"do; pass functools.partial({name}, ...) in place of the module, which is called with "
+        "in_features and rngs"
     )
 
 
-def _expected(given: Any) -> str:
+def _expected(given: Any, verb: str = "is") -> str:
     kind = type(given).__name__
     wanted = "a flax.nnx.RNNCellBase such as nnx.GRUCell(...)"
-    return f"jaxrnn.nnx.as_cell: expected {wanted}, got a {kind}"
+    return f"jaxrnn.nnx.as_cell: module {verb} a {kind}, expected {wanted}"

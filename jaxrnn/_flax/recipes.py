@@ -1,4 +1,4 @@
-"""Flax modules as cells: what stands for a module, and the dtypes of its carry."""
+"""Recipes that build Flax modules, and the dtypes of their carries."""
 
 import dataclasses
 import importlib
@@ -16,14 +16,15 @@ from jaxrnn.core.dtypes import wide
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a Flax module is built: what stands for the module in a cell, which may hold no array.
+    """How a Flax module is built. A cell holds it in place of the module, which has arrays.
 
     Args:
-        make: the module's class, or another function that gives one.
-        arguments: names and values, sorted, without those that are the defaults.
+        make: the module's class, or another function that returns a module.
+        arguments: its keyword arguments as pairs of name and value, sorted. Those that have their
+            default are left out.
 
     Raises:
-        TypeError: an argument has no hash.
+        TypeError: an argument is not hashable.
     """
 
     make: Callable[..., Any]
@@ -35,8 +36,8 @@ class Recipe:
                 hash(value)
             except TypeError as error:
                 raise TypeError(
-                    f"as_cell: {name} of {self.make.__name__} is {value!r}, expected a value that "
-                    "hashes; a cell compares by value, so use a tuple, a number or a function"
+                    f"as_cell: {name} of {self.make.__name__} is {value!r}, expected a hashable "
+                    "value, because a cell compares by value; use a tuple, a number or a function"
                 ) from error
 
     def __call__(self, **more: Any) -> Any:
@@ -49,7 +50,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class _Global:
-    """Where a function is found: what `jax.jit` and `jax.custom_jvp` give does not pickle."""
+    """The place of a function's definition: what `jax.jit` returns, for one, cannot be pickled."""
 
     module: str
     name: str
@@ -73,7 +74,7 @@ def _recipe_found(make: Any, arguments: tuple[tuple[str, Any], ...]) -> Recipe:
 
 
 def widened(carry: Carry, params: Params) -> Carry:
-    """A Flax cell's initial carry as jaxrnn carries it: floating leaves in at least float32."""
+    """Widen the floating leaves of a Flax cell's initial carry to at least float32."""
     weights = jax.tree.leaves(params)
 
     def leaf(value: Array) -> Array:
@@ -83,7 +84,7 @@ def widened(carry: Carry, params: Params) -> Carry:
 
 
 def as_carried(after: Carry, before: Carry) -> Carry:
-    """A Flax cell's new carry, with what its `dtype` made narrower as wide as before."""
+    """Widen a Flax cell's new carry again, where the cell's `dtype` has made it narrower."""
 
     def leaf(new: Array, old: Array) -> Array:
         narrower = _is_floating(new) and _is_floating(old) and wide(new, old) != new.dtype

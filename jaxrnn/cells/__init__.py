@@ -1,4 +1,4 @@
-"""One file per cell."""
+"""The cells, one file each, with the NamedTuples of their parameters and carries."""
 
 from jaxrnn.cells.conv_gru import ConvGRU
 from jaxrnn.cells.conv_lstm import ConvLSTM

@@ -1,4 +1,4 @@
-"""What cells share whose state is a picture: their products are convolutions."""
+"""The convolutions of cells whose state is an image, and the base class of these cells."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,6 @@ from jaxrnn.core.check import (
     check_fields,
     check_no_variables,
     check_size,
-    described,
     name_of,
 )
 from jaxrnn.core.dtypes import promote, wide
@@ -29,18 +28,21 @@ from jaxrnn.initializers import draw_gates
 Padding = Literal["same", "valid"]
 
 COLUMNS = 192
-"""Of the patches that are multiplied at once: wide enough for a product to be fast, and few enough
-to stay in a cache (5 x 5 x 16 at 16384 positions: all at once 27 ms and 50 MiB, so 9 ms and 27).
+"""How many columns of patches are multiplied at once. They are wide enough for a fast product, and
+narrow enough for a cache. For 5 x 5 x 16 at 16384 positions, all columns at once take 27 ms and
+50 MiB; 192 at a time take 9 ms and 27 MiB.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """`x [..., *space, in]`, convolved with `w [*kernel, in, out]` as neural networks do, without
-    turning the kernel: multiplied in the dtype of w, accumulated in at least float32.
+    """The convolution of `x [..., *space, in]` with `w [*kernel, in, out]`.
 
-    Its derivative by w is a product of patches. XLA's own on CPU, a convolution with a kernel as
-    large as the picture, takes fifty times as long in a loop (1 to 2 GFLOP/s).
+    It does not flip the kernel (a cross-correlation), as is usual in neural networks. The factors
+    are multiplied in the dtype of w, and the sum is accumulated in at least float32.
+
+    The derivative by w is computed as a product of patches. XLA's own derivative, a convolution
+    with a kernel of the image's size, takes fifty times as long in a CPU loop (1 to 2 GFLOP/s).
     """
 
     strides: tuple[int, ...]
@@ -51,25 +53,25 @@ class Convolution:
         return _convolve(self, x, w)
 
     def pads(self, space: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:
-        """What is added before and after each space axis."""
+        """Return how much padding is added before and after each spatial axis."""
         if self.padding == "valid":
             return [(0, 0)] * len(kernel)
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, self.dilation, strict=True)]
         return [(a, b) for a, b in lax.padtype_to_pads(space, reach, self.strides, "SAME")]
 
     def check_input(self, owner: object, input_shape: tuple[int, ...], w: Array) -> None:
-        """Refuse what is no picture, or has other channels than the weight."""
+        """Refuse an input that has too few axes, or other channels than the weight."""
         axes = w.ndim - 1
         picture = input_shape[-axes:]
         if len(picture) < axes or picture[-1] != w.shape[-2]:
             raise ValueError(
                 f"{name_of(owner)}.initial_carry: input_shape is {input_shape}, expected (*batch, "
-                f"*space, {w.shape[-2]}) with {axes - 1} axes of space, the shape of one step's "
-                "input: xs.shape[1:]"
+                f"*space, {w.shape[-2]}) with {axes - 1} spatial axes, the shape of one step's "
+                "input; pass xs.shape[1:]"
             )
 
     def space(self, space: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
-        """The size of the result."""
+        """Return the spatial size of the result."""
         axes = zip(
             space, kernel, self.dilation, self.strides, self.pads(space, kernel), strict=True
         )
@@ -79,7 +81,7 @@ class Convolution:
 
 
 def same(rank: int) -> Convolution:
-    """One that keeps the size of a picture."""
+    """Return a convolution that keeps the size of an image."""
     once = (1,) * rank
     return Convolution(once, once)
 
@@ -90,7 +92,11 @@ def _convolve(of: Convolution, x: Array, w: Array) -> Array:
 
 
 def _plain(of: Convolution, x: Array, w: Array, channels: str) -> Array:
-    """XLA's convolution; `channels` says which of the kernel's last axes is that of the input."""
+    """Compute XLA's convolution.
+
+    `channels` is the order of the kernel's last two axes: "IO" if the input's channels come first,
+    else "OI".
+    """
     rank = w.ndim - 2
     axes = "DHW"[-rank:]
     batch, picture = x.shape[: -rank - 1], x.shape[-rank - 1 :]
@@ -115,7 +121,7 @@ def _convolve_jvp(
     product = _convolve(of, x, w)
     parts = []
     if not isinstance(dx, SymbolicZero):
-        # turned: the transpose of this is then the convolution that XLA's CPU is fast at
+        # With swapped axes, the transpose of this is a convolution that XLA runs fast on CPU.
         parts.append(_plain(of, dx, lax.optimization_barrier(jnp.swapaxes(w, -1, -2)), "OI"))
     if not isinstance(dw, SymbolicZero):
         parts.append(_by_patches(of, x, dw))
@@ -123,14 +129,16 @@ def _convolve_jvp(
 
 
 def _by_patches(of: Convolution, x: Array, w: Array) -> Array:
-    """The same as a few products, one for some places of the kernel each: the rows of the first
-    factor are what these places see.
+    """Compute the convolution as a few products of patches.
+
+    Each product belongs to a group of kernel positions. The rows of its left factor are the inputs
+    under these positions.
     """
     *kernel, channels, out = w.shape
     rank = len(kernel)
     batch, picture = x.shape[: -rank - 1], x.shape[-rank - 1 :]
     space = of.space(picture[:-1], kernel)
-    # channels first: the rows of each patch are then runs of memory, as its transpose needs them
+    # With channels first, the rows of each patch are contiguous, as the transpose needs them.
     turned = jnp.moveaxis(x.reshape(-1, *picture).astype(w.dtype), -1, 0)
     padded = jnp.pad(turned, [(0, 0), (0, 0), *of.pads(picture[:-1], kernel)])
     places = [*itertools.product(*map(range, kernel))]
@@ -151,7 +159,7 @@ def _by_patches(of: Convolution, x: Array, w: Array) -> Array:
 
 
 def _under(of: Convolution, padded: Array, at: Sequence[int], space: Sequence[int]) -> Array:
-    """What one place of the kernel sees of `padded [channels, rows, *space]`."""
+    """Return the part of `padded [channels, rows, *space]` under one position of the kernel."""
     axes = zip(at, of.dilation, of.strides, space, strict=True)
     ranges = [(k * d, k * d + (n - 1) * s + 1, s) for k, d, s, n in axes]
     starts, limits, strides = zip(
@@ -162,8 +170,9 @@ def _under(of: Convolution, padded: Array, at: Sequence[int], space: Sequence[in
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionalCell(GatedCell[P, C]):
-    """A gated cell whose input and state are pictures `[*space, channels]`; `w_x [*kernel, in,
-    gates * hidden]` and `w_h [*kernel, hidden, gates * hidden]`.
+    """A gated cell whose input and state are images `[*space, channels]`.
+
+    Its weights are `w_x [*kernel, in, gates * hidden]` and `w_h [*kernel, hidden, gates * hidden]`.
     """
 
     kernel_size: int | tuple[int, ...]
@@ -180,11 +189,14 @@ class ConvolutionalCell(GatedCell[P, C]):
             check_fields(self, check_sizes, name)
         check_choice(self, "padding", self.padding, ("same", "valid"))
         if max(self._input.strides) > 1 and max(self._input.dilation) > 1:
-            raise ValueError(f"{name_of(self)}: strides and dilation cannot both be above 1")
+            raise ValueError(
+                f"{name_of(self)}: strides is {self.strides} and dilation is {self.dilation}, but "
+                "they cannot both be above 1; set one of them to 1"
+            )
 
     @property
     def feature_axes(self) -> int:  # type: ignore[override]
-        """Those of space, and the channels."""
+        """The spatial axes and the channels."""
         return self.rank + 1
 
     @property
@@ -193,13 +205,13 @@ class ConvolutionalCell(GatedCell[P, C]):
 
     @property
     def _input(self) -> Convolution:
-        """That of the input."""
+        """The convolution of the input."""
         strides, dilation = (for_each_axis(n, self.rank) for n in (self.strides, self.dilation))
         return Convolution(strides, dilation, self.padding)
 
     @property
     def linear(self) -> Convolution:
-        """That of the state."""
+        """The convolution of the state."""
         return same(self.rank)
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -219,41 +231,47 @@ class ConvolutionalCell(GatedCell[P, C]):
         return w_x, w_h
 
     def project(self, params: Any, xs: Array) -> tuple[Array, ...]:
-        """`x * W_x + b`, one array per gate; without b where a normalisation comes first."""
+        """Compute `x * W_x + b`, one array per gate. With layer normalisation, b is added later."""
         us = self._input(xs, params.w_x)
         if params.b is not None and params.gain is None:
             us = us + promote(params.b, us)
         return split(us, self.gates)
 
     def zeros(self, params: Any, input_shape: tuple[int, ...], size: int | None = None) -> Array:
-        """A carry of zeros `[*batch, *space, hidden]`, as large as the convolved input."""
+        """Return a carry of zeros `[*batch, *space, hidden]`, as large as the convolved input.
+
+        Raises:
+            ValueError: `input_shape` has other channels than the weights, or is smaller than the
+                kernel.
+        """
         check_no_variables("initial_carry", params)
         self._input.check_input(self, input_shape, params.w_x)
         shape = self.output_shape(input_shape)[:-1]
         given = input_shape[-self.rank - 1 : -1]
         if 0 in shape[-self.rank :] and 0 not in given:
             raise ValueError(
-                f"{name_of(self)}: the input's space {given} is smaller than its kernel "
-                f"{self._kernel}; use a smaller one, or padding='same'"
+                f"{name_of(self)}: the input has the spatial size {given}, expected at least that "
+                f"of the kernel, {self._kernel}; use a smaller kernel, or padding='same'"
             )
         return jnp.zeros((*shape, size or self.hidden), wide(params.w_h))
 
 
 def for_each_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
-    """One size for each axis of space."""
+    """Return one size for each spatial axis."""
     return (value,) * rank if isinstance(value, int) else value
 
 
 def check_sizes(owner: Any, argument: str, value: object) -> int | tuple[int, ...]:
-    """Refuse what is neither a size for all axes nor one for each. Equal ones become one, so that
-    cells that do the same compare equal.
+    """Refuse anything but one size for all spatial axes, or one for each.
+
+    Equal sizes are replaced by a single one, so that cells that do the same compare equal.
     """
     if not isinstance(value, tuple | list):
         return check_size(owner, argument, value, f", or {owner.rank} of them")
     if len(value) != owner.rank:
         raise ValueError(
-            f"{name_of(owner)}: {argument} is {described(value)}, expected one for each of rank="
-            f"{owner.rank} axes"
+            f"{name_of(owner)}: {argument} is {value!r}, expected a single size, or one for each "
+            f"of rank={owner.rank} spatial axes"
         )
     sizes = tuple(check_size(owner, argument, n) for n in value)
     return sizes[0] if len({*sizes}) == 1 else sizes

@@ -1,4 +1,4 @@
-"""What cells share whose gates stand side by side in one weight."""
+"""The base class of cells with fused weights: the matrices of all gates, concatenated."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ from jaxrnn.initializers import (
 
 @dataclasses.dataclass(frozen=True)
 class GatedCell(Cell[P, C]):
-    """A cell with parameters `w_x [in, gates * hidden]`, `w_h`, `b` and, normalised, `gain`.
+    """A cell with parameters `w_x [in, gates * hidden]`, `w_h`, `b`, and `gain` if normalised.
 
-    A subclass names its gates, `order`, one letter each, as they stand on the last axis. Its fields
-    are checked by what they are called and typed: flags, `..._init`, `..._activation`, `..._bias`.
+    A subclass sets `order`: the names of its gates, one letter each, in their order on the last
+    axis. Fields are checked by their type or name: bools, `..._init`, `...activation`, `..._bias`.
     """
 
     hidden: int
@@ -62,7 +62,7 @@ class GatedCell(Cell[P, C]):
 
     @property
     def gates(self) -> int:
-        """How many gates stand side by side."""
+        """The number of gates in the fused weights."""
         return len(self.order)
 
     @property
@@ -70,14 +70,14 @@ class GatedCell(Cell[P, C]):
         return self.hidden
 
     def project(self, params: Any, xs: Array) -> tuple[Array, ...]:
-        """`x W_x + b`, one array per gate; without b where a normalisation comes first."""
+        """Compute `x W_x + b`, one array per gate. With layer normalisation, b is added later."""
         b = params.b if params.gain is None else None
         return project(xs, params.w_x, b, self.gates)
 
     def draw_weights(
         self, k_x: Array, k_h: Array, in_features: int, dtype: DTypeLike
     ) -> tuple[Array, Array]:
-        """`w_x` and `w_h`, drawn gate by gate."""
+        """Draw `w_x` and `w_h`, gate by gate."""
         shapes = (in_features, self.hidden), (self.out_features, self.hidden)
         w_x = draw_gates(self.w_x_init, k_x, shapes[0], dtype, self.gates)
         return w_x, draw_gates(self.w_h_init, k_h, shapes[1], dtype, self.gates)
@@ -85,7 +85,7 @@ class GatedCell(Cell[P, C]):
     def draw_bias(
         self, key: Array, dtype: DTypeLike, added: Mapping[str, Array] | None = None
     ) -> Array | None:
-        """`b`, with what is added to the biases of some gates."""
+        """Draw `b`, and add `added[gate]` to the biases of these gates; None without a bias."""
         if not self.bias:
             return None
         drawn = draw_gates(self.b_init, key, (self.hidden,), dtype, self.gates)
@@ -94,18 +94,19 @@ class GatedCell(Cell[P, C]):
         return jnp.concatenate([*(b | more).values()])
 
     def draw_recurrent_bias(self, key: Array, dtype: DTypeLike) -> Array | None:
-        """`b_hn`, the bias within the candidate's recurrent product."""
+        """Draw `b_hn`, the bias of the candidate's recurrent product; None without a bias."""
         return draw_gates(self.b_init, key, (self.hidden,), dtype, 1) if self.bias else None
 
     def draw_initial(self, value: float | Chrono, key: Array, dtype: DTypeLike) -> Array:
-        """What a gate's bias starts at: a number, or memories of up to so many steps."""
+        """Return the initial bias of a gate: a number, or a draw of `Chrono`."""
         if isinstance(value, Chrono):
             return value(key, (self.hidden,), dtype)
         return jnp.asarray(value, dtype)
 
     def zeros(self, params: Any, input_shape: tuple[int, ...], size: int | None = None) -> Array:
-        """A carry of zeros `[*batch, size]`, in the dtype in which products with `w_h` accumulate;
-        `hidden` if there is no size.
+        """Return a carry of zeros `[*batch, size]`, by default `[*batch, hidden]`.
+
+        Its dtype is the one in which products with `w_h` are accumulated.
 
         Raises:
             ValueError: `input_shape` does not end with the size of the input.
@@ -114,21 +115,21 @@ class GatedCell(Cell[P, C]):
         if tuple(input_shape[-1:]) != (in_features := params.w_x.shape[-2],):
             raise ValueError(
                 f"{name_of(self)}.initial_carry: input_shape is {input_shape}, expected (*batch, "
-                f"{in_features}), the shape of one step's input: xs.shape[1:]"
+                f"{in_features}), the shape of one step's input; pass xs.shape[1:]"
             )
         return jnp.zeros((*input_shape[:-1], size or self.hidden), wide(params.w_h))
 
     @property
     def linear(self) -> Linear:
-        """How a state is multiplied by its weight."""
+        """The bilinear product of a state and its weight."""
         return matmul
 
     def norm(self, z: Array, gain: Array, b: Array | None) -> Array:
-        """`z` normalised over all units of a row."""
+        """Return `z`, normalised over all units of a row."""
         return layer_norm(z, gain, b, self.feature_axes)
 
     def normal(self, params: Any, gate: str, z: Array) -> Array:
-        """What enters a gate, normalised and with its bias; as it is without a normalisation."""
+        """Return the pre-activation of a gate, normalised and with its bias if there is a gain."""
         if params.gain is None:
             return z
         start = self.order.index(gate) * self.hidden
@@ -137,12 +138,12 @@ class GatedCell(Cell[P, C]):
 
 
 def recurrent_bias(b: Array | None, size: int, like: Array) -> Array:
-    """A bias within a recurrent product, zero where there is none."""
+    """Return the bias of a recurrent product, in the dtype of `like`; zeros without a bias."""
     return jnp.zeros(size, like.dtype) if b is None else promote(b, like)
 
 
 def clip(z: Array, bound: float | None) -> Array:
-    """`z` within [-bound, bound]; as it is without a bound."""
+    """Clip `z` to [-bound, bound]. None means no bound."""
     return z if bound is None else jnp.clip(z, -bound, bound)
 
 
@@ -150,8 +151,9 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 def layer_norm(z: Array, gain: Array, b: Array | None, axes: int) -> Array:
-    """`(z - mean) / sqrt(variance + ε) ⊙ gain + b` over so many last axes (Ba, Kiros & Hinton
-    2016); ε = 1e-5.
+    """Normalise over the last `axes` axes (Ba, Kiros & Hinton 2016).
+
+    It returns `(z - mean) / sqrt(variance + ε) ⊙ gain + b` with ε = 1e-5.
     """
     units = tuple(range(-axes, 0))
     centred = z - jnp.mean(z, axis=units, keepdims=True)

@@ -16,38 +16,45 @@ from jaxrnn.core.check import check_in_features
 
 
 class ElmanParams(NamedTuple):
-    """Parameters of `Elman`."""
+    """Parameters of `Elman`.
+
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.Elman(4).init(jax.random.key(0), in_features=3)
+    >>> params.w_x.shape, params.w_h.shape, params.b.shape
+    ((3, 4), (4, 4), (4,))
+    """
 
     w_x: Array  # [in, hidden]
     w_h: Array  # [hidden, hidden]
     b: Array | None  # [hidden]
-    gain: Array | None = None  # [hidden], of the layer normalisation
+    gain: Array | None = None  # [hidden], with layer_norm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Elman(GatedCell[ElmanParams, Array]):
-    """`h_t = φ(x_t W_x + h_{t-1} W_h + b)`, and `y_t = h_t` (Elman, Finding Structure in Time,
-    1990).
+    """The simple recurrent network (Elman, Finding Structure in Time, 1990).
 
-    With `clip`, what enters φ is clipped to [-clip, clip]. With `layer_norm`,
+        h_t = φ(x_t W_x + h_{t-1} W_h + b),    y_t = h_t
+
+    With `clip`, the argument of φ is clipped to [-clip, clip]. With `layer_norm`, it is normalised:
     `h_t = φ(LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b)` (Ba, Kiros & Hinton 2016).
 
     The IRNN of Le, Jaitly & Hinton (2015) is `Elman(n, activation="relu", w_x_init=...,
     w_h_init=initializers.Identity())`.
 
     Args:
-        hidden: size of the state and the output.
+        hidden: the size of the hidden state and of the output.
         activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function.
         bias: whether there is a `b`.
-        clip: bound of what enters φ.
-        layer_norm: whether what enters φ is normalised.
+        clip: the bound of the argument of φ.
+        layer_norm: whether the argument of φ is normalised.
         w_x_init: initialiser of the input weights.
         w_h_init: initialiser of the recurrent weights.
         b_init: initialiser of the bias.
 
     Raises:
-        ValueError: `hidden` or `clip` is not positive, a flag is no bool, or a name is unknown.
-        TypeError: an activation or an initialiser is no function of its arguments.
+        ValueError: `hidden` or `clip` is not positive, a flag is not a bool, or a name is unknown.
+        TypeError: an activation or an initialiser is not a function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Elman(hidden=4, activation="relu")
@@ -69,7 +76,7 @@ class Elman(GatedCell[ElmanParams, Array]):
         return ElmanParams(w_x, w_h, self.draw_bias(k_b, dtype), gain)
 
     def initial_carry(self, params: ElmanParams, input_shape: tuple[int, ...]) -> Array:
-        """`h = 0`."""
+        """Return `h = 0`, `[*batch, hidden]`."""
         return self.zeros(params, input_shape)
 
     def step(

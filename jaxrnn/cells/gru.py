@@ -1,4 +1,4 @@
-"""Gated recurrent units."""
+"""The gated recurrent unit."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,54 +18,62 @@ from jaxrnn.initializers import Chrono
 
 
 class GRUParams(NamedTuple):
-    """Parameters of `GRU`; the gates stand side by side on the last axis in the order r z n.
+    """Parameters of `GRU`.
 
-    `b_hn` and `gain_hn` belong to the candidate's recurrent product. They are None where the reset
-    gate comes before it.
+    The gates are concatenated on the last axis in the order r z n. `b_hn` and `gain_hn` belong to
+    the candidate's recurrent product. They are None with `reset_gate="before"`.
+
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.GRU(4).init(jax.random.key(0), in_features=3)
+    >>> params.w_x.shape, params.w_h.shape, params.b.shape, params.b_hn.shape
+    ((3, 12), (4, 12), (12,), (4,))
     """
 
     w_x: Array  # [in, 3 * hidden]
     w_h: Array  # [hidden, 3 * hidden]
     b: Array | None  # [3 * hidden]
     b_hn: Array | None  # [hidden]
-    gain: Array | None = None  # [3 * hidden], of the layer normalisation of each gate
-    gain_hn: Array | None = None  # [hidden]
+    gain: Array | None = None  # [3 * hidden], with layer_norm
+    gain_hn: Array | None = None  # [hidden], with layer_norm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GRU(GatedCell[GRUParams, Array]):
-    """Gated recurrent unit (Cho et al. 2014).
+    """The gated recurrent unit (Cho et al. 2014).
 
         r, z = σ(x_t W_x + h_{t-1} W_h + b) for each gate
         n = tanh(x_t W_xn + b_n + r ⊙ (h_{t-1} W_hn + b_hn))     reset_gate="after"
         n = tanh(x_t W_xn + b_n + (r ⊙ h_{t-1}) W_hn)            reset_gate="before"
         h_t = (1 - z) ⊙ n + z ⊙ h_{t-1},    y_t = h_t
 
-    `"before"` is the paper's form, `"after"` that of torch, cuDNN and, by default, Keras.
+    `"before"` is the form of the paper. `"after"` is the form of PyTorch, cuDNN and, by default,
+    Keras.
 
-    With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, each
-    gate is normalised by itself (Ba, Kiros & Hinton 2016): LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for
-    each of r and z, and for n with `reset_gate="before"`; with `reset_gate="after"`,
-    n = tanh(LN(x_t W_xn) ⊙ gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn)).
+    With `clip`, the pre-activations of r, z and n are clipped to [-clip, clip]. With `layer_norm`,
+    each gate is normalised separately (Ba, Kiros & Hinton 2016). The pre-activations of r and z,
+    and of n with `reset_gate="before"`, become LN(x W_x + h W_h) ⊙ gain + b, where h is r ⊙ h_{t-1}
+    for n. With `reset_gate="after"`,
+
+        n = tanh(LN(x_t W_xn) ⊙ gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn))
 
     Args:
-        hidden: size of the state and the output.
-        reset_gate: whether it acts before or after the recurrent product.
+        hidden: the size of the hidden state and of the output.
+        reset_gate: whether the reset gate acts `"before"` or `"after"` the recurrent product.
         bias: whether there are biases.
-        clip: bound of what enters σ and tanh.
+        clip: the bound of the pre-activations.
         layer_norm: whether the gates are normalised.
-        gate_activation: instead of σ; a name or a pointwise function.
-        candidate_activation: instead of tanh.
-        update_bias: added to the update gate's initial bias; positive values keep the state. Or
-            `Chrono(longest)`. Without a bias it has no effect.
+        gate_activation: used in place of σ; a name or a pointwise function.
+        candidate_activation: used in place of tanh.
+        update_bias: a number that is added to the update gate's initial bias; a positive one keeps
+            the state at first. Or `Chrono(longest)`. It has no effect with `bias=False`.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` or `clip` is not positive, `reset_gate` is another word, a flag is no
-            bool, or a name is unknown.
-        TypeError: an activation or an initialiser is no function of its arguments.
+        ValueError: `hidden` or `clip` is not positive, `update_bias` is neither a number nor a
+            `Chrono`, a flag is not a bool, or `reset_gate` or a name is unknown.
+        TypeError: an activation or an initialiser is not a function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4, reset_gate="before")
@@ -105,7 +113,7 @@ class GRU(GatedCell[GRUParams, Array]):
         )
 
     def initial_carry(self, params: GRUParams, input_shape: tuple[int, ...]) -> Array:
-        """`h = 0`."""
+        """Return `h = 0`, `[*batch, hidden]`."""
         return self.zeros(params, input_shape)
 
     def step(

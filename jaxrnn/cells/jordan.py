@@ -1,4 +1,4 @@
-"""The recurrent network of Jordan (1986), which sees its own last output."""
+"""The recurrent network of Jordan (1986), whose output is fed back."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,64 +19,91 @@ from jaxrnn.initializers import Initializer, draw_gates
 
 
 class JordanParams(NamedTuple):
-    """Parameters of `Jordan`."""
+    """Parameters of `Jordan`.
+
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.Jordan(8, features=2).init(jax.random.key(0), in_features=3)
+    >>> params.w_x.shape, params.w_h.shape, params.w_o.shape
+    ((3, 8), (2, 8), (8, 2))
+    """
 
     w_x: Array  # [in, hidden]
-    w_h: Array  # [features, hidden], of what is fed back
+    w_h: Array  # [features, hidden], of the output that is fed back
     b: Array | None  # [hidden]
     w_o: Array  # [hidden, features]
     b_o: Array | None  # [features]
 
 
 class JordanCarry(NamedTuple):
-    """Carry of a `Jordan` with a context that decays; without, it is y alone."""
+    """Carry of a `Jordan` with `decay`. Without `decay`, the carry is y alone.
 
-    y: Array  # [*batch, features], the output of the last step
-    s: Array  # [*batch, features], the context
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Jordan(8, features=2, decay=0.5)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 4, 3)))
+    >>> carry.s.shape, bool(jnp.all(carry.y == ys[-1]))
+    ((4, 2), True)
+    """
+
+    y: Array  # [*batch, features], the last output
+    s: Array  # [*batch, features], the decaying sum of earlier outputs
 
 
 class Taught(NamedTuple):
-    """The input of a `Jordan` with a teacher."""
+    """The input of a `Jordan` with `teacher=True`.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Jordan(8, features=2, teacher=True)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> targets = jnp.ones((7, 4, 2))
+    >>> xs = jaxrnn.cells.Taught(jnp.ones((7, 4, 3)), jaxrnn.sequences.shift(targets, start=0))
+    >>> carry, ys = jaxrnn.scan(cell, params, xs)
+    >>> ys.shape
+    (7, 4, 2)
+    """
 
     x: Array  # [time, *batch, in]
-    y: Array  # [time, *batch, features], the right output of the step before
+    y: Array  # [time, *batch, features], the target of the step before
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Jordan(GatedCell[JordanParams, Any]):
-    """A network whose output is fed back, not its hidden state (Jordan, Attractor dynamics and
-    parallelism in a connectionist sequential machine, 1986).
+    """The Jordan network: its output is fed back, not its hidden state.
 
         h_t = φ(x_t W_x + y_{t-1} W_h + b)
         y_t = ψ(h_t W_o + b_o)
 
-    It remembers what its output shows. With `decay` μ, a context of older outputs is fed back:
+    Source: Jordan, Attractor dynamics and parallelism in a connectionist sequential machine, 1986.
+
+    With `decay` μ, a decaying sum s of earlier outputs is fed back:
 
         h_t = φ(x_t W_x + s_t W_h + b),    s_t = μ s_{t-1} + y_{t-1}
 
-    With `teacher`, the input is `Taught(x, y)`, and the right output of the step before, y, takes
-    the place of its own, in training (Williams & Zipser 1989); `jaxrnn.sequences.shift` makes it.
-    Without `decay` nothing is sequential then: all products are computed for many steps at once.
-    `dataclasses.replace(cell, teacher=False)` goes on alone, with the same parameters.
+    With `teacher`, the input is `Taught(x, y)`, and the target of the step before, y, replaces
+    y_{t-1} (teacher forcing, Williams & Zipser 1989). `jaxrnn.sequences.shift` makes this y from
+    the targets. Without `decay`, nothing is then sequential, and all products are computed for many
+    steps at once. After training, `dataclasses.replace(cell, teacher=False)` runs on its own
+    outputs, with the same parameters.
 
     Args:
-        hidden: size of h.
-        features: size of the output.
+        hidden: the size of h.
+        features: the size of the output.
         activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function.
-        output_activation: ψ.
-        decay: μ, in [0, 1); no context if left out.
-        teacher: whether the right outputs are given.
+        output_activation: ψ, a name or a pointwise function.
+        decay: μ, in [0, 1). If left out, y_{t-1} alone is fed back.
+        teacher: whether the input holds the targets.
         bias: whether there are b and b_o.
-        clip: bound of what enters φ.
+        clip: the bound of the argument of φ.
         w_x_init: initialiser of the input weights.
-        w_h_init: initialiser of the weights of what is fed back.
+        w_h_init: initialiser of the feedback weights.
         w_o_init: initialiser of the output weights.
         b_init: initialiser of the biases.
 
     Raises:
-        ValueError: a size or `clip` is not positive, `decay` is not in [0, 1), a flag is no bool,
-            or a name is unknown.
-        TypeError: an activation or an initialiser is no function of its arguments.
+        ValueError: a size or `clip` is not positive, `decay` is not in [0, 1), a flag is not a
+            bool, or a name is unknown. From a driver: `teacher` is True, and the input is not a
+            `Taught` of the right shapes.
+        TypeError: an activation or an initialiser is not a function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Jordan(hidden=8, features=2)
@@ -111,12 +138,12 @@ class Jordan(GatedCell[JordanParams, Any]):
         return JordanParams(w_x, w_h, self.draw_bias(k_b, dtype), w_o, b_o)
 
     def initial_carry(self, params: JordanParams, input_shape: tuple[int, ...]) -> Any:
-        """`y = 0`, `s = 0`."""
+        """Return `y = 0`, `[*batch, features]`, and `s = 0` of the same shape with `decay`."""
         zero = self.zeros(params, input_shape, self.features)
         return zero if self.decay is None else JordanCarry(zero, zero)
 
     def project(self, params: JordanParams, xs: Any) -> Any:
-        """`x W_x + b`; all of y, where a teacher leaves nothing that is sequential."""
+        """Compute `x W_x + b`; with a teacher and without `decay`, compute the output y."""
         if not self.teacher:
             return project(xs, params.w_x, params.b, 1)
         x, before = self._taught(xs)
@@ -146,8 +173,9 @@ class Jordan(GatedCell[JordanParams, Any]):
         if not isinstance(xs, Taught) or xs.y.shape != (*xs.x.shape[:-1], self.features):
             shapes = jax.tree.map(jnp.shape, xs)
             raise ValueError(
-                f"Jordan: with a teacher xs is jaxrnn.cells.Taught(x, y), y [..., {self.features}] "
-                f"the right output of the step before; got the shapes {shapes}"
+                f"Jordan: with teacher=True, xs has the shapes {shapes}, expected "
+                f"jaxrnn.cells.Taught(x, y) with y [..., {self.features}], the target of the step "
+                "before; make y by jaxrnn.sequences.shift"
             )
         return xs
 

@@ -19,75 +19,92 @@ from jaxrnn.initializers import Chrono, Initializer, draw_gates
 
 
 class LSTMParams(NamedTuple):
-    """Parameters of `LSTM`; the gates stand side by side on the last axis in the order i f g o, or
-    f g o if `coupled`.
+    """Parameters of `LSTM`.
+
+    The gates are concatenated on the last axis in the order i f g o, or f g o if `coupled`.
+
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.LSTM(4).init(jax.random.key(0), in_features=3)
+    >>> params.w_x.shape, params.w_h.shape, params.b.shape
+    ((3, 16), (4, 16), (16,))
     """
 
     w_x: Array  # [in, gates * hidden]
     w_h: Array  # [out, gates * hidden]
     b: Array | None  # [gates * hidden]
-    p_i: Array | None = None  # [hidden], peepholes; None for the input gate if it is coupled
+    p_i: Array | None = None  # [hidden], peepholes; p_i is None if coupled
     p_f: Array | None = None
     p_o: Array | None = None
     w_r: Array | None = None  # [hidden, projection]
-    gain: Array | None = None  # [gates * hidden], of the layer normalisation of each gate
-    gain_c: Array | None = None  # [hidden], of that of the memory
-    b_c: Array | None = None  # [hidden]
+    gain: Array | None = None  # [gates * hidden], with layer_norm
+    gain_c: Array | None = None  # [hidden], with layer_norm="gates_and_cell"
+    b_c: Array | None = None  # [hidden], with layer_norm="gates_and_cell"
 
 
 class LSTMCarry(NamedTuple):
-    """The carry of `LSTM`: hidden state `[*batch, projection or hidden]` and cell memory `[*batch,
-    hidden]`.
+    """Carry of `LSTM`: the hidden state and the memory.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.LSTM(4)
+    >>> carry = jaxrnn.LSTMCarry(h=jnp.zeros((2, 4)), c=jnp.ones((2, 4)))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, y = jaxrnn.step(cell, params, carry, jnp.ones((2, 3)))
+    >>> carry.h.shape, carry.c.shape
+    ((2, 4), (2, 4))
     """
 
-    h: Array
-    c: Array
+    h: Array  # [*batch, projection or hidden]
+    c: Array  # [*batch, hidden]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LSTM(GatedCell[LSTMParams, LSTMCarry]):
-    """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers, Schmidhuber &
-    Cummins 2000).
+    """Long short-term memory with a forget gate.
 
         i, f, o = σ(x_t W_x + h_{t-1} W_h + b) for each gate,    g = tanh(likewise)
         c_t = f ⊙ c_{t-1} + i ⊙ g,    h_t = o ⊙ tanh(c_t),    y_t = h_t
 
-    With options, which combine:
+    Sources: Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000 for the forget gate.
+
+    The options can be combined:
 
         peepholes    p_i ⊙ c_{t-1} and p_f ⊙ c_{t-1} are added within i and f, p_o ⊙ c_t within o
                      (Gers & Schmidhuber 2000)
         coupled      i = 1 - f, and no weights for i (Greff et al. 2015)
         projection   h_t = (o ⊙ tanh(c_t)) W_r (Sak, Senior & Beaufays 2014)
-        clip         all that enters i, f, g and o is clipped to [-clip, clip] (as ONNX has it)
+        clip         the pre-activations of i, f, g and o are clipped to [-clip, clip], as in ONNX
         cell_clip    c_t is clipped to [-cell_clip, cell_clip] (Sak et al. 2014)
-        layer_norm   LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each gate by itself; with
-                     "gates_and_cell" also h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c)
+        layer_norm   "gates": LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each gate separately;
+                     "gates_and_cell": also h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c)
                      (Ba, Kiros & Hinton 2016)
 
     Args:
-        hidden: size of the memory; of the state and the output, too, unless there is a projection.
+        hidden: the size of the memory. Without a projection, it is also the size of the hidden
+            state and of the output.
         bias: whether there is a `b`.
-        forget_bias: added to the forget gate's initial bias, so that memory is kept at first
-            (Jozefowicz et al. 2015); or `Chrono(longest)`, which sets the input gate's bias too.
-            Without a bias it has no effect.
-        peepholes: whether the gates see the memory.
-        coupled: whether what is not forgotten is what is not written.
-        projection: size of the state and the output, at most `hidden`.
-        clip: bound of what enters the gates.
-        cell_clip: bound of the memory.
-        layer_norm: normalise each gate, `"gates"`, or the memory too, `"gates_and_cell"`.
-        gate_activation: instead of σ; a name or a pointwise function.
-        candidate_activation: instead of the tanh in g.
-        output_activation: instead of the tanh of c.
+        forget_bias: a number that is added to the forget gate's initial bias, so that the cell
+            keeps its memory at first (Jozefowicz et al. 2015); or `Chrono(longest)`, which also
+            changes the input gate's bias. It has no effect with `bias=False`.
+        peepholes: whether the gates depend on the memory.
+        coupled: whether the input gate is `1 - f`.
+        projection: the size of the hidden state and of the output, at most `hidden`.
+        clip: the bound of the pre-activations.
+        cell_clip: the bound of the memory.
+        layer_norm: None, `"gates"` to normalise each gate, or `"gates_and_cell"` to normalise the
+            memory, too.
+        gate_activation: used in place of σ; a name or a pointwise function.
+        candidate_activation: used in place of the tanh in g.
+        output_activation: used in place of the tanh of c.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate, and of the projection.
         b_init: initialiser of the bias, drawn per gate.
         p_init: initialiser of the peepholes.
 
     Raises:
-        ValueError: a size or a bound is not positive, the projection is wider than `hidden`, a flag
-            is no bool, or a name is unknown.
-        TypeError: an activation or an initialiser is no function of its arguments.
+        ValueError: a size or a bound is not positive, the projection is wider than `hidden`,
+            `forget_bias` is neither a number nor a `Chrono`, a flag is not a bool, or a name is
+            unknown.
+        TypeError: an activation or an initialiser is not a function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.LSTM(hidden=4)
@@ -124,11 +141,12 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
             if self.projection > self.hidden:
                 raise ValueError(
                     f"LSTM: projection is {self.projection}, expected at most hidden, {self.hidden}"
+                    "; make hidden larger, or projection smaller"
                 )
 
     @property
     def order(self) -> str:  # type: ignore[override]
-        """i f g o, or f g o if `coupled`."""
+        """The order of the gates: i f g o, or f g o if `coupled`."""
         return "fgo" if self.coupled else "ifgo"
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> LSTMParams:
@@ -167,7 +185,7 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
         return (self.hidden,)
 
     def initial_carry(self, params: LSTMParams, input_shape: tuple[int, ...]) -> LSTMCarry:
-        """`h = c = 0`."""
+        """Return `h = 0`, `[*batch, projection or hidden]`, and `c = 0`, `[*batch, hidden]`."""
         sizes = self.out_features, self.hidden
         return LSTMCarry(*(self.zeros(params, input_shape, size) for size in sizes))
 
@@ -199,5 +217,5 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
 
     @property
     def out_features(self) -> int:
-        """`projection`, or `hidden` without one."""
+        """The size of the output: `projection`, or `hidden` if that is None."""
         return self.hidden if self.projection is None else self.projection

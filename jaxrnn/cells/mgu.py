@@ -18,24 +18,30 @@ from jaxrnn.initializers import Chrono
 
 
 class MGUParams(NamedTuple):
-    """Parameters of `MGU`; gate and candidate stand side by side on the last axis, f n.
+    """Parameters of `MGU`.
 
-    `b_hn` and `gain_hn` belong to the candidate's recurrent product of form "flax".
+    The gate and the candidate are concatenated on the last axis in the order f n. `b_hn` and
+    `gain_hn` belong to the candidate's recurrent product. They are None with `form="paper"`.
+
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.MGU(4).init(jax.random.key(0), in_features=3)
+    >>> params.w_x.shape, params.w_h.shape, params.b.shape
+    ((3, 8), (4, 8), (8,))
     """
 
     w_x: Array  # [in, 2 * hidden]
     w_h: Array  # [hidden, 2 * hidden]
     b: Array | None  # [2 * hidden]
-    b_hn: Array | None = None  # [hidden]
-    gain: Array | None = None  # [2 * hidden], of the layer normalisation of gate and candidate
-    gain_hn: Array | None = None  # [hidden]
+    b_hn: Array | None = None  # [hidden], with form="flax"
+    gain: Array | None = None  # [2 * hidden], with layer_norm
+    gain_hn: Array | None = None  # [hidden], with layer_norm and form="flax"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MGU(GatedCell[MGUParams, Array]):
-    """Minimal gated unit: a GRU with one gate (Zhou, Wu, Zhang & Zhou 2016).
+    """The minimal gated unit: a GRU with a single gate (Zhou, Wu, Zhang & Zhou 2016).
 
-        f = σ(x_t W_xf + h_{t-1} W_hf + b_f)
+        f = σ(x_t W_xf + h_{t-1} W_hf + b_f),    y_t = h_t
 
         n = tanh(x_t W_xn + b_n + (f ⊙ h_{t-1}) W_hn)            form="paper"
         h_t = (1 - f) ⊙ h_{t-1} + f ⊙ n
@@ -43,32 +49,31 @@ class MGU(GatedCell[MGUParams, Array]):
         n = tanh(x_t W_xn + b_n + f ⊙ (h_{t-1} W_hn + b_hn))     form="flax"
         h_t = (1 - f) ⊙ n + f ⊙ h_{t-1}
 
-    and `y_t = h_t`. The second form is that of `flax.linen.MGUCell`, where f has the meaning of a
-    GRU's z.
+    `"flax"` is the form of `flax.linen.MGUCell`. Its f keeps the state, as z does in a `GRU`.
 
-    With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, gate and
-    candidate are normalised (Ba, Kiros & Hinton 2016) where a `GRU` normalises r and n: of form
-    "paper" as with `reset_gate="before"`, of form "flax" as with `reset_gate="after"`.
+    With `clip`, the pre-activations of f and n are clipped to [-clip, clip]. With `layer_norm`, the
+    gate and the candidate are normalised (Ba, Kiros & Hinton 2016), as a `GRU` normalises r and n:
+    `form="paper"` like `reset_gate="before"`, and `form="flax"` like `reset_gate="after"`.
 
     Args:
-        hidden: size of the state and the output.
-        form: the paper's equations, or Flax's.
+        hidden: the size of the hidden state and of the output.
+        form: `"paper"` for the paper's equations, `"flax"` for Flax's.
         bias: whether there are biases.
-        clip: bound of what enters σ and tanh.
-        layer_norm: whether gate and candidate are normalised.
-        gate_activation: instead of σ; a name or a pointwise function.
-        candidate_activation: instead of tanh.
-        forget_bias: added to the initial bias of f, or `Chrono(longest)`; 1 in Flax. Positive
-            values keep the state in Flax's form, negative ones in the paper's. Without a bias it
-            has no effect.
+        clip: the bound of the pre-activations.
+        layer_norm: whether the gate and the candidate are normalised.
+        gate_activation: used in place of σ; a name or a pointwise function.
+        candidate_activation: used in place of tanh.
+        forget_bias: a number that is added to the initial bias of f, 1 in Flax; or
+            `Chrono(longest)`. A positive number keeps the state in Flax's form, a negative one in
+            the paper's. It has no effect with `bias=False`.
         w_x_init: initialiser of the input weights, drawn per gate.
         w_h_init: initialiser of the recurrent weights, drawn per gate.
         b_init: initialiser of the biases, drawn per gate.
 
     Raises:
-        ValueError: `hidden` or `clip` is not positive, `form` is another word, a flag is no bool,
-            or a name is unknown.
-        TypeError: an activation or an initialiser is no function of its arguments.
+        ValueError: `hidden` or `clip` is not positive, `forget_bias` is neither a number nor a
+            `Chrono`, a flag is not a bool, or `form` or a name is unknown.
+        TypeError: an activation or an initialiser is not a function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.MGU(hidden=4)
@@ -109,7 +114,7 @@ class MGU(GatedCell[MGUParams, Array]):
         )
 
     def initial_carry(self, params: MGUParams, input_shape: tuple[int, ...]) -> Array:
-        """`h = 0`."""
+        """Return `h = 0`, `[*batch, hidden]`."""
         return self.zeros(params, input_shape)
 
     def step(

@@ -1,4 +1,4 @@
-"""The spatiotemporal LSTM of PredRNN, all layers as one cell."""
+"""The spatiotemporal LSTM of PredRNN, with all its layers as one cell."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,36 +28,50 @@ from jaxrnn.initializers import Initializer, check_initializer, draw_gates
 
 
 class Norm(NamedTuple):
-    """Of the normalisation of one convolution."""
+    """Parameters of the layer normalisation after one convolution."""
 
     gain: Array  # [channels]
     b: Array  # [channels]
 
 
 class STLSTMLayer(NamedTuple):
-    """Parameters of one layer of `STLSTM`; gates stand side by side on the last axis."""
+    """Parameters of one layer of `STLSTM`. The gates are concatenated on the last axis.
+
+    >>> import jax, jaxrnn
+    >>> layers = jaxrnn.STLSTM(4, kernel_size=3, layers=2).init(jax.random.key(0), in_features=1)
+    >>> [layer.w_x.shape for layer in layers]
+    [(3, 3, 1, 28), (3, 3, 4, 28)]
+    """
 
     w_x: Array  # [*kernel, in or hidden, 7 * hidden], i f g i' f' g' o
     w_h: Array  # [*kernel, hidden, 4 * hidden], i f g o
     w_m: Array  # [*kernel, hidden, 3 * hidden], i' f' g'
-    w_o: Array  # [*kernel, 2 * hidden, hidden], of c and m
-    w_l: Array  # [2 * hidden, hidden], of c and m
-    norm_x: Norm | None = None
+    w_o: Array  # [*kernel, 2 * hidden, hidden], of [c; m]
+    w_l: Array  # [2 * hidden, hidden], of [c; m]
+    norm_x: Norm | None = None  # with layer_norm, as all others
     norm_h: Norm | None = None
     norm_m: Norm | None = None
     norm_o: Norm | None = None
 
 
 class STLSTMCarry(NamedTuple):
-    """Carry of `STLSTM`; each array is `[*batch, *space, hidden]`."""
+    """Carry of `STLSTM`. Each array is `[*batch, *space, hidden]`.
 
-    h: tuple[Array, ...]  # of each layer
-    c: tuple[Array, ...]  # of each layer
-    m: Array  # of all layers: as the top one left it
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.STLSTM(4, kernel_size=3, layers=2)
+    >>> params = cell.init(jax.random.key(0), in_features=1)
+    >>> carry = cell.initial_carry(params, input_shape=(5, 16, 16, 1))
+    >>> len(carry.h), len(carry.c), carry.m.shape
+    (2, 2, (5, 16, 16, 4))
+    """
+
+    h: tuple[Array, ...]  # the hidden state of each layer
+    c: tuple[Array, ...]  # the memory of each layer
+    m: Array  # the memory that all layers share, as the top layer has left it
 
 
 class _Written(NamedTuple):
-    """What a layer adds to its two memories in one step."""
+    """What a layer writes to its two memories in one step."""
 
     to_c: Array  # i ⊙ g
     to_m: Array  # i' ⊙ g'
@@ -65,11 +79,11 @@ class _Written(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
-    """PredRNN's stack of spatiotemporal LSTMs (Wang et al. 2017; 2023, arXiv 2103.09504), as one
-    cell: its memory m climbs through the layers within a step, and enters the lowest again at the
-    next, while h and c stay in their layers.
+    """PredRNN's stack of spatiotemporal LSTMs, as one cell.
 
-    With x the input of the lowest layer, and the h of the layer below of any other:
+    Each layer has a hidden state h and a memory c. All layers share a second memory m: within a
+    step it passes through the layers from bottom to top, and the next step starts with it at the
+    bottom. In each layer, x is the h of the layer below, or the input in the bottom layer:
 
         i, f, g     = σ, σ, tanh of x * W_x + h_{t-1} * W_h
         i', f', g'  = σ, σ, tanh of x * W_x + m * W_m
@@ -77,25 +91,29 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
         o   = σ(x * W_x + h_{t-1} * W_h + [c_t; m_new] * W_o)
         h_t = o ⊙ tanh([c_t; m_new] W_l)
 
-    The output is the h of the top layer. There are no biases, as in the published code; it adds
-    `forget_bias` within f and f'. Pictures have their channels last; every convolution is "same".
+    Sources: Wang et al. 2017; Wang et al. 2023, arXiv 2103.09504.
+
+    The output is the h of the top layer. As in the published code, there are no biases, and
+    `forget_bias` is added to the pre-activations of f and f'. Channels are the last axis: inputs
+    `[time, *batch, *space, in]`, outputs `[time, *batch, *space, hidden]`. Every convolution `*`
+    keeps the size of an image.
 
     Args:
-        hidden: channels of every state, and of the output.
-        kernel_size: of all convolutions but W_l, for all axes of space or for each.
-        layers: how many.
-        rank: how many axes space has, 1 to 3.
-        forget_bias: added within f and f'.
-        layer_norm: whether the result of each convolution but that of W_l is normalised over all
-            positions and channels (Ba, Kiros & Hinton 2016); gain and bias are one for each
-            channel.
+        hidden: the number of channels of every state and of the output.
+        kernel_size: the kernel size of all convolutions, for all spatial axes or for each. W_l
+            has no kernel.
+        layers: the number of layers.
+        rank: the number of spatial axes, 1 to 3.
+        forget_bias: a number that is added to the pre-activations of f and f' at every step.
+        layer_norm: whether the result of each convolution is normalised over all positions and
+            channels (Ba, Kiros & Hinton 2016). Gain and bias have one number for each channel.
         w_x_init: initialiser of W_x, drawn per gate.
         w_h_init: initialiser of all other weights, drawn per gate.
 
     Raises:
-        ValueError: a size is not positive, there are too many or too few, `layer_norm` is no bool,
-            or a name is unknown.
-        TypeError: an initialiser is no function of its arguments.
+        ValueError: a size is not positive, there are too many or too few sizes, `forget_bias` is
+            not a number, `layer_norm` is not a bool, or a name is unknown.
+        TypeError: an initialiser is not a function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.STLSTM(4, kernel_size=3, layers=2)
@@ -135,7 +153,7 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
 
     @property
     def feature_axes(self) -> int:  # type: ignore[override]
-        """Those of space, and the channels."""
+        """The spatial axes and the channels."""
         return self.rank + 1
 
     @property
@@ -176,14 +194,14 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
     def initial_carry(
         self, params: tuple[STLSTMLayer, ...], input_shape: tuple[int, ...]
     ) -> STLSTMCarry:
-        """Zeros."""
+        """Return zeros, `[*batch, *space, hidden]` for every state."""
         w_x = params[0].w_x
         self._same.check_input(self, input_shape, w_x)
         zero = jnp.zeros((*input_shape[:-1], self.hidden), wide(w_x))
         return STLSTMCarry((zero,) * self.layers, (zero,) * self.layers, zero)
 
     def project(self, params: tuple[STLSTMLayer, ...], xs: Array) -> tuple[Array, ...]:
-        """`x * W_x` of the lowest layer, one array per gate."""
+        """Compute `x * W_x` of the bottom layer, one array per gate."""
         return split(self._norm(self._same(xs, params[0].w_x), params[0].norm_x), 7)
 
     def step(
@@ -203,7 +221,7 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
         u: tuple[Array, ...],
         affine: Affine,
     ) -> tuple[STLSTMCarry, tuple[_Written, ...]]:
-        """One step of all layers, and what each wrote."""
+        """Take one step of all layers. Return the carry, and what each layer wrote."""
         m, hs, cs, written = carry.m, [], [], []
         for own, h, c in zip(params, carry.h, carry.c, strict=True):
             if hs:
@@ -235,7 +253,7 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
     def _add(
         self, u: tuple[Array, ...], h: Array, w: Array, norm: Norm | None, affine: Affine
     ) -> tuple[Array, ...]:
-        """`u + h * W`, one array per gate; the product normalised if there is a `norm`."""
+        """Compute `u + h * W`, one array per gate. Normalise the product if there is a `norm`."""
         if norm is None:
             return affine(u, h, w, self._same)
         pieces = split(self._norm(affine(None, h, w, self._same), norm), len(u))
@@ -252,19 +270,23 @@ def decoupling_loss(
     states: STLSTMCarry,
     adapter: Array,
 ) -> Array:
-    """How alike the two memories of an `STLSTM` are in what is written to them, for a penalty that
-    keeps them apart (Wang et al. 2023, PredRNN-V2, arXiv 2103.09504, equation 8).
+    """The memory decoupling loss of PredRNN-V2: how similar the updates of both memories are.
 
-        mean over steps, layers and channels of |cos(Δc A, Δm A)|,   Δc = i ⊙ g,  Δm = i' ⊙ g'
+        mean over steps, batch, layers and channels of |cos(Δc A, Δm A)|
+        Δc = i ⊙ g,    Δm = i' ⊙ g'
 
-    The cosine is that of two pictures, over all positions.
+    The cosine is taken over all positions of a channel. Added to the training loss, it keeps the
+    two memories of an `STLSTM` apart. Source: Wang et al. 2023, arXiv 2103.09504, equation 8.
 
     Args:
         cell: the cell.
         params: its parameters.
-        xs: the inputs `[time, *batch, *space, in]`, without masks and resets.
-        states: what `jaxrnn.trajectory` returns first for them.
-        adapter: A `[hidden, hidden]`, trained with the rest.
+        xs: the inputs `[time, *batch, *space, in]`. Masks and resets are not supported.
+        states: the states that `jaxrnn.trajectory` returns for these inputs.
+        adapter: the matrix A, `[hidden, hidden]`, which is trained with the parameters.
+
+    Returns:
+        The loss, a number in [0, 1].
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.STLSTM(4, kernel_size=3, layers=2)

@@ -1,4 +1,4 @@
-"""Cells around cells, one file per combinator."""
+"""Combinators: cells around other cells, one file each."""
 
 from jaxrnn.combinators.attention import (
     Attention,

@@ -12,7 +12,7 @@ from jaxrnn.combinators import joined
 from jaxrnn.combinators.scores import SCORES, Score, mix
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Carry, Cell, ContextCell, Params, WithContext, abstract_params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
 from jaxrnn.core.check import (
     check_choice,
     check_fields,
@@ -23,29 +23,51 @@ from jaxrnn.core.check import (
     name_of,
 )
 from jaxrnn.core.composite import Delegate
+from jaxrnn.core.kinds import ContextCell, WithContext
 from jaxrnn.core.trees import is_float, path_names
 from jaxrnn.initializers import draw_gates
 
 
 class Memory(NamedTuple):
-    """What an `Attention` looks at: its context."""
+    """The memory that an `Attention` attends to. It is passed as the driver's `context`.
+
+    >>> import jax.numpy as jnp, jaxrnn
+    >>> values, valid = jnp.ones((2, 5, 6)), jnp.arange(5) < jnp.array([[5], [3]])
+    >>> memory = jaxrnn.Memory(values, valid)
+    >>> memory.values.shape, memory.valid.sum(axis=1).tolist()
+    ((2, 5, 6), [5, 3])
+    """
 
     values: Array  # [*batch, places, features]
-    valid: Array | None = None  # [*batch, places], bool: which places hold something; None for all
+    valid: Array | None = None  # [*batch, places], bool: False for padding; None if there is none
 
 
 class AttentionParams(NamedTuple):
-    """Parameters of `Attention`."""
+    """Parameters of `Attention`.
 
-    inner: Params  # the cell's, for an input with what is joined to it
-    score: Params
-    w_c: Array | None  # [memory + hidden, features], of what attends after the step
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.Attention(jaxrnn.GRU(4), memory=6, attend="after")
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> params.inner.w_x.shape, params.score.w_k.shape, params.w_c.shape
+    ((7, 12), (6, 4), (10, 4))
+    """
+
+    inner: Params  # the cell's, whose input is wider by what attention adds to it
+    score: Params  # the score function's
+    w_c: Array | None  # [memory + hidden, features]; None for attend="before"
 
 
 class AttentionCarry(NamedTuple):
-    """Carry of an `Attention` that attends after the step."""
+    """Carry of an `Attention` with `attend="after"`.
 
-    inner: Carry
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.Attention(jaxrnn.GRU(4), attend="after", features=5)
+    >>> carry = cell.initial_carry(cell.init(jax.random.key(0), in_features=3), (2, 3))
+    >>> carry.inner.shape, carry.attended.shape
+    ((2, 4), (2, 5))
+    """
+
+    inner: Carry  # the cell's
     attended: Array  # [*batch, features], a of the last step
 
 
@@ -57,39 +79,44 @@ class _Prepared(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any]):
-    """A cell that looks at a memory at every step, and sees what it found with its input.
+    """A cell that attends to a memory at every step.
 
-    The memory is the driver's context, `jaxrnn.Memory(values, valid)`, with places m_1 … m_P:
+    The memory is the driver's context, `jaxrnn.Memory(values, valid)`. It has the places m_1 … m_P.
+    A hidden state h attends to it by
 
         α = softmax over p of score(h, m_p),    c = Σ α_p m_p
 
-    `attend="before"` the step (Bahdanau, Cho & Bengio 2015): α_t and c_t are those of h_{t-1};
+    With `attend="before"` (Bahdanau, Cho & Bengio 2015), h_{t-1} attends before the step:
 
         h_t, y_t = cell([x_t; c_t])
 
-    `attend="after"` it (Luong, Pham & Manning 2015), with input feeding: α_t and c_t are those of
-    h_t;
+    With `attend="after"` (Luong, Pham & Manning 2015, with input feeding), h_t attends after the
+    step:
 
         h_t = cell([x_t; a_{t-1}]),    a_t = tanh([c_t; h_t] W_c),    y_t = a_t
 
-    h is the part of the cell's carry with that name, the carry itself if that is one array, and the
-    top layer's of a `Stack`. Places that are not valid have no weight; where none is, c is zero.
-    `attention_weights` gives α of all steps.
+    h is the part `h` of the cell's carry, or the carry itself if it is a single array. For a
+    `Stack` it is the h of the top layer. Places that are not valid get no weight. If no place is
+    valid, c is zero. `attention_weights` returns α of all steps.
 
-    Before the step, the carry is the cell's; after it, `AttentionCarry(inner, attended)`. Draws are
-    for what stands around: `Zoneout(Attention(cell), h=0.1)`, `Dropout(Attention(cell), 0.2)`.
+    With `attend="before"`, the carry is the cell's. With `attend="after"`, it is
+    `AttentionCarry(inner, attended)`. Put combinators that draw around the attention:
+    `Zoneout(Attention(cell), h=0.1)`, `Dropout(Attention(cell), 0.2)`.
 
     Args:
-        cell: any cell with an h that has one step, and neither draws nor takes a context itself.
-        score: `"additive"`, `"dot"`, `"general"`, or a `Score`: `Additive(features)`, your own.
-        memory: the size of a place; that of the cell's output if left out.
-        attend: `"before"` the step or `"after"` it.
+        cell: any causal cell with an h that draws nothing and takes no context.
+        score: `"additive"`, `"dot"`, `"general"`, or a `Score` such as `Additive(features)`.
+        memory: the size of a place of the memory; that of the cell's output if left out.
+        attend: `"before"` or `"after"` the step.
         features: the size of a, for `attend="after"`; that of the cell's output if left out.
 
     Raises:
-        ValueError: a word is unknown, a size is not positive or does not fit, or the cell is one
-            that cannot be used.
-        TypeError: an argument is of another kind.
+        ValueError: `attend` or the name of a score is unknown; a size is not positive; `features`
+            is given with `attend="before"`; or the cell is not causal, is noisy, or takes a
+            context. From `init`: the carry has no h, or `"dot"` gets different sizes. From a
+            driver: the memory has another shape.
+        TypeError: `cell` is not a cell, `score` is neither a name nor a `Score`, or, from a driver,
+            the context is not a `Memory`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Attention(jaxrnn.LSTM(4), "additive", memory=6)
@@ -124,17 +151,17 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
                 check_fields(self, check_size, name)
         if self.features is not None and self.attend == "before":
             raise ValueError(
-                f"Attention: features is {self.features}, but what attends before the step has no "
-                'such layer; use attend="after", or leave it out'
+                f"Attention: features is {self.features}, expected None, because "
+                'attend="before" has no output layer; use attend="after", or leave it out'
             )
         self._check_cell()
 
     def _check_cell(self) -> None:
         name = name_of(self.cell)
         for bad, why, hint in (
-            (not self.cell.causal, "needs the future", "attend with a cell that has one step"),
-            (self.cell.noisy, "draws", f"put it around: {name}(Attention(...))"),
-            (self.cell.takes_context, "takes a context itself", "attend in one of them"),
+            (not self.cell.causal, "needs later inputs", "use a causal cell"),
+            (self.cell.noisy, "draws random numbers", f"put it around: {name}(Attention(...))"),
+            (self.cell.takes_context, "takes a context itself", "attend in one of the two"),
         ):
             if bad:
                 raise ValueError(f"Attention: cell is a {name}, which {why}; {hint}")
@@ -150,15 +177,15 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
 
     @property
     def _joined(self) -> int:
-        """The size of what is joined to the input."""
+        """The size of what is concatenated to the input."""
         return self._places if self.attend == "before" else self.out_features
 
     def inner(self, params: AttentionParams) -> Params:
-        """Those of the cell."""
+        """Return the cell's parameters."""
         return params.inner
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> AttentionParams:
-        """Draw the cell's parameters, for the wider input, and the attention's."""
+        """Draw the cell's parameters, for its wider input, and those of the attention."""
         size = check_in_features(self, in_features) + self._joined
         k_cell, k_score, k_c = jax.random.split(key, 3)
         hidden = self._hidden_size(size)
@@ -175,7 +202,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         return self._hidden(carry).shape[-1]
 
     def _hidden(self, carry: Carry) -> Array:
-        """The state h of a carry of the cell."""
+        """Return the hidden state h in a carry of the cell."""
         leaves = jax.tree_util.tree_leaves_with_path(carry)
         found = [
             leaf
@@ -184,8 +211,8 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         ]
         if not found:
             raise ValueError(
-                f"Attention: the carry of {name_of(self.cell)} has no h to compare with the "
-                "memory; give that name to the part that is its state"
+                f"Attention: the carry of {name_of(self.cell)} has no part h, expected one that "
+                "attends to the memory; name its hidden state h"
             )
         return found[-1]  # of the top layer
 
@@ -197,14 +224,14 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         return AttentionCarry(own, jnp.zeros((*batch, self.out_features), self._hidden(own).dtype))
 
     def prepare(self, params: AttentionParams, context: Memory) -> _Prepared:
-        """The keys, and the memory without what its padding holds."""
+        """Compute the keys, and set the padding of the memory to zero."""
         values, valid = _checked(context, self._places)
         if valid is not None:
             values = jnp.where(valid[..., None], values, jnp.zeros((), values.dtype))
         return _Prepared(self._score.keys(params.score, values), values, valid)
 
     def project(self, params: AttentionParams, xs: Array) -> joined.Input:
-        """The input, and its part in the products that the cell makes of the joined input."""
+        """Return the input, and its part in the cell's products of the joined input."""
         return joined.before(self.cell, params.inner, xs, self._joined)
 
     def step(
@@ -224,7 +251,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
     def _look(
         self, params: AttentionParams, h: Array, memory: _Prepared, affine: Affine
     ) -> tuple[Array, Array]:
-        """The weights, and what is seen with them."""
+        """Return the weights α and their weighted sum c of the memory."""
         keys, values, valid = memory
         if values.ndim != h.ndim + 1:
             raise ValueError(
@@ -235,12 +262,12 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         return weights, affine(None, weights, values, linear=mix)
 
     def read(self, params: AttentionParams, ys: Array, xs: Any) -> Array:
-        """As it is: the cell's own is a part of the step."""
+        """Return the outputs unchanged. The step has called the cell's own `read`."""
         del params, xs
         return ys
 
     def in_features(self, params: AttentionParams) -> int:
-        """The cell's, without what is joined to it."""
+        """Return the size of the input, without what attention adds to it."""
         return self.cell.in_features(params.inner) - self._joined
 
     def labels(self, params: AttentionParams) -> AttentionParams:
@@ -257,31 +284,42 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
 
     @property
     def out_features(self) -> int:
-        """The cell's, or the size of a."""
-        return self.features or self.cell.out_features  # features are refused before the step
+        """The size of the cell's output, or of a."""
+        return self.features or self.cell.out_features  # attend="before" has no features
 
 
 def attention_weights(
     cell: Attention, params: AttentionParams, states: Any, context: Memory
 ) -> Array:
-    """The weights α of an `Attention` at every step, for pictures, computed for all steps at once.
+    """Compute the weights α of an `Attention` at every step, for plots.
 
     Args:
-        cell: the attention; of one inside another cell, pass its own part of all that follows.
+        cell: the attention. For one inside another cell, pass its own part of `params` and
+            `states`.
         params: its parameters.
-        states: what `jaxrnn.trajectory` returns first, `[time + 1, *batch, ...]`.
-        context: the memory that it looked at.
+        states: the states that `jaxrnn.trajectory` returns, `[time + 1, *batch, ...]`.
+        context: the memory that it attended to.
 
     Returns:
-        `[time, *batch, places]`. What was seen at each step is
+        The weights `[time, *batch, places]`. The vectors c of all steps are
         `jnp.einsum("t...p,...pn->t...n", weights, context.values)`.
 
     Raises:
-        TypeError: `cell` is no `Attention`, or the context no `Memory`.
+        TypeError: `cell` is not an `Attention`, or `context` is not a `Memory`.
+        ValueError: the memory has another shape.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> cell = jaxrnn.Attention(jaxrnn.GRU(4), "dot")
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> memory = jaxrnn.Memory(jnp.ones((2, 5, 4)))
+    >>> states, ys = jaxrnn.trajectory(cell, params, jnp.ones((7, 2, 3)), context=memory)
+    >>> weights = jaxrnn.attention_weights(cell, params, states, memory)
+    >>> weights.shape, bool(jnp.allclose(weights.sum(axis=-1), 1))
+    ((7, 2, 5), True)
     """
     if not isinstance(cell, Attention):
         raise TypeError(
-            f"attention_weights: cell is {described(cell)}, expected a jaxrnn.Attention; of one "
+            f"attention_weights: cell is {described(cell)}, expected a jaxrnn.Attention; for one "
             "inside another cell, pass it with its part of params and states"
         )
     prepared = cell.prepare(params, context)
@@ -292,7 +330,7 @@ def attention_weights(
 
 
 def _softmax(scores: Array, valid: Array | None) -> Array:
-    """Over the valid places; zeros where there is none."""
+    """Apply the softmax over the valid places. Without a valid place, all weights are zero."""
     if valid is None:
         return jax.nn.softmax(scores, axis=-1)
     least = jnp.asarray(jnp.finfo(scores.dtype).min, scores.dtype)
@@ -301,7 +339,7 @@ def _softmax(scores: Array, valid: Array | None) -> Array:
 
 
 def _checked(context: object, features: int) -> Memory:
-    """The memory, refused if it is none or of another form."""
+    """Return the memory. Refuse anything else, and other shapes or dtypes."""
     if not isinstance(context, Memory):
         given = "an array" if isinstance(context, Array) else described(context)
         raise TypeError(
@@ -312,11 +350,11 @@ def _checked(context: object, features: int) -> Memory:
     if values.ndim < 2 or values.shape[-1] != features:
         raise ValueError(
             f"Attention: context.values has shape {values.shape}, expected [*batch, places, "
-            f"{features}]; the size of a place is Attention(memory=...)"
+            f"{features}]; set the size of a place by Attention(memory=...)"
         )
     if valid is not None and (valid.shape != values.shape[:-1] or valid.dtype != jnp.bool_):
         raise ValueError(
             f"Attention: context.valid is {valid.dtype}{[*valid.shape]}, expected "
-            f"bool{[*values.shape[:-1]]}, which places hold something"
+            f"bool{[*values.shape[:-1]]}; it says which places are not padding"
         )
     return context

@@ -1,4 +1,4 @@
-"""Two cells that read a sequence from both ends."""
+"""Two cells that read a sequence in opposite directions."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,15 +16,28 @@ from jaxrnn.core.trees import Tree
 
 
 class BidirectionalParams(NamedTuple):
-    """Parameters of `Bidirectional`."""
+    """Parameters of `Bidirectional`.
+
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.Bidirectional(jaxrnn.GRU(4)).init(jax.random.key(0), in_features=3)
+    >>> params.forward.w_x.shape, params.backward.w_x.shape
+    ((3, 12), (3, 12))
+    """
 
     forward: Params
     backward: Params
 
 
 class BidirectionalCarry(NamedTuple):
-    """Carry of `Bidirectional`; the backward one starts at each sequence's end and is final at its
-    beginning.
+    """Carry of `Bidirectional`.
+
+    Before a run, `backward` is the carry at the end of each sequence. After it, `backward` is the
+    carry at the beginning.
+
+    >>> import jax.numpy as jnp, jaxrnn
+    >>> carry = jaxrnn.BidirectionalCarry(forward=jnp.zeros((2, 4)), backward=jnp.ones((2, 4)))
+    >>> carry.backward.shape
+    (2, 4)
     """
 
     forward: Carry
@@ -42,22 +55,24 @@ MERGES: dict[str | None, Callable[[Array, Array], Tree]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
-    """One cell reads the sequence forwards, another backwards, and their outputs are merged
-    (Schuster & Paliwal 1997).
+    """A forward cell and a backward cell, with merged outputs (Schuster & Paliwal 1997).
 
-    The backward cell starts at each sequence's own last valid step. There is no single step: the
-    future is needed.
+        y_t = merge(forward(x)_t, backward(x)_t)
+
+    The backward cell starts at each sequence's own last valid step. The layer is not causal, so
+    `jaxrnn.step` refuses it.
 
     Args:
         forward: the cell that reads forwards.
-        backward: the cell that reads backwards; one like `forward`, with parameters of its own, if
-            left out.
+        backward: the cell that reads backwards. If left out, it is equal to `forward`, with
+            parameters of its own.
         merge: `"concat"`, `"sum"`, `"mean"`, `"product"`, or None for the pair `(forward,
             backward)`.
 
     Raises:
-        ValueError: `merge` is another word, or the sizes differ where they may not.
-        TypeError: an argument is not a cell, or a single step is asked for.
+        ValueError: `merge` is unknown, or it is a sum, mean or product of outputs of different
+            sizes.
+        TypeError: `forward` or `backward` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
@@ -81,8 +96,8 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
         sizes = (self.forward.out_features, self.backward.out_features)
         if self.merge in ("sum", "mean", "product") and sizes[0] != sizes[1]:
             raise ValueError(
-                f'Bidirectional: merge="{self.merge}" needs outputs of one size, got {sizes}; use '
-                'merge="concat"'
+                f'Bidirectional: merge="{self.merge}" got outputs of sizes {sizes}, expected equal '
+                'sizes; use merge="concat"'
             )
 
     def init(
@@ -106,7 +121,7 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
         return (*self.forward.output_shape(input_shape)[:-1], self.out_features)
 
     def in_features(self, params: BidirectionalParams) -> int:
-        """What the forward cell says."""
+        """Return the size of the forward cell's input."""
         return self.forward.in_features(params.forward)
 
     def labels(self, params: BidirectionalParams) -> BidirectionalParams:
@@ -116,14 +131,14 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
     def run(
         self, params: BidirectionalParams, xs: Tree, carry: BidirectionalCarry, runner: Runner
     ) -> tuple[BidirectionalCarry, Tree]:
-        """Run one cell the way time is walked, the other against it."""
+        """Run one cell in the direction of the walk, and the other in the opposite direction."""
         against = runner.part(1).reversed()
         forward, ys = runner.part(0)(self.forward, params.forward, xs, carry.forward)
         backward, ys_backward = against(self.backward, params.backward, xs, carry.backward)
         return BidirectionalCarry(forward, backward), MERGES[self.merge](ys, ys_backward)
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
-        """Each direction's own."""
+        """Take the end of each direction."""
         forward, backward = self._halves(ys)
         return MERGES[self.merge](
             self.forward.ends(forward, take, backwards),
@@ -131,11 +146,15 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
         )
 
     def _halves(self, ys: Tree) -> tuple[Array, Array]:
-        """The two that were merged."""
+        """Split merged outputs into those of the two directions.
+
+        Raises:
+            ValueError: they cannot be separated, or `ys` is not the output of this cell.
+        """
         if self.merge not in ("concat", None):
             raise ValueError(
-                f'Bidirectional(merge="{self.merge}") has mixed both directions, so that '
-                'neither\'s end can be told; use merge="concat" or None'
+                f'Bidirectional(merge="{self.merge}") has mixed both directions, so that their '
+                'ends cannot be separated; use merge="concat" or None'
             )
         wanted = "a pair of outputs"
         if self.merge is None:
@@ -147,15 +166,17 @@ class Bidirectional(Composite[BidirectionalParams, BidirectionalCarry]):
                 return forward, backward
             wanted = f"one array with {self.out_features} features"
         shapes = jax.tree.map(jnp.shape, ys)
-        raise ValueError(f"Bidirectional: ys has shape {shapes}, expected {wanted}")
+        raise ValueError(
+            f"Bidirectional: ys has shape {shapes}, expected {wanted}; pass its own outputs"
+        )
 
     @property
     def out_features(self) -> int:
         """The size of the merged output."""
         if self.merge is None:
             raise ValueError(
-                "Bidirectional(merge=None) gives two outputs, which no layer can stand on; choose "
-                "another merge"
+                "Bidirectional(merge=None) returns two outputs, expected one, because a layer "
+                "above needs its size; choose another merge"
             )
         forward, backward = self.forward.out_features, self.backward.out_features
         return forward + backward if self.merge == "concat" else forward

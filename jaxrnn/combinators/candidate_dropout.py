@@ -9,8 +9,9 @@ from jaxrnn.activations import activation
 from jaxrnn.combinators.wrapper import Row, Wrapper
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Cell, Keys, P
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_flag, check_rate
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.noise import drop, keep
 from jaxrnn.core.trees import Tree
 
@@ -22,15 +23,18 @@ class CandidateDropout(Wrapper[P, C]):
         LSTM:  c_t = f ⊙ c_{t-1} + i ⊙ (d ⊙ g / (1 - rate)),        d ~ Bernoulli(1 - rate)
         GRU:   h_t = (1 - z) ⊙ (d ⊙ n / (1 - rate)) + z ⊙ h_{t-1}
 
-    Only what would be written at a step is dropped, never what is remembered.
+    Dropout applies to the candidate that a step writes, and never to the state that it keeps.
+    Without a key nothing is dropped.
 
     Args:
         cell: a cell with a `candidate_activation`, such as `LSTM` or `GRU`.
-        rate: how often a unit is dropped.
-        locked: one draw for each sequence, or a new one at each step.
+        rate: the probability that a unit is dropped.
+        locked: whether each sequence has one mask or each step a new one.
 
     Raises:
-        ValueError: the rate is not in [0, 1), or the cell has no candidate of its own.
+        ValueError: `rate` is not in [0, 1), `locked` is not a bool, or the cell has no
+            `candidate_activation`.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.CandidateDropout(jaxrnn.LSTM(4), rate=0.25)
@@ -51,20 +55,20 @@ class CandidateDropout(Wrapper[P, C]):
         check_fields(self, check_flag, "locked")
         if not hasattr(self.cell, "candidate_activation"):
             raise ValueError(
-                f"CandidateDropout: {type(self.cell).__name__} has no candidate_activation; "
-                "expected a gated cell such as LSTM or "
-                "GRU, inside all other combinators"
+                f"CandidateDropout: {type(self.cell).__name__} has no candidate_activation, "
+                "expected a gated cell such as LSTM or GRU; put CandidateDropout inside all other "
+                "combinators"
             )
 
     def draw_own(self, keys: Keys, row: Row) -> Array:
-        """Which units survive."""
+        """Draw which units are kept."""
         cell: Any = self.cell
         return keep(keys.sequence if self.locked else keys.step, self.rate, (cell.hidden,))
 
     def step(
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
     ) -> tuple[C, Array]:
-        """The step of the same cell whose candidate's activation drops, too."""
+        """Take the step of the same cell, with dropout after its `candidate_activation`."""
         u_cell, kept = u
         if kept is None:
             return self.cell.step(params, carry, u_cell, affine)

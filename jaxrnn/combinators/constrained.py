@@ -1,4 +1,4 @@
-"""Cells whose recurrent weights satisfy a constraint."""
+"""Cells whose recurrent weights meet a constraint."""
 
 import dataclasses
 
@@ -15,22 +15,23 @@ from jaxrnn.core.trees import Tree
 
 @dataclasses.dataclass(frozen=True)
 class Constrained(AroundWeights[P, C]):
-    """A cell whose recurrent weights `w_h` satisfy a constraint, whatever an optimiser makes of the
-    parameters behind them.
+    """A cell whose recurrent weights always meet a constraint.
 
-    The constraint is applied once in every call of a driver, to the matrix of each gate by itself,
-    and its gradient is part of the parameters'. A cell of your own says with `gates` how many stand
-    side by side in its `w_h`.
+        W_h  becomes  constraint(W_h), gate by gate
+
+    The parameters are free matrices, which an optimiser may change at will. Every call of a driver
+    applies the constraint once, to the matrix of each gate separately. Gradients pass through the
+    constraint. A cell of your own has to set `gates`, the number of matrices in its `w_h`.
 
     Args:
-        cell: any cell; one made of cells, too.
+        cell: any cell, also a composite such as `Stack`.
         constraint: `Dale()`, `Sparse(...)`, `SpectralNorm(...)`, or any hashable function of a
-            matrix.
+            matrix `[in, out]` (`jaxrnn.constraints.Constraint`).
 
     Raises:
-        TypeError: the constraint cannot be called.
-        ValueError: there is no recurrent weight; or, when it is run, one is no matrix of as many
-            gates as its cell says.
+        TypeError: `cell` is not a cell, or `constraint` is not a function of one argument.
+        ValueError: the cell has no recurrent weight. From a driver: a recurrent weight is not a
+            matrix, or its width is not a multiple of the cell's `gates`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Constrained(jaxrnn.Elman(4, activation="relu"), jaxrnn.Dale())
@@ -51,7 +52,7 @@ class Constrained(AroundWeights[P, C]):
             )
 
     def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
-        """Run the cell; the cells inside get constrained parameters."""
+        """Run the cell, with constrained parameters for every cell inside."""
         runner = dataclasses.replace(runner, changes=(*runner.changes, self._constrained))
         return runner(self.cell, params, xs, carry)
 
@@ -62,7 +63,8 @@ class Constrained(AroundWeights[P, C]):
             if w.ndim != 2 or w.shape[1] % cell.gates:
                 raise ValueError(
                     f"Constrained: w_h of {type(cell).__name__} has shape {w.shape}, "
-                    f"expected a matrix [in, out] that holds gates = {cell.gates} of equal width"
+                    f"expected a matrix [in, gates * out] with gates = {cell.gates}; set `gates` "
+                    "in a cell of your own"
                 )
             each = w.reshape(w.shape[0], cell.gates, -1)
             return jax.vmap(self.constraint, in_axes=1, out_axes=1)(each).reshape(w.shape)

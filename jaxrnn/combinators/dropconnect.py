@@ -15,19 +15,21 @@ from jaxrnn.core.trees import Tree
 
 @dataclasses.dataclass(frozen=True)
 class DropConnect(AroundWeights[P, C]):
-    """Some recurrent weights are dropped, the same for the whole batch and all steps of a call
-    (Merity, Keskar & Socher 2018).
+    """Dropout on the recurrent weights of a cell (Merity, Keskar & Socher 2018).
 
         W_h  becomes  D ⊙ W_h / (1 - rate),    D ~ Bernoulli(1 - rate)
 
-    of every recurrent weight; a projection `w_r` is left alone.
+    The mask D is the same for the whole batch and for all steps of a call. It applies to every
+    parameter with the role "recurrent"; a projection `w_r` stays as it is. Without a key nothing is
+    dropped.
 
     Args:
-        cell: any cell; one made of cells, too.
-        rate: how often a weight is dropped.
+        cell: any cell, also a composite such as `Stack`.
+        rate: the probability that a weight is dropped.
 
     Raises:
-        ValueError: the rate is not in [0, 1), or there is no recurrent weight.
+        ValueError: `rate` is not in [0, 1), or the cell has no recurrent weight.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.DropConnect(jaxrnn.LSTM(4), rate=0.5)
@@ -64,5 +66,5 @@ class DropConnect(AroundWeights[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """Whether a weight is ever dropped, or the cell is noisy."""
+        """Whether `rate` is positive, or the inner cell is noisy."""
         return self.rate > 0 or super().noisy

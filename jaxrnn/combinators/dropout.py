@@ -1,30 +1,34 @@
-"""Dropout on inputs."""
+"""Dropout on the input."""
 
 import dataclasses
 
 from jax import Array
 
 from jaxrnn.combinators.wrapper import Around
-from jaxrnn.core.cell import C, Cell, Keys, P
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_flag, check_rate
 from jaxrnn.core.composite import Runner
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.noise import drop, keep
 from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
 class Dropout(Around[P, C]):
-    """The cell sees its input with some features dropped (Zaremba, Sutskever & Vinyals 2014).
+    """A cell with dropout on its input (Zaremba, Sutskever & Vinyals 2014).
 
         x_t  becomes  d ⊙ x_t / (1 - rate),    d ~ Bernoulli(1 - rate)
 
+    Without a key nothing is dropped.
+
     Args:
-        cell: any cell; one made of cells, too.
-        rate: how often a feature is dropped.
-        locked: one draw for each sequence (Gal & Ghahramani 2016), or a new one at each step.
+        cell: any cell, also a composite such as `Stack`. Its input must be a single array.
+        rate: the probability that a feature is dropped.
+        locked: whether each sequence has one mask (Gal & Ghahramani 2016) or each step a new one.
 
     Raises:
-        ValueError: the rate is not in [0, 1).
+        ValueError: `rate` is not in [0, 1), or `locked` is not a bool.
+        TypeError: `cell` is not a cell. From a driver: the input is not a single array.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.Dropout(jaxrnn.LSTM(4), rate=0.5)])
@@ -50,17 +54,21 @@ class Dropout(Around[P, C]):
 
     @property
     def noisy(self) -> bool:
-        """Whether a feature is ever dropped, or the cell is noisy."""
+        """Whether `rate` is positive, or the inner cell is noisy."""
         return self.rate > 0 or super().noisy
 
 
 def dropped(xs: Tree, rate: float, locked: bool, runner: Runner, feature_axes: int = 1) -> Tree:
-    """A sequence, or one step of it, with features dropped if the driver has a key."""
+    """Apply dropout to a sequence or to one step, if the driver has a key.
+
+    Raises:
+        TypeError: `xs` is not a single array.
+    """
     if not rate:
         return xs
     if not isinstance(xs, Array):
         raise TypeError(
-            f"Dropout: xs is a {type(xs).__name__}, expected one array whose features can be "
+            f"Dropout: xs is a {type(xs).__name__}, expected a single array whose features can be "
             "dropped; wrap a cell that takes one"
         )
 

@@ -1,9 +1,9 @@
-"""A step of a cell on its input joined with what is known only within the step.
+"""Steps of a cell whose input is `[x; seen]`, where `seen` is known only within the step.
 
-The input is known for many steps at once, and so is its part in every product that the cell makes
-of the joined input: that part is computed before the loop, `before`. In the loop, `step` multiplies
-the rest. If all that the cell does with its projected input is to add it to one product of its
-state (`LSTM`, `Elman`), the two products are one.
+`x` is known for all steps before the loop. `before` therefore computes the part of `x` in every
+product of the joined input, for all steps at once. Within the loop, `step` computes the part of
+`seen`. If the cell does nothing with its projected input but add it to one product of its state, as
+`LSTM` and `Elman` do, the product of `seen` and that of the state become one.
 """
 
 from collections.abc import Callable
@@ -22,17 +22,21 @@ from jaxrnn.core.traced.values import through
 
 
 class Input(NamedTuple):
-    """An input, and its part in each product of the joined input, in the pieces that it is cut to.
-
-    There are none of a cell made of cells, whose products are all in the loop.
-    """
+    """The input, and its part in each product of the joined input."""
 
     x: Array
-    products: tuple[tuple[Array, ...], ...]
+    products: tuple[tuple[Array, ...], ...]  # split as `affine` splits them; () for a composite
 
 
 def before(cell: Cell, params: Params, xs: Array, size: int) -> Input:
-    """What is known of the joined input before the loop; `size` is that of what will be joined."""
+    """Compute everything about the joined input that is known before the loop.
+
+    Args:
+        cell: the cell. If it is a composite, nothing is computed before the loop.
+        params: its parameters.
+        xs: the inputs `[time, *batch, in]`.
+        size: the size of the last axis of `seen`.
+    """
     if isinstance(cell, Composite):
         return Input(xs, ())
     joined = jnp.concatenate([xs, jnp.zeros((*xs.shape[:-1], size), xs.dtype)], axis=-1)
@@ -52,7 +56,7 @@ def before(cell: Cell, params: Params, xs: Array, size: int) -> Input:
 def step(
     cell: Cell, params: Params, carry: Carry, u: Input, seen: Array, affine: Affine
 ) -> tuple[Carry, Array]:
-    """The cell's step on `[x; seen]`."""
+    """Take a step of the cell with the input `[x; seen]`."""
     x, products = u
     joined = jnp.concatenate([x, seen.astype(x.dtype)], axis=-1)
     if not products:
@@ -71,7 +75,7 @@ def step(
 
         return through(split, cell.project, params, joined)
 
-    first: list[tuple[Any, Array]] = []  # the parts without what is seen, and its weight
+    first: list[tuple[Any, Array]] = []  # the parts without `seen`, and the weight of `seen`
     us = projected(lambda parts, w: first.append((parts, w)) or parts)
     parts, w_seen = first[0]
     if _are_same(us, parts) and _adds_to_products(cell, params, carry, us):
@@ -83,20 +87,18 @@ def step(
 
 
 def _is_of(joined: Array, h: Array, w: Array, linear: Linear) -> bool:
-    """Whether a product is of the joined input by one matrix."""
+    """Return whether a product is one of the joined input by a matrix."""
     return h is joined and linear is matmul and w.ndim == 2
 
 
 def _are_same(us: Any, parts: Any) -> bool:
-    """Whether two trees hold the same arrays."""
+    """Return whether two trees hold identical arrays, in the same order."""
     pair = jax.tree.leaves(us), jax.tree.leaves(parts)
     return len(pair[0]) == len(pair[1]) and all(a is b for a, b in zip(*pair, strict=True))
 
 
 def _adds_to_products(cell: Cell, params: Params, carry: Carry, us: Any) -> bool:
-    """Whether the step does nothing with its projected input but add all of it to products of its
-    own, as `affine(u, h, w)`.
-    """
+    """Return whether the step uses its projected input only as the `u` of `affine(u, h, w)`."""
 
     def without(params: Params, carry: Carry, us: Any) -> Any:
         def affine(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
@@ -113,7 +115,7 @@ def _adds_to_products(cell: Cell, params: Params, carry: Carry, us: Any) -> bool
 
 
 def _joining(affine: Affine, us: Any, seen: Array, w_seen: Array) -> Affine:
-    """`affine`, with the product of what is seen in those that `us` is added to."""
+    """Return an `affine` that adds the product of `seen` wherever it adds `us`."""
 
     def joining(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
         if not (_are_same(us, u) and linear is matmul):

@@ -1,4 +1,4 @@
-"""Layers without a state: every step is computed from its input alone, all of them at once."""
+"""Layers without a state. All steps are computed at once, each from its own input."""
 
 import dataclasses
 from abc import abstractmethod
@@ -27,17 +27,17 @@ from jaxrnn.initializers import Initializer, check_initializer, draw_gates
 
 
 class Layer(Composite[P, tuple[()]]):
-    """A cell without a state, which no loop runs. A subclass writes `apply`."""
+    """A cell without a state, which needs no loop over time. A subclass defines `apply`."""
 
     mixes: ClassVar[bool] = True
-    """Whether an output feature depends on more than the one input feature."""
+    """Whether an output feature depends on any input feature but the one at its own place."""
 
     @abstractmethod
     def apply(self, params: P, xs: Array) -> Array:
-        """The outputs, for one step or for many."""
+        """Compute the outputs of one step or of many."""
 
     def initial_carry(self, params: P, input_shape: tuple[int, ...]) -> tuple[()]:
-        """None: `()`."""
+        """Return `()`, because there is no state."""
         del params, input_shape
         return ()
 
@@ -49,15 +49,18 @@ class Layer(Composite[P, tuple[()]]):
 
 @dataclasses.dataclass(frozen=True)
 class Pointwise(Layer[tuple[()]]):
-    """`y_t = f(x_t)`: a pointwise function as a layer; a `Stack` makes it of a function or a name.
+    """A pointwise function as a layer: `y_t = f(x_t)`.
+
+    A `Stack` turns a function, or the name of one, into this layer.
 
     Args:
         function: f, a name (`"relu"`, ...) or a pointwise function.
-        features: the size of its input, and of its output.
+        features: the size of the input and of the output.
 
     Raises:
-        ValueError: the size is not positive, the name is unknown, or the input has another size.
-        TypeError: it is no function of one argument.
+        ValueError: `features` is not positive, or the name is unknown. From `init`: the input has
+            another size. From a driver: the function changes the shape.
+        TypeError: `function` is not a function of one argument.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jax.nn.relu])
@@ -77,7 +80,11 @@ class Pointwise(Layer[tuple[()]]):
         check_fields(self, check_size, "features")
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> tuple[()]:
-        """There are no parameters: `()`."""
+        """Return `()`, because there are no parameters.
+
+        Raises:
+            ValueError: `in_features` is not the layer's size.
+        """
         del key, dtype
         self.check_in_features(in_features)
         return ()
@@ -85,12 +92,12 @@ class Pointwise(Layer[tuple[()]]):
     def check_in_features(self, in_features: int) -> None:
         if check_in_features(self, in_features) != self.features:
             raise ValueError(
-                f"Pointwise: in_features is {in_features}, expected {self.features}, the size that "
-                "it was made for"
+                f"Pointwise: in_features is {in_features}, expected {self.features}; change "
+                "Pointwise(function, features), or the layer below"
             )
 
     def in_features(self, params: tuple[()]) -> int:
-        """As many as come out."""
+        """Return the size of the output, which is that of the input, too."""
         del params
         return self.features
 
@@ -99,8 +106,8 @@ class Pointwise(Layer[tuple[()]]):
         ys = activation(self.function)(xs)
         if jnp.shape(ys) != xs.shape:
             raise ValueError(
-                f"Pointwise: {self.function!r} makes {jnp.shape(ys)} of shape {xs.shape}, expected "
-                "the same; a layer that changes the size is a cell, such as jaxrnn.Dense"
+                f"Pointwise: {self.function!r} returns the shape {jnp.shape(ys)} for {xs.shape}, "
+                "expected the same shape; use a layer that changes the size, such as jaxrnn.Dense"
             )
         return ys
 
@@ -110,7 +117,13 @@ class Pointwise(Layer[tuple[()]]):
 
 
 class DenseParams(NamedTuple):
-    """Parameters of `Dense`."""
+    """Parameters of `Dense`.
+
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.Dense(5).init(jax.random.key(0), in_features=3)
+    >>> params.w_x.shape, params.b.shape
+    ((3, 5), (5,))
+    """
 
     w_x: Array  # [in, features]
     b: Array | None  # [features]
@@ -118,18 +131,19 @@ class DenseParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Dense(Layer[DenseParams]):
-    """`y_t = φ(x_t W_x + b)`, the same at every step.
+    """A dense layer, applied to every step alike: `y_t = φ(x_t W_x + b)`.
 
     Args:
         features: the size of the output.
-        activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function; none if left out.
+        activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function; the identity if
+            left out.
         bias: whether there is a `b`.
         w_x_init: initialiser of the weights.
         b_init: initialiser of the bias.
 
     Raises:
-        ValueError: `features` is not positive, a flag is no bool, or a name is unknown.
-        TypeError: an activation or an initialiser is no function of its arguments.
+        ValueError: `features` is not positive, `bias` is not a bool, or a name is unknown.
+        TypeError: an activation or an initialiser is not a function of its arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.Dense(5, "relu"), jaxrnn.LSTM(6)])
@@ -172,11 +186,12 @@ class Dense(Layer[DenseParams]):
 
 
 def as_layers(owner: object, cells: tuple[Any, ...]) -> tuple[Cell, ...]:
-    """Layers of which some may be given as functions or their names; those become `Pointwise`.
+    """Turn layers that are functions, or names of functions, into `Pointwise` layers.
 
     Raises:
-        TypeError: one is no function of one argument, nor a cell.
-        ValueError: the first is a function: the size of its input is not known.
+        TypeError: a function takes another number of arguments.
+        ValueError: a name is unknown, or the first layer is a function, so that its size is not
+            known.
     """
     layers: list[Cell] = []
     for k, cell in enumerate(cells):
@@ -184,8 +199,8 @@ def as_layers(owner: object, cells: tuple[Any, ...]) -> tuple[Cell, ...]:
             layers.append(cell)
         elif not k:
             raise ValueError(
-                f"{name_of(owner)}: cells begins with the function {cell!r}, whose size is not "
-                "known; write jaxrnn.Pointwise(function, features)"
+                f"{name_of(owner)}: cells begins with the function {cell!r}, expected a layer of "
+                "known size; write jaxrnn.Pointwise(function, features)"
             )
         else:
             layers.append(Pointwise(cell, layers[-1].out_features))
@@ -193,10 +208,17 @@ def as_layers(owner: object, cells: tuple[Any, ...]) -> tuple[Cell, ...]:
 
 
 def ends_below(cell: Cell, above: bool, ys: Tree, take: Take, backwards: bool) -> Tree:
-    """The outputs at the end of a cell's walk, after layers that mix its features or do not.
+    """Return the outputs at the end of a cell's walk, below other layers.
+
+    Args:
+        cell: the cell.
+        above: whether a layer above the cell mixes its features.
+        ys: the outputs of the top layer.
+        take: as in `Cell.ends`.
+        backwards: as in `Cell.ends`.
 
     Raises:
-        ValueError: they have mixed two directions.
+        ValueError: the cell has two directions, and a layer above has mixed them.
     """
     if not above:
         return cell.ends(ys, take, backwards)
@@ -209,7 +231,7 @@ def ends_below(cell: Cell, above: bool, ys: Tree, take: Take, backwards: bool) -
     cell.ends(jnp.zeros(cell.out_features), direction, backwards)
     if len(ends) > 1:
         raise ValueError(
-            f"{name_of(cell)} has two directions, which a layer above it has mixed, so that "
-            "neither's end can be told; take the last output below that layer"
+            f"{name_of(cell)} has two directions, but a layer above it has mixed them, so that "
+            "their ends cannot be separated; take the last output below that layer"
         )
     return take(ys, *ends)

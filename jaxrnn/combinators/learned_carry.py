@@ -14,27 +14,37 @@ from jaxrnn.core.check import check_no_variables
 
 
 class LearnedCarryParams(NamedTuple):
-    """Parameters of `LearnedCarry`."""
+    """Parameters of `LearnedCarry`.
 
-    inner: Params
-    start: Carry  # as the cell's carry, without batch axes; None for what is no floating number
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.LearnedCarry(jaxrnn.GRU(4)).init(jax.random.key(0), in_features=3)
+    >>> params.inner.w_x.shape, params.start.shape
+    ((3, 12), (4,))
+    """
+
+    inner: Params  # the cell's
+    start: Carry  # the cell's carry without batch axes; None in place of integers
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnedCarry(Wrapper[LearnedCarryParams, C]):
-    """The cell, with an initial carry that is a parameter, at first the cell's.
+    """A cell whose initial carry is a parameter.
 
-    Every sequence starts from it, after a reset, too.
+        carry_0 = start
 
-    A carry that is computed from data (an image, an encoder) is no parameter: pass it to the
-    driver. Integers in the carry start as the cell has them. Of several feature axes the last alone
-    has numbers of its own, which all positions on the others share.
+    `start` begins as the cell's own initial carry. Every sequence starts from it, also after a
+    reset. Integers in the carry are not learned. If there are several feature axes, only the last
+    one has its own numbers, and all positions on the others share them.
+
+    A carry that is computed from data, such as an image or an encoder's state, is not a parameter:
+    pass it to the driver.
 
     Args:
-        cell: any cell.
+        cell: any causal cell that is not made of cells.
 
     Raises:
-        ValueError: the cell is made of cells: wrap those inside.
+        ValueError: the cell is made of cells, or is not causal. Wrap the cells inside.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.LearnedCarry(jaxrnn.GRU(4))
@@ -46,13 +56,13 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
     cell: Cell[Any, C]
 
     def inner(self, params: LearnedCarryParams) -> Params:
-        """Without the initial carry."""
+        """Return the parameters without the initial carry."""
         return params.inner
 
     def init(
         self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32
     ) -> LearnedCarryParams:
-        """Draw the cell's parameters; the carry starts as the cell has it."""
+        """Draw the cell's parameters, and take its own initial carry as the first `start`."""
         params = self.cell.init(key, in_features, dtype)
         one_position = (*[1] * (self.feature_axes - 1), in_features)
         start = self.cell.initial_carry(params, one_position)
@@ -63,7 +73,7 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
         return LearnedCarryParams(params, jax.tree.map(leaf, start))
 
     def initial_carry(self, params: LearnedCarryParams, input_shape: tuple[int, ...]) -> C:
-        """The parameter, for each row of the batch."""
+        """Return the parameter, broadcast to all rows of the batch."""
         check_no_variables(self, params)
         carry = self.cell.initial_carry(params.inner, input_shape)
 
@@ -73,6 +83,6 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
         return jax.tree.map(leaf, params.start, carry, is_leaf=lambda start: start is None)
 
     def labels(self, params: LearnedCarryParams) -> LearnedCarryParams:
-        """The cell's, and "carry"."""
+        """Return the roles of the cell's parameters, and "carry" for the initial carry."""
         start = jax.tree.map(lambda _: "carry", params.start)
         return LearnedCarryParams(self.cell.labels(params.inner), start)

@@ -1,4 +1,4 @@
-"""An output layer on a cell."""
+"""An output layer on top of a cell."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -18,32 +18,40 @@ from jaxrnn.initializers import Initializer
 
 
 class ReadoutParams(NamedTuple):
-    """Parameters of `Readout`."""
+    """Parameters of `Readout`.
 
-    inner: Params
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.Readout(jaxrnn.GRU(4), 5).init(jax.random.key(0), in_features=3)
+    >>> params.inner.w_x.shape, params.w_o.shape
+    ((3, 12), (4, 5))
+    """
+
+    inner: Params  # the cell's
     w_o: Array  # [cell.out_features, features]
     b_o: Array | None  # [features]
 
 
 @dataclasses.dataclass(frozen=True)
 class Readout(Around[ReadoutParams, C]):
-    """An output layer, computed for many steps at once (Elman 1990).
+    """A cell with a dense output layer (Elman 1990).
 
         o_t = φ(y_t W_o + b_o),    y_t = cell(x)_t
 
-    The carry is the cell's.
+    The layer is computed for all steps at once. The carry is the cell's.
 
     Args:
-        cell: any cell; one made of cells, too.
+        cell: any cell, also a composite such as `Stack`.
         features: the size of the output.
-        activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function; none if left out.
+        activation: φ, a name (`"tanh"`, `"relu"`, ...) or a pointwise function; the identity if
+            left out.
         bias: whether there is a `b_o`.
         w_o_init: initialiser of the weights.
         b_o_init: initialiser of the bias.
 
     Raises:
-        ValueError: `features` is not positive, a flag is no bool, or a name is unknown.
-        TypeError: an argument is not a cell, or no function of its arguments.
+        ValueError: `features` is not positive, `bias` is not a bool, or a name is unknown.
+        TypeError: `cell` is not a cell, or an activation or an initialiser is not a function of its
+            arguments.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Readout(jaxrnn.LSTM(4), features=10)
@@ -65,7 +73,7 @@ class Readout(Around[ReadoutParams, C]):
         super().__post_init__()
         dense = self._dense
         for name in ("features", "activation", "bias"):
-            object.__setattr__(self, name, getattr(dense, name))  # as Python's own numbers
+            object.__setattr__(self, name, getattr(dense, name))  # as Python's numbers
 
     @property
     def _dense(self) -> Dense:
@@ -78,11 +86,11 @@ class Readout(Around[ReadoutParams, C]):
         )
 
     def inner(self, params: ReadoutParams) -> Params:
-        """Without the output layer."""
+        """Return the parameters without the output layer's."""
         return params.inner
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> ReadoutParams:
-        """Draw the cell's parameters and the output layer's."""
+        """Draw the parameters of the cell and of the output layer."""
         k_inner, k_o = jax.random.split(key)
         inner = self.cell.init(k_inner, in_features, dtype)
         return ReadoutParams(inner, *self._dense.init(k_o, self.cell.out_features, dtype))

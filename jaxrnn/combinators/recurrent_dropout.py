@@ -1,4 +1,4 @@
-"""Dropout on the recurrent state."""
+"""Dropout on the factor of the recurrent weights."""
 
 import dataclasses
 from typing import Any, Literal, NamedTuple
@@ -10,36 +10,40 @@ from jax.extend import core
 from jaxrnn.combinators.wrapper import Row, Wrapper
 from jaxrnn.core.affine import Affine, Linear, cut_like, matmul
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params
+from jaxrnn.core.cell import C, Carry, Cell, P, Params
 from jaxrnn.core.check import check_fields, check_flag, check_rate, check_size
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.noise import drop, keep
 from jaxrnn.core.trees import Tree, is_float
 
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentDropout(Wrapper[P, C]):
-    """Dropout on what the recurrent weights multiply (Gal & Ghahramani 2016; Semeniuta, Severyn &
-    Barth 2016).
+    """Dropout on the hidden state where it meets the recurrent weights.
 
         h_{t-1} W_h  becomes  (d ⊙ h_{t-1} / (1 - rate)) W_h,    d ~ Bernoulli(1 - rate)
 
-    A product through `affine` is recurrent if it multiplies the past: the carry that the step is
-    given, what a step makes of it without a product, or that times a gate: `r ⊙ h_{t-1}`. Other
-    products, such as a projection of the new state, are left as they are, and so is all else that
-    the cell does with its state. Operands of one shape share a mask.
+    Sources: Gal & Ghahramani 2016 (`locked=True`); Semeniuta, Severyn & Barth 2016.
+
+    A product through `affine` is recurrent if its factor is the past: the carry before the step,
+    what the step computes from it without a product, or either of them times a gate, as in `r ⊙
+    h_{t-1}`. Other products, such as a projection of the new state, are not changed, nor is
+    anything else that the cell does with its carry. Factors of equal shape share a mask. Without a
+    key nothing is dropped.
 
     Args:
         cell: any cell that multiplies its state through `affine`.
-        rate: how often a unit is dropped.
-        locked: one draw for each sequence (variational dropout), or a new one at each step.
-        draws: one for all gates, or as many as the cell has gates, one for each, as Keras'
-            `recurrent_dropout` has it; that costs a product per gate. The parts into which `affine`
-            splits a product are the gates.
+        rate: the probability that a unit is dropped.
+        locked: whether each sequence has one mask (variational dropout) or each step a new one.
+        draws: the number of masks: 1 for all gates together, or the number of gates for one each,
+            as in `recurrent_dropout` of Keras. The latter needs a product for each gate. The gates
+            are the parts into which `affine` splits a product.
 
     Raises:
-        ValueError: the rate is not in [0, 1), or the cell is made of cells or takes a context; or,
-            when it is run with a key, no product is recurrent, or `draws` is neither 1 nor the
-            number of gates.
+        ValueError: `rate` is not in [0, 1), `draws` is not positive, `locked` is not a bool, or the
+            cell is made of cells, is not causal, or takes a context. From a driver with a key: no
+            product is recurrent, or `draws` is neither 1 nor the number of gates.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.RecurrentDropout(jaxrnn.GRU(4), rate=0.25)
@@ -62,23 +66,23 @@ class RecurrentDropout(Wrapper[P, C]):
         check_fields(self, check_size, "draws")
         if self.cell.takes_context:
             raise ValueError(
-                f"RecurrentDropout: cell is a {type(self.cell).__name__}, which takes a context; "
-                "which of its products are recurrent depends on that, so drop inside it"
+                f"RecurrentDropout: cell is a {type(self.cell).__name__}, which takes a context, "
+                "expected a cell without one; put RecurrentDropout inside it"
             )
 
     def draw_own(self, keys: Keys, row: Row) -> list[list[Array] | None]:
-        """For each product in turn: None, or which units survive, for all its gates or for each."""
+        """Draw the masks of each product, one or one per gate. None for one not recurrent."""
         products = _recurrent_products(self.cell, row)
         gates = sum(product.gates for product in products if product)
         name = type(self.cell).__name__
         if not gates:
             raise ValueError(
                 f"RecurrentDropout: {name} multiplies nothing of its carry through affine; its "
-                "step must call the affine that it is handed, outside jit, loops and checkpoints"
+                "step must call the affine that it is given, outside jit, loops and checkpoints"
             )
         if self.draws not in (1, gates):
-            draws = f"draws is {self.draws}, but {name} has {gates} gates"
-            raise ValueError(f"RecurrentDropout: {draws}; expected one for all, or one for each")
+            expected = f"expected 1, or {gates}, the number of gates of {name}"
+            raise ValueError(f"RecurrentDropout: draws is {self.draws}, {expected}")
         key = keys.sequence if self.locked else keys.step
         shapes = {product.shape for product in products if product}
         kept = {shape: list(keep(key, self.rate, (self.draws, *shape))) for shape in shapes}
@@ -94,7 +98,7 @@ class RecurrentDropout(Wrapper[P, C]):
     def step(
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
     ) -> tuple[C, Array]:
-        """The cell's step, with an `affine` that drops first."""
+        """Take the cell's step, with an `affine` that applies dropout to its factor first."""
         u_cell, kept = u
         if kept is None:
             return self.cell.step(params, carry, u_cell, affine)
@@ -122,21 +126,22 @@ class RecurrentDropout(Wrapper[P, C]):
 
 
 class _Product(NamedTuple):
-    """A recurrent product: the shape of its operand, and into how many parts `affine` splits it."""
+    """A recurrent product."""
 
-    shape: tuple[int, ...]
-    gates: int
+    shape: tuple[int, ...]  # of its left factor
+    gates: int  # the number of parts into which `affine` splits it
 
 
 def _recurrent_products(cell: Cell, row: Row) -> list[_Product | None]:
-    """For each call of `affine` in a step: None if the product is not recurrent."""
+    """Return the products of all calls of `affine` in a step; None for one not recurrent."""
 
     def calls(params: Params, carry: Carry, u: Any) -> list[tuple[Array, tuple[Array, ...] | None]]:
         made = []
 
         def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
             made.append((h, u))
-            return lax.optimization_barrier(default_affine(u, h, w, linear))  # marks the result
+            # the barrier marks the result as that of a product, whatever `linear` is
+            return lax.optimization_barrier(default_affine(u, h, w, linear))
 
         cell.step(params, carry, u, affine)
         return made
@@ -144,7 +149,7 @@ def _recurrent_products(cell: Cell, row: Row) -> list[_Product | None]:
     closed, forms = jax.make_jaxpr(calls, return_shape=True)(*row)
     given: list[_Kind] = [
         *("fixed" for _ in jax.tree.leaves(row.params)),
-        # an integer in the carry counts steps, it is no state
+        # an integer in the carry is a counter, not a state
         *("past" if is_float(leaf) else "fixed" for leaf in jax.tree.leaves(row.carry)),
         *("new" for _ in jax.tree.leaves(row.u)),
     ]
@@ -156,14 +161,14 @@ def _recurrent_products(cell: Cell, row: Row) -> list[_Product | None]:
 
 
 _Kind = Literal["fixed", "past", "new"]
-"""Where a value comes from, if products end the way: parameters alone; the carry, too, or that
-times anything; all else."""
+"""Where a value comes from. "fixed": from parameters alone. "past": from the carry, without a
+product since, or from that times anything. "new": from anything else, such as a product."""
 
 _PRODUCTS = ("optimization_barrier", "dot_general", "conv_general_dilated")
 
 
 def _follow(jaxpr: core.Jaxpr, given: list[_Kind]) -> list[_Kind]:
-    """The kinds of what is computed from values of these kinds."""
+    """Return the kinds of a jaxpr's results, given the kinds of its arguments."""
     known: dict[Any, _Kind] = dict(zip(jaxpr.invars, given, strict=True))
     known |= dict.fromkeys(jaxpr.constvars, "fixed")
 

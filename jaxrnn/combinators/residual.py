@@ -18,13 +18,17 @@ from jaxrnn.initializers import draw_gates
 
 @dataclasses.dataclass(frozen=True)
 class Residual(Around[P, C]):
-    """`y_t = cell(x)_t + x_t` (He et al. 2016; between recurrent layers, Wu et al. 2016).
+    """A residual connection around a cell (He et al. 2016; Wu et al. 2016 for recurrent layers).
+
+        y_t = cell(x)_t + x_t
 
     Args:
-        cell: any cell whose output is as wide as its input.
+        cell: any cell whose output has the size of its input, also a composite such as `Stack`.
 
     Raises:
-        ValueError: input and output differ in size: at once in a `Stack`, else from `init`.
+        ValueError: input and output differ in size. A `Stack` raises it when it is built, `init`
+            otherwise.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Residual(jaxrnn.GRU(4))
@@ -48,26 +52,36 @@ class Residual(Around[P, C]):
 
 
 class HighwayParams(NamedTuple):
-    """Parameters of `Highway`."""
+    """Parameters of `Highway`.
 
-    inner: Params
+    >>> import jax, jaxrnn
+    >>> params = jaxrnn.Highway(jaxrnn.GRU(4)).init(jax.random.key(0), in_features=4)
+    >>> params.inner.w_x.shape, params.w_t.shape, params.b_t.tolist()
+    ((4, 12), (4, 4), [-1.0, -1.0, -1.0, -1.0])
+    """
+
+    inner: Params  # the cell's
     w_t: Array  # [size, size]
     b_t: Array  # [size]
 
 
 @dataclasses.dataclass(frozen=True)
 class Highway(Around[HighwayParams, C]):
-    """A gate between a cell's output and its input (Srivastava, Greff & Schmidhuber 2015; Zhang et
-    al. 2016).
+    """A highway connection: a gate between a cell's output and its input.
 
         t_t = σ(x_t W_t + b_t),    y_t = t_t ⊙ cell(x)_t + (1 - t_t) ⊙ x_t
 
+    Sources: Srivastava, Greff & Schmidhuber 2015; Zhang et al. 2016 for recurrent layers.
+
     Args:
-        cell: any cell whose output is as wide as its input.
-        bias: the gate's initial bias; negative, so that at first much is carried past the cell.
+        cell: any cell whose output has the size of its input, also a composite such as `Stack`.
+        bias: the gate's initial bias. If it is negative, the layer passes on most of its input at
+            first.
 
     Raises:
-        ValueError: input and output differ in size: at once in a `Stack`, else from `init`.
+        ValueError: `bias` is not a number, or input and output differ in size. A `Stack` raises the
+            latter when it is built, `init` otherwise.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Highway(jaxrnn.GRU(4))
@@ -85,7 +99,7 @@ class Highway(Around[HighwayParams, C]):
         check_fields(self, check_number, "bias")
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> HighwayParams:
-        """Draw the cell's parameters and the gate's."""
+        """Draw the parameters of the cell and of the gate."""
         self.check_in_features(in_features)
         k_inner, k_t = jax.random.split(key)
         w_t = draw_gates("lecun_normal", k_t, (in_features, in_features), dtype, gates=1)
@@ -96,7 +110,7 @@ class Highway(Around[HighwayParams, C]):
         )
 
     def inner(self, params: HighwayParams) -> Params:
-        """Without the gate."""
+        """Return the parameters without the gate's."""
         return params.inner
 
     def labels(self, params: HighwayParams) -> HighwayParams:

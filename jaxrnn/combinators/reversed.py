@@ -1,4 +1,4 @@
-"""A cell that walks the other way."""
+"""A cell that reads the sequence backwards."""
 
 import dataclasses
 from typing import Any
@@ -11,18 +11,18 @@ from jaxrnn.core.trees import Tree
 
 @dataclasses.dataclass(frozen=True)
 class Reversed(Around[P, C]):
-    """The cell reads the sequence from its end: as `scan(..., reverse=True)`, for one layer among
-    others.
+    """A cell that reads the sequence backwards.
 
-    It starts at each sequence's own last valid step, and `ys[t]` still belongs to `xs[t]`. There is
-    no single step: the future is needed. Layers of alternating direction (Zhou & Xu 2015) are
+    It does to one layer what `scan(..., reverse=True)` does to a whole cell. It starts at each
+    sequence's own last valid step, and `ys[t]` belongs to `xs[t]`. It is not causal, so
+    `jaxrnn.step` refuses it. Layers of alternating direction (Zhou & Xu 2015) are
     `Stack([LSTM(4), Reversed(LSTM(4)), ...])`.
 
     Args:
-        cell: any cell; one made of cells, too.
+        cell: any cell, also a composite such as `Stack`.
 
     Raises:
-        TypeError: the argument is not a cell, or a single step is asked for.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.Reversed(jaxrnn.LSTM(4))])
@@ -33,11 +33,11 @@ class Reversed(Around[P, C]):
     """
 
     def run(self, params: P, xs: Tree, carry: C, runner: Runner) -> tuple[C, Tree]:
-        """Run the cell against the way time is walked."""
+        """Run the cell in the direction opposite to the walk."""
         return runner.reversed()(self.cell, params, xs, carry)
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Any:
-        """At the other end."""
+        """Take the end of the opposite direction."""
         return self.cell.ends(ys, take, not backwards)
 
     @property

@@ -1,4 +1,4 @@
-"""How well a state fits each place of a memory: the scores of `Attention`."""
+"""Score functions of `Attention`: how well a hidden state matches each place of a memory."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -19,7 +19,9 @@ from jaxrnn.initializers import draw_gates
 class Score(ABC):
     """A score function of `Attention`: a frozen dataclass of hyperparameters with pure methods.
 
-    Example, the negative distance between state and place:
+    A subclass defines `init` and `__call__`, and `keys` if it transforms the memory.
+
+    Example: the negative squared distance between h and a key.
 
     >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
     >>> @dataclasses.dataclass(frozen=True)
@@ -39,23 +41,39 @@ class Score(ABC):
 
     @abstractmethod
     def init(self, key: Array, query: int, memory: int, dtype: DTypeLike = jnp.float32) -> Params:
-        """Draw the parameters, for states and places of these sizes."""
+        """Draw the parameters.
+
+        Args:
+            key: the random key.
+            query: the size of the hidden state.
+            memory: the size of a place of the memory.
+            dtype: the dtype of the parameters.
+        """
 
     def keys(self, params: Params, values: Array) -> Any:
-        """What is made of the memory `[*batch, places, memory]` once, before the first step."""
+        """Transform the memory `[*batch, places, memory]` once, before the first step.
+
+        The default returns it as it is.
+        """
         del params
         return values
 
     @abstractmethod
     def __call__(self, params: Params, h: Array, keys: Any, affine: Affine) -> Array:
-        """The scores `[*batch, places]` of a state `h [*batch, query]`.
+        """Compute the scores `[*batch, places]` of a hidden state `h [*batch, query]`.
 
         Products by parameters and keys go through `affine`, as in `jaxrnn.Cell.step`.
         """
 
 
 class AdditiveParams(NamedTuple):
-    """Parameters of `Additive`."""
+    """Parameters of `Additive`.
+
+    >>> import jax
+    >>> params = Additive(8).init(jax.random.key(0), query=4, memory=6)
+    >>> params.w_q.shape, params.w_k.shape, params.b.shape, params.v.shape
+    ((4, 8), (6, 8), (8,), (8,))
+    """
 
     w_q: Array  # [query, features]
     w_k: Array  # [memory, features]
@@ -65,14 +83,16 @@ class AdditiveParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Additive(Score):
-    """`v · tanh(h W_q + m W_k + b)` (Bahdanau, Cho & Bengio 2015).
+    """The additive score (Bahdanau, Cho & Bengio 2015).
+
+        score(h, m) = v · tanh(h W_q + m W_k + b)
 
     Args:
-        features: the size of `v`; that of the state if left out.
+        features: the size of `v`; that of the hidden state if left out.
         bias: whether there is a `b`.
 
     Raises:
-        ValueError: the size is not positive, or a flag is no bool.
+        ValueError: `features` is not positive, or `bias` is not a bool.
 
     >>> Additive(8)
     Additive(features=8, bias=True)
@@ -99,7 +119,7 @@ class Additive(Score):
         return AdditiveParams(w_q, w_k, jnp.zeros(size, dtype) if self.bias else None, v[:, 0])
 
     def keys(self, params: AdditiveParams, values: Array) -> Array:
-        """`m W_k + b`."""
+        """Compute `m W_k + b`."""
         keys = matmul(values, params.w_k)
         return keys if params.b is None else keys + promote(params.b, keys)
 
@@ -110,13 +130,15 @@ class Additive(Score):
 
 @dataclasses.dataclass(frozen=True)
 class Dot(Score):
-    """`h · m` (Luong, Pham & Manning 2015), for a memory as wide as the state.
+    """The dot product (Luong, Pham & Manning 2015), for a memory as wide as the hidden state.
+
+        score(h, m) = h · m
 
     Args:
         scaled: whether to divide by the square root of the size (Vaswani et al. 2017).
 
     Raises:
-        ValueError: a flag is no bool; from `init`: the sizes differ.
+        ValueError: `scaled` is not a bool. From `init`: the sizes differ.
 
     >>> Dot(scaled=True)
     Dot(scaled=True)
@@ -129,12 +151,16 @@ class Dot(Score):
         check_fields(self, check_flag, "scaled")
 
     def init(self, key: Array, query: int, memory: int, dtype: DTypeLike = jnp.float32) -> None:
-        """There are no parameters."""
+        """Return None, because there are no parameters.
+
+        Raises:
+            ValueError: the hidden state and the memory differ in size.
+        """
         del key, dtype
         if query != memory:
             raise ValueError(
-                f"Dot: the state has {query} features and the memory {memory}, expected equal "
-                'sizes; use score="general", which has a matrix between them'
+                f"Dot: the hidden state has {query} features and the memory {memory}, expected "
+                'equal sizes; use score="general", which has a matrix between them'
             )
 
     def __call__(self, params: None, h: Array, keys: Array, affine: Affine) -> Array:
@@ -144,14 +170,21 @@ class Dot(Score):
 
 
 class GeneralParams(NamedTuple):
-    """Parameters of `General`."""
+    """Parameters of `General`.
+
+    >>> import jax
+    >>> General().init(jax.random.key(0), query=4, memory=6).w_k.shape
+    (6, 4)
+    """
 
     w_k: Array  # [memory, query]
 
 
 @dataclasses.dataclass(frozen=True)
 class General(Score):
-    """`h · (m W_k)` (Luong, Pham & Manning 2015).
+    """The general score (Luong, Pham & Manning 2015).
+
+        score(h, m) = h · (m W_k)
 
     >>> General()
     General()
@@ -163,7 +196,7 @@ class General(Score):
         return GeneralParams(draw_gates("lecun_normal", key, (memory, query), dtype, gates=1))
 
     def keys(self, params: GeneralParams, values: Array) -> Array:
-        """`m W_k`."""
+        """Compute `m W_k`."""
         return matmul(values, params.w_k)
 
     def __call__(self, params: GeneralParams, h: Array, keys: Array, affine: Affine) -> Array:
@@ -175,17 +208,17 @@ SCORES: dict[str, Score] = {"additive": Additive(), "dot": Dot(), "general": Gen
 
 
 def _weigh(e: Array, v: Array) -> Array:
-    """`e [..., places, n] · v [n]`."""
+    """Return `e [..., places, n] · v [n]`."""
     return matmul(e, v)
 
 
 def _dot(h: Array, keys: Array) -> Array:
-    """`h [..., n] · keys [..., places, n]`."""
+    """Return `h [..., n] · keys [..., places, n]`."""
     h = h.astype(keys.dtype)
     return jnp.einsum("...n,...pn->...p", h, keys, preferred_element_type=wide(keys))
 
 
 def mix(weights: Array, values: Array) -> Array:
-    """`weights [..., places]` times `values [..., places, n]`."""
+    """Return the sum over places of `weights [..., places]` times `values [..., places, n]`."""
     weights = weights.astype(values.dtype)
     return jnp.einsum("...p,...pn->...n", weights, values, preferred_element_type=wide(values))

@@ -1,4 +1,4 @@
-"""Layers of cells."""
+"""Stacked layers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,25 +32,25 @@ from jaxrnn.core.trees import Tree
 
 @dataclasses.dataclass(frozen=True)
 class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
-    """Cells on top of each other: each layer's output is the next one's input (Graves 2013).
+    """Stacked cells: the output of each layer is the input of the next (Graves 2013).
 
-    Parameters and carry are tuples with one entry per layer. A stack with a `Bidirectional` layer
-    needs the future too.
+    Parameters and carry are tuples with one entry per layer. The stack is causal if every layer is.
 
     Args:
-        cells: the layers, bottom first. A pointwise function, or its name, is a layer, too: a
-            `Pointwise`, whose carry is `()`.
-        dropout: how often a feature is dropped between two layers (Zaremba, Sutskever & Vinyals
-            2014), if the driver has a key.
-        dense: each layer sees the stack's input and the outputs of all layers below, side by side
-            (Huang et al. 2017).
-        outputs: those of the `"top"` layer, or of `"all"` layers side by side, bottom first (Graves
-            2013; Peters et al. 2018).
+        cells: the layers, from bottom to top. A pointwise function, or the name of one, becomes a
+            `Pointwise` layer, whose carry is `()`.
+        dropout: the rate at which features between two layers are dropped, with a new draw at each
+            step, if the driver gets a key (Zaremba, Sutskever & Vinyals 2014).
+        dense: whether the input of each layer is the stack's input, concatenated with the outputs
+            of all layers below (Huang et al. 2017).
+        outputs: `"top"` returns the outputs of the top layer. `"all"` concatenates the outputs of
+            all layers, from bottom to top (Graves 2013; Peters et al. 2018).
 
     Raises:
-        ValueError: there is no layer, a layer cannot take what the one below gives
-            (`Bidirectional(merge=None)`, a `Residual` of another size), the bottom layer, or any of
-            a dense stack, is a function, the rate is not in [0, 1), or `outputs` is another word.
+        ValueError: there is no layer; a layer cannot take the output of the layer below, as above
+            `Bidirectional(merge=None)` or in a `Residual` of another size; the bottom layer is a
+            function; `dropout` is not in [0, 1); `dense` is not a bool; or `outputs` is unknown.
+            From `init`: a layer of a dense stack cannot take its input.
         TypeError: a layer is neither a cell nor a function of one argument.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -67,7 +67,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     dense: bool = False
     outputs: Literal["top", "all"] = "top"
 
-    if TYPE_CHECKING:  # the field holds cells alone
+    if TYPE_CHECKING:  # the argument may hold functions, the field holds nothing but cells
 
         def __init__(
             self,
@@ -79,18 +79,18 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        # tuples hash, lists do not
+        # tuples are hashable, lists are not
         object.__setattr__(self, "cells", as_layers(self, tuple(self.cells)))
         if not self.cells:
-            raise ValueError("Stack: cells is empty, expected at least one layer")
+            raise ValueError("Stack: cells is empty, expected at least one layer; add one")
         for cell in self.cells:
             check_inner(self, "cells", cell)
         check_fields(self, check_rate, "dropout")
         check_fields(self, check_flag, "dense")
         check_choice(self, "outputs", self.outputs, ("top", "all"))
-        # a layer with two outputs says so here
+        # raises for a layer with two outputs
         sizes = [cell.out_features for cell in self.cells[:-1]]
-        if not self.dense:  # else the size of the stack's input is part of all of them
+        if not self.dense:  # in a dense stack, the sizes also depend on the stack's input
             for cell, size in zip(self.cells[1:], sizes, strict=True):
                 cell.check_in_features(size)
 
@@ -105,16 +105,22 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         connection: Literal["residual", "highway", "dense"] | None = None,
         outputs: Literal["top", "all"] = "top",
     ) -> "Stack":
-        """A stack of equal layers, as `torch.nn.LSTM(num_layers=..., bidirectional=...,
-        dropout=...)` makes one.
+        """Build a stack of equal layers.
+
+        `torch.nn.LSTM(num_layers=..., bidirectional=..., dropout=...)` corresponds to it.
 
         Args:
-            cell: the cell of each layer, and of each direction.
-            layers: how many.
+            cell: the cell of each layer and each direction.
+            layers: the number of layers.
             bidirectional: whether each layer is a `Bidirectional`.
             dropout: as in `Stack`.
-            connection: around each layer but the first, whose input has another size.
+            connection: `"residual"` and `"highway"` put a `Residual` or a `Highway` around each
+                layer but the first, whose input may have another size. `"dense"` is `dense=True`.
             outputs: as in `Stack`.
+
+        Raises:
+            ValueError: `layers` is not positive, a word is unknown, or as in `Stack`.
+            TypeError: `cell` is not a cell.
 
         >>> import jaxrnn
         >>> stack = jaxrnn.Stack.repeat(jaxrnn.LSTM(4), 2, bidirectional=True, dropout=0.1)
@@ -144,7 +150,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         )
 
     def _sizes(self, in_features: int) -> list[int]:
-        """The size of each layer's input."""
+        """Return the size of each layer's input."""
         sizes = [in_features]
         for cell in self.cells[:-1]:
             sizes.append(cell.out_features + (sizes[-1] if self.dense else 0))
@@ -165,14 +171,14 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         return (*top[:-1], self.out_features)
 
     def _shapes(self, input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Those of one step's input of each layer."""
+        """Return the shape of one step's input of each layer."""
         shapes = [input_shape]
         for cell, size in zip(self.cells, self._sizes(input_shape[-1])[1:], strict=False):
             shapes.append((*cell.output_shape(shapes[-1])[:-1], size))
         return shapes
 
     def in_features(self, params: tuple[Params, ...]) -> int:
-        """What the bottom layer says."""
+        """Return the size of the bottom layer's input."""
         return self.cells[0].in_features(params[0])
 
     def labels(self, params: tuple[Params, ...]) -> tuple[Params, ...]:
@@ -181,7 +187,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     def run(
         self, params: tuple[Params, ...], xs: Tree, carry: tuple[Carry, ...], runner: Runner
     ) -> tuple[tuple[Carry, ...], Tree]:
-        """Run the layers one after the other."""
+        """Run the layers from bottom to top."""
         carries, outputs, ys = [], [], xs
         for k, (cell, p, c) in enumerate(zip(self.cells, params, carry, strict=True)):
             below, own = runner.part(2 * k), runner.part(2 * k + 1)
@@ -194,7 +200,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         return tuple(carries), ys if self.outputs == "top" else jnp.concatenate(outputs, axis=-1)
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
-        """Where those of the top layer are, or each layer's own."""
+        """Take the ends of the top layer, or of each layer if the output has all of them."""
         if self.outputs == "top":
             return self._ends(len(self.cells), ys, take, backwards)
         edges = [*accumulate(cell.out_features for cell in self.cells)]
@@ -205,7 +211,7 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
         return jnp.concatenate(each, axis=-1)
 
     def _ends(self, layers: int, ys: Tree, take: Take, backwards: bool) -> Tree:
-        """Those of the lowest so many layers; one without a state ends where the one below does."""
+        """Take the ends of the lowest `layers` layers. A layer without state ends as that below."""
         mixed = False
         for cell in reversed(self.cells[:layers]):
             if not isinstance(cell, Layer):
@@ -215,14 +221,14 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
 
     @property
     def out_features(self) -> int:
-        """That of the top layer, or the sum over all."""
+        """The output size of the top layer, or the sum over all layers if `outputs="all"`."""
         if self.outputs == "top":
             return self.cells[-1].out_features
         return sum(cell.out_features for cell in self.cells)
 
     @property
     def noisy(self) -> bool:
-        """Whether a feature is ever dropped between layers, or a layer is noisy."""
+        """Whether features are dropped between layers, or a layer is noisy."""
         return self.dropout > 0 or super().noisy
 
     @property

@@ -1,4 +1,4 @@
-"""Noise on the state."""
+"""Noise on the hidden state."""
 
 import dataclasses
 
@@ -9,24 +9,29 @@ from jax import Array
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Cell, Keys, P
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_positive
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
 class StateNoise(Wrapper[P, C]):
-    """`h_t = h̃_t + scale ε_t` with ε_t from a normal distribution, where h̃_t is what the cell
-    gives (Jim, Giles & Horne 1996).
+    """A cell with Gaussian noise on its hidden state (Jim, Giles & Horne 1996).
 
-    Without a key there is no noise. An output that is the state is noisy, too.
+        h_t = h̃_t + scale ε_t,    ε_t ~ N(0, 1)
+
+    h̃_t is the hidden state that the cell computes. If the cell's output is its state, it is noisy,
+    too. Without a key there is no noise.
 
     Args:
-        cell: any cell whose carry is one array, or has a part named h.
-        scale: standard deviation of the noise.
+        cell: any cell whose carry is a single array, or has a part named h.
+        scale: the standard deviation of the noise.
 
     Raises:
-        ValueError: the scale is not positive, the cell has no h, or is made of cells.
+        ValueError: `scale` is not positive, the carry has no h, or the cell is made of cells or is
+            not causal.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.StateNoise(jaxrnn.Elman(4), scale=0.1)
@@ -43,16 +48,19 @@ class StateNoise(Wrapper[P, C]):
         super().__post_init__()
         check_fields(self, check_positive, "scale")
         if "h" not in state_names(self.cell):
-            raise ValueError(f"StateNoise: the carry of {type(self.cell).__name__} has no h")
+            raise ValueError(
+                f"StateNoise: the carry of {type(self.cell).__name__} has no h, expected a single "
+                "array or a part named h; name its hidden state h"
+            )
 
     def draw_own(self, keys: Keys, row: Row) -> Array:
-        """ε."""
+        """Draw ε."""
         return jax.random.normal(keys.step, parts(row.carry)["h"].shape, jnp.float32)
 
     def step(
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine
     ) -> tuple[C, Array]:
-        """The cell's step, and noise on its state."""
+        """Take the cell's step, and add noise to its hidden state."""
         u_cell, noise = u
         after, y = self.cell.step(params, carry, u_cell, affine)
         if noise is None:

@@ -1,4 +1,4 @@
-"""What combinators around one cell share."""
+"""Base classes and helpers of the combinators around one cell."""
 
 import dataclasses
 from functools import partial
@@ -11,37 +11,32 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import (
-    C,
-    Carry,
-    Cell,
-    Keys,
-    NoisyCell,
-    P,
-    Params,
-    WithContext,
-    abstract_params,
-)
+from jaxrnn.core.cell import C, Carry, Cell, P, Params, abstract_params
 from jaxrnn.core.check import check_inner
 from jaxrnn.core.composite import Composite, Delegate
+from jaxrnn.core.kinds import Keys, NoisyCell, WithContext
 from jaxrnn.core.noise import for_each
 from jaxrnn.core.trees import Tree, is_float, path_names
 
 
 class Row(NamedTuple):
-    """What a cell is given at one step of one row: trees of `jax.ShapeDtypeStruct`."""
+    """The arguments of one step for one row of the batch, as trees of `jax.ShapeDtypeStruct`."""
 
     params: Params
     carry: Carry
-    u: Tree
+    u: Tree  # the projected input
 
 
 @dataclasses.dataclass(frozen=True)
 class Wrapper(Delegate[P, C], NoisyCell[P, C]):
-    """A cell around one cell, which does all that a subclass does not write anew: everything, here.
+    """A combinator that changes the step of one cell. The base class changes nothing.
 
-    A subclass that draws is `noisy`, writes `draw_own`, and finds what it drew as the second part
-    of its projected input.
+    A subclass overrides `step`. If it draws random numbers, it also sets `noisy` and overrides
+    `draw_own`. The projected input that its `step` gets is then the pair `(u, drawn)`.
+
+    Raises:
+        ValueError: the cell has no step of its own: it is made of cells, or is not causal.
+        TypeError: `cell` is not a cell.
     """
 
     def __post_init__(self) -> None:
@@ -49,19 +44,19 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
         name, inner = type(self).__name__, type(self.cell).__name__
         if isinstance(self.cell, Around):
             raise ValueError(
-                f"{name}: cell is a {inner}, which changes a whole run of the cell inside it "
-                f"and has no step of its own to change; put {name} inside {inner}"
+                f"{name}: cell is a {inner}, which changes whole runs of the cell inside it, "
+                f"expected a cell with a step of its own; put {name} inside {inner}"
             )
         if isinstance(self.cell, Composite) or not self.cell.causal:
             raise ValueError(
-                f"{name}: cell is a {inner}, which is made of cells "
-                "and has no step of its own to change; wrap the cells inside it instead"
+                f"{name}: cell is a {inner}, which is made of cells, expected a cell with a step "
+                "of its own; wrap the cells inside it instead"
             )
 
     def project(
         self, params: P, xs: Tree, noise: tuple[Any, Keys] | None = None
     ) -> tuple[Tree, Tree]:
-        """The cell's projection, and what this combinator drew."""
+        """Return the cell's projected input, and what this combinator draws."""
         for_cell, keys = noise or (None, None)
         params, project = self.inner(params), self._noisy_cell().project
         us = project(params, xs, for_cell) if self.cell.noisy else project(params, xs)
@@ -86,11 +81,14 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
         return self.cell.step(own, carry, u[0], affine)
 
     def draw_own(self, keys: Keys, row: Row) -> Tree:
-        """What this combinator draws at one step of one row, besides the cell."""
+        """Draw the combinator's own random numbers, for one step of one row."""
         del keys, row
 
     def draw(self, keys: Keys) -> tuple[Tree, Keys]:
-        """What the cell draws, and the keys of the combinator: its draws need shapes."""
+        """Return what the inner cell draws, and keys for the combinator.
+
+        The combinator draws in `project`, where the shapes are known.
+        """
         for_cell, own = keys.split()
         return (self._noisy_cell().draw(for_cell) if self.cell.noisy else None), own
 
@@ -100,9 +98,9 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
 
 @dataclasses.dataclass(frozen=True)
 class Around(Delegate[P, C], Composite[P, C]):
-    """A cell around any cell, even one made of cells, that changes what goes in or comes out.
+    """A combinator around any cell that changes the input or the output of its runs.
 
-    A subclass writes `run`.
+    A subclass defines `run`. The cell may be a composite, too.
     """
 
     def __post_init__(self) -> None:
@@ -111,13 +109,18 @@ class Around(Delegate[P, C], Composite[P, C]):
 
 @dataclasses.dataclass(frozen=True)
 class AroundWeights(Around[P, C]):
-    """A cell around any cell that changes its recurrent weights for a run; it must have some."""
+    """A combinator around any cell that changes its recurrent weights during a run.
+
+    Raises:
+        ValueError: the cell has no recurrent weight.
+        TypeError: `cell` is not a cell.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
             form = abstract_params(self.cell, 1)
-        except ValueError:  # it takes inputs of another size alone: `init` will see its parameters
+        except ValueError:  # the cell cannot take inputs of size 1; `init` checks its parameters
             return
         self._check_weights(form)
 
@@ -130,25 +133,25 @@ class AroundWeights(Around[P, C]):
         if "recurrent" not in jax.tree.leaves(self.cell.labels(params)):
             name, inner = type(self).__name__, type(self.cell).__name__
             raise ValueError(
-                f"{name}: {inner} has no recurrent weight, so {name} would change nothing; a cell "
-                "of your own names it w_h, or gives it that role in `roles`"
+                f"{name}: {inner} has no recurrent weight, expected one for {name} to change; in a "
+                "cell of your own, name it w_h or list it in `roles`"
             )
 
 
 def parts(carry: Carry) -> dict[str, Array]:
-    """The arrays of a carry by name; a carry that is one array is `h`."""
+    """Return the arrays of a carry by name. A carry that is a single array has the name "h"."""
     leaves = jax.tree_util.tree_leaves_with_path(carry)
     return {(path_names(path) or ["h"])[0]: leaf for path, leaf in leaves if len(path) <= 1}
 
 
 def with_parts(carry: C, y: Tree, new: dict[str, Array]) -> tuple[C, Tree]:
-    """A carry with some parts replaced, and the output, replaced as well if it is such a part."""
+    """Replace some parts of a carry, and the output, if it is the same array as such a part."""
     replaced = {id(part): new[name] for name, part in parts(carry).items() if name in new}
     return jax.tree.map(lambda leaf: replaced.get(id(leaf), leaf), (carry, y))
 
 
 def state_names(cell: Cell) -> set[str]:
-    """The names of the floating parts of a cell's carry, found without computing."""
+    """Return the names of the floating parts of a cell's carry, without computing anything."""
 
     def carry() -> Carry:
         return cell.initial_carry(cell.init(jax.random.key(0), 1), (1,) * cell.feature_axes)

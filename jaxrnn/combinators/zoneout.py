@@ -1,4 +1,4 @@
-"""Zoneout."""
+"""Zoneout: units that keep their last value at random."""
 
 import dataclasses
 
@@ -9,28 +9,31 @@ from jax import Array
 from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Cell, Keys, P
+from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_rate
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
 class Zoneout(Wrapper[P, C]):
-    """Some units keep their last value for a step, drawn anew at each step (Krueger et al. 2017).
+    """Zoneout: random units keep their last value for one step (Krueger et al. 2017).
 
         h_t = d ⊙ h_{t-1} + (1 - d) ⊙ h̃_t,    d ~ Bernoulli(rate)        with a key
         h_t = rate h_{t-1} + (1 - rate) h̃_t                              without: the expectation
 
-    where h̃_t is what the cell gives; likewise for c with a rate of its own. An output that is the
-    state is its new value, too.
+    h̃_t is the state that the cell computes. Each step draws a new mask d. The memory c has a rate
+    of its own. If the cell's output is its state, it changes with the state.
 
     Args:
-        cell: any cell whose carry is one array, or has parts named h and c.
-        h: how often a unit of the state is kept.
-        c: how often a unit of the memory is kept.
+        cell: any cell whose carry is a single array, or has parts named h and c.
+        h: the probability that a unit of the hidden state keeps its value.
+        c: the probability that a unit of the memory keeps its value.
 
     Raises:
-        ValueError: a rate is not in [0, 1), the cell has no such part, or is made of cells.
+        ValueError: a rate is not in [0, 1), the carry has no such part, or the cell is made of
+            cells or is not causal.
+        TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.Zoneout(jaxrnn.LSTM(4), h=0.1, c=0.5)
@@ -53,7 +56,7 @@ class Zoneout(Wrapper[P, C]):
             if rate and name not in names:
                 raise ValueError(
                     f"Zoneout: {name} is {rate}, but the carry of {type(self.cell).__name__} has "
-                    f"no {name}"
+                    f"no {name}; its parts are {sorted(names)}"
                 )
 
     @property
@@ -61,7 +64,7 @@ class Zoneout(Wrapper[P, C]):
         return {name: rate for name, rate in (("h", self.h), ("c", self.c)) if rate}
 
     def draw_own(self, keys: Keys, row: Row) -> dict[str, Array]:
-        """Which units are kept."""
+        """Draw which units keep their values, for each part of the carry."""
         state = parts(row.carry)
         rates = zip(self._rates.items(), jax.random.split(keys.step, 2), strict=False)
         draw = jax.random.bernoulli

@@ -1,1 +1,1 @@
-"""What everything stands on: the contract of cells, their products, walks, draws and checks."""
+"""The base of all other packages: the contract of cells, their products, walks, draws, checks."""

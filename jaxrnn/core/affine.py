@@ -1,4 +1,4 @@
-"""The products of a cell, which keep the dtype rule (`jaxrnn.core.dtypes`)."""
+"""The matrix products of a cell. They keep the dtype rule (`jaxrnn.core.dtypes`)."""
 
 from collections.abc import Callable
 from typing import Protocol, overload
@@ -13,8 +13,10 @@ Linear = Callable[[Array, Array], Array]
 
 
 def matmul(x: Array, w: Array) -> Array:
-    """`x [..., in] @ w [in, out]`, multiplied in the dtype of `w` and accumulated in at least
-    float32 (complex64).
+    """Return `x [..., in] @ w [in, out]`.
+
+    The factors are multiplied in the dtype of `w`. The sum is accumulated, and returned, in at
+    least float32 (complex64).
     """
     if jnp.iscomplexobj(x) and not jnp.iscomplexobj(w):
         w = w.astype(complex_of(w.dtype))
@@ -22,15 +24,15 @@ def matmul(x: Array, w: Array) -> Array:
 
 
 def split(array: Array, parts: int) -> tuple[Array, ...]:
-    """Cut the last axis into equal parts, one per gate."""
+    """Split the last axis into equal parts, one per gate."""
     return tuple(jnp.split(array, parts, axis=-1))
 
 
 def project(xs: Array, w_x: Array, b: Array | None, gates: int) -> tuple[Array, ...]:
-    """`(x @ w_x + b)_k` for each gate k, with a fused weight `w_x [in, gates * hidden]`.
+    """Return `(x @ w_x + b)_k` for each gate k, with a fused weight `w_x [in, gates * hidden]`.
 
-    One array per gate, because a loop that slices its gates out of one wide array does not
-    vectorise on a CPU.
+    Each gate is an array of its own. XLA does not vectorise a CPU loop that slices its gates out
+    of one wide array.
     """
     us = matmul(xs, w_x)
     if b is not None:
@@ -39,7 +41,7 @@ def project(xs: Array, w_x: Array, b: Array | None, gates: int) -> tuple[Array, 
 
 
 class Affine(Protocol):
-    """The type of `affine`, and of what a method puts in its place."""
+    """The type of `affine`, and of the function that a method replaces it with."""
 
     @overload
     def __call__(self, u: None, h: Array, w: Array, linear: Linear = ...) -> Array: ...
@@ -56,20 +58,24 @@ def affine(u: tuple[Array, ...], h: Array, w: Array, linear: Linear = ...) -> tu
 def affine(
     u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul
 ) -> Array | tuple[Array, ...]:
-    """The recurrent product of a cell's `step`: `(u_k + linear(h, w)_k)` for each k.
+    """Multiply by a recurrent weight in a cell's `step`, and add the projected input.
 
-    A cell multiplies by its recurrent weights through the `affine` that `step` is handed, of which
-    this is the default, so that a method can put its own in place (see `jaxrnn.Cell`).
+        z_k = u_k + linear(h, w)_k    for each part k
+
+    A cell calls the `affine` that `step` gets as its argument, and this function is the default. A
+    method can thus replace it by its own (`jaxrnn.Cell` states the law).
 
     Args:
-        u: arrays whose last axes partition the product's, or None for the product alone.
-        h: what the step multiplies, `[*batch, in]`.
-        w: the weight `[in, out]`; it depends on the parameters and the context alone. With other
-            axes, `matmul` broadcasts as `jnp.matmul` does.
-        linear: the bilinear product; `matmul` unless the cell needs another (a convolution, say).
+        u: arrays whose last axes partition the last axis of the product, or None for the product
+            alone.
+        h: the left factor, `[*batch, in]`.
+        w: the weight, `[in, out]`. It depends on nothing but the parameters and the context. If it
+            has other axes, `matmul` broadcasts as `jnp.matmul` does.
+        linear: the bilinear product `linear(h, w)`; `matmul` unless the cell needs another, such as
+            a convolution.
 
     Returns:
-        A tuple of sums split as `u` is, or the product itself if `u` is None.
+        A tuple of sums `z`, split as `u` is; or the product itself if `u` is None.
 
     Raises:
         ValueError: the last axes of `u` do not add up to that of the product.
@@ -83,21 +89,25 @@ def affine(
 
 
 def add_parts(u: tuple[Array, ...] | None, product: Array) -> Array | tuple[Array, ...]:
-    """`product` alone, or cut as `u` is and added to it."""
+    """Return `u` plus the product, split as `u` is; the product itself if `u` is None."""
     if u is None:
         return product
     return tuple(part + piece for part, piece in zip(u, cut_like(u, product), strict=True))
 
 
 def cut_like(u: tuple[Array, ...] | None, product: Array) -> tuple[Array, ...]:
-    """`product` cut into pieces as wide as the parts of `u`; in one piece if `u` is None."""
+    """Split the product's last axis into widths as in `u`; into one piece if `u` is None.
+
+    Raises:
+        ValueError: the widths do not add up.
+    """
     if u is None:
         return (product,)
     widths = [part.shape[-1] for part in u]
     if sum(widths) != product.shape[-1]:
         raise ValueError(
-            f"affine: the last axes of u, {widths}, must add up to that of the product, "
-            f"{product.shape[-1]}; pass u=None for the product alone"
+            f"affine: the last axes of u are {widths}, expected them to add up to that of the "
+            f"product, {product.shape[-1]}; pass u=None for the product alone"
         )
     edges = [sum(widths[:k]) for k in range(1, len(widths))]
     return tuple(jnp.split(product, edges, axis=-1))

@@ -1,6 +1,7 @@
-"""What a driver is asked for, and the checks of it, which run before anything else.
+"""The arguments of a driver, and their checks, which run before anything is computed.
 
 Every message names the cell and the argument, what was given, what was expected, and what to do.
+"Refuse" in a docstring means: raise a ValueError or a TypeError with such a message.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,20 +23,20 @@ Lengths = ArrayLike | Sequence[int]
 
 
 class Flags(TypedDict, total=False):
-    """What every driver and home takes besides a cell and its inputs; all may be left out.
+    """The optional arguments of every driver and Flax module.
 
-    Homes whose batch comes first take `mask` and `reset` as `[*batch, time]`.
+    A Flax module that is batch-major takes `mask` and `reset` as `[*batch, time]`.
     """
 
     lengths: Lengths | None  # [*batch], integers
     mask: ArrayLike | None  # [time, *batch], bool: which steps are valid
-    reset: ArrayLike | None  # [time, *batch], bool: before which steps a new sequence begins
+    reset: ArrayLike | None  # [time, *batch], bool: whether a new sequence begins at this step
     reverse: bool  # walk from each sequence's last valid step to its first
-    context: Tree  # [*batch, ...]: what a cell that takes a context sees at every step
+    context: Tree  # [*batch, ...]: what a cell that takes a context gets at every step
 
 
 class Call(NamedTuple):
-    """What a cell is run on, for all time or for one step; None for what is left out."""
+    """The arguments that a cell is run with, over time or for one step."""
 
     params: Params
     xs: Tree
@@ -48,15 +49,17 @@ class Call(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the inputs; of their first leaf, if they are a pytree."""
+        """The shape of the inputs; that of the first leaf if they are a pytree."""
         return jax.tree.leaves(self.xs)[0].shape
 
 
 def make_call(
     verb: str, cell: Cell, params: Params, xs: Tree, carry: Carry, key: Array | None, flags: Flags
 ) -> tuple[Call, bool]:
-    """The call, and whether time is walked backwards. Checks what only values tell, which no trace
-    has, and what is no array.
+    """Return the call, and whether time is walked backwards.
+
+    Checks what has to be seen before tracing: values such as lengths, and arguments that are not
+    arrays. `checked` checks the rest.
     """
     check_cell(cell, verb)
     check_arrays(cell, "xs", xs)
@@ -69,8 +72,10 @@ def make_call(
 
 
 def checked(cell: Cell, call: Call, timed: bool) -> Call:
-    """The call with its carry widened and its key as `jax.random.key` makes it; refused if a shape,
-    a structure or a dtype does not fit.
+    """Return the call with its carry widened and its key as `jax.random.key` makes it.
+
+    Refuses a shape, structure or dtype that does not fit. `timed` says whether the inputs have a
+    time axis.
     """
     check_inputs(cell, call.xs, timed)
     one_step = call.shape[timed:]
@@ -85,16 +90,16 @@ def checked(cell: Cell, call: Call, timed: bool) -> Call:
 
 
 def check_flag_names(owner: str, flags: Flags) -> None:
-    """Refuse a keyword that is no flag."""
+    """Refuse a keyword argument that is not one of `Flags`."""
     if unknown := set(flags) - {*Flags.__annotations__}:
         raise TypeError(
-            f"{owner} got an unexpected keyword argument {sorted(unknown)[0]!r}, expected some of "
+            f"{owner} got an unexpected keyword argument {sorted(unknown)[0]!r}, expected one of "
             f"{[*Flags.__annotations__]}"
         )
 
 
 def check_cell(cell: object, verb: str) -> None:
-    """Refuse anything that is not a cell."""
+    """Refuse anything that is not a `jaxrnn.Cell`."""
     if not isinstance(cell, Cell):
         is_class = isinstance(cell, type)
         hint = "construct it first, e.g. jaxrnn.LSTM(128)" if is_class else _way_to_a_cell(cell)
@@ -105,20 +110,21 @@ def check_cell(cell: object, verb: str) -> None:
 
 
 def _way_to_a_cell(module: object) -> str:
-    """What to do with something that is no cell. Flax is not imported here; a module of it is seen
-    by where its classes stand.
+    """Return the hint for an argument that is not a cell.
+
+    Flax is not imported here. A Flax module is recognised by the module that defines its class.
     """
     classes = [base.__module__ for base in type(module).__mro__]
     for home in ("linen", "nnx"):
         if any(name.startswith(f"flax.{home}.") for name in classes):
             if isinstance(getattr(module, "cell", None), Cell):
-                return f"pass its .cell, and {BRIDGE}"
-            return f"jaxrnn.{home}.as_cell(module) makes one of a cell of Flax"
+                return f"pass its .cell; {BRIDGE}"
+            return f"jaxrnn.{home}.as_cell(module) turns a cell of Flax into one"
     return "subclass jaxrnn.Cell"
 
 
 def check_causal(cell: Cell, what: str) -> None:
-    """Refuse a single step of a cell that needs the future."""
+    """Refuse a cell that needs later inputs, where a single step is taken."""
     if not cell.causal:
         raise TypeError(
             f"{name_of(cell)} needs the whole sequence, so it has no {what}; run it with "
@@ -127,7 +133,7 @@ def check_causal(cell: Cell, what: str) -> None:
 
 
 def check_arrays(owner: object, argument: str, xs: Tree) -> None:
-    """Refuse tensors of torch, and lists of numbers, which JAX would take for a pytree."""
+    """Refuse tensors of PyTorch, and lists of numbers, which JAX would treat as a pytree."""
     first = next(iter(jax.tree.leaves(xs)), None)
     if type(first).__module__.split(".")[0] == "torch":
         raise TypeError(
@@ -142,7 +148,7 @@ def check_arrays(owner: object, argument: str, xs: Tree) -> None:
 
 
 def check_inputs(cell: Cell, xs: Tree, timed: bool) -> None:
-    """Refuse inputs that are not floating, or lack a time or a feature axis."""
+    """Refuse inputs that are not floating numbers, or lack a time axis or a feature axis."""
     features = "features" if cell.feature_axes == 1 else f"{cell.feature_axes} feature axes"
     argument, form = (
         ("xs", f"[time, *batch, {features}]") if timed else ("x", f"[*batch, {features}]")
@@ -157,26 +163,26 @@ def check_inputs(cell: Cell, xs: Tree, timed: bool) -> None:
             "one-hot encode token ids (jax.nn.one_hot), or cast with .astype(jnp.float32)"
         )
     if first.ndim < cell.feature_axes + timed:
-        for_one = "one step's input has no time axis but has features"
+        for_one = "the input of one step has features, but no time axis"
         hint = "for a single step use jaxrnn.step" if timed else for_one
         raise ValueError(f"{name}: {argument} has shape {first.shape}, expected {form}; {hint}")
     if timed and (times := {leaf.shape[:1] for leaf in leaves}) != {first.shape[:1]}:
         raise ValueError(
-            f"{name}: the leaves of xs differ in their first axis, {sorted(times)}; every leaf "
-            "starts with time"
+            f"{name}: the leaves of xs differ in their first axis, {sorted(times)}, expected the "
+            "same number of time steps in every leaf; put time first"
         )
 
 
 def check_params(cell: Cell, params: Params, in_features: int) -> None:
-    """Refuse parameters that `cell.init` would not have made for inputs of this size."""
+    """Refuse parameters of another structure, shape or kind than `cell.init` makes at this size."""
     name = name_of(cell)
     expected = abstract_params(cell, in_features)
     if (given := jax.tree.structure(params)) != (wanted := jax.tree.structure(expected)):
         check_no_variables(name, params)
         bridge = f"; {BRIDGE}" if isinstance(params, Mapping) else ""
         raise ValueError(
-            f"{name}: params has the structure {given}, expected {wanted}; "
-            f"make them with cell.init, and pass them as (cell, params, xs){bridge}"
+            f"{name}: params has the structure {given}, expected {wanted}; make them with "
+            f"cell.init, and pass the arguments in the order (cell, params, xs){bridge}"
         )
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for (path, leaf), want in zip(leaves, jax.tree.leaves(expected), strict=True):
@@ -190,7 +196,7 @@ def check_params(cell: Cell, params: Params, in_features: int) -> None:
 
 
 def check_kinds(cell: Cell, params: Params, expected: Params) -> None:
-    """Refuse parameters that hold another kind of numbers than `cell.init` makes, of any width."""
+    """Refuse parameters of another kind of numbers than `cell.init` makes. Any width is allowed."""
     given = jax.tree_util.tree_leaves_with_path(params)
     for (path, leaf), want in zip(given, jax.tree.leaves(expected), strict=True):
         if kind(leaf) != kind(want):
@@ -210,7 +216,7 @@ _KINDS = (
 
 
 def kind(leaf: ArrayLike | jax.ShapeDtypeStruct) -> str:
-    """What an array holds, in words."""
+    """Return in words which kind of numbers an array holds."""
     dtype = _dtype(leaf)
     return next((name for kind, name in _KINDS if jnp.issubdtype(dtype, kind)), str(dtype))
 
@@ -220,8 +226,9 @@ def _dtype(leaf: ArrayLike | jax.ShapeDtypeStruct) -> np.dtype:
 
 
 def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int, ...]) -> Carry:
-    """The carry, widened to the dtype that the cell carries in; refused if its structure, shape or
-    dtype is another.
+    """Return the carry, widened to the dtype in which the cell carries it.
+
+    Refuses a carry of another structure, shape or kind of numbers, or of a wider dtype.
     """
     name = name_of(cell)
     expected = jax.eval_shape(lambda p: cell.initial_carry(p, input_shape), params)
@@ -250,7 +257,7 @@ def _widened(where: str, given: Array, dtype: np.dtype) -> Array:
     floating = all(jnp.issubdtype(d, jnp.floating) for d in (given.dtype, dtype))
     if floating and jnp.finfo(given.dtype).bits <= jnp.finfo(dtype).bits:
         return given.astype(dtype)
-    loss = "it would lose digits: cast it, or the parameters, yourself"
+    loss = "it would lose digits, so cast it, or the parameters, yourself"
     raise TypeError(
         f"{where} has dtype {given.dtype}, expected {dtype} or a narrower float; "
         f"{loss if floating else 'cast it yourself'}"
@@ -258,7 +265,7 @@ def _widened(where: str, given: Array, dtype: np.dtype) -> Array:
 
 
 def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
-    """Refuse lengths, masks and resets of the wrong shape or dtype."""
+    """Refuse lengths, a mask or a reset of the wrong shape or dtype."""
     for argument, form, want in (
         ("lengths", "[*batch]", steps[1:]),
         ("mask", "[time, *batch]", steps),
@@ -274,7 +281,7 @@ def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
             )
         counts = argument == "lengths"
         if not jnp.issubdtype(given.dtype, jnp.integer if counts else jnp.bool_):
-            to_bool = f"write {argument} != 0, or .astype(bool)"
+            to_bool = f"write {argument} != 0, or cast with .astype(bool)"
             raise TypeError(
                 f"{name_of(cell)}: {argument} has dtype {given.dtype}, expected "
                 f"{'integers' if counts else 'bool'}; "
@@ -283,15 +290,18 @@ def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
 
 
 def check_lengths(owner: object, xs: Tree, lengths: Lengths | None) -> None:
-    """Refuse lengths below 0 or above T, if they are known: NumPy's, or those outside `jax.jit`."""
+    """Refuse lengths below 0 or above the number of time steps.
+
+    Only values that are known can be checked: NumPy's, and those outside `jax.jit`.
+    """
     leaves = jax.tree.leaves(lengths)
     if not leaves or any(isinstance(leaf, Tracer) for leaf in leaves):
         return
     if any(isinstance(leaf, Array) and not leaf.is_fully_addressable for leaf in leaves):
-        return  # other processes hold a part of them
+        return  # other processes hold some of them
     known, shape = np.asarray(lengths), np.shape(next(iter(jax.tree.leaves(xs)), ()))
     if not shape or known.size == 0 or not np.issubdtype(known.dtype, np.integer):
-        return  # nothing to compare, or refused where axes and dtypes are checked
+        return  # nothing to compare; `checked` refuses wrong axes and dtypes
     time, shortest, longest = shape[0], int(known.min()), int(known.max())
     if shortest < 0 or longest > time:
         raise ValueError(
@@ -302,27 +312,30 @@ def check_lengths(owner: object, xs: Tree, lengths: Lengths | None) -> None:
 
 
 def _check_context(cell: Cell, context: Tree, batch: tuple[int, ...]) -> None:
-    """Refuse a context that nobody asks for, one that is missing, and one of another batch."""
+    """Refuse a context that no cell takes, a missing one, and one with other batch axes."""
     name, leaves = name_of(cell), jax.tree_util.tree_leaves_with_path(context)
     if cell.takes_context and not leaves:
-        raise ValueError(f"{name}: a cell inside takes a context, and there is none; pass context=")
+        raise ValueError(f"{name}: the cell, or one inside it, takes a context; pass context=")
     if leaves and not cell.takes_context:
-        raise ValueError(f"{name}: no cell takes a context, but context= is given; leave it out")
+        raise ValueError(
+            f"{name}: context= is given, but neither the cell nor one inside it takes a context; "
+            "leave it out"
+        )
     for path, leaf in leaves:
         if jnp.shape(leaf)[: len(batch)] != batch:
             raise ValueError(
                 f"{name}: context{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}, "
-                f"expected it to start [*batch] = {batch}, as one step's input does"
+                f"expected [*batch, ...] with [*batch] = {batch}, as in the input of one step"
             )
 
 
 def _checked_key(cell: Cell, key: object) -> Array:
-    """The key as `jax.random.key` makes them; refused if it is none."""
+    """Return the key as `jax.random.key` makes it. Refuses anything but one key."""
     if isinstance(key, Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return key
         if key.dtype == jnp.uint32 and key.ndim == 1:
-            return jax.random.wrap_key_data(key)  # as jax.random.PRNGKey makes them
+            return jax.random.wrap_key_data(key)  # jax.random.PRNGKey made it
     given = f"{jnp.shape(key)} {key.dtype}" if isinstance(key, Array) else described(key)
     raise TypeError(f"{name_of(cell)}: key is {given}, expected one key such as jax.random.key(0)")
 
@@ -337,5 +350,5 @@ def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
     if not same:
         raise TypeError(
             f"{name_of(cell)}.step was given the carry {given} and returned {got}; a carry keeps "
-            "its structure, shapes and dtypes (initial_carry sets them)"
+            "its structure, shapes and dtypes, which initial_carry sets"
         )

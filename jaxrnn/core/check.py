@@ -1,5 +1,7 @@
-"""Checks of a cell's options. Every message names the owner and the argument, what was given, what
-was expected, and what to do.
+"""Checks of a cell's options.
+
+Every message names the owner and the argument, what was given, what was expected, and what to do.
+"Refuse" in a docstring means: raise a ValueError or a TypeError with such a message.
 """
 
 import contextlib
@@ -13,50 +15,50 @@ import numpy as np
 from jaxrnn.core.cell import Cell
 
 Check = Callable[[object, str, Any], object]
-"""`check(owner, argument, value) -> value`, or an error that names all three."""
+"""`check(owner, argument, value)` returns the value, or raises an error that names all three."""
 
 
 def check_same_size(cell: Cell, inner: Cell, in_features: int) -> None:
-    """Refuse to join an input and an output of different sizes."""
+    """Refuse an inner cell whose output cannot be joined with the input, for the sizes differ."""
     in_features = check_in_features(cell, in_features)
     if inner.out_features != in_features:
         raise ValueError(
-            f"{name_of(cell)}: {name_of(inner)} gives {inner.out_features} features for an input "
-            f"of {in_features}, and only equal sizes can be joined; change its size, or use a "
-            "projection"
+            f"{name_of(cell)}: {name_of(inner)} returns {inner.out_features} features for an input "
+            f"of {in_features}, expected equal sizes, because both are joined; change its size, or "
+            "use a projection"
         )
 
 
 def check_fields(owner: object, check: Check, *names: str) -> None:
-    """Put fields of a frozen dataclass through a check and keep what it returns.
+    """Check fields of a frozen dataclass, and replace each by what the check returns.
 
-    That is Python's own number where NumPy's was given, so that equal cells have equal files.
+    A check turns NumPy's numbers into Python's, so that equal cells are saved as equal files.
     """
     for name in names:
         object.__setattr__(owner, name, check(owner, name, getattr(owner, name)))
 
 
 def check_size(owner: object, argument: str, value: object, hint: str = "") -> int:
-    """Refuse a size that is not a positive integer, or too large for JAX to count with."""
+    """Refuse a size that is not a positive integer below 2**31, the most that JAX can index."""
     expected = "a positive integer below 2**31" + hint
     return _integer(owner, argument, value, range(1, 2**31), expected)
 
 
 def check_in_features(cell: Cell, in_features: object) -> int:
-    """Refuse a size of the input that is none; every `init` that looks at it calls this first."""
+    """Refuse an input size that is not a positive integer. Every `init` that uses it calls this."""
     hint = "; pass the size of the inputs' last axis, in_features=xs.shape[-1]"
     return check_size(cell, "in_features", in_features, hint)
 
 
 def check_flag(owner: object, argument: str, value: object) -> bool:
-    """Refuse anything but True and False: a word such as "False" would be taken for True."""
+    """Refuse anything but True and False: a string such as "False" would count as true."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name_of(owner)}: {argument} is {_shown(value)}, expected True or False")
     return bool(value)
 
 
 def check_seed(owner: object, argument: str, value: object) -> int:
-    """Refuse a seed that JAX would not take, or would cut to 32 bits."""
+    """Refuse a seed that JAX would reject, or would truncate to 32 bits."""
     return _integer(owner, argument, value, range(2**32), "an integer from 0 to 2**32 - 1")
 
 
@@ -70,7 +72,7 @@ _ABOVE_0, _BELOW_1 = math.nextafter(0, 1), math.nextafter(1, 0)
 
 
 def check_number(owner: object, argument: str, value: object) -> float:
-    """Refuse what is no real number."""
+    """Refuse anything but a real number. Infinity is one, NaN is not."""
     return _number(owner, argument, value, -math.inf, math.inf, "a number")
 
 
@@ -80,12 +82,12 @@ def check_rate(owner: object, argument: str, value: object) -> float:
 
 
 def check_positive(owner: object, argument: str, value: object) -> float:
-    """Refuse a number that is not positive."""
+    """Refuse anything but a positive number."""
     return _number(owner, argument, value, _ABOVE_0, math.inf, "a positive number")
 
 
 def check_limit(owner: object, argument: str, value: object) -> float | None:
-    """Refuse a bound that is not positive; None is no bound."""
+    """Refuse a bound that is not positive. None means that there is no bound."""
     if value is None:
         return None
     expected = "a positive number, or None for no limit"
@@ -102,9 +104,9 @@ def _number(
 ) -> float:
     number = math.nan
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # an integer beyond all floats
+        with contextlib.suppress(OverflowError):  # an integer that is larger than any float
             number = float(value)
-    if not least <= number <= most:  # nor is NaN
+    if not least <= number <= most:  # written so that NaN is refused, too
         raise ValueError(f"{name_of(owner)}: {argument} is {_shown(value)}, expected {expected}")
     return number
 
@@ -116,7 +118,7 @@ def check_function(
     named: Collection[str],
     parameters: tuple[str, ...],
 ) -> Any:
-    """Refuse a name that is unknown, and what cannot be called with so many arguments."""
+    """Refuse an unknown name, and anything that cannot be called with these parameters."""
     form = f"function({', '.join(parameters)})"
     expected = f"expected a name, one of {sorted(named)}, or a callable, {form}"
     if isinstance(value, str):
@@ -128,22 +130,20 @@ def check_function(
 
 
 def takes(value: object, arguments: int) -> bool:
-    """Whether a value is a function, and no class or cell, that can be called with so many
-    arguments.
-    """
+    """Return whether a value is a function of so many arguments. Classes and cells are not."""
     if not callable(value) or isinstance(value, type | Cell):
         return False
     try:
         inspect.signature(value).bind(*[None] * arguments)
     except TypeError:
         return False
-    except ValueError:  # one that is written in C need not say what it takes
+    except ValueError:  # a function written in C may have no signature to inspect
         return True
     return True
 
 
 def check_choice(owner: object, argument: str, value: object, choices: tuple[Any, ...]) -> None:
-    """Refuse a word that is not among the choices."""
+    """Refuse a value that is not one of the choices."""
     if value not in choices:
         raise ValueError(
             f"{name_of(owner)}: {argument} is {value!r}, expected one of {list(choices)}"
@@ -151,7 +151,7 @@ def check_choice(owner: object, argument: str, value: object, choices: tuple[Any
 
 
 def check_inner(cell: Cell, argument: str, inner: object) -> None:
-    """Refuse an inner cell that is not one."""
+    """Refuse an inner cell that is not a `jaxrnn.Cell`."""
     if not isinstance(inner, Cell):
         raise TypeError(
             f"{name_of(cell)}: {argument} holds {described(inner)}, expected a jaxrnn.Cell such as "
@@ -160,9 +160,10 @@ def check_inner(cell: Cell, argument: str, inner: object) -> None:
 
 
 BRIDGE = (
-    "of a Flax model, jaxrnn.linen.params(cell, variables) or the .params of a jaxrnn.nnx.RNN are "
-    "the cell's own"
+    "the parameters of a cell in a Flax model are jaxrnn.linen.params(cell, variables), or the "
+    ".params of a jaxrnn.nnx.RNN"
 )
+"""The hint for someone who passes the variables of a Flax model."""
 
 
 def check_no_variables(owner: object, params: object) -> None:
@@ -175,16 +176,16 @@ def check_no_variables(owner: object, params: object) -> None:
 
 
 def name_of(owner: object) -> str:
-    """The name of a cell's class, or of what else is said in a message."""
+    """Return the name of an owner for a message: a string itself, or the name of its class."""
     return owner if isinstance(owner, str) else getattr(owner, "__name__", type(owner).__name__)
 
 
 def _shown(value: object) -> str:
-    """A value for a message, without the numbers of an array."""
+    """Return a value for a message. An array is shown by its shape."""
     shape = None if isinstance(value, np.generic) else getattr(value, "shape", None)
     return repr(value) if shape is None else f"an array of shape {shape}"
 
 
 def described(value: object) -> str:
-    """What a value is, for a message."""
+    """Return what a value is, for a message: `a list`, `the class LSTM`."""
     return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Cells made of cells, and what runs the cells inside."""
+"""Cells made of cells, and the runner that runs the cells inside."""
 
 import dataclasses
 from abc import abstractmethod
@@ -12,9 +12,10 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, Keys, P, Params, Take, WithContext
+from jaxrnn.core.cell import C, Carry, Cell, P, Params, Take
 from jaxrnn.core.check import name_of
 from jaxrnn.core.dtypes import emit
+from jaxrnn.core.kinds import Keys, WithContext
 from jaxrnn.core.traced.values import through
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import Walk, without_masked
@@ -24,7 +25,35 @@ if TYPE_CHECKING:
 
 
 class Composite(Cell[P, C]):
-    """A cell made of cells: it hands each to a runner, so that each keeps its own stages."""
+    """A cell made of cells. Its `run` passes each to a runner, so that each keeps its own stages.
+
+    A subclass defines `init`, `initial_carry`, `run` and `out_features`. It keeps its cells in
+    fields of the dataclass.
+
+    >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sum(jaxrnn.Composite):
+    ...     a: jaxrnn.Cell
+    ...     b: jaxrnn.Cell
+    ...     def init(self, key, in_features, dtype=jnp.float32):
+    ...         k_a, k_b = jax.random.split(key)
+    ...         return self.a.init(k_a, in_features, dtype), self.b.init(k_b, in_features, dtype)
+    ...     def initial_carry(self, params, input_shape):
+    ...         cells = self.a, self.b
+    ...         return tuple(c.initial_carry(p, input_shape) for c, p in zip(cells, params))
+    ...     def run(self, params, xs, carry, runner):
+    ...         a, ys_a = runner.part(0)(self.a, params[0], xs, carry[0])
+    ...         b, ys_b = runner.part(1)(self.b, params[1], xs, carry[1])
+    ...         return (a, b), ys_a + ys_b
+    ...     @property
+    ...     def out_features(self):
+    ...         return self.a.out_features
+    >>> cell = Sum(jaxrnn.GRU(4), jaxrnn.Elman(4))
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> carry, ys = jaxrnn.scan(cell, params, jnp.ones((7, 2, 3)))
+    >>> ys.shape
+    (7, 2, 4)
+    """
 
     is_composite = True
 
@@ -32,13 +61,21 @@ class Composite(Cell[P, C]):
     def run(self, params: P, xs: Any, carry: C, runner: "Runner") -> tuple[C, Any]:
         """Run the cells inside, over time or for one step.
 
-        `runner(cell, params, xs, carry)` runs one; `runner.part(k)` is the same runner with a
-        random key of its own for part k; `runner.reversed()` walks the other way; `runner.draw(f)`
-        is `f(keys)` for every step and row, or None where the user passed no key.
+        Args:
+            params: the parameters of all cells.
+            xs: the inputs `[time, *batch, features]`, or `[*batch, features]` for one step.
+            carry: the carries of all cells.
+            runner: `runner(cell, params, xs, carry)` runs one cell and returns its carry and
+                outputs. `runner.part(k)` is the same runner with a random key of its own for part
+                k. `runner.reversed()` walks time in the opposite direction. `runner.draw(f)` calls
+                `f(keys)` for every step and row, or returns None if the user passed no key.
+
+        Returns:
+            The new carries, and the outputs.
         """
 
     def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
-        """One step through all parts."""
+        """Take one step through all cells inside."""
         return substep(self, params, carry, u, affine)
 
     def _inner(self) -> list[Cell]:
@@ -47,7 +84,7 @@ class Composite(Cell[P, C]):
 
     @property
     def feature_axes(self) -> int:  # type: ignore[override]
-        """As many as any of its cells has."""
+        """The largest number that one of its cells has."""
         return max((cell.feature_axes for cell in self._inner()), default=1)
 
     @property
@@ -62,28 +99,30 @@ class Composite(Cell[P, C]):
 def substep(
     cell: Cell[P, C], params: P, carry: C, x: Tree, affine: Affine = default_affine
 ) -> tuple[C, Any]:
-    """One step of a cell within the step of another: a deep transition (Pascanu et al. 2014), a
-    cell that picks another's input.
+    """Take one step of a cell within the step of another cell.
 
-    All three stages of the inner cell are taken, and what they multiply by its weights goes through
-    `affine`, the input's product, too: an engine that replaces `affine` knows all of them. An inner
-    cell that draws does so for inference; wrap the outer one instead.
+    It serves a deep transition (Pascanu et al. 2014), for example, or a cell that computes the
+    input of another.
+
+    It takes all three stages of the inner cell. All their products by the inner cell's weights go
+    through `affine`, the input's product, too, so a method that replaces `affine` sees all of them.
+    An inner cell gets no random numbers, as in inference. Wrap the outer cell to regularise it.
 
     Args:
-        cell: the inner cell; it must be causal.
-        params: its parameters; `jaxrnn.WithContext(params, context)` for one that takes a context.
+        cell: the inner cell. It must be causal.
+        params: its parameters; `jaxrnn.WithContext(params, context)` if it takes a context.
         carry: its carry before the step.
-        x: its input `[*batch, features]`.
-        affine: the one that the outer step is handed.
+        x: its input, `[*batch, features]`.
+        affine: the `affine` that the outer step gets.
 
     Returns:
         The inner cell's new carry, and its output in the dtype of `x`.
 
     Raises:
-        TypeError: the cell needs the future.
-        ValueError: the cell takes a context, and there is none.
+        TypeError: the cell needs later inputs.
+        ValueError: the cell takes a context, and `params` holds none.
 
-    A cell of two GRUs, of which the second continues the state of the first within the step:
+    A cell of two GRUs. Within one step, the second continues from the hidden state of the first:
 
     >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
     >>> @dataclasses.dataclass(frozen=True)
@@ -117,12 +156,12 @@ def substep(
 
 @dataclasses.dataclass(frozen=True)
 class Delegate(Cell[P, C]):
-    """A cell around one cell, which is as that one is where a subclass does not say otherwise."""
+    """A cell around one inner cell. It does what the inner cell does, unless a subclass differs."""
 
     cell: Cell[P, C]
 
     def inner(self, params: Params) -> Params:
-        """The cell's part of the parameters."""
+        """Return the inner cell's part of the parameters."""
         return params
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
@@ -178,7 +217,7 @@ class Delegate(Cell[P, C]):
 
 
 class Steps(Protocol):
-    """How the steps of a cell are taken: a `jaxrnn.methods.Method`, or `OneStep`."""
+    """What takes the steps of a cell: a `jaxrnn.methods.Method`, or `OneStep`."""
 
     def run(
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk, /
@@ -191,19 +230,19 @@ class Runner:
 
     method: Steps
     walk: Walk = dataclasses.field(default_factory=Walk)
-    """The direction of time, the steps that are masked out, and the boundaries."""
+    """The direction of time, the masked steps, and the boundaries between sequences."""
 
     draws: "Draws | None" = None
-    """What noisy cells draw from; None for inference."""
+    """What noisy cells draw from. None means inference."""
 
     context: Tree = None
-    """What cells that take a context are given."""
+    """The context, for cells that take one."""
 
     changes: tuple[Callable[[Cell, Params], Params], ...] = ()
-    """What the parameters of every cell go through before it runs, first to last."""
+    """Functions that change the parameters of every cell before it runs, from first to last."""
 
     def __call__(self, cell: Cell[P, C], params: P, xs: Tree, carry: C) -> tuple[C, Any]:
-        """Run a cell through its three stages; one made of cells by its own `run`."""
+        """Run a cell through its three stages. A composite runs itself, by its `run`."""
         if isinstance(cell, Composite):
             return cell.run(params, xs, carry, self)
         for change in self.changes:
@@ -222,38 +261,40 @@ class Runner:
         return carry, ys
 
     def apply(self, function: Callable[..., Any], params: Params, *inputs: Tree) -> Any:
-        """`function(params, *inputs)`; in a single step, its products go through that `affine`."""
+        """Call `function(params, *inputs)`. In a single step, its products go through `affine`."""
         affine = self.method.affine if isinstance(self.method, OneStep) else default_affine
         return through(affine, function, params, *inputs)
 
     def emitted(self, ys: Tree, xs: Tree) -> Tree:
-        """Outputs that no loop has seen, as a loop gives them: in the dtype of the inputs, and zero
-        where a step is masked out.
+        """Do to outputs what a loop does to them.
+
+        Cast them to the dtype of the inputs, and set them to zero where a step is masked. Outputs
+        that are computed after the loop need it.
         """
         return without_masked(emit(ys, jax.tree.leaves(xs)[0].dtype), self.walk.valid)
 
     def in_context(self, cell: Cell, params: Params) -> tuple[Cell, Params]:
-        """A cell and parameters for any loop: if it takes a context, the parameters hold that, too.
+        """Put the context into the parameters, if the cell takes one, so that any loop can run it.
 
         Raises:
-            ValueError: there is no context.
+            ValueError: the cell takes a context, and there is none.
         """
         if not cell.takes_context:
             return cell, params
         if self.context is None:
-            raise ValueError(f"{name_of(cell)} takes a context, and there is none; pass context=")
+            raise ValueError(f"{name_of(cell)} takes a context, and got none; pass context=")
         prepare: Callable[..., Any] = cell.prepare  # type: ignore[attr-defined]
         return _InContext(cell), WithContext(params, prepare(params, self.context))
 
     def part(self, k: int) -> "Runner":
-        """The same runner with another key, that of part k."""
+        """Return the same runner with a random key of its own for part k."""
         return self if self.draws is None else dataclasses.replace(self, draws=self.draws.part(k))
 
     def reversed(self) -> "Runner":
-        """The same runner, walking the other way.
+        """Return the same runner, walking time in the opposite direction.
 
         Raises:
-            TypeError: it takes a single step, which has no other way.
+            TypeError: the runner takes a single step, which has no direction.
         """
         if isinstance(self.method, OneStep):
             raise TypeError(
@@ -263,20 +304,20 @@ class Runner:
         return dataclasses.replace(self, walk=self.walk.reversed())
 
     def draw(self, function: Callable[[Keys], Any]) -> Any:
-        """`function(keys)` for every step and row, or None without a key."""
+        """Call `function(keys)` for every step and row. Return None if there is no key."""
         return None if self.draws is None else self.draws(function)
 
 
 @dataclasses.dataclass(frozen=True)
 class OneStep:
-    """Takes a single step, whose input has no time axis."""
+    """Takes a single step. Its input has no time axis."""
 
     affine: Affine = default_affine
 
     def run(
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk, /
     ) -> tuple[Carry, Tree]:
-        """Project, and take it."""
+        """Project the input, and take the step."""
         del walk
         u = through(self.affine, cell.project, params, xs)
         carry, y = cell.step(params, carry, u, self.affine)
@@ -285,18 +326,18 @@ class OneStep:
 
 @dataclasses.dataclass(frozen=True)
 class Fed(Delegate):
-    """A cell whose `params` hold more than its own, which are `params.params`."""
+    """A cell whose `params` hold more than the inner cell's, which are `params.params`."""
 
     @property
     def __name__(self) -> str:
-        """That of the cell's class, for messages."""
+        """The name of the inner cell's class, for messages."""
         return name_of(self.cell)
 
     def inner(self, params: Params) -> Params:
         return params.params
 
     def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> Params:
-        """Not asked for: the parameters were made before."""
+        """Refuse: the inner cell has made the parameters before."""
         raise NotImplementedError
 
     def project(self, params: Params, xs: Tree, *noise: Any) -> Tree:
@@ -308,13 +349,13 @@ class Fed(Delegate):
         return self.cell.step(params.params, carry, u, affine)
 
     def draw(self, keys: Keys) -> Any:
-        """What the cell draws, if it is noisy."""
+        """Draw what the inner cell draws, if it is noisy."""
         draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
         return draw(keys)
 
 
 class _InContext(Fed):
-    """A cell whose `step` sees the context."""
+    """A cell whose `step` gets the context with its parameters."""
 
     def step(
         self, params: WithContext, carry: Carry, u: Any, affine: Affine = default_affine

@@ -1,8 +1,8 @@
-"""Hyperparameters as the code that makes them, and as JSON and back: names, numbers, tuples,
-dictionaries and dataclasses.
+"""Hyperparameters as text: as the Python call that makes them, and as JSON and back.
 
-Whoever reads a description says which classes it may name, and gets nothing else. What it may ask
-for is bounded before anything is built."""
+They are names, numbers, tuples, dictionaries and dataclasses. The reader of a description lists the
+classes that it may name; any other is refused. Its size is checked before anything is built.
+"""
 
 import dataclasses
 import json
@@ -10,21 +10,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _LONGEST = 1_000_000
-"""Characters of JSON; a stack of a thousand layers needs half as many."""
+"""Most characters of JSON. A stack of a thousand layers needs half as many."""
 _DEEPEST = 64
-"""Levels of JSON: a cell in another one is one level below it, or two in a stack."""
+"""Most nested levels of JSON. An inner cell is one level below its outer one, or two in a stack."""
 _MOST = 10_000
-"""Cells and other dataclasses, for to build one takes milliseconds."""
+"""Most cells and other dataclasses. Building one takes milliseconds."""
 
 
 def constructor(value: Any) -> str:
-    """The call that makes a dataclass, with the fields alone that are not their defaults.
+    """Return the call that makes a dataclass. Fields that have their default are left out.
 
     >>> import jaxrnn
     >>> jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5, bias=False)])
     Stack((LSTM(4), GRU(5, bias=False)))
     """
-    given, in_order = [], True  # whether all fields before were written
+    given, in_order = [], True  # in_order: whether all earlier fields were written
     for field in dataclasses.fields(value):
         kept = getattr(value, field.name)
         if field.init and field.repr and (kept is not field.default and kept != field.default):
@@ -36,7 +36,16 @@ def constructor(value: Any) -> str:
 
 
 def describe(value: Any, where: str, own: Mapping[str, type]) -> Any:
-    """A hyperparameter as JSON; a dictionary is described as if that were its class."""
+    """Return a hyperparameter as JSON values. A dictionary is described like a class, "dict".
+
+    Args:
+        value: the hyperparameter.
+        where: names it in a message.
+        own: the library's classes by name.
+
+    Raises:
+        ValueError: JSON cannot hold it, or a foreign class has the name of one in `own`.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
@@ -44,7 +53,9 @@ def describe(value: Any, where: str, own: Mapping[str, type]) -> Any:
     name = type(value).__name__
     if type(value) is dict:
         if any(not isinstance(key, str) or key == "class" for key in value):
-            raise ValueError(f"{where} has the keys {[*value]}, expected names other than 'class'")
+            raise ValueError(
+                f"{where} has the keys {[*value]}, expected strings other than 'class'; rename them"
+            )
         fields = {key: describe(item, f"{where}[{key!r}]", own) for key, item in value.items()}
         return {"class": name} | fields
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
@@ -53,7 +64,9 @@ def describe(value: Any, where: str, own: Mapping[str, type]) -> Any:
             "dataclasses"
         )
     if own.get(name, type(value)) is not type(value):
-        raise ValueError(f"{where} is a {name} that is not jaxrnn's; give the class another name")
+        raise ValueError(
+            f"{where} is a {name} that is not jaxrnn's {name}; give your class another name"
+        )
     return {"class": name} | {
         f.name: describe(getattr(value, f.name), f"{where}.{f.name}", own)
         for f in dataclasses.fields(value)
@@ -61,7 +74,12 @@ def describe(value: Any, where: str, own: Mapping[str, type]) -> Any:
 
 
 def build(description: Any, classes: Mapping[str, type]) -> Any:
-    """The inverse."""
+    """Build the hyperparameter that `describe` described.
+
+    Raises:
+        ValueError: the description names a class that is not in `classes`, or has a value that
+            `describe` would not have written.
+    """
     if isinstance(description, list):
         return tuple(build(item, classes) for item in description)
     if not isinstance(description, dict):
@@ -70,7 +88,7 @@ def build(description: Any, classes: Mapping[str, type]) -> Any:
     name: Any = description.get("class")
     if name not in classes:
         raise ValueError(
-            f"it has a {name!r}, which is no class of jaxrnn; pass a class of your own as "
+            f"it has a {name!r}, expected a class of jaxrnn; pass a class of your own as "
             "known=[...]"
         )
     built = classes[name](**given)
@@ -78,15 +96,21 @@ def build(description: Any, classes: Mapping[str, type]) -> Any:
         return built
     for field in dataclasses.fields(built):
         kept, value = getattr(built, field.name), given.get(field.name, field.default)
-        # A constructor that fills in what was left out, such as a second direction, could double
-        # a cell at each level. It has done so before `save` describes the cell.
+        # A constructor may fill in a field that was left out, such as a second direction. In a
+        # forged file, that could double the cells at each level. A cell that `save` describes has
+        # been constructed, so its fields are filled in.
         if value is not kept and value is not dataclasses.MISSING and value != kept:
             raise ValueError(f"{name}: {field.name} is {value!r}, which save does not write")
     return built
 
 
 def parse(text: str) -> Any:
-    """What a text says, refused if it is too long, too deep or of too many parts."""
+    """Parse JSON.
+
+    Raises:
+        ValueError: it is too long, nested too deeply, describes too many cells, or is not JSON.
+        RecursionError: it is nested so deeply that `json` cannot read it.
+    """
     if len(text) > _LONGEST:
         raise ValueError(f"its description has {len(text)} characters, more than {_LONGEST}")
     content = json.loads(text)
@@ -98,7 +122,7 @@ def parse(text: str) -> Any:
 
 
 def class_names(description: Any) -> Iterator[Any]:
-    """The classes of all that a description would build."""
+    """Yield the class name of every dataclass and dictionary that a description would build."""
     if isinstance(description, dict) and "class" in description:
         yield description["class"]
     for inner in _inside(description):
@@ -110,7 +134,7 @@ def _depth(description: Any) -> int:
 
 
 def _inside(description: Any) -> list[Any]:
-    """What a level of JSON holds."""
+    """Return the values one level down."""
     if isinstance(description, dict):
         return list(description.values())
     return description if isinstance(description, list) else []

@@ -1,9 +1,10 @@
-"""Random draws for cells that need them: reproducible from one key, whatever the block, the device
-or the batch axes.
+"""Random draws for cells that need them.
 
-Every step of every row has a number, and so has every sequence of every row (a reset begins a new
-one). A draw depends on the driver's key and on such a number alone, so it can be repeated when the
-backward pass needs it again: no mask is kept."""
+Every step of every row of the batch has a number, and so has every sequence of every row; a reset
+begins a new sequence. A draw depends on nothing but the driver's key and such a number. It is
+therefore the same for every block size, every device, and every arrangement of the batch axes. The
+backward pass draws again what it needs, so no dropout mask is stored.
+"""
 
 import math
 from collections.abc import Callable
@@ -13,16 +14,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxrnn.core.cell import Cell, Keys, Params
+from jaxrnn.core.cell import Cell, Params
 from jaxrnn.core.composite import Fed
+from jaxrnn.core.kinds import Keys
 from jaxrnn.core.trees import Tree
 
 _IMPLEMENTATION = "threefry2x32"
-"""Under `vmap`, each key draws for itself; of other kinds ("rbg"), the first draws for all."""
+"""The key type whose draws under `vmap` depend on each key. With others ("rbg"), only the first key
+counts.
+"""
 
 
 def threefry(key: Array) -> Array:
-    """A key that draws by number: this one, or one made of every bit of a key of another kind."""
+    """Return a threefry key: this one, or one derived from all bits of a key of another type."""
     if jax.random.key_impl(key) == _IMPLEMENTATION:
         return key
     made = jax.random.key(0, impl=_IMPLEMENTATION)
@@ -32,8 +36,9 @@ def threefry(key: Array) -> Array:
 
 
 class Numbers(NamedTuple):
-    """The numbers of steps and of sequences, uint32 `[time, *batch]`, or `[*batch]` for a single
-    step.
+    """The numbers of steps and of sequences.
+
+    Both are uint32 `[time, *batch]`, or `[*batch]` for a single step.
     """
 
     step: Array
@@ -41,7 +46,7 @@ class Numbers(NamedTuple):
 
 
 def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
-    """Number all steps and sequences of `steps = (time, *batch)`."""
+    """Number all steps and sequences of inputs with leading axes `steps = (time, *batch)`."""
     time, *batch = steps
     rows = jnp.arange(math.prod(batch), dtype=jnp.uint32).reshape(batch)
     stride = jnp.uint32(max(rows.size, 1))
@@ -55,8 +60,9 @@ def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
 
 
 def for_each(function: Callable[[Any], Any], given: Any) -> Any:
-    """`function` of each entry of equally shaped arrays: every array it returns gets their axes in
-    front.
+    """Apply `function` to each entry of equally shaped arrays.
+
+    The axes of the entries stand in front of the axes of every array that `function` returns.
     """
     shape = jax.tree.leaves(given)[0].shape
     drawn = jax.vmap(function)(jax.tree.map(lambda leaf: leaf.reshape(-1), given))
@@ -64,13 +70,16 @@ def for_each(function: Callable[[Any], Any], given: Any) -> Any:
 
 
 class Draws(NamedTuple):
-    """What is drawn from: a key, and the numbers of all steps and sequences."""
+    """The source of draws: a key, and the numbers of all steps and sequences."""
 
-    key: Array  # as `threefry` gives it
+    key: Array  # as `threefry` returns it
     numbers: Numbers
 
     def __call__(self, function: Callable[[Keys], Any]) -> Any:
-        """`function(keys)` for each number: every array it returns gets their leading axes."""
+        """Call `function(keys)` for every step and row.
+
+        The axes of the numbers stand in front of the axes of every array that it returns.
+        """
         k_step, k_sequence = jax.random.split(self.key)
 
         def one(at: Numbers) -> Any:
@@ -80,12 +89,14 @@ class Draws(NamedTuple):
         return for_each(one, self.numbers)
 
     def part(self, k: int) -> "Draws":
-        """Draws that are independent of these, and of those of other parts."""
+        """Return draws for part k, which are independent of these and of every other part's."""
         return self._replace(key=jax.random.fold_in(self.key, k))
 
     def fed_to(self, cell: Cell, params: Params, xs: Tree) -> tuple[Cell, Params, Tree]:
-        """A cell, parameters and inputs for any loop: the parameters hold the key, too, and the
-        inputs the numbers.
+        """Wrap a noisy cell so that any method can run it.
+
+        The parameters then also hold the key, and the inputs the numbers. The wrapped cell draws in
+        `project`.
         """
         keyed = _Keyed(params, jax.random.key_data(self.key))
         return _Drawing(cell), keyed, _Numbered(xs, self.numbers)
@@ -102,7 +113,7 @@ class _Numbered(NamedTuple):
 
 
 class _Drawing(Fed):
-    """A cell that draws what it needs when it projects its inputs."""
+    """A noisy cell that draws its random numbers in `project`."""
 
     def project(self, params: _Keyed, xs: _Numbered) -> Tree:
         key = jax.random.wrap_key_data(params.key_data, impl=_IMPLEMENTATION)
@@ -114,13 +125,14 @@ class _Drawing(Fed):
 
 
 def keep(key: Array, rate: float, shape: tuple[int, ...]) -> Array:
-    """Which numbers survive dropout at this rate: bool, of this shape."""
+    """Draw which numbers dropout at this rate keeps: bool, of this shape."""
     return jax.random.bernoulli(key, 1 - rate, shape)
 
 
 def drop(values: Array, kept: Array | None, rate: float) -> Array:
-    """Zero what is not kept and scale the rest up, so that the expectation is `values`; as they are
-    if `kept` is None.
+    """Zero what is not kept, and divide the rest by `1 - rate`, so that the mean is `values`.
+
+    If `kept` is None, return the values as they are.
     """
     if kept is None:
         return values

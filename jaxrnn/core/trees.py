@@ -1,5 +1,6 @@
-"""Pytrees of which some leaves are differentiated and others are not. Positions number the flat
-leaves.
+"""Pytrees in which some leaves are differentiated and others are not.
+
+Positions are indices into the flattened leaves.
 """
 
 from collections.abc import Iterable
@@ -11,39 +12,37 @@ import numpy as np
 from jax import Array
 
 Tree = Any
-"""A pytree of arrays. Its structure is the user's, and no type can state it."""
+"""A pytree of arrays. The user chooses its structure, so no type can state it."""
 
 
 def form(tree: Tree) -> tuple[object, list[tuple[int, ...]]]:
-    """The structure of a tree and the shapes of its leaves: equal for trees that fit each other,
-    whatever their dtypes.
-    """
+    """Return the structure of a tree and the shapes of its leaves. Dtypes do not matter."""
     return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def is_float(leaf: Array | jax.ShapeDtypeStruct) -> bool:
-    """Whether it is differentiated: real or complex numbers."""
+    """Return whether a leaf is differentiated: whether it holds floating or complex numbers."""
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def float_positions(tree: Tree) -> list[int]:
-    """Where among the flat leaves the floating ones stand."""
+    """Return the positions of the floating leaves."""
     return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if is_float(leaf)]
 
 
 def floats(tree: Tree) -> list[Array]:
-    """The floating leaves."""
+    """Return the floating leaves."""
     return [leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)]
 
 
 def pick(tree: Tree, positions: Iterable[int]) -> list[Array]:
-    """The leaves at these positions."""
+    """Return the leaves at these positions."""
     leaves = jax.tree.leaves(tree)
     return [leaves[i] for i in positions]
 
 
 def put(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
-    """The tree with other leaves at these positions."""
+    """Return the tree with the leaves at these positions replaced."""
     leaves, form = jax.tree.flatten(tree)
     for i, leaf in zip(positions, new, strict=True):
         leaves[i] = leaf
@@ -51,14 +50,17 @@ def put(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
 
 
 def sparse(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
-    """The tree with new leaves at these positions, and None at all others."""
+    """Return the tree with new leaves at these positions, and None at all others."""
     leaves, form = jax.tree.flatten(tree)
     given = dict(zip(positions, new, strict=True))
     return form.unflatten([given.get(i) for i in range(len(leaves))])
 
 
 def only(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
-    """A tangent of `tree` that holds those of some leaves, and zero for the others."""
+    """Return a tangent of `tree`: `new` at these positions, and zero at all others.
+
+    The zero of an integer or bool leaf has the dtype float0, as JAX requires.
+    """
     leaves, form = jax.tree.flatten(tree)
     given = dict(zip(positions, new, strict=True))
     return jax.tree.unflatten(
@@ -71,5 +73,5 @@ def _zero(leaf: Array) -> Array | np.ndarray:
 
 
 def path_names(path: tuple[object, ...]) -> list[str]:
-    """The names on the way to a leaf of a pytree; an entry that has a number alone is ""."""
+    """Return the names on the path to a leaf. An entry that is an index becomes ""."""
     return [str(getattr(entry, "name", getattr(entry, "key", ""))) for entry in path]

@@ -1,6 +1,4 @@
-"""Lengths, masks, resets and direction: everything that makes a walk through time differ from plain
-steps, in one place.
-"""
+"""The walk through time: lengths, masks, resets and direction, in one place."""
 
 import dataclasses
 from typing import NamedTuple, Protocol
@@ -18,16 +16,18 @@ from jaxrnn.core.trees import Tree
 
 
 class StepFlags(NamedTuple):
-    """What a step is told besides its input; None where no sequence needs it. Each is `[*batch]` of
-    a `[time, *batch]` array.
+    """The flags of one step, bool `[*batch]`, or of all steps, `[time, *batch]`.
+
+    A flag is None if no sequence needs it.
     """
 
-    valid: Array | None  # hold the carry and emit zeros where False
-    restart: Array | None  # begin this step from the initial carry where True
+    valid: Array | None  # where False, the step holds the carry and returns zeros
+    restart: Array | None  # where True, the step begins from the initial carry
 
     def fresh(self) -> Array | None:
-        """Where the cell is given the initial carry: also at steps that are masked out, for their
-        carry may be NaN.
+        """Return where the cell gets the initial carry.
+
+        Masked steps get it, too, because their own carry may hold NaN.
         """
         if self.valid is None or self.restart is None:
             return self.restart if self.valid is None else ~self.valid
@@ -36,26 +36,27 @@ class StepFlags(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """The order in which time is walked, the steps that are left out, and the boundaries between
-    sequences.
-    """
+    """How time is walked: which steps are valid, where sequences begin, and in which direction."""
 
-    valid: Array | None = None
-    reset: Array | None = None
+    valid: Array | None = None  # [time, *batch], bool: the steps that are not masked out
+    reset: Array | None = None  # [time, *batch], bool: the boundaries between sequences
     reverse: bool = False
-    all_carries: bool = False  # whether a step's output is (carry, y): for `trajectory`
+    all_carries: bool = False  # whether a step's output is (carry, y), for `trajectory`
 
     def reversed(self) -> "Walk":
-        """The same sequences, walked the other way."""
+        """Return the walk over the same sequences in the opposite direction."""
         return dataclasses.replace(self, reverse=not self.reverse)
 
     def flags(self) -> StepFlags:
-        """The flags of all steps, in order of time."""
+        """Return the flags of all steps, in order of time."""
         return StepFlags(self.valid, self._restart())
 
     def states(self, first: Carry, after: Carry) -> Carry:
-        """Every carry in the order of the walk: the one before the first step, and those after each
-        `[time, ...]`.
+        """Return every carry in the order of the walk, `[time + 1, ...]`.
+
+        Args:
+            first: the carry before the first step.
+            after: the carries after each step, in order of time, `[time, ...]`.
         """
 
         def leaf(first: Array, after: Array) -> Array:
@@ -65,12 +66,13 @@ class Walk:
         return jax.tree.map(leaf, first, after)
 
     def _restart(self) -> Array | None:
-        """Where a step begins from the initial carry.
+        """Return where a step begins from the initial carry, bool `[time, *batch]`.
 
-        `reset[t]` is the boundary between t - 1 and t. Forwards it is crossed on entering t,
-        backwards on entering t - 1. At a step that is masked out it stays pending until the next
-        valid one: a valid step restarts if it has seen more boundaries than the valid step before
-        it had."""
+        `reset[t]` is the boundary between steps t - 1 and t. A forward walk crosses it on entering
+        t, a backward walk on entering t - 1. At a masked step, the boundary stays pending until the
+        next valid step. A valid step therefore restarts if the walk has crossed more boundaries up
+        to it than up to the valid step before it.
+        """
         if self.reset is None:
             return None
         crossed = self.reset
@@ -86,10 +88,13 @@ class Walk:
 
 
 def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array | None:
-    """The steps `[time, *batch]` that `lengths` and `mask` leave in; None if neither is given."""
+    """Return the steps that `lengths` and `mask` keep, bool `[time, *batch]`.
+
+    It is None if neither is given.
+    """
     if lengths is None:
         return mask
-    # A narrow dtype may not hold `time`; in a wide one, a cast of large lengths could wrap.
+    # A narrow dtype may be unable to hold `time`. Casting a wide one to int32 could wrap lengths.
     dtype = lengths.dtype if jnp.iinfo(lengths.dtype).bits >= 32 else jnp.int32
     steps = jnp.arange(time, dtype=dtype).reshape(time, *[1] * lengths.ndim)
     within = steps < lengths.astype(dtype)
@@ -97,7 +102,7 @@ def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array |
 
 
 def select(condition: Array, chosen: Tree, other: Tree) -> Tree:
-    """`where`, with a condition `[*batch]` on the leading axes of every leaf."""
+    """Apply `jnp.where` to every leaf, with a condition `[*batch]` on its leading axes."""
 
     def leaf(a: Array, b: Array) -> Array:
         return jnp.where(
@@ -108,14 +113,26 @@ def select(condition: Array, chosen: Tree, other: Tree) -> Tree:
 
 
 def without_masked(tree: Tree, valid: Array | None) -> Tree:
-    """Zero what belongs to steps that are masked out. Of inputs, because a NaN in padding would
-    reach a weight gradient as 0 * NaN.
+    """Replace what belongs to masked steps by zeros.
+
+    Inputs need it, too: a NaN in padding would reach a weight gradient as 0 * NaN.
     """
     return tree if valid is None else select(valid, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
 class Step(Protocol):
-    """A cell's step with restarts before it and masking after it."""
+    """A cell's step that also restarts and masks. `guarded_step` makes it.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.GRU(4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> step = guarded_step(cell, (2, 3), jnp.float32)
+    >>> u = cell.project(params, jnp.ones((2, 3)))
+    >>> flags = StepFlags(valid=jnp.array([True, False]), restart=None)
+    >>> carry, y = step(params, jnp.ones((2, 4)), u, flags, jaxrnn.affine)
+    >>> carry[1].tolist(), y[1].tolist()
+    ([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0])
+    """
 
     def __call__(
         self, params: Params, carry: Carry, u: Tree, flags: StepFlags, affine: Affine
@@ -125,8 +142,13 @@ class Step(Protocol):
 def guarded_step(
     cell: Cell, input_shape: tuple[int, ...], dtype: DTypeLike, all_carries: bool = False
 ) -> Step:
-    """The cell's step with restarts before it and masking after it, emitting in `dtype`; its output
-    is `(carry, y)` with `all_carries`.
+    """Return the cell's step with restarts before it and masking after it.
+
+    Args:
+        cell: the cell.
+        input_shape: the shape of one step's input, `(*batch, *features)`.
+        dtype: the dtype of the outputs, unless they are complex.
+        all_carries: return `(carry, y)` in place of the output `y`.
     """
 
     def step(

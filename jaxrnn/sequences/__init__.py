@@ -1,4 +1,4 @@
-"""Sequences of different lengths: into arrays and back, turned round, from many outputs to one."""
+"""Sequences of different lengths: padding, packing, reversing, and one output per sequence."""
 
 from jaxrnn.sequences.order import reverse, shift
 from jaxrnn.sequences.outputs import last_output, max_output, mean_output, repeat_output

@@ -1,4 +1,4 @@
-"""The order of steps within sequences: turned round, and delayed by one."""
+"""The order of steps within sequences: reversed, or delayed by one step."""
 
 from typing import TypeVar
 
@@ -15,22 +15,24 @@ Tree = TypeVar("Tree")
 
 
 def reverse(xs: Tree, lengths: Lengths | None = None, *, time_axis: int = 0) -> Tree:
-    """Turn each sequence round within its valid part: `xs[t]` goes to `lengths - 1 - t`.
+    """Reverse each sequence within its valid part: step t moves to step `lengths - 1 - t`.
 
-    Padding stays where it is, as in `flax.linen.flip_sequences`. An encoder that reads its source
-    so has the first words last, near those that a decoder writes first (Sutskever, Vinyals & Le
-    2014). To read a sequence backwards and put each output at its input, `scan(..., reverse=True)`
-    is enough.
+    Padding stays where it is, as in `flax.linen.flip_sequences`. An encoder that reads a reversed
+    source reads its first words last, close to the words that the decoder writes first (Sutskever,
+    Vinyals & Le 2014). `scan(..., reverse=True)` walks backwards without this function, and returns
+    each output at the step of its input.
 
     Args:
-        xs: an array `[time, *batch, ...]`, or a pytree of such.
-        lengths: integers `[*batch]`; all of time if left out.
-        time_axis: where time stands, if it is not the first axis: the number of batch axes before
-            it.
+        xs: an array `[time, *batch, ...]`, or a pytree of such arrays.
+        lengths: integers `[*batch]`; every step is valid if left out.
+        time_axis: the position of the time axis, which is the number of batch axes before it.
+
+    Returns:
+        `xs` with each sequence reversed, in the same shape.
 
     Raises:
         ValueError: a shape or a length does not fit.
-        TypeError: lengths are not integers.
+        TypeError: `lengths` are not integers.
 
     >>> reverse(jnp.array([[1, 1], [2, 2], [3, 0]]), lengths=jnp.array([3, 2])).T.tolist()
     [[3, 2, 1], [2, 1, 0]]
@@ -47,13 +49,19 @@ def reverse(xs: Tree, lengths: Lengths | None = None, *, time_axis: int = 0) -> 
 
 
 def shift(tokens: ArrayLike, start: ArrayLike, *, time_axis: int = 0) -> Array:
-    """Delay by one step, with `start` in front: what a decoder reads when it is trained to write
-    `tokens` (teacher forcing, Williams & Zipser 1989).
+    """Delay a sequence by one step, with `start` in front.
+
+    A decoder that is trained to write `tokens` reads the result (teacher forcing, Williams & Zipser
+    1989).
 
     Args:
         tokens: symbols `[time, *batch]`, or signals `[time, *batch, features]`.
-        start: what is read first: a symbol, or anything that broadcasts to one step.
-        time_axis: where time stands, if it is not the first axis.
+        start: the first step: a symbol, or anything that broadcasts to one step. It is cast to the
+            dtype of `tokens`.
+        time_axis: the position of the time axis.
+
+    Returns:
+        The delayed sequence, in the shape of `tokens`. Its last step is dropped.
 
     Raises:
         ValueError: `start` does not broadcast to one step.
@@ -67,7 +75,7 @@ def shift(tokens: ArrayLike, start: ArrayLike, *, time_axis: int = 0) -> Array:
         first = jnp.broadcast_to(jnp.asarray(start, in_time.dtype), one_step)
     except ValueError as error:
         raise ValueError(
-            f"shift: start has shape {jnp.shape(start)}, expected one that broadcasts to a step of "
-            f"the tokens, {one_step}"
+            f"shift: start has shape {jnp.shape(start)}, expected one that broadcasts to one step "
+            f"of the tokens, {one_step}; pass a number, or an array of that shape"
         ) from error
     return jnp.moveaxis(jnp.concatenate([first[None], in_time[:-1]]), 0, time_axis)

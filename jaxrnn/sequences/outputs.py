@@ -1,4 +1,4 @@
-"""The outputs of each sequence: one of many, and what stands where a step is masked out."""
+"""One output for each sequence: the last, the mean or the maximum; and outputs of masked steps."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -28,23 +28,25 @@ def last_output(
 ) -> Tree:
     """Take the output of each sequence at the end of the cell's walk.
 
-    A cell that walks forwards ends at the last valid step. A `Reversed` cell, and the backward half
-    of a `Bidirectional`, end at the first valid step; so does any cell after `scan(...,
-    reverse=True)`, whose outputs are those of `Reversed(cell)`. The output of a sequence without
-    valid steps is zero.
+    A forward walk ends at the last valid step. A `Reversed` cell and the backward half of a
+    `Bidirectional` end at the first valid step. The outputs of `scan(cell, ..., reverse=True)` end
+    there, too: pass `Reversed(cell)` for them. A sequence without valid steps has the output zero.
 
     Args:
-        ys: outputs `[time, *batch, *features]`, or a pytree of such.
-        cell: the cell that gave them.
+        ys: outputs `[time, *batch, *features]`, or a pytree of such arrays.
+        cell: the cell that computed them.
         lengths: as in `jaxrnn.scan`.
         mask: as in `jaxrnn.scan`.
-        time_axis: where time stands in `ys` and `mask`, if it is not the first axis: the number of
-            batch axes before it.
+        time_axis: the position of the time axis in `ys` and `mask`, which is the number of batch
+            axes before it.
+
+    Returns:
+        One output for each sequence, `[*batch, *features]`.
 
     Raises:
-        ValueError: the cell merged its two directions into one output, so that the two ends cannot
-            be told apart; or a shape or a length does not fit.
-        TypeError: lengths are not integers, the mask is not bool, or `cell` is none.
+        ValueError: a shape or a length does not fit; or a `Bidirectional` has merged its directions
+            into one output, so that their ends cannot be separated.
+        TypeError: `lengths` are not integers, `mask` is not bool, or `cell` is not a cell.
 
     >>> import jaxrnn
     >>> cell = jaxrnn.Bidirectional(jaxrnn.Stack([jaxrnn.GRU(4)]))
@@ -62,22 +64,25 @@ def repeat_output(
     mask: ArrayLike | None = None,
     time_axis: int = 0,
 ) -> Tree:
-    """Fill steps that are masked out with the output of the valid step before them in the cell's
-    walk, as the layers of Keras do unless they have `zero_output_for_mask`.
+    """Fill the outputs of masked steps with the output of the last valid step before them.
 
-    Steps before the first valid one are zero. Both directions of a `Bidirectional` are filled in
-    their own.
+    "Before" follows the cell's walk: each half of a `Bidirectional` is filled in its own direction.
+    Steps before the first valid one stay zero. Keras fills outputs like this, unless a layer has
+    `zero_output_for_mask`.
 
     Args:
-        ys: outputs `[time, *batch, *features]`, or a pytree of such.
-        cell: the cell that gave them.
+        ys: outputs `[time, *batch, *features]`, or a pytree of such arrays.
+        cell: the cell that computed them.
         lengths: as in `jaxrnn.scan`.
         mask: as in `jaxrnn.scan`.
         time_axis: as in `last_output`.
 
+    Returns:
+        The filled outputs, in the shape of `ys`.
+
     Raises:
-        ValueError: as `last_output`.
-        TypeError: as `last_output`.
+        ValueError: as in `last_output`.
+        TypeError: as in `last_output`.
 
     >>> import jaxrnn
     >>> ys = jnp.array([[0.0], [5.0], [0.0], [7.0]])
@@ -95,19 +100,22 @@ def mean_output(
     mask: ArrayLike | None = None,
     time_axis: int = 0,
 ) -> Tree:
-    """Average `ys [time, *batch, *features]`, or each leaf of a pytree of such, over valid steps.
+    """Average the outputs of each sequence over its valid steps.
 
-    It is summed in at least float32. The mean of a sequence without valid steps is zero.
+    The sum is computed in at least float32. The mean of a sequence without valid steps is zero.
 
     Args:
-        ys: outputs of a cell.
+        ys: outputs `[time, *batch, *features]`, or a pytree of such arrays.
         lengths: as in `jaxrnn.scan`.
         mask: as in `jaxrnn.scan`.
         time_axis: as in `last_output`.
 
+    Returns:
+        The means `[*batch, *features]`, in the dtype of `ys`.
+
     Raises:
         ValueError: a shape or a length does not fit.
-        TypeError: the outputs are not floating, lengths are not integers, or the mask is not bool.
+        TypeError: `ys` is not floating, `lengths` are not integers, or `mask` is not bool.
 
     >>> mean_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
     [[1.0]]
@@ -128,11 +136,22 @@ def max_output(
     mask: ArrayLike | None = None,
     time_axis: int = 0,
 ) -> Tree:
-    """Take the maximum of `ys [time, *batch, *features]`, or of each leaf of a pytree of such, over
-    valid steps.
+    """Take the maximum of each feature over the valid steps of each sequence.
 
-    The maximum of a sequence without valid steps is zero. Arguments and errors are those of
-    `mean_output`.
+    The maximum of a sequence without valid steps is zero.
+
+    Args:
+        ys: outputs `[time, *batch, *features]`, or a pytree of such arrays.
+        lengths: as in `jaxrnn.scan`.
+        mask: as in `jaxrnn.scan`.
+        time_axis: as in `last_output`.
+
+    Returns:
+        The maxima `[*batch, *features]`, in the dtype of `ys`.
+
+    Raises:
+        ValueError: a shape or a length does not fit.
+        TypeError: `ys` is not floating, `lengths` are not integers, or `mask` is not bool.
 
     >>> max_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
     [[2.0]]
@@ -146,7 +165,7 @@ def max_output(
 
 
 def _end(leaf: Array, valid: Array, backwards: bool) -> Array:
-    """The output at the last valid step, or backwards at the first; zero where there is none."""
+    """Return the output at the last valid step (the first if `backwards`); zero without one."""
     if not len(leaf):
         return jnp.zeros_like(leaf, shape=leaf.shape[1:])
     first_of = valid if backwards else valid[::-1]
@@ -157,7 +176,7 @@ def _end(leaf: Array, valid: Array, backwards: bool) -> Array:
 
 
 def _filled(leaf: Array, valid: Array, backwards: bool) -> Array:
-    """The outputs, at steps that are not valid those of the last valid step before."""
+    """Return the outputs, with that of the last valid step before each step that is not valid."""
     if backwards:
         return _filled(leaf[::-1], valid[::-1], False)[::-1]
     steps = jnp.arange(len(leaf)).reshape(-1, *[1] * (valid.ndim - 1))
@@ -173,11 +192,11 @@ def _at_ends(
     cell: Cell,
     *given: Any,
 ) -> Any:
-    """`take(leaf, valid, backwards)` of every leaf, for each of the cell's walks."""
+    """Call `take(leaf, valid, backwards)` for every leaf and each of the cell's walks."""
     if not isinstance(cell, Cell):
         raise TypeError(
-            f"{function}: cell is {described(cell)}, expected the jaxrnn.Cell that gave ys; pass "
-            "them as (ys, cell)"
+            f"{function}: cell is {described(cell)}, expected the jaxrnn.Cell that computed ys; "
+            "pass them as (ys, cell)"
         )
     ys, valid = checked(function, *given)
     return cell.ends(
@@ -186,7 +205,7 @@ def _at_ends(
 
 
 def _pooled(function: str, pool: Callable[[Array, Array], Array], *given: Any) -> Any:
-    """`pool(leaf, valid)` of every leaf, where `valid` has as many axes as the leaf."""
+    """Call `pool(leaf, valid)` for every leaf. `valid` then has as many axes as the leaf."""
     ys, valid = checked(function, *given)
     for path, leaf in jax.tree_util.tree_leaves_with_path(ys):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -198,7 +217,7 @@ def _pooled(function: str, pool: Callable[[Array, Array], Array], *given: Any) -
 
 
 def _over_features(flags: Array, leaf: Array) -> Array:
-    """`[time, *batch]`, with an axis of size 1 for each feature axis of the leaf."""
+    """Append to flags `[time, *batch]` an axis of size 1 for each feature axis of the leaf."""
     return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
 
 
@@ -210,10 +229,14 @@ def checked(
     time_axis: int,
     name: str = "ys",
 ) -> tuple[Tree, Array]:
-    """The outputs as arrays, time first, and which steps `[time, *batch]` are valid.
+    """Return the outputs as arrays with time first, and the valid steps, bool `[time, *batch]`.
 
-    The flags tell which axes of `ys` are batch axes. Without flags, valid is `[time]`: every step
-    is, and the number of batch axes does not matter.
+    `lengths` and `mask` tell which axes of `ys` are batch axes. Without both, the valid steps have
+    the shape `[time]`, and the number of batch axes does not matter.
+
+    Raises:
+        ValueError: a shape or a length does not fit.
+        TypeError: `lengths` are not integers, or `mask` is not bool.
     """
     counts = _flag(function, "lengths", lengths, jnp.integer, "integers")
     marks = _flag(function, "mask", mask, jnp.bool_, "bool")
@@ -239,9 +262,9 @@ def checked(
 
 
 def _time_first(function: str, arrays: Tree, time_axis: int) -> Tree:
-    """Arrays with their time axis moved to the front; refused where there is none."""
+    """Move the time axis to the front. Refuse a `time_axis` that an array does not have."""
     rank = min((leaf.ndim for leaf in jax.tree.leaves(arrays)), default=0)
-    if time_axis not in range(max(rank, 1)):  # without an axis, shapes are refused later
+    if time_axis not in range(max(rank, 1)):  # arrays without any axis are refused later
         raise ValueError(
             f"{function}: time_axis is {time_axis}, expected the number of batch axes before time, "
             f"below {rank}"
@@ -252,10 +275,10 @@ def _time_first(function: str, arrays: Tree, time_axis: int) -> Tree:
 def _flag(
     function: str, name: str, flag: Lengths | None, kind: type, expected: str
 ) -> Array | None:
-    """The flag as an array, refused unless it holds numbers of that kind."""
+    """Return the flag as an array. Refuse one that holds another kind of numbers."""
     if flag is None:
         return None
     array = jnp.asarray(flag)
     if not jnp.issubdtype(array.dtype, kind):
-        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected {expected}")
+        raise TypeError(f"{function}: {name} has dtype {array.dtype}, expected {expected}; cast it")
     return array

@@ -1,4 +1,4 @@
-"""Lists of sequences of different lengths, into arrays and back."""
+"""Lists of sequences of different lengths, put into arrays and taken out again."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
@@ -11,28 +11,44 @@ Tree = TypeVar("Tree")
 """A pytree of arrays."""
 
 Place = tuple[int, int, int]
-"""Where a sequence stands in `Packed.xs`: column, first step, length."""
+"""The place of a sequence in `Packed.xs`: its column, its first step, and its length."""
 
 
 class Padded(NamedTuple):
-    """Sequences side by side; shorter ones are padded with zeros on the right."""
+    """One sequence in each column, padded with zeros at the end. `pad` and `bucket` return it.
+
+    >>> xs, lengths, places = pad([np.array([1, 2, 3]), np.array([4])])
+    >>> xs.T.tolist(), lengths.tolist(), places.tolist()
+    ([[1, 2, 3], [4, 0, 0]], [3, 1], [0, 1])
+    """
 
     xs: np.ndarray  # [time, batch, ...]
-    lengths: np.ndarray  # [batch]
-    places: np.ndarray  # [batch]: which sequence of the list stands in this column
+    lengths: np.ndarray  # [batch], integers
+    places: np.ndarray  # [batch]: the index in the list of the sequence in this column
 
 
 class Packed(NamedTuple):
-    """Several sequences in each column, one after the other."""
+    """Several sequences in each column, one after the other. `pack` returns it.
+
+    >>> packed = pack([np.array([1, 2]), np.array([3])], time=4)
+    >>> packed.xs[:, 0].tolist(), packed.mask[:, 0].tolist(), packed.reset[:, 0].tolist()
+    ([1, 2, 3, 0], [True, True, True, False], [True, False, True, False])
+    """
 
     xs: np.ndarray  # [time, batch, ...]
-    mask: np.ndarray  # [time, batch]: False where no sequence stands
-    reset: np.ndarray  # [time, batch]: True where a sequence begins
-    places: tuple[Place, ...]  # of each sequence of the list
+    mask: np.ndarray  # [time, batch], bool: False where there is no sequence
+    reset: np.ndarray  # [time, batch], bool: True where a sequence begins
+    places: tuple[Place, ...]  # of each sequence, in the order of the list
 
 
 def pad(sequences: Sequence[ArrayLike]) -> Padded:
-    """Put sequences `[length, ...]` side by side, for `jaxrnn.scan(..., lengths=...)`.
+    """Pad sequences to the longest of them, for `jaxrnn.scan(..., lengths=...)`.
+
+    Args:
+        sequences: a list of arrays `[length, ...]`. Their dtypes are promoted to a common one.
+
+    Returns:
+        The sequences, one in each column.
 
     Raises:
         ValueError: the list is empty, or the sequences differ in more than their length.
@@ -46,10 +62,17 @@ def pad(sequences: Sequence[ArrayLike]) -> Padded:
 
 
 def bucket(sequences: Sequence[ArrayLike], limits: Iterable[int]) -> list[Padded]:
-    """Group sequences by length: each is padded to the smallest limit that is long enough for it.
+    """Group sequences by length, and pad each group to a limit.
 
-    Batches of equal shape share one compiled program. The closer the limits are to the lengths, the
-    less is padded. A limit that no sequence needs gives no batch.
+    A sequence goes to the smallest limit that is at least its length. Batches of equal shape share
+    one compiled program. More limits mean less padding and more programs.
+
+    Args:
+        sequences: a list of arrays `[length, ...]`. Their dtypes are promoted to a common one.
+        limits: the lengths to pad to, in any order.
+
+    Returns:
+        One batch for each limit that a sequence needs, from the smallest limit to the largest.
 
     Raises:
         ValueError: the list is empty, a sequence is longer than every limit, or the sequences
@@ -63,8 +86,8 @@ def bucket(sequences: Sequence[ArrayLike], limits: Iterable[int]) -> list[Padded
     longest = max(map(len, arrays))
     if not limits or longest > limits[-1]:
         raise ValueError(
-            f"bucket: the longest sequence has {longest} steps, the limits are {limits}; "
-            "add a longer one"
+            f"bucket: the longest sequence has {longest} steps, expected at most the largest of "
+            f"the limits {limits}; add a larger limit"
         )
     chosen = np.searchsorted(limits, [len(array) for array in arrays])
     places = [np.flatnonzero(chosen == k).tolist() for k in range(len(limits))]
@@ -76,11 +99,17 @@ def bucket(sequences: Sequence[ArrayLike], limits: Iterable[int]) -> list[Padded
 
 
 def pack(sequences: Sequence[ArrayLike], time: int) -> Packed:
-    """Put sequences `[length, ...]` one after the other into columns of `time` steps, for
-    `jaxrnn.scan(..., mask=..., reset=...)`.
+    """Pack sequences into columns of `time` steps, for `jaxrnn.scan(..., mask=..., reset=...)`.
 
-    The longest sequence is placed first. Each one goes into the first column that has room for it
-    (first-fit decreasing).
+    The sequences are placed from the longest to the shortest. Each goes into the first column that
+    has room for it (first-fit decreasing).
+
+    Args:
+        sequences: a list of arrays `[length, ...]`. Their dtypes are promoted to a common one.
+        time: the number of steps of every column.
+
+    Returns:
+        The columns, with the mask and the resets for `jaxrnn.scan`.
 
     Raises:
         ValueError: the list is empty, a sequence is longer than `time`, or the sequences differ in
@@ -93,7 +122,8 @@ def pack(sequences: Sequence[ArrayLike], time: int) -> Packed:
     arrays = _arrays("pack", sequences)
     if (longest := max(map(len, arrays))) > time:
         raise ValueError(
-            f"pack: the longest sequence has {longest} steps, expected at most time = {time}"
+            f"pack: the longest sequence has {longest} steps, expected at most time = {time}; pass "
+            "a larger time"
         )
     places = _first_fit([len(array) for array in arrays], time)
     columns = 1 + max(column for column, _, _ in places)
@@ -107,14 +137,17 @@ def pack(sequences: Sequence[ArrayLike], time: int) -> Packed:
 
 
 def unpack(ys: Tree, packed: Packed) -> list[Tree]:
-    """Cut out the outputs of each sequence, in the order of the list that was packed.
+    """Take the outputs of each sequence out of packed columns.
 
     Args:
-        ys: outputs `[time, batch, ...]`, or a pytree of such.
-        packed: what `pack` returned.
+        ys: outputs `[time, batch, ...]`, or a pytree of such arrays.
+        packed: what `pack` returned for the inputs.
+
+    Returns:
+        The outputs `[length, ...]` of each sequence, in the order of the list that was packed.
 
     Raises:
-        ValueError: time or batch of the outputs differs from that of `packed`.
+        ValueError: the outputs differ from `packed` in the size of time or batch.
 
     >>> packed = pack([np.ones(3), np.full(2, 7.0)], time=5)
     >>> unpack(packed.xs, packed)[1].tolist()
@@ -125,7 +158,7 @@ def unpack(ys: Tree, packed: Packed) -> list[Tree]:
         if np.shape(leaf)[:2] != steps:
             raise ValueError(
                 f"unpack: ys{jax.tree_util.keystr(path)} has shape {np.shape(leaf)}, expected "
-                f"[{steps[0]}, {steps[1]}, ...] as packed.mask; pass the outputs for packed.xs"
+                f"[{steps[0]}, {steps[1]}, ...], as packed.mask has; pass the outputs for packed.xs"
             )
 
     def piece(column: int, start: int, length: int) -> Tree:
@@ -135,21 +168,23 @@ def unpack(ys: Tree, packed: Packed) -> list[Tree]:
 
 
 def _arrays(function: str, sequences: Sequence[ArrayLike]) -> list[np.ndarray]:
-    """The sequences as arrays, refused unless only their lengths differ."""
+    """Return the sequences as arrays of one dtype. Refuse them if more than the length differs."""
     arrays = [np.asarray(sequence) for sequence in sequences]
     if not arrays:
-        raise ValueError(f"{function}: there is no sequence in the list")
+        raise ValueError(f"{function}: the list is empty, expected at least one sequence; add one")
     if any(array.ndim == 0 for array in arrays) or len({array.shape[1:] for array in arrays}) > 1:
         shapes = sorted({array.shape for array in arrays})
         raise ValueError(
-            f"{function}: the sequences have shapes {shapes}, expected [length, ...] that differ "
-            "in length alone"
+            f"{function}: the sequences have shapes {shapes}, expected [length, ...] with equal "
+            "axes after the first; reshape them"
         )
-    return arrays
+    counted = [array for array in arrays if array.size] or arrays  # an empty list has no dtype
+    dtype = np.result_type(*counted)
+    return [array.astype(dtype, copy=False) for array in arrays]
 
 
 def _padded(arrays: Sequence[np.ndarray], places: Sequence[int], time: int) -> Padded:
-    """Those arrays of the list that stand at `places`, padded to `time` steps."""
+    """Pad the arrays at these places of the list to `time` steps."""
     xs = np.zeros((time, len(places), *arrays[0].shape[1:]), arrays[0].dtype)
     for column, place in enumerate(places):
         xs[: len(arrays[place]), column] = arrays[place]
@@ -157,8 +192,8 @@ def _padded(arrays: Sequence[np.ndarray], places: Sequence[int], time: int) -> P
 
 
 def _first_fit(lengths: Sequence[int], time: int) -> tuple[Place, ...]:
-    """A place for each length in columns of `time` steps, the longest one placed first."""
-    used: list[int] = []  # steps of each column
+    """Return a place for each length in columns of `time` steps."""
+    used: list[int] = []  # how many steps of each column are taken
     places: dict[int, Place] = {}
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
         length = lengths[number]

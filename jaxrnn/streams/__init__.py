@@ -1,6 +1,6 @@
-"""Sequences without an end: truncated BPTT, many streams side by side, models on their own outputs.
+"""Streams: truncated BPTT, many streams at once, and generation from a model's own outputs.
 
-`jaxrnn.streams.tbptt` needs optax, so it is imported by name.
+`jaxrnn.streams.tbptt` needs optax, so it has to be imported by its own name.
 """
 
 from jaxrnn.streams.beams import Beams, beam_search

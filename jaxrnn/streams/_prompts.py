@@ -1,4 +1,4 @@
-"""What `generate` and `beam_search` share: a model, what it is given to read, and the checks."""
+"""What `generate` and `beam_search` share: the model, its prompt and inputs, and their checks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,18 +18,18 @@ from jaxrnn.methods.mesh import varying_as
 
 Carry = TypeVar("Carry")
 Token = Tree
-"""What a model reads: symbols `[*batch]`, say, or features `[*batch, features]`."""
+"""What a model reads in one step: symbols `[*batch]` or features `[*batch, features]`."""
 
 Outputs = Tree
-"""What a model gives: logits `[*batch, symbols]`, say."""
+"""What a model returns in one step, such as logits `[*batch, symbols]`."""
 
 Model = Callable[..., tuple[Carry, Outputs]]
-"""`model(params, carry, token) -> (carry, outputs)`: read one token of each sequence. If there are
-inputs, those of the step are a fourth argument; a context is a keyword, `context=`."""
+"""`model(params, carry, token) -> (carry, outputs)` reads one token of each sequence. The inputs of
+the step are a fourth argument, and the context is the keyword `context`, if there are any."""
 
 
 class Start(NamedTuple, Generic[Carry]):
-    """What a model begins with, and what it is given to read."""
+    """The arguments of a model: parameters, carry, prompt, inputs and context."""
 
     params: Params
     carry: Carry  # [*batch, ...]
@@ -40,7 +40,7 @@ class Start(NamedTuple, Generic[Carry]):
 
     @property
     def symbols(self) -> bool:
-        """Whether tokens are symbols, not features."""
+        """Whether tokens are symbols. Otherwise they are features."""
         return jnp.issubdtype(_first(self.prompt).dtype, jnp.integer)
 
     @property
@@ -50,12 +50,13 @@ class Start(NamedTuple, Generic[Carry]):
 
     @property
     def time(self) -> int:
-        """How many tokens the longest prompt has."""
+        """The number of tokens of the longest prompt, padding included."""
         return len(_first(self.prompt))
 
     def at(self, rows: Tree, t: Array | int) -> Tree:
-        """Of each sequence, the row that belongs to the token read at step t of writing; at step 0
-        it is the last of the prompt.
+        """Return the row of each sequence that belongs to the token read at generated step t.
+
+        At step 0, this is the last valid row of the prompt.
         """
 
         def leaf(rows: Array) -> Array:
@@ -69,28 +70,28 @@ class Start(NamedTuple, Generic[Carry]):
 
 
 class Reader(NamedTuple, Generic[Carry]):
-    """A model with all that it is given besides its carry and the token."""
+    """A model, with all its arguments except the carry and the token."""
 
     model: Model[Carry]
     start: Start[Carry]
-    vary: Callable[[Tree], Tree]  # over the mesh axes that anything here varies over
+    vary: Callable[[Tree], Tree]  # makes arrays vary over the same mesh axes as the arguments
 
     def read(self, carry: Carry, token: Token, inputs: Tree) -> tuple[Carry, Outputs]:
-        """Read a token of each sequence, and what comes with it."""
+        """Read a token of each sequence, and the inputs of its step."""
         params, context = self.start.params, self.start.context
         more = () if _is_empty(inputs) else (inputs,)
         named = {} if _is_empty(context) else {"context": context}
         return self.vary(self.model(params, carry, token, *more, **named))
 
     def next(self, carry: Carry, token: Token, t: Array | int) -> tuple[Carry, Outputs]:
-        """Read at step t of writing."""
+        """Read a token at generated step t."""
         return self.read(carry, token, self.start.at(self.start.inputs, t))
 
     def read_prompt(self) -> Carry:
-        """The carry after all tokens of each prompt but the last."""
+        """Return the carry after all tokens of each prompt except the last."""
         start = self.start
         valid = valid_steps(start.time, start.lengths, None)
-        more = None if valid is None else valid[1:]  # whether a token of the prompt follows
+        more = None if valid is None else valid[1:]  # whether another token of the prompt follows
         tokens, inputs = jax.tree.map(
             lambda rows: rows[: start.time - 1], (start.prompt, start.inputs)
         )
@@ -110,10 +111,22 @@ def make_reader(
     choose: Callable[[Outputs], Tree],
     others: Tree,
 ) -> tuple[Reader[Carry], Tree]:
-    """A reader whose carry is as wide as the model returns it, and the form of `choose(outputs)`.
+    """Make a reader, whose carry is as wide as the model returns it.
 
-    A model that changes its carry in another way is refused. `others` are arrays that decide what
-    is read.
+    Args:
+        owner: names the caller in a message.
+        model: the model.
+        start: its arguments.
+        choose: a function of the model's outputs.
+        others: further arrays that influence the tokens.
+
+    Returns:
+        The reader, and the shapes and dtypes of `choose(outputs)`.
+
+    Raises:
+        ValueError: the model changes the structure or a shape of its carry, or batch axes do not
+            fit.
+        TypeError: the model changes the dtypes of its carry, even of the widened one.
     """
     for argument, tree in (("carry", start.carry), ("context", start.context)):
         check_batch(owner, argument, tree, start.batch)
@@ -139,14 +152,14 @@ def make_reader(
 
 
 def checked_start(owner: str, model: Model[Carry], steps: int, start: Start[Carry]) -> Start[Carry]:
-    """The start as arrays; refused if a size, an axis or a length does not fit."""
+    """Return the arguments as arrays. Refuse a size, an axis or a length that does not fit."""
     check_size(owner, "steps", steps)
     try:
         hash(model)
     except TypeError as error:
         raise TypeError(
-            f"{owner}: {model!r} cannot be hashed; pass a function, or a method of a frozen "
-            "dataclass"
+            f"{owner}: model is {model!r}, expected a hashable one; pass a function, or a method "
+            "of a frozen dataclass"
         ) from error
     arrays: Any = jax.tree.map(jnp.asarray, start._replace(params=None))
     prompt = jax.tree.map(_wide_enough, arrays.prompt)
@@ -155,7 +168,7 @@ def checked_start(owner: str, model: Model[Carry], steps: int, start: Start[Carr
     if first.ndim < 1 or not len(first):
         raise ValueError(
             f"{owner}: prompt has shape {first.shape}, expected [time, *batch] with at least one "
-            "token to begin with"
+            "token; begin it with a symbol that marks the beginning"
         )
     if start.lengths is not None:
         _check_lengths(owner, start.lengths, first)
@@ -164,14 +177,14 @@ def checked_start(owner: str, model: Model[Carry], steps: int, start: Start[Carr
 
 
 def _check_inputs(owner: str, start: Start[Carry], steps: int) -> None:
-    """Refuse inputs that have not one row for each token that is read."""
+    """Refuse inputs that do not have one row for each token that is read."""
     wanted = (start.time - 1 + steps, *start.batch)
     for path, leaf in jax.tree_util.tree_leaves_with_path(start.inputs):
         if leaf.shape[: len(wanted)] != wanted:
             raise ValueError(
                 f"{owner}: inputs{jax.tree_util.keystr(path)} has shape {leaf.shape}, expected "
-                f"[time - 1 + steps, *batch, ...] with {wanted}: one row for each token that is "
-                "read, those of the prompt and all that are written but the last"
+                f"[time - 1 + steps, *batch, ...] with {wanted}; pass one row for each token of "
+                "the prompt, and for each generated one except the last"
             )
 
 
@@ -192,41 +205,41 @@ def _check_lengths(owner: str, lengths: Array, first: Array) -> None:
     if shortest < 1 or longest > len(first):
         raise ValueError(
             f"{owner}: lengths go from {shortest} to {longest}, expected 1 to {len(first)}; "
-            "begin prompts with a symbol"
+            "begin every prompt with a symbol that marks the beginning"
         )
 
 
 def check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -> None:
-    """Refuse arrays that do not begin with the prompt's batch axes."""
+    """Refuse arrays that do not start with the batch axes of the prompt."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jnp.shape(leaf)[: len(batch)] != batch:
             name = f"{argument}{jax.tree_util.keystr(path)}"
             raise ValueError(
-                f"{owner}: {name} has shape {jnp.shape(leaf)}, expected [*batch, ...] with the "
-                f"prompt's batch {batch}"
+                f"{owner}: {name} has shape {jnp.shape(leaf)}, expected [*batch, ...] with "
+                f"[*batch] = {batch}, as in the prompt"
             )
 
 
 def check_form(owner: str, name: str, got: Tree, want: Tree) -> None:
-    """Refuse what the model or the sampler returns if it does not fit what it was given."""
+    """Refuse a result of the model or the sampler that does not have the form of its input."""
     if form(got) != form(want):
         given = jax.tree.map(jax.typeof, want)
         raise ValueError(f"{owner}: the {name} is {got}, expected the form of {given}, its input")
     for new, old in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         if jnp.issubdtype(new.dtype, jnp.inexact) != jnp.issubdtype(old.dtype, jnp.inexact):
             raise TypeError(
-                f"{owner}: the {name} is {new.dtype}, expected numbers like {old.dtype}"
+                f"{owner}: the {name} is {new.dtype}, expected the kind of {old.dtype}; cast it"
             )
 
 
 def _wide_enough(tokens: Array) -> Array:
-    """Symbols in at least 32 bits: a narrow prompt may not hold all that are written after it."""
+    """Widen symbols to at least 32 bits: a narrow dtype may be too small for generated ones."""
     narrow = jnp.issubdtype(tokens.dtype, jnp.integer) and jnp.iinfo(tokens.dtype).bits < 32
     return tokens.astype(jnp.int32) if narrow else tokens
 
 
 def is_stop(token: Array, stop: Array) -> Array:
-    """Whether a symbol ends its sequence."""
+    """Return whether each symbol is one of the stop symbols."""
     return jnp.isin(token.astype(stop.dtype), stop)
 
 
@@ -243,7 +256,7 @@ def _dtypes(tree: Tree) -> list[np.dtype]:
 
 
 def _widened(leaf: Array, like: jax.ShapeDtypeStruct) -> Array:
-    """A float at least as wide as `like`; anything else as it is."""
+    """Cast a float to the dtype of `like` if that is wider. Return anything else unchanged."""
     floating = all(jnp.issubdtype(each.dtype, jnp.floating) for each in (leaf, like))
     wider = floating and jnp.finfo(like.dtype).bits > jnp.finfo(leaf.dtype).bits
     return leaf.astype(like.dtype) if wider else leaf

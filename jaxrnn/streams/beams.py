@@ -1,6 +1,4 @@
-"""Beam search: the likeliest sequences that a model can write, as far as a narrow search finds
-them.
-"""
+"""Beam search: a narrow search for the most likely sequences of a model."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -30,15 +28,20 @@ from jaxrnn.streams.sampling import is_concrete
 
 
 class Beams(NamedTuple):
-    """Sequences that `beam_search` found, the one with the best score first.
+    """The sequences that `beam_search` finds, the best score first.
 
-    Where there are fewer than asked for, the log-probability of the others is minus infinity, and
-    their length 0.
+    If it finds fewer than `best`, the others have the log-probability minus infinity and length 0.
+
+    >>> def model(params, carry, token):
+    ...     return carry, jnp.log(jnp.array([0.75, 0.25]))
+    >>> out = beam_search(model, None, None, jnp.array([0]), steps=2, width=2, stop=[], best=2)
+    >>> out.tokens.T.tolist()[0], out.lengths.tolist()
+    ([0, 0], [2, 2])
     """
 
-    tokens: Array  # [steps, *batch, best]; after a sequence has stopped, its last token again
-    lengths: Array  # [*batch, best]: how many tokens each has, with the one that stopped it
-    log_probabilities: Array  # [*batch, best]: sums over its tokens
+    tokens: Array  # [steps, *batch, best]; once a sequence has stopped, its last token is repeated
+    lengths: Array  # [*batch, best]: the number of tokens of each, its stop symbol included
+    log_probabilities: Array  # [*batch, best]: the sums over the tokens of each
 
 
 def beam_search(
@@ -56,46 +59,50 @@ def beam_search(
     inputs: Tree = None,
     context: Tree = None,
 ) -> Beams:
-    """Search for the sequences after a prompt that have the best score.
+    """Search for the best continuations of a prompt.
 
-    The score of a sequence Y is `log P(Y) / ((5 + |Y|) / 6) ** length_penalty` (Wu et al. 2016);
-    |Y| counts what is written, the stop symbol included. At each step the `width` likeliest
-    beginnings are lengthened by one symbol. One that ends in a stop symbol, and is among the
-    `width` likeliest of this step, is set aside, and leaves its place to another. After `steps`
-    symbols those that have not stopped count as well, as the beginnings that they are.
+        score(Y) = log P(Y) / ((5 + |Y|) / 6) ** length_penalty    (Wu et al. 2016)
 
-    One program is compiled for each model, shape and number of steps. It ends early once no
-    beginning can come among the best of its sequence any more. With a width of 1 and no length
-    penalty it is `generate` with `greedy`.
+    |Y| is the number of generated symbols, the stop symbol included. At each step, the `width` most
+    likely live beams are lengthened by one symbol. A beam that ends in a stop symbol and is among
+    the `width` most likely of its step is finished. It is set aside, and another beam takes its
+    place. After `steps` symbols, unfinished beams count, too.
+
+    One program is compiled for each model, shape and number of steps. It ends early once no live
+    beam can still become one of the best. With a width of 1 and no length penalty, the search
+    equals `generate` with `greedy`.
 
     Args:
-        model: as in `generate`; its outputs are logits `[*batch, symbols]`. It is run by `jax.vmap`
-            over the beams, so it sees the axes of one beam: `[*batch, ...]`.
+        model: as in `generate`. Its outputs are logits `[*batch, symbols]`. `jax.vmap` runs it over
+            the beams, so it gets the axes of one beam, `[*batch, ...]`.
         params: the model's parameters.
         carry: the carry of all sequences before the prompt, arrays `[*batch, ...]`.
-        prompt: what is read first, integers `[time, *batch]`, at least one token for each sequence.
-        steps: how many tokens to write at most.
-        width: how many beginnings of each sequence are kept.
-        stop: symbols that end a sequence; `()` if all sequences have `steps` symbols.
-        length_penalty: 0 for the likeliest sequences; more, such as 0.6 to 1, favours long ones.
-            A change of it compiles nothing anew.
-        best: how many sequences to return, at most `width`.
+        prompt: the first tokens, integers `[time, *batch]`, at least one for each sequence.
+        steps: the largest number of tokens to generate.
+        width: the number of live beams of each sequence.
+        stop: symbols that end a sequence; `()` if every sequence has `steps` symbols.
+        length_penalty: 0 finds the most likely sequences. A larger number, such as 0.6 to 1,
+            favours long ones. Changing it does not compile anything again.
+        best: the number of sequences to return, at most `width`.
         lengths: integers `[*batch]`, at least 1: how many tokens of each prompt are valid.
         inputs: as in `generate`, `[time - 1 + steps, *batch, ...]`.
-        context: as in `generate`, `[*batch, ...]`; all beams of a sequence share its one copy.
+        context: as in `generate`, `[*batch, ...]`. All beams of a sequence share one copy.
+
+    Returns:
+        The best sequences, with their lengths and log-probabilities.
 
     Raises:
-        ValueError: a size, a length, the carry, inputs or the context does not fit the prompt, the
-            model gives no logits, or the length penalty is negative.
-        TypeError: the model cannot be hashed or changes the dtype of its carry, or the prompt or
-            lengths are not integers.
+        ValueError: a size, a length, the carry, `inputs` or `context` does not fit the prompt; the
+            model returns no logits; or `length_penalty` is negative.
+        TypeError: the model is not hashable, or changes the dtype of its carry; or `prompt` or
+            `lengths` are not integers.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> likely = jnp.log(jnp.array([[0.0, 0.6, 0.4], [0.5, 0.25, 0.25], [0.9, 0.1, 0.0]]))
-    >>> def model(params, carry, token):  # after 0 comes 1, or 2; it is 0 that ends a sequence
+    >>> def model(params, carry, token):  # row k: what follows symbol k; 0 ends a sequence
     ...     return carry, likely[token]
     >>> out = jaxrnn.beam_search(model, None, None, jnp.array([0]), steps=3, width=2, stop=[0])
-    >>> out.tokens[:, 0].tolist(), out.lengths.tolist()  # greedy is 1, 0, of probability 0.3
+    >>> out.tokens[:, 0].tolist(), out.lengths.tolist()  # greedy finds 1, 0 with probability 0.3
     ([2, 0, 0], [2])
     >>> round(float(jnp.exp(out.log_probabilities[0])), 2)
     0.36
@@ -104,7 +111,7 @@ def beam_search(
     best = check_size(beam_search, "best", best)
     if best > width:
         raise ValueError(
-            f"beam_search: best is {best}, expected at most width = {width}; search more widely"
+            f"beam_search: best is {best}, expected at most width = {width}; make width larger"
         )
     _check_penalty(length_penalty)
     counts = None if lengths is None else jnp.asarray(lengths)
@@ -113,7 +120,7 @@ def beam_search(
     if len(leaves := jax.tree.leaves(start.prompt)) != 1 or not start.symbols:
         raise TypeError(
             f"beam_search: prompt holds {[str(leaf.dtype) for leaf in leaves]}, expected one array "
-            "of integers: only symbols can be listed"
+            "of integers; use generate for signals"
         )
     ends = jnp.asarray(tuple(stop), jnp.int32)
     sizes = _Sizes(int(steps), width, best)
@@ -139,7 +146,7 @@ def _search(
         return Beams(tokens, lengths, jnp.full(lengths.shape, -jnp.inf, wide(logits)))
 
     live = none(sizes.width)
-    # All beams are equal at first: only one of them counts.
+    # All beams are equal at first, so only the first of them may count.
     live = live._replace(log_probabilities=live.log_probabilities.at[..., 0].set(0))
 
     def repeated(leaf: Array) -> Array:
@@ -160,17 +167,17 @@ class _Sizes(NamedTuple):
 
 
 class _Searching(NamedTuple, Generic[Carry]):
-    """Where the search stands before step t."""
+    """The state of the search before step t."""
 
     t: Array
     carry: Carry  # [*batch, width, ...], of live beams
-    token: Array  # [*batch, width]: what each of them reads next
-    live: Beams  # may be lengthened; the likeliest first
-    done: Beams  # have stopped; the one with the best score first
+    token: Array  # [*batch, width]: the token that each live beam reads next
+    live: Beams  # the beams that may be lengthened, the most likely first
+    done: Beams  # the beams that have stopped, the best score first
 
 
 class _Search(NamedTuple, Generic[Carry]):
-    """What is the same at every step."""
+    """The constants of the search, and its loop."""
 
     reader: Reader[Carry]
     sizes: _Sizes
@@ -178,8 +185,9 @@ class _Search(NamedTuple, Generic[Carry]):
     length_penalty: ArrayLike
 
     def may_improve(self, now: _Searching[Carry]) -> Array:
-        """Whether a live beam can still come among the best: if each symbol to come were certain,
-        its score would be this.
+        """Return whether a live beam can still become one of the best.
+
+        Its score is at most the one that it has if every further symbol has probability 1.
         """
         steps = jnp.int32(self.sizes.steps)
         attainable = self._score(now.live.log_probabilities[..., 0], steps)
@@ -187,7 +195,7 @@ class _Search(NamedTuple, Generic[Carry]):
         return (now.t < self.sizes.steps) & jnp.any(attainable > worst)
 
     def lengthen(self, now: _Searching[Carry]) -> _Searching[Carry]:
-        """Read a symbol of each live beam, and lengthen the likeliest by one."""
+        """Read a symbol of each live beam, and lengthen the most likely beams by one symbol."""
         width, beam_axis = self.sizes.width, now.token.ndim - 1
         read = partial(self.reader.next, t=now.t)
         after, logits = jax.vmap(read, beam_axis, beam_axis)(now.carry, now.token)
@@ -202,8 +210,9 @@ class _Search(NamedTuple, Generic[Carry]):
         return _Searching(now.t + 1, carry, token, live, self.better(now.done, stopped))
 
     def _candidates(self, now: _Searching[Carry], logits: Array) -> tuple[Beams, Array, Array]:
-        """The likeliest live beams with one symbol more, so many that `width` of them go on; which
-        beam each comes from, and its symbol.
+        """Return the most likely live beams with one more symbol, their parents, and the symbols.
+
+        There are enough of them that `width` do not end in a stop symbol.
         """
         width, symbols = logits.shape[-2:]
         log_p = jax.nn.log_softmax(logits.astype(wide(logits)), axis=-1)
@@ -217,7 +226,7 @@ class _Search(NamedTuple, Generic[Carry]):
         return Beams(tokens, lengths + 1, log_p), parent, token
 
     def better(self, first: Beams, second: Beams) -> Beams:
-        """The best of both."""
+        """Return the best of both."""
         both = jax.tree.map(lambda *pair: jnp.concatenate(pair, axis=-1), first, second)
         scores = self._score(both.log_probabilities, both.lengths)
         return _take(both, lax.top_k(scores, self.sizes.best)[1])
@@ -228,7 +237,7 @@ class _Search(NamedTuple, Generic[Carry]):
 
 
 def _tidy(found: Beams) -> Beams:
-    """The beams with the last token again after each end, and no length where there is none."""
+    """Repeat the last token after the end of each beam, and set the length of missing ones to 0."""
     tokens, lengths, log_p = found
     t = jnp.arange(len(tokens), dtype=jnp.int32).reshape(-1, *[1] * lengths.ndim)
     tokens = jnp.take_along_axis(tokens, jnp.minimum(t, lengths - 1), axis=0)
@@ -236,7 +245,7 @@ def _tidy(found: Beams) -> Beams:
 
 
 def _take(beams: Beams, at: Array) -> Beams:
-    """Some of the beams of each sequence; `at` is `[*batch, count]`."""
+    """Take the beams `at [*batch, count]` of each sequence."""
     axis = at.ndim - 1
     tokens = jnp.take_along_axis(beams.tokens, at[None], axis=-1)
     lengths, log_p = (_along(leaf, at, axis) for leaf in beams[1:])
@@ -244,13 +253,13 @@ def _take(beams: Beams, at: Array) -> Beams:
 
 
 def _along(leaf: Array, at: Array, axis: int) -> Array:
-    """The entries `at [*batch, count]` of a leaf `[*batch, beams, ...]`."""
+    """Take the entries `at [*batch, count]` of a leaf `[*batch, beams, ...]`."""
     at = at.reshape(*at.shape, *[1] * (leaf.ndim - at.ndim))
     return jnp.take_along_axis(leaf, at, axis=axis)
 
 
 def _where(condition: Array, beams: Beams) -> Beams:
-    """The beams, those impossible for which the condition does not hold."""
+    """Give beams for which the condition is False the probability zero."""
     log_p = jnp.where(condition, beams.log_probabilities, -jnp.inf)
     return beams._replace(log_probabilities=log_p)
 
@@ -260,14 +269,14 @@ def _check_logits(logits: Tree, batch: tuple[int, ...]) -> None:
     fits = len(leaves) == 1 and leaves[0].shape[:-1] == batch and leaves[0].ndim > len(batch)
     if not fits or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise ValueError(
-            f"beam_search: the model gives {logits}, expected logits [*batch, symbols] with the "
-            f"prompt's batch {batch}"
+            f"beam_search: the model returns {logits}, expected logits [*batch, symbols] with "
+            f"[*batch] = {batch}, as in the prompt"
         )
 
 
 def _check_penalty(given: ArrayLike) -> None:
     if is_concrete(given) and not np.all(np.asarray(given) >= 0):
         raise ValueError(
-            f"beam_search: length_penalty is {given!r}, expected a number of at least 0; 0 is for "
-            "the likeliest sequences"
+            f"beam_search: length_penalty is {given!r}, expected a number of at least 0; 0 finds "
+            "the most likely sequences"
         )

@@ -1,4 +1,4 @@
-"""Running a model on its own outputs: in one compiled loop it reads each token that is drawn."""
+"""Generation: one compiled loop in which a model reads its own outputs."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,19 +29,26 @@ from jaxrnn.streams._prompts import (
 from jaxrnn.streams.sampling import greedy
 
 Sampler = Callable[[Array | None, Outputs], Token]
-"""`sample(key, outputs) -> token`: choose what is read next."""
+"""`sample(key, outputs) -> token` chooses the token that is read next."""
 
 
 class Generated(NamedTuple, Generic[Carry]):
-    """What `generate` wrote.
+    """What `generate` returns.
 
-    `generate(model, params, carry, tokens[-1:], ...)` goes on from there.
+    To continue, call `generate(model, params, out.carry, out.tokens[-1:], ...)`.
+
+    >>> def count(params, carry, token):
+    ...     return carry, jax.nn.one_hot(token + 1, 9)
+    >>> out = generate(count, None, None, jnp.array([0]), steps=3)
+    >>> out = generate(count, None, out.carry, out.tokens[-1:], steps=3)
+    >>> out.tokens.tolist(), int(out.lengths)
+    ([4, 5, 6], 3)
     """
 
-    tokens: Token  # [steps, *batch]; after a sequence has stopped, its last token again
-    lengths: Array  # [*batch]: how many tokens each sequence wrote, with the one that stopped it
-    carry: Carry  # of each sequence, before it reads its last token
-    outputs: Outputs  # [steps, *batch, ...], zero after it has stopped; None if not kept
+    tokens: Token  # [steps, *batch]; once a sequence has stopped, its last token is repeated
+    lengths: Array  # [*batch]: the number of tokens of each sequence, its stop symbol included
+    carry: Carry  # the carry of each sequence, before it reads its last token
+    outputs: Outputs  # [steps, *batch, ...], zero after a sequence has stopped; None if not kept
 
 
 def generate(
@@ -59,60 +66,62 @@ def generate(
     key: Array | None = None,
     keep: bool = False,
 ) -> Generated[Carry]:
-    """Read a prompt, then let the model go on by itself.
+    """Read a prompt, and then generate tokens, each from the tokens before it.
 
-    At step t, `carry, outputs = model(params, carry, token)` and `token = sample(key_t, outputs)`.
+        carry, outputs = model(params, carry, token)
+        token = sample(key_t, outputs)
 
     One program is compiled for each model, shape and number of steps. It ends early once all
     sequences have stopped. It has no reverse-mode derivative. Under `jax.shard_map` each device
-    ends by itself, so the model must not communicate over axes that split the batch.
+    ends on its own, so the model must not communicate over mesh axes that split the batch.
 
     Args:
-        model: `model(params, carry, token) -> (carry, outputs)`; `model(params, carry, token,
-            inputs)` if there are inputs; with the keyword `context` if there is one, as
-            `jaxrnn.step` has it. It must be hashable: the same function, or the method of an equal
-            frozen dataclass, is not compiled again.
+        model: `model(params, carry, token) -> (carry, outputs)`. If there are `inputs`, it is
+            called with those of the step as a fourth argument. If there is a `context`, it gets
+            this as a keyword, as `jaxrnn.step` does. It must be hashable. The same function, or
+            the method of an equal frozen dataclass, is not compiled again.
         params: the model's parameters.
         carry: the carry of all sequences before the prompt, arrays `[*batch, ...]`. If the model
             returns it in a wider dtype, it is widened before the first step.
-        prompt: what is read first, integers `[time, *batch]`; or floats `[time, *batch, features]`
+        prompt: the first tokens, integers `[time, *batch]`, or floats `[time, *batch, features]`
             for a model of signals. Each sequence needs at least one token, such as a symbol that
             marks its beginning.
-        steps: how many tokens to write at most.
+        steps: the largest number of tokens to generate.
         lengths: integers `[*batch]`, at least 1: how many tokens of each prompt are valid. The rest
             is padding on the right.
-        inputs: what is known besides, of the future, too: a pytree of arrays
-            `[time - 1 + steps, *batch, ...]`. Row k belongs to the k-th token that a sequence
-            reads, first those of its prompt and then what it has written. So what a forecaster that
-            reads value k knows of step k + 1 stands in row k.
-        context: what stays the same over time, such as the memory that a `ContextCell` attends to,
-            a pytree `[*batch, ...]`.
+        inputs: further inputs that are known in advance, a pytree of arrays `[time - 1 + steps,
+            *batch, ...]`. Row k is read together with the k-th token of a sequence; its prompt
+            comes first, and its generated tokens follow. A forecaster that reads value k thus finds
+            in row k what is known of step k + 1.
+        context: a pytree `[*batch, ...]` that stays the same over time, such as the memory that a
+            `ContextCell` attends to.
         sample: `sample(key, outputs) -> token`: `greedy`, `Categorical(temperature, top_k, top_p)`,
-            or your own. For signals, a function that returns the outputs feeds them back.
-        stop: symbols that end a sequence. Such a symbol is written, and nothing after it.
-        key: what to draw from; step t gets `jax.random.fold_in(key, t)`.
-        keep: whether to return what the model gave at each step of writing: logits, or the
+            or a function of your own. For signals, a function that returns the outputs feeds them
+            back.
+        stop: symbols that end a sequence. The stop symbol is the sequence's last token.
+        key: the random key. Step t draws from `jax.random.fold_in(key, t)`.
+        keep: whether to return the model's outputs at each generated step, such as logits or the
             parameters of a distribution.
 
     Returns:
-        The tokens, how many of them each sequence wrote, the carry to go on from, and the outputs,
-        None if they are not kept.
+        The tokens, the number of tokens of each sequence, the carry to continue from, and the
+        outputs, which are None unless `keep`.
 
     Raises:
-        ValueError: a size, a length, the carry, inputs, the context or what `sample` gives does not
-            fit the prompt.
-        TypeError: the model cannot be hashed or changes the dtype of its carry, or lengths are not
-            integers.
+        ValueError: a size, a length, the carry, `inputs`, `context` or the result of `sample` does
+            not fit the prompt.
+        TypeError: the model is not hashable, or changes the dtype of its carry; `lengths` are not
+            integers; or `sample` returns another kind of numbers than the prompt holds.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
-    >>> def count(params, carry, token):  # a model that says "one more", up to 4
+    >>> def count(params, carry, token):  # predicts the next number, up to 4
     ...     return carry, jax.nn.one_hot(jnp.minimum(token + 1, 4), 5)
     >>> prompt, lengths = jnp.array([[0, 1], [0, 2]]), jnp.array([1, 2])
     >>> out = jaxrnn.generate(count, None, None, prompt, lengths=lengths, steps=5, stop=[4])
     >>> out.tokens.T.tolist(), out.lengths.tolist()
     ([[1, 2, 3, 4, 4], [3, 4, 4, 4, 4]], [4, 2])
 
-    A forecaster reads the last value, and what is known of the next step:
+    A forecaster reads the last value, and what is known of the next step.
 
     >>> def forecast(params, carry, value, calendar):
     ...     value = carry + 0.5 * (value - carry) + calendar
@@ -127,7 +136,7 @@ def generate(
     counts = None if lengths is None else jnp.asarray(lengths)
     start = Start(params, carry, prompt, counts, inputs, context)
     start = checked_start("generate", model, steps, start)
-    if jax.tree_util.all_leaves([sample]):  # a function: no pytree, as a Categorical is
+    if jax.tree_util.all_leaves([sample]):  # a plain function; a Categorical is a pytree
         sample = jax.tree_util.Partial(sample)
     ends = jnp.asarray(tuple(stop), jnp.int32)
     return _generate(model, steps, keep, start, sample, ends, key)
@@ -150,7 +159,7 @@ def _generate(
     token, batch = start.at(reader.start.prompt, 0), start.batch
     check_form("generate", "token that sample returns", drawn, token)
     if keep:
-        check_batch("generate", "what the model returns to keep: outputs", outputs, batch)
+        check_batch("generate", "with keep=True, outputs", outputs, batch)
 
     def rows(like: Tree) -> Tree:
         return jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), like)
@@ -163,7 +172,7 @@ def _generate(
 
     def held(rows: Array, last: Array) -> Array:
         t = jnp.arange(steps, dtype=end.t.dtype).reshape(steps, *[1] * last.ndim)
-        rest = t >= end.t  # all had stopped before
+        rest = t >= end.t  # the loop has ended before these steps
         return jnp.where(rest, last, rows)
 
     tokens = jax.tree.map(held, end.tokens, end.token)
@@ -172,11 +181,11 @@ def _generate(
 
 
 class _Writing(NamedTuple, Generic[Carry]):
-    """Where writing stands before step t."""
+    """The state of the loop before step t."""
 
     t: Array
     carry: Carry
-    token: Token  # what each sequence reads next
+    token: Token  # the token that each sequence reads next
     stopped: Array
     lengths: Array
     tokens: Token  # [steps, *batch], zero from row t on
@@ -184,7 +193,7 @@ class _Writing(NamedTuple, Generic[Carry]):
 
 
 class _Writer(NamedTuple, Generic[Carry]):
-    """What is the same at every step."""
+    """The constants of the loop, and its body."""
 
     reader: Reader[Carry]
     sample: Sampler
@@ -192,7 +201,7 @@ class _Writer(NamedTuple, Generic[Carry]):
     stop: Array | None  # None if tokens are not symbols
 
     def write(self, now: _Writing[Carry]) -> _Writing[Carry]:
-        """Read a token and write the next one; a sequence that has stopped stays as it is."""
+        """Read a token and write the next one. A sequence that has stopped does not change."""
         after, outputs = self.reader.next(now.carry, now.token, now.t)
         key = None if self.key is None else jax.random.fold_in(self.key, now.t)
         drawn = self.reader.vary(self.sample(key, outputs))

@@ -1,4 +1,4 @@
-"""Many streams side by side, as a server holds them: each joins, leaves and restarts by itself."""
+"""Many streams in one batch, as in a server. Each joins, leaves and restarts on its own."""
 
 import threading
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,27 +20,27 @@ from jaxrnn.streams._buffers import check_dtypes, check_form, copied, get, put, 
 
 
 class Slots:
-    """`size` slots, each of which holds the carry of one stream, and one program that advances all
-    streams that have input.
+    """A batch of slots, each of which holds the carry of one stream.
 
-    A stream without input is held, and no stream influences another. The outputs of a stream are
-    those of one `jaxrnn.scan` over all its input, whatever pieces it came in. The program is
-    compiled once, at the first `advance`, and stays the same when streams join and leave.
+    One compiled program advances all streams that have new input. The carry of a stream without new
+    input is held. No stream influences another. The outputs of a stream are those of one
+    `jaxrnn.scan` over all its input, whatever pieces it arrives in. The program is compiled at the
+    first `advance`, and never again when streams join and leave.
 
-    Threads may share it: their calls take effect one after the other, each as a whole.
+    Threads may share the slots. Their calls take effect one after the other.
 
     Args:
-        cell: a causal cell. If it takes a context, each stream brings its own to `join`.
+        cell: a causal cell. If it takes a context, each stream passes its own to `join`.
         params: its parameters.
-        size: how many streams there can be at a time.
-        like: one step's input of one stream, such as `jnp.zeros(in_features)`, or a pytree of such.
-            Only shapes and dtypes are looked at.
+        size: the largest number of streams at a time.
+        like: the input of one step of one stream, such as `jnp.zeros(in_features)`, or a pytree of
+            such arrays. Nothing but shapes and dtypes is used.
         chunk: how many steps of each stream `advance` reads at once. Longer input is cut into
-            chunks, and the last one is padded. A single step costs least with 1.
+            chunks, and the last chunk is padded. For input of single steps, 1 is the fastest.
 
     Raises:
-        TypeError: `cell` is not a cell, or needs the future; or `like` is not floating.
-        ValueError: a size is not positive, or the parameters do not fit the input.
+        TypeError: `cell` is not a cell, or is not causal; or `like` is not floating.
+        ValueError: `size` or `chunk` is not positive, or the parameters do not fit the input.
 
     >>> import jax, jax.numpy as jnp, numpy as np, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4)
@@ -79,7 +79,7 @@ class Slots:
         shape = self._shapes[0]
         check_params(cell, params, shape[-1])
         self._start = cell.initial_carry(params, shape)
-        # A copy: `_advance` and `put` write into these buffers, so nobody else may hold them.
+        # A copy, because `_advance` and `put` donate these buffers, so nobody else may hold them.
         self._carry = copied(cell.initial_carry(params, (size, *shape)))
         self._context: Tree = None  # [size, ...], once a stream has brought one
         self._lock = threading.Lock()
@@ -96,8 +96,9 @@ class Slots:
 
     @property
     def carry(self) -> Carry:
-        """A copy of the carry of all slots, a pytree of arrays `[size, ...]`; where a stream has
-        just begun, its initial carry.
+        """A copy of the carry of all slots, a pytree of arrays `[size, ...]`.
+
+        A stream that has read nothing has its initial carry.
         """
         with self._lock:
             return with_starts(self._carry, self._start, self._fresh)
@@ -106,26 +107,26 @@ class Slots:
         """Give a stream a slot.
 
         Args:
-            name: a name that no other stream has.
-            carry: the carry to go on from, such as `leave` returned; `cell.initial_carry` if left
-                out.
-            context: what a `ContextCell` sees, arrays without a batch axis, of the same shapes for
-                all streams.
+            name: any hashable name that no other stream has.
+            carry: the carry to start from, without a batch axis, such as `leave` returns;
+                `cell.initial_carry` if left out.
+            context: the context of a `ContextCell`: arrays without a batch axis, with the same
+                shapes for all streams.
 
         Returns:
-            The number of its slot, from 0 on: where it stands in `carry` and in `advance_array`.
+            The number of the slot, which is the stream's index in `carry` and in `advance_array`.
 
         Raises:
             ValueError: the name is taken, every slot is taken, the carry or the context does not
-                fit, or a context is missing or not asked for.
-            TypeError: a dtype does not fit: numbers would be rounded.
+                fit, a context is missing, or the cell takes none.
+            TypeError: a dtype does not fit, so that numbers would be rounded.
         """
         with self._lock:
             if name in self._slot_of:
-                hint = f"to begin it anew, use restart({name!r})"
+                hint = f"to start it again, use restart({name!r})"
                 raise ValueError(f"Slots: {name!r} has joined already; {hint}")
             if not self._free:
-                hint = "let a stream leave, or make more with size="
+                hint = "let a stream leave, or make size larger"
                 raise ValueError(f"Slots: all {self._size} slots are taken; {hint}")
             if carry is not None:
                 check_form("carry", carry, self._start)
@@ -141,11 +142,14 @@ class Slots:
             return slot
 
     def leave(self, name: Hashable) -> Carry:
-        """Take a stream's slot away.
+        """Free the slot of a stream.
+
+        Args:
+            name: the name of the stream.
 
         Returns:
-            Its carry, without the axis of slots. The stream may join again with it, here or in
-            other slots.
+            The stream's carry, without the axis of slots. The stream may join again with it, here
+            or in other `Slots`.
 
         Raises:
             ValueError: there is no such stream.
@@ -158,7 +162,10 @@ class Slots:
         return carry
 
     def restart(self, name: Hashable) -> None:
-        """Begin a stream anew: its next step starts from `cell.initial_carry`.
+        """Restart a stream: its next step starts from `cell.initial_carry`.
+
+        Args:
+            name: the name of the stream.
 
         Raises:
             ValueError: there is no such stream.
@@ -167,17 +174,18 @@ class Slots:
             self._fresh[self._slot(name)] = True
 
     def advance(self, inputs: Mapping[Hashable, Tree]) -> dict[Hashable, Tree]:
-        """Advance some of the streams by the input that has come in.
+        """Advance some of the streams by their new input.
 
         Args:
-            inputs: for each of these streams an array `[steps, *features]`, or a pytree of such;
-                the number of steps may differ.
+            inputs: for each stream an array `[steps, *features]`, or a pytree of such arrays. The
+                number of steps may differ.
 
         Returns:
-            For each of them the outputs, an array of NumPy `[steps, out_features]`.
+            For each stream the outputs, a NumPy array `[steps, out_features]`.
 
         Raises:
-            ValueError: there is no such stream, or its input does not fit; no stream has advanced.
+            ValueError: there is no such stream, or its input does not fit. No stream has then
+                advanced.
         """
         with self._lock:
             slots = np.array([self._slot(name) for name in inputs], np.intp)
@@ -185,22 +193,23 @@ class Slots:
             return dict(zip(inputs, outputs, strict=True))
 
     def advance_array(self, xs: Tree, lengths: ArrayLike | None = None) -> Tree:
-        """Advance all streams by one array, without a dictionary: the fast way for many streams.
+        """Advance all streams by one array, which is faster than a dictionary for many streams.
 
         One program is compiled for each number of steps.
 
         Args:
-            xs: `[time, size, *features]`, or a pytree of such: the input of each slot. `join` tells
-                which slot a stream has.
-            lengths: integers `[size]`: how many steps of each slot are input, 0 for a slot that no
-                stream has. All of every stream if left out.
+            xs: the input of each slot, `[time, size, *features]`, or a pytree of such arrays.
+                `join` returns the slot of a stream.
+            lengths: integers `[size]`: the number of valid steps of each slot, 0 for a slot without
+                a stream. If left out, every step of every stream is valid.
 
         Returns:
-            The outputs, an array of NumPy `[time, size, out_features]`, zero from `lengths` on.
+            The outputs, a NumPy array `[time, size, out_features]`, zero at steps that are not
+            valid.
 
         Raises:
-            ValueError: a shape does not fit, or there is input for a slot that no stream has.
-            TypeError: lengths are not integers.
+            ValueError: a shape or a length does not fit, or a slot without a stream has input.
+            TypeError: `lengths` are not integers.
 
         >>> import jax, jax.numpy as jnp, numpy as np, jaxrnn
         >>> cell = jaxrnn.GRU(hidden=4)
@@ -216,14 +225,14 @@ class Slots:
             return self._run(leaves, self._checked_lengths(lengths, len(leaves[0])))
 
     def _read(self, slots: np.ndarray, columns: list[list[np.ndarray]]) -> list[Tree]:
-        """The outputs of these slots for their input, which is read chunk by chunk."""
+        """Read the input of these slots chunk by chunk, and return their outputs."""
         steps, outputs = np.array([len(first) for first in columns[0]]), []
         cut = steps.max() > self._chunk
         for start in range(0, max(1, steps.max()), self._chunk):
             here = slice(start, start + self._chunk)
             counts = np.clip(steps - start, 0, self._chunk)
             ends = np.cumsum(counts)
-            # the time and the slot of each step, stream after stream
+            # the time and the slot of each step, one stream after the other
             at = np.arange(ends[-1]) - np.repeat(ends - counts, counts), np.repeat(slots, counts)
             xs = []
             for column, shape, dtype in zip(columns, self._shapes, self._dtypes, strict=True):
@@ -244,15 +253,15 @@ class Slots:
         ]
 
     def _run(self, leaves: Sequence[Array | np.ndarray], lengths: np.ndarray) -> Tree:
-        """Advance all slots by so many steps; the outputs as arrays of NumPy."""
+        """Advance each slot by its number of steps. Return the outputs as NumPy arrays."""
         if self._cell.takes_context and self._context is None:
-            raise ValueError("Slots: no stream has brought a context; join(name, context=...)")
+            raise ValueError("Slots: no stream has a context; pass one by join(name, context=...)")
         xs = jax.tree.unflatten(self._structure, leaves)
         given = (self._carry, xs, lengths, self._fresh, self._context)
         self._carry, ys = _advance(self._cell, self._params, *given)
-        # a new array: JAX may still be reading the old one
+        # a new array, because JAX may still read the old one
         self._fresh = np.zeros(self._size, bool)
-        return jax.tree.map(np.asarray, ys)  # waits, so the caller may change his input
+        return jax.tree.map(np.asarray, ys)  # waits for JAX, so the caller may change the input
 
     def _slot(self, name: Hashable) -> int:
         if name not in self._slot_of:
@@ -260,7 +269,7 @@ class Slots:
         return self._slot_of[name]
 
     def _contexts(self, one: Tree) -> Tree:
-        """Those of all slots; zero where no stream has brought any."""
+        """Return the contexts of all slots, which are zero until a stream passes one."""
         if self._context is not None:
             return self._context
         return jax.tree.map(lambda leaf: jnp.zeros((self._size, *leaf.shape), leaf.dtype), one)
@@ -270,9 +279,9 @@ class Slots:
         if takes != (context is not None):
             cell = name_of(self._cell)
             raise ValueError(
-                f"Slots: {cell} takes a context, and {name!r} brings none; pass context="
+                f"Slots: {cell} takes a context, but {name!r} has none; pass context="
                 if takes
-                else f"Slots: {cell} takes no context, but {name!r} brings one; leave it out"
+                else f"Slots: {cell} takes no context, but {name!r} has one; leave it out"
             )
         if self._context is not None:
             like = jax.tree.map(
@@ -281,15 +290,16 @@ class Slots:
             check_form("context", context, like)
             check_dtypes("context", context, like)
         context = jax.tree.map(jnp.asarray, context)
-        if context is not None and self._context is None:  # a step refuses what does not fit
+        if context is not None and self._context is None:  # tracing a step checks the first one
             x = jax.tree.unflatten(self._structure, map(jnp.zeros, self._shapes, self._dtypes))
             run = partial(step, self._cell, self._params, self._start, x)
             jax.eval_shape(lambda context: run(context=context), context)
         return context
 
     def _columns(self, inputs: Mapping[Hashable, Tree]) -> list[list[np.ndarray]]:
-        """Of each leaf of the input, the arrays of all streams; checked all together, for there may
-        be many streams.
+        """Return the arrays of all streams, for each leaf of the input.
+
+        They are checked all at once, because there may be many streams.
         """
         try:
             leaves = [self._structure.flatten_up_to(xs) for xs in inputs.values()]
@@ -301,7 +311,7 @@ class Slots:
         fits = forms == [{shape} for shape in self._shapes] and all(() not in own for own in shapes)
         if fits and all([*map(len, column)] == [*map(len, columns[0])] for column in columns[1:]):
             return columns
-        if len(inputs) > 1:  # whose is it?
+        if len(inputs) > 1:  # find the stream whose input does not fit
             for name, xs in inputs.items():
                 self._columns({name: xs})
         ((name, xs),) = inputs.items()
@@ -311,7 +321,7 @@ class Slots:
         )
 
     def _checked_array(self, xs: Tree) -> list[Array | np.ndarray]:
-        """The leaves of the input of all slots."""
+        """Return the leaves of the input of all slots. Refuse other shapes."""
         leaves, structure = jax.tree.flatten(xs)
         arrays = [leaf if isinstance(leaf, Array) else np.asarray(leaf) for leaf in leaves]
         shapes = [leaf.shape for leaf in arrays]
@@ -330,7 +340,7 @@ class Slots:
             return np.where(self._taken, np.int32(time), np.int32(0))
         lengths = np.asarray(given)
         if not np.issubdtype(lengths.dtype, np.integer):
-            raise TypeError(f"Slots: lengths has dtype {lengths.dtype}, expected integers")
+            raise TypeError(f"Slots: lengths has dtype {lengths.dtype}, expected integers; cast it")
         if lengths.shape != (self._size,):
             raise ValueError(
                 f"Slots: lengths has shape {lengths.shape}, expected [size] = {(self._size,)}"
@@ -365,7 +375,7 @@ def _advance(
 ) -> tuple[Carry, Tree]:
     """Advance all slots by one chunk.
 
-    A slot that is `fresh` restarts before it. A slot of length 0 is held.
+    A slot that is `fresh` restarts first. A slot with length 0 is held.
     """
     start = cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])
     return scan(cell, params, xs, select(fresh, start, carry), lengths=lengths, context=context)

@@ -1,8 +1,8 @@
-"""Truncated back-propagation through time: learning from streams that never end.
+"""Truncated back-propagation through time, for streams without an end.
 
-A stream is read in chunks of k1 steps. An update follows each chunk. Its gradient reaches k2 =
-windows * k1 steps back; the carry from before those steps is a constant, without gradient (Williams
-& Peng 1990, "BPTT(k2; k1)").
+A stream is read in chunks of k1 steps. Each chunk is followed by an update. Its gradient reaches k2
+= windows * k1 steps back. The carry before those steps is a constant, without gradient (Williams &
+Peng 1990, "BPTT(k2; k1)").
 """
 
 import dataclasses
@@ -25,59 +25,81 @@ Carry = TypeVar("Carry")
 Chunk = TypeVar("Chunk")
 
 Loss = Callable[[Params, Carry, Chunk, Array | None], tuple[Array, Carry]]
-"""`loss(params, carry, chunk, key) -> (loss, carry)`: run the model over one chunk, from a carry;
-return a number, and the carry after the chunk.
+"""`loss(params, carry, chunk, key) -> (loss, carry)` runs the model over one chunk, from a carry.
+
+It returns a number, and the carry after the chunk.
 """
 
 
 class Numbered(NamedTuple, Generic[Chunk]):
-    """A chunk and its number in the stream; -1 where there is none yet."""
+    """A chunk and its number in the stream.
 
-    number: Array
+    >>> past = Numbered(number=jnp.int32(4), chunk={"x": jnp.ones((10, 8, 1))})
+    >>> past.chunk["x"].shape
+    (10, 8, 1)
+    """
+
+    number: Array  # int32; -1 if there is no chunk yet
     chunk: Chunk
 
 
 class State(NamedTuple, Generic[Params, Carry, Chunk]):
-    """Where training stands: one pytree of arrays, all that a checkpoint needs."""
+    """The state of training: a pytree of arrays that holds everything a checkpoint needs.
+
+    >>> loss = lambda params, carry, chunk, key: (params * chunk.sum(), carry)
+    >>> trainer = Trainer(loss, optax.sgd(1))
+    >>> state = trainer.init(jnp.float32(2), carry=())
+    >>> state, report = trainer.step(state, jnp.ones(3))
+    >>> float(state.params), int(state.position)
+    (-1.0, 1)
+    """
 
     params: Params
     optimizer: optax.OptState
     carry: Carry  # before the chunks of `past`
-    past: tuple[Numbered[Chunk], ...]  # those that gradients still reach, the oldest first
-    position: Array  # how many chunks of the stream were read
+    past: tuple[Numbered[Chunk], ...]  # the chunks that gradients still reach, the oldest first
+    position: Array  # the number of chunks read so far, int32
     key: Array | None
 
 
 class Report(NamedTuple):
-    """What one update measured."""
+    """The measurements of one update.
+
+    >>> loss = lambda params, carry, chunk, key: (params * chunk.sum(), carry)
+    >>> trainer = Trainer(loss, optax.sgd(1))
+    >>> _, report = trainer.step(trainer.init(jnp.float32(2), carry=()), jnp.ones(3))
+    >>> float(report.loss), float(report.gradient_norm), int(report.skipped)
+    (6.0, 3.0, 0)
+    """
 
     loss: Array  # of the newest chunk, before the update
     gradient_norm: Array  # over all parameters, before the optimiser clips it
-    skipped: Array  # how many chunks of the stream were skipped so far
+    skipped: Array  # the number of chunks skipped so far, int32
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainer(Generic[Params, Carry, Chunk]):
-    """One compiled update per chunk. It needs the memory of one window, however long the stream is.
+    """Trains a model by truncated BPTT: one compiled update for each chunk.
 
-    A sequence may end within a chunk: the loss says so by `jaxrnn.scan(..., reset=chunk.reset)`,
-    and the carry restarts there.
+    It needs the memory of one window, however long the stream is. A sequence may end within a
+    chunk. The loss then passes `reset` to `jaxrnn.scan`, and the carry restarts there.
 
-    A chunk is skipped if the norm of its gradient, or the carry after it, is not finite: it changes
-    neither parameters nor optimiser nor carry, and is counted (`optax.apply_if_finite`).
+    A chunk is skipped if the norm of its gradient, or the carry after it, is not finite. It then
+    changes neither the parameters nor the optimiser nor the carry, and the report counts it
+    (`optax.apply_if_finite`).
 
     Args:
-        loss: `loss(params, carry, chunk, key) -> (loss, carry)`. Each chunk gets a key of its own;
-            it is None if `init` was given none.
-        optimizer: any of optax's; `optax.chain(optax.clip_by_global_norm(1.0), ...)` clips.
-        windows: k2 / k1, how many chunks a gradient reaches back. With 1, every step is read once,
-            and no chunk is kept. With more, windows overlap: each update runs all chunks of its
-            window, but only the loss of the newest one counts.
+        loss: `loss(params, carry, chunk, key) -> (loss, carry)`. Each chunk gets a key of its own,
+            or None if `init` got no key.
+        optimizer: an optimiser of optax. `optax.chain(optax.clip_by_global_norm(1.0), ...)` clips.
+        windows: k2 / k1, the number of chunks that a gradient reaches back. With 1, every step is
+            computed once, and no chunk is stored. With more, the windows overlap: each update runs
+            all chunks of its window, but its loss is that of the newest chunk.
 
     Raises:
         ValueError: `windows` is not a positive integer.
 
-    Example, a model that learns to repeat the input of three steps before:
+    Example: a model that learns to repeat the input of three steps before.
 
     >>> import jax, jax.numpy as jnp, jaxrnn, optax
     >>> from jaxrnn.streams import tbptt
@@ -110,25 +132,25 @@ class Trainer(Generic[Params, Carry, Chunk]):
 
         Args:
             params: the model's parameters.
-            carry: the carry of all streams that are read side by side.
-            key: what `loss` gets its keys from, if it draws.
-            chunk: any chunk, if windows overlap. Only its shapes and dtypes are looked at.
+            carry: the carry of all streams of the batch.
+            key: the random key from which `loss` gets its keys, if it draws.
+            chunk: any chunk, if windows overlap. Nothing but its shapes and dtypes is used.
 
         Raises:
-            ValueError: windows overlap, and no chunk is given.
+            ValueError: windows overlap, and `chunk` is left out.
         """
         past: tuple[Numbered[Chunk], ...] = ()
         if self.windows > 1:
             if chunk is None:
                 raise ValueError(
-                    f"Trainer.init: with windows={self.windows} pass a chunk; the chunks that are "
-                    "kept have its shapes"
+                    f"Trainer.init: chunk is None with windows={self.windows}, expected a chunk, "
+                    "for the shapes of those that are stored; pass chunk="
                 )
             none = Numbered(jnp.int32(-1), jax.tree.map(jnp.zeros_like, chunk))
             past = (none,) * (self.windows - 1)
         optimizer = self._skipping.init(cast(optax.Params, params))
         start = State(params, optimizer, carry, past, jnp.int32(0), key)
-        # `step` gives the buffers of its state away, and these are the caller's
+        # `step` donates the buffers of its state, and these belong to the caller
         return jax.tree.map(jnp.copy, start)
 
     def step(
@@ -136,13 +158,18 @@ class Trainer(Generic[Params, Carry, Chunk]):
     ) -> tuple[State[Params, Carry, Chunk], Report]:
         """Read the next chunk and update once.
 
-        The state that is passed is used up: go on with the one that is returned.
+        Args:
+            state: the state. Its buffers are donated, so it cannot be used again.
+            chunk: the next chunk of the stream, with the shapes of all others.
+
+        Returns:
+            The new state, and the measurements of this update.
         """
         return _step(self, state, chunk)
 
     @property
     def _skipping(self) -> optax.GradientTransformationExtraArgs:
-        # after so many errors, optax would apply even what is not finite
+        # after this many errors in a row, optax would apply an update that is not finite
         never = jnp.iinfo(jnp.int32).max
         return optax.with_extra_args_support(
             optax.apply_if_finite(self.optimizer, max_consecutive_errors=never)
@@ -151,7 +178,7 @@ class Trainer(Generic[Params, Carry, Chunk]):
     def _window(
         self, params: Params, state: State[Params, Carry, Chunk], newest: Numbered[Chunk]
     ) -> tuple[Array, tuple[Carry, ...]]:
-        """The newest chunk's loss; the carries before the window and after each of its chunks."""
+        """Return the newest chunk's loss, and the carries before and after all chunks."""
 
         def read(part: Numbered[Chunk], carry: Carry) -> tuple[Array, Carry]:
             key = None if state.key is None else jax.random.fold_in(state.key, part.number)
@@ -179,14 +206,14 @@ def _step(
     window = jax.value_and_grad(trainer._window, has_aux=True)
     (loss, carries), gradient = window(state.params, state, newest)
     norm = optax.tree.norm(gradient)
-    # the norm by itself: numbers that are finite may have one that is not
+    # checked separately: finite numbers may have a norm that is not finite
     sound = _is_finite(carries[-1]) & jnp.isfinite(norm)
     gradient = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), gradient)
     params = cast(optax.Params, state.params)
     updates, after = trainer._skipping.update(gradient, state.optimizer, params, value=loss)
     optimizer = cast(optax.ApplyIfFiniteState, after)
-    # The window moves on by one chunk; the carry before it is the one after its oldest chunk. A
-    # skipped chunk leaves no trace.
+    # The window moves by one chunk, so it begins with the carry after its oldest chunk. After a
+    # skipped chunk it does not move.
     moved = carries[1], (*state.past, newest)[1:]
     carry, past = jax.tree.map(
         partial(jnp.where, optimizer.last_finite), moved, (state.carry, state.past)
@@ -204,14 +231,17 @@ def _is_finite(tree: Tree) -> Array:
 
 
 def chunks(stream: Chunk, size: int) -> Iterator[Chunk]:
-    """Cut arrays `[time, ...]` into chunks of `size` steps, and drop what is left at the end.
+    """Cut a stream into chunks of `size` steps. Steps that do not fill a chunk are dropped.
 
     Args:
-        stream: a pytree of arrays, each of which starts with time.
+        stream: a pytree of arrays `[time, ...]`.
         size: k1, the number of steps of a chunk.
 
+    Returns:
+        An iterator over the chunks, pytrees of arrays `[size, ...]`.
+
     Raises:
-        ValueError: the size is not a positive integer, or longer than the stream.
+        ValueError: `size` is not a positive integer, or larger than the number of steps.
 
     >>> [chunk["x"].tolist() for chunk in chunks({"x": jnp.arange(7)}, 3)]
     [[0, 1, 2], [3, 4, 5]]
@@ -219,7 +249,7 @@ def chunks(stream: Chunk, size: int) -> Iterator[Chunk]:
     check_size(chunks, "size", size)
     time = min(len(leaf) for leaf in jax.tree.leaves(stream))
     if size > time:
-        raise ValueError(f"chunks: size is {size}, but the stream has {time} steps")
+        raise ValueError(f"chunks: size is {size}, expected at most {time}, the number of steps")
     return (
         jax.tree.map(lambda leaf, t=t: leaf[t : t + size], stream)
         for t in range(0, time - size + 1, size)

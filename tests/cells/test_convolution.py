@@ -97,22 +97,25 @@ def test_what_does_not_fit_is_refused():
         (lambda: jaxrnn.ConvLSTM(4, 0), "ConvLSTM: kernel_size is 0, expected a positive integer"),
         (
             lambda: jaxrnn.ConvLSTM(4, (3, 3, 3)),
-            r"kernel_size is .*, expected one for each of rank=2",
+            r"kernel_size is .*, expected a single size, or one for each of rank=2",
         ),
         (lambda: jaxrnn.ConvGRU(4, 3, rank=4), r"ConvGRU: rank is 4, expected one of \[1, 2, 3\]"),
         (lambda: jaxrnn.ConvGRU(4, 3, padding="full"), "padding is 'full', expected one of"),  # type: ignore[arg-type]
-        (lambda: jaxrnn.ConvGRU(4, 3, strides=2, dilation=2), "cannot both be above 1"),
-        (lambda: jaxrnn.ConvLSTM(4, 3, projection=2), "ConvLSTM: it has no projection"),
+        (
+            lambda: jaxrnn.ConvGRU(4, 3, strides=2, dilation=3),
+            "ConvGRU: strides is 2 and dilation is 3, but they cannot both be above 1",
+        ),
+        (lambda: jaxrnn.ConvLSTM(4, 3, projection=2), "projection is 2, expected None"),
         (
             lambda: jaxrnn.ConvLSTM(4, 3, peepholes=True),  # type: ignore[arg-type]
-            "peepholes is a bool, expected the size of",
+            "peepholes is a bool, expected 2 sizes, the spatial size of",
         ),
     ):
         with pytest.raises(ValueError, match=message):
             make()
     cell = jaxrnn.ConvLSTM(4, 5, padding="valid")
     params = cell.init(jax.random.key(0), 2)
-    with pytest.raises(ValueError, match=r"space \(4, 8\) is smaller than its kernel \(5, 5\)"):
+    with pytest.raises(ValueError, match=r"size \(4, 8\), expected at least .* kernel, \(5, 5\)"):
         jaxrnn.scan(cell, params, jnp.ones((3, 2, 4, 8, 2)))
     with pytest.raises(ValueError, match="ConvLSTM"):
         jaxrnn.scan(cell, params, jnp.ones((3, 2, 2)))

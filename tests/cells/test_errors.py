@@ -155,7 +155,7 @@ def test_a_module_of_flax_is_shown_the_way(verb):
         (UserCell(), ["got a UserCell", "jaxrnn.linen.as_cell(module)"]),
         (nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)), ["got a GRUCell", "jaxrnn.nnx.as_cell(module)"]),
         (jaxrnn.linen.RNN(CELL), ["got a RNN", "pass its .cell", "jaxrnn.linen.params(cell, "]),
-        (jaxrnn.nnx.RNN(CELL, 3, rngs=nnx.Rngs(0)), ["pass its .cell", "jaxrnn.nnx.RNN are the"]),
+        (jaxrnn.nnx.RNN(CELL, 3, rngs=nnx.Rngs(0)), ["pass its .cell", ".params of a jaxrnn.nnx"]),
     ):
         with says(TypeError, f"jaxrnn.{verb.__name__}", "must be a jaxrnn.Cell", *ways):
             verb(module, PARAMS, XS)

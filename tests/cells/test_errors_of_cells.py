@@ -76,7 +76,7 @@ from tests.cells.test_errors import CELL, XS, says
         (
             lambda: Bidirectional(GRU(4), GRU(5), merge="sum"),
             ValueError,
-            ['merge="sum"', "one size", "(4, 5)", "concat"],
+            ['merge="sum"', "(4, 5)", "equal sizes", "concat"],
         ),
     ],
     ids=lambda value: value[0][:40] if isinstance(value, list) else "",

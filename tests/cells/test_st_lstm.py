@@ -40,7 +40,7 @@ def test_decoupling_loss():
 def test_what_does_not_fit_is_refused():
     for make, message in (
         (lambda: jaxrnn.STLSTM(4, 3, layers=0), "STLSTM: layers is 0, expected a positive"),
-        (lambda: jaxrnn.STLSTM(4, (3,)), r"kernel_size is .*, expected one for each of rank=2"),
+        (lambda: jaxrnn.STLSTM(4, (3,)), r"kernel_size is \(3,\), .* one for each of rank=2"),
         (lambda: jaxrnn.STLSTM(4, 3, layer_norm="gates"), "layer_norm is 'gates', expected True"),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=message):

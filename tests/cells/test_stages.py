@@ -133,7 +133,7 @@ def test_a_context_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Attending: .*takes a context.*pass context="):
         jaxrnn.scan(cell, params, xs)
     gru = jaxrnn.GRU(H)
-    with pytest.raises(ValueError, match=r"GRU: no cell takes a context.*leave it out"):
+    with pytest.raises(ValueError, match=r"GRU: context= is given, but neither.*leave it out"):
         jaxrnn.scan(gru, gru.init(KEY, IN), xs, context=memory())
     with pytest.raises(ValueError, match=r"context\[0\] has shape \(2, 6, 4\).*\[\*batch\] = \(3,"):
         jaxrnn.scan(cell, params, xs, context=(memory()[0][:2], memory()[1]))
@@ -262,9 +262,9 @@ def test_where_no_context_can_be_given() -> None:
     held: Any = jaxrnn.WithContext(params, memory())
     expected = jaxrnn.step(cell, params, carry, x, context=memory())
     assert_close(cell.step(held, carry, x), expected, 1e-6)
-    with pytest.raises(ValueError, match="Attending takes a context, and there is none"):
+    with pytest.raises(ValueError, match="Attending takes a context, and got none"):
         cell.step(params, carry, x)
-    with pytest.raises(TypeError, match="Attending takes a context, which Flax cannot hand to it"):
+    with pytest.raises(TypeError, match="Attending takes a context, which Flax cannot pass to it"):
         jaxrnn.linen.RNNCell(Attending(H))
     with pytest.raises(ValueError, match="RecurrentDropout: cell is a Attending, which takes"):
         jaxrnn.RecurrentDropout(Attending(H), 0.5)
@@ -286,7 +286,7 @@ def test_messages_name_the_cell_itself() -> None:
 
 
 def test_run_belongs_to_composites() -> None:
-    with pytest.raises(TypeError, match=r"Runs writes run, .*derive it from jaxrnn.Composite"):
+    with pytest.raises(TypeError, match=r"Runs defines run, .*derive it from jaxrnn.Composite"):
 
         class Runs(jaxrnn.Elman):
             def run(self, params: Any, xs: Any, carry: Any, runner: Any) -> Any: ...

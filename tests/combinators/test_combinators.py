@@ -181,6 +181,6 @@ def test_recurrent_dropout_of_nothing_is_refused():
 
 
 def test_a_combinator_of_a_step_belongs_inside_one_of_a_run():
-    message = "cell is a Constrained, which changes a whole run .* put StateNoise inside"
+    message = "cell is a Constrained, which changes whole runs .* put StateNoise inside"
     with pytest.raises(ValueError, match=message):
         StateNoise(Constrained(GRU(H), Dale()), 0.1)

@@ -54,7 +54,7 @@ def test_where_layers_end() -> None:
     expected = jnp.concatenate([wide[-1, :2], wide[0, 2:]])
     assert_equal(joined.ends(wide, last_steps), expected)
     for mixed in (Stack([both, Dense(8)]), Readout(both, 8)):
-        with pytest.raises(ValueError, match=r"two directions.*neither's end"):
+        with pytest.raises(ValueError, match=r"two directions.*ends cannot be separated"):
             mixed.ends(ys, last_steps)
 
 
@@ -99,7 +99,7 @@ def test_layers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="Dense: features is 0"):
         Readout(LSTM(4), 0)
     halves = Stack([LSTM(4), lambda x: x[..., :2]])
-    with pytest.raises(ValueError, match=r"Pointwise: .* of shape \(5, 3, 4\), expected the same"):
+    with pytest.raises(ValueError, match=r"Pointwise: .* for \(5, 3, 4\), expected the same shape"):
         jaxrnn.scan(halves, halves.init(KEY, IN), XS)
 
 

@@ -343,11 +343,11 @@ def test_no_mask_is_kept():
         (lambda: RecurrentDropout(GRU(4), 0.1, draws=0), r"draws is 0"),
         (
             lambda: Stack((GRU(4), jaxrnn.Residual(GRU(5)))),
-            r"Residual: GRU gives 5 features for an input of 4",
+            r"Residual: GRU returns 5 features for an input of 4, expected equal sizes",
         ),
         (
             lambda: jaxrnn.Highway(GRU(4)).init(KEY, 3),
-            r"Highway: GRU gives 4 features for an input of 3",
+            r"Highway: GRU returns 4 features for an input of 3, expected equal sizes",
         ),
         (lambda: Stack.repeat(GRU(4), 0), r"Stack: layers is 0"),
         (lambda: Stack.repeat(GRU(4), 2, connection="skip"), r"connection is 'skip'"),  # type: ignore[arg-type]
@@ -367,7 +367,7 @@ def test_bad_combinations_are_refused_when_built(make, message):
 def test_a_draw_for_each_gate(draws):
     cell = RecurrentDropout(LSTM(4), 0.1, draws=draws)
     params, xs = setup(cell)
-    with pytest.raises(ValueError, match=rf"draws is {draws}, but LSTM has 4 gates"):
+    with pytest.raises(ValueError, match=rf"draws is {draws}, expected 1, or 4, the number of ga"):
         jaxrnn.scan(cell, params, xs, key=KEY)
 
 

@@ -44,6 +44,16 @@ def test_padded_packed_and_bucketed_sequences_give_what_each_gives_alone():
         assert_close(got, [wanted[place] for place in part.places], 1e-6)
 
 
+def test_sequences_of_several_dtypes_share_one_that_holds_all():
+    mixed: list[Any] = [[1, 2], [0.5], []]
+    (parts,) = seq.bucket(mixed, [2])
+    for xs in (seq.pad(mixed).xs, parts.xs, seq.pack(mixed, time=3).xs):
+        assert xs.dtype == np.float64
+        np.testing.assert_array_equal(np.sort(xs.ravel())[-3:], [0.5, 1, 2])
+    tokens: list[Any] = [[], [3, 4]]  # an empty list says nothing of the dtype
+    assert np.issubdtype(seq.pad(tokens).xs.dtype, np.integer)
+
+
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=20))
 def test_packing_loses_nothing(lengths):
     arrays = [np.arange(n) + 100 * k for k, n in enumerate(lengths)]
@@ -179,10 +189,10 @@ def test_pooling_ignores_what_is_padding():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: seq.pad([]), "there is no sequence"),
+        (lambda: seq.pad([]), "pad: the list is empty"),
         (lambda: seq.pad([np.ones((2, 3)), np.ones((2, 4))]), r"shapes \[\(2, 3\), \(2, 4\)\]"),
         (lambda: seq.pack([np.ones(5)], time=4), "5 steps, expected at most time = 4"),
-        (lambda: seq.bucket([np.ones(5)], [2, 4]), r"5 steps, the limits are \[2, 4\]"),
+        (lambda: seq.bucket([np.ones(5)], [2, 4]), r"5 steps, expected .* limits \[2, 4\]; add"),
         (
             lambda: seq.last_output(jnp.ones((2, 1, 4)), jaxrnn.Bidirectional(CELL, merge="sum")),
             "has mixed both directions",

@@ -143,11 +143,11 @@ def test_parameters_of_another_cell_are_refused():
             variables,
             r"GRU has the parameters \['b', 'b_hn'.*got \['b', 'w_h', 'w_x",
         ),
-        (jaxrnn.LSTM(3), variables, r"LSTM has a parameter 'b' of shape \(12,\), got one of \(16,"),
+        (jaxrnn.LSTM(3), variables, r"LSTM has a parameter 'b' of shape \(12,\), got the shape \("),
         (
             CELLS["lstm"],
             {"params": {"rnn": variables["params"], "dense": {"bias": np.ones(3)}}},
-            r".*got \['dense/bias', 'rnn/b', .*; they are there in 'rnn/': pass that part",
+            r".*got \['dense/bias', 'rnn/b', .*; 'rnn/' holds them: pass that part",
         ),
     ):
         with pytest.raises(ValueError, match=rf"^jaxrnn\.linen\.params: {message}"):

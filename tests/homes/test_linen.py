@@ -292,7 +292,7 @@ def test_parameters_of_another_cell_are_refused():
     }
     with pytest.raises(
         ValueError,
-        match=r"linen\.RNN\(Bidirectional\): there is no parameter 'forward/.*' "
-        r"among \['backward/b'",
+        match=r"linen\.RNN\(Bidirectional\): the parameters are \['backward/b'.*"
+        r"expected 'forward/.*', too",
     ):
         RNN(CELLS["bidirectional"]).apply(nested, xs)

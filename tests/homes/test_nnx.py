@@ -258,7 +258,7 @@ def test_mistakes_in_calling():
     cell = RNNCell(CELLS["lstm"], IN, rngs=nnx.Rngs(0))
     with pytest.raises(
         ValueError,
-        match=r"RNNCell: LSTM has an initial carry of its own, so carry_init must be None",
+        match=r"RNNCell: carry_init is given, expected None, because LSTM defines its initial car",
     ):
         cell.initialize_carry((B, IN), carry_init=jax.nn.initializers.ones)
     with pytest.raises(

@@ -43,7 +43,7 @@ def test_linen_draws_from_its_dropout_stream():
 
 def test_linen_asks_whether_it_is_training():
     """As `flax.linen.Dropout` does; a cell that draws nothing is not asked."""
-    draws = r"deterministic is not set, and Zoneout draws random numbers in training; set it"
+    draws = r"deterministic is not set, but Zoneout draws random numbers in training; set it"
     key = jax.random.key(0)
     for module in (jaxrnn.linen.RNN(NOISY), nn.Dropout(0.5)):
         with pytest.raises(ValueError, match="deterministic"):

@@ -250,13 +250,13 @@ def test_mistakes():
     for options, message in (
         ({"steps": 0}, "beam_search: steps is 0, expected a positive integer"),
         ({"width": 0}, "beam_search: width is 0, expected a positive integer"),
-        ({"best": 3}, "best is 3, expected at most width = 2; search more widely"),
+        ({"best": 3}, "best is 3, expected at most width = 2; make width larger"),
         ({"length_penalty": -1.0}, "length_penalty is -1.0, expected a number of at least 0"),
         ({"lengths": np.array([0, 1, 1])}, "beam_search: lengths go from 0 to 1, expected 1 to 3"),
         ({"prompt": PROMPT[:, :2]}, r"beam_search: carry\.h has shape \(3, 5\)"),
         (
             {"model": lambda params, carry, token: (carry, token)},
-            r"the model gives .*, expected logits \[\*batch, symbols\] with the prompt's batch",
+            r"the model returns .*, expected logits \[\*batch, symbols\] with \[\*batch\] = \(3,",
         ),
         (
             {"context": np.ones(2)},

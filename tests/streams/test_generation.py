@@ -285,7 +285,7 @@ def test_a_narrow_prompt_does_not_bound_the_symbols():
     assert out.tokens.tolist() == [254, 255, 256, 256, 256]
     with pytest.raises(TypeError, match=r"token that sample returns is float32, expected .* int32"):
         jaxrnn.generate(count, None, None, prompt, steps=1, sample=lambda key, y: y[0])
-    with pytest.raises(ValueError, match=r"to keep: outputs has shape \(\), expected \[\*batch"):
+    with pytest.raises(ValueError, match=r"keep=True, outputs has shape \(\), expected \[\*batch"):
         jaxrnn.generate(
             lambda params, carry, token: (carry, jnp.float32(1)),
             None,
@@ -321,22 +321,22 @@ def test_mistakes():
         ),
         (
             {"lengths": np.array([0, 2, 3])},
-            "lengths go from 0 to 3, expected 1 to 4; begin prompts with a symbol",
+            "lengths go from 0 to 3, expected 1 to 4; begin every prompt with a symbol",
         ),
         ({"lengths": np.array([1, 2, 5])}, "lengths go from 1 to 5, expected 1 to 4"),
         (
             {"prompt": prompt[:, :2]},
             r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] "
-            r"with the prompt's batch \(2,\)",
+            r"with \[\*batch\] = \(2,\), as in the prompt",
         ),
         (
             {"inputs": np.ones((6, 2))},
             r"generate: inputs has shape \(6, 2\), expected \[time - 1 \+ steps, \*batch, .* "
-            r"with \(6, 3\): one row for each token that is read",
+            r"with \(6, 3\); pass one row for each token of the prompt",
         ),
         ({"context": [np.ones(2)]}, r"generate: context\[0\] has shape \(2,\), expected"),
         ({"keep": "no"}, "generate: keep is 'no', expected True or False"),
-        ({"sample": Categorical(1.0)}, r"drawing needs a key; pass key=jax\.random\.key\(0\)"),
+        ({"sample": Categorical(1.0)}, r"key is None, expected .*; pass key=jax\.random\.key\(0\)"),
         (
             {"sample": lambda key, logits: logits},
             r"the token that sample returns is .*, expected the form of int32\[3\], its input",
@@ -350,7 +350,7 @@ def test_mistakes():
             call(**options)
     with pytest.raises(TypeError, match="lengths has dtype float"):
         call(lengths=np.ones(3))
-    with pytest.raises(TypeError, match=r"cannot be hashed; pass a function"):
+    with pytest.raises(TypeError, match=r"expected a hashable one; pass a function"):
         call(model=type("Mutable", (), {"__call__": model.step, "__hash__": None})())
     wrong: Any
     for wrong, message in (

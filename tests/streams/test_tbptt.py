@@ -206,7 +206,7 @@ def test_bad_arguments_are_refused():
     params, carry, stream = setup(8)
     with pytest.raises(ValueError, match="Trainer: windows is 0, expected a positive integer"):
         tbptt.Trainer(loss, optax.sgd(0.1), windows=0)
-    with pytest.raises(ValueError, match=r"Trainer\.init: with windows=2 pass a chunk"):
+    with pytest.raises(ValueError, match=r"Trainer\.init: chunk is None with windows=2, expected"):
         tbptt.Trainer(loss, optax.sgd(0.1), windows=2).init(params, carry)
-    with pytest.raises(ValueError, match="chunks: size is 9, but the stream has 8 steps"):
+    with pytest.raises(ValueError, match="chunks: size is 9, expected at most 8, the number of st"):
         tbptt.chunks(stream, 9)

@@ -268,13 +268,13 @@ def test_debug_prints_print(ordered, capfd):
 
 
 def test_what_cannot_be_a_cell_is_refused():
-    with pytest.raises(TypeError, match="expected a function"):
+    with pytest.raises(TypeError, match=r"expected a function \("):
         FunctionCell(_step, None, make_carry, H)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"expected a flax.linen.RNNCellBase"):
         jaxrnn.linen.as_cell(nn.Dense(3))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"expected a flax.nnx.RNNCellBase"):
+    with pytest.raises(TypeError, match=r"module is a Linear, expected a flax.nnx.RNNCellBase"):
         jaxrnn.nnx.as_cell(nnx.Linear(3, 4, rngs=nnx.Rngs(0)))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"expected a flax.nnx.RNNCellBase .* got a Linear from"):
+    with pytest.raises(TypeError, match=r"module builds a Linear, expected a flax.nnx.RNNCellBa"):
         jaxrnn.nnx.as_cell(partial(nnx.Linear, out_features=3))  # type: ignore[arg-type]
     noisy: Any = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0))
     noisy.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))

@@ -92,9 +92,9 @@ def test_a_pytree_that_can_be_called_is_a_tree(tmp_path):
 @pytest.mark.parametrize(
     ("like", "known", "message"),
     [
-        (make_tagger, [], "it has a 'Tagger', which is no class of jaxrnn; pass .* known="),
-        ({"w": jnp.ones(3)}, [Tagger], "the array w of `like` is not there"),
-        ({}, [Tagger], "it holds an array embedding, which `like` has not"),
+        (make_tagger, [], "it has a 'Tagger', expected a class of jaxrnn; pass .* known="),
+        ({"w": jnp.ones(3)}, [Tagger], "it lacks the array w of `like`"),
+        ({}, [Tagger], "it holds an array embedding, which `like` does not have"),
         (
             lambda model: make_tagger(dataclasses.replace(model, words=6)),
             [Tagger],
@@ -143,7 +143,7 @@ def test_a_tree_with_a_changed_byte_is_refused(tagger):
 @pytest.mark.parametrize(
     ("tree", "metadata", "error", "message"),
     [
-        ({"a": 3}, None, TypeError, "a is of type int, expected an array; numbers may be metadata"),
+        ({"a": 3}, None, TypeError, "a is of type int, expected an array; put numbers into meta"),
         (
             jax.random.key(0),
             None,
@@ -159,9 +159,9 @@ def test_a_tree_with_a_changed_byte_is_refused(tagger):
         ),
         ({}, {"f": jnp.sin}, ValueError, r"save_tree: metadata\['f'\] is .*, which a file cannot"),
         ({}, [1], ValueError, r"save_tree: metadata is \[1\], which a file cannot hold"),
-        ({}, {1: 2}, ValueError, r"save_tree: metadata has the keys \[1\], expected names"),
-        ({}, {"class": 2}, ValueError, r"has the keys \['class'\], expected names other than"),
-        ({}, "x" * 1_000_001, ValueError, "save_tree: metadata is too large, for its description"),
+        ({}, {1: 2}, ValueError, r"save_tree: metadata has the keys \[1\], expected strings"),
+        ({}, {"class": 2}, ValueError, r"has the keys \['class'\], expected strings other than"),
+        ({}, "x" * 1_000_001, ValueError, "save_tree: metadata is too large to load, for its"),
     ],
 )
 def test_what_no_file_can_hold_is_not_saved(tmp_path, tree, metadata, error, message):

@@ -1,4 +1,4 @@
-"""A traced step as a flat list of operations, each of which says what it depends on."""
+"""A traced step as a flat list of operations. Each records what it depends on."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -15,22 +15,22 @@ from jaxrnn.core.cell import Carry, Params
 from jaxrnn.core.trees import Tree
 
 Reach = frozenset[str]
-"""What a value depends on: some of `"params"`, `"carry"` and `"x"`."""
+"""What a value depends on: a subset of `"params"`, `"carry"` and `"x"`."""
 
 
 class Name(NamedTuple):
-    """A variable. A jaxpr that is called twice has each of its variables twice."""
+    """A variable of a jaxpr, in one call of it. Two calls give it two names."""
 
-    call: tuple[int, ...]  # the places of the calls that lead into its jaxpr
+    call: tuple[int, ...]  # the positions of the nested calls that lead to the jaxpr
     variable: Var
 
 
 Atom: TypeAlias = Name | Literal
-"""What an operation reads."""
+"""An input of an operation."""
 
 
 class Operation(NamedTuple):
-    """One equation, with the names of what it reads and writes."""
+    """One equation, with the names of its inputs and outputs."""
 
     equation: JaxprEqn
     inputs: tuple[Atom, ...]
@@ -39,18 +39,18 @@ class Operation(NamedTuple):
 
     @property
     def avals(self) -> list[Any]:
-        """Shapes and dtypes of what it reads."""
+        """The shapes and dtypes of its inputs."""
         return [atom.aval for atom in self.equation.invars]
 
     @property
     def result(self) -> Any:
-        """Shape and dtype of its first result."""
+        """The shape and dtype of its first output."""
         return self.equation.outvars[0].aval
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """A step: its operations in an order in which they can be computed."""
+    """A traced step. Every operation stands after those whose outputs it reads."""
 
     operations: list[Operation]
     constants: dict[Name, Array]
@@ -64,24 +64,30 @@ class Graph:
 
     @property
     def input_only(self) -> list[Operation]:
-        """The operations that do not need the carry."""
+        """The operations that do not depend on the carry."""
         return [operation for operation in self.operations if "carry" not in operation.reach]
 
     @property
     def recurrent(self) -> list[Operation]:
-        """The others, and those of parameters alone."""
+        """The operations that depend on the carry, and those that do not depend on the input."""
         return [o for o in self.operations if "carry" in o.reach or "x" not in o.reach]
 
     @property
     def frontier(self) -> list[Name]:
-        """What is computed from the input without the carry, and is used together with it."""
+        """The input-only values that a recurrent operation reads, or that the step returns.
+
+        They are what `project` has to pass to the recurrence. The inputs themselves are left out.
+        """
         used = [a for o in self.operations if "carry" in o.reach for a in o.inputs] + self.outputs
         names = dict.fromkeys(atom for atom in used if isinstance(atom, Name))
         inputs = set(self.x)
         return [name for name in names if self._is_input_only(name) and name not in inputs]
 
     def only_reader(self, name: Name) -> Operation | None:
-        """The operation that reads a value, if one does and the step does not return it."""
+        """Return the operation that reads a value.
+
+        It is None if several operations read it, or none, or if the step returns the value.
+        """
         readers = self._readers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
@@ -100,8 +106,11 @@ class Graph:
 def trace(function: Callable[..., Any], params: Params, carry: Carry, x: Tree) -> Graph:
     """Trace `function(params, carry, x)`.
 
-    An effect, and what is computed for it alone, counts as depending on the carry: it happens in
-    its step, not where many inputs are projected at once.
+    An operation with an effect counts as depending on the carry, and so does whatever is computed
+    for it alone. It then happens within its step, not where many inputs are projected at once.
+
+    Raises:
+        TypeError: the function closes over a value that is being traced.
     """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(params, carry, x)
     names = iter([Name((), variable) for variable in closed.jaxpr.invars])
@@ -140,11 +149,11 @@ class _Flat(NamedTuple):
 
 
 def _inlined(closed: ClosedJaxpr, arguments: Sequence[Atom], call: tuple[int, ...] = ()) -> _Flat:
-    """The equations of a jaxpr; a call that holds a product is replaced by its own equations."""
+    """Return the equations of a jaxpr. A call that holds a product is replaced by its equations."""
     if any(isinstance(const, Tracer) for const in closed.consts):
         raise TypeError(
-            "FunctionCell: function closes over a value that is being traced; pass it as a "
-            "parameter or part of x"
+            "FunctionCell: function closes over a value that is being traced, expected constants; "
+            "pass the value as a parameter or as a part of x"
         )
     jaxpr = closed.jaxpr
     operations: list[Operation] = []
@@ -171,7 +180,7 @@ def _inlined(closed: ClosedJaxpr, arguments: Sequence[Atom], call: tuple[int, ..
 
 
 def _callee(equation: JaxprEqn) -> ClosedJaxpr | None:
-    """The jaxpr that an equation calls, if there is a product in it."""
+    """Return the jaxpr that an equation calls, or None if it holds no product."""
     if equation.primitive.name not in ("jit", "pjit", "closed_call"):
         return None
     inner = equation.params.get("jaxpr")
@@ -179,7 +188,7 @@ def _callee(equation: JaxprEqn) -> ClosedJaxpr | None:
 
 
 def _multiplies(closed: ClosedJaxpr) -> bool:
-    """Whether a product is in a jaxpr, or in one that is called there."""
+    """Return whether there is a product in a jaxpr, or in one that it calls."""
     return any(
         equation.primitive is dot_general_p
         or any(_multiplies(p) for p in equation.params.values() if isinstance(p, ClosedJaxpr))
@@ -188,7 +197,7 @@ def _multiplies(closed: ClosedJaxpr) -> bool:
 
 
 def _ancestors(operations: Sequence[Operation], atoms: Iterable[Atom]) -> set[Name]:
-    """These names, and all that they are computed from."""
+    """Return these names, and all that they are computed from."""
     found = _names(atoms)
     for operation in reversed(operations):
         if found.intersection(operation.outputs):

@@ -1,4 +1,4 @@
-"""The products of a step by its weights, and what is added to them."""
+"""Finds the products of a step by its weights, and what is added to them."""
 
 import dataclasses
 from collections.abc import Container
@@ -14,34 +14,34 @@ from jaxrnn.core.traced.graph import Atom, Graph, Name, Operation
 
 @dataclasses.dataclass(frozen=True)
 class Dot:
-    """A product with all that the step asks of it: axes, precision, and dtype of the result."""
+    """A product with the step's own axes, precision and dtype of the result."""
 
     asked: tuple[tuple[str, Any], ...]
     weight_first: bool
 
     def __call__(self, h: Array, w: Array) -> Array:
-        """The product of an operand and a weight."""
+        """Multiply an operand by a weight."""
         return lax.dot_general(*((w, h) if self.weight_first else (h, w)), **dict(self.asked))
 
 
 class Product(NamedTuple):
-    """`linear(h, w)`, where the weight `w` depends on parameters alone, and `h` does not."""
+    """`linear(h, w)`. The weight `w` depends on nothing but parameters; `h` depends on more."""
 
     h: Atom
     w: Atom
     linear: Linear
     result: Name
     size: int  # of the result's last axis
-    plain: bool  # `h [..., in] @ w [in, out]`
+    plain: bool  # whether it is `h [..., in] @ w [in, out]`
 
     def joins(self, other: "Product") -> bool:
-        """Whether both can be one product, of the same operand and of weights side by side."""
+        """Return whether both can become one product, by concatenating their weights."""
         same = (self.h, self.linear) == (other.h, other.linear)
         return self.plain and other.plain and same
 
 
 def product_of(graph: Graph, operation: Operation) -> Product | None:
-    """The product that an operation is, if it multiplies floating numbers by a weight."""
+    """Return an operation as a product, or None if it does not multiply floats by a weight."""
     if operation.equation.primitive is not lax.dot_general_p or not operation.result.ndim:
         return None
     if operation.reach <= {"params"}:
@@ -56,13 +56,13 @@ def product_of(graph: Graph, operation: Operation) -> Product | None:
     asked = operation.equation.params
     linear = Dot(tuple(asked.items()), weight_first=are_weights[0])
     if plain and asked["precision"] is None:
-        linear = matmul  # of which the engine has faster forms
+        linear = matmul  # BPTT has faster forms of this one
     size = operation.result.shape[-1]
     return Product(h, w, linear, operation.outputs[0], size, plain)
 
 
 def _is_plain(operation: Operation) -> bool:
-    """Whether it is `h [..., in] @ w [in, out]` in float32 or float64 throughout."""
+    """Return whether it is `h [..., in] @ w [in, out]`, all in float32 or all in float64."""
     h, w = operation.avals
     asked = operation.equation.params
     axes = (((h.ndim - 1,), (0,)), ((), ()))
@@ -73,18 +73,19 @@ def _is_plain(operation: Operation) -> bool:
 
 
 class Sum(NamedTuple):
-    """A part of a product, with all that is added to it."""
+    """A part of a product, with all terms that are added to it."""
 
-    name: Name
+    name: Name  # the value that holds the sum
     size: int
-    start: int = 0  # where in the product it begins
-    terms: tuple[tuple[Name, int], ...] = ()  # what is added, and where in that it begins
-    through: tuple[Name, ...] = ()  # values on the way, which need not be computed any more
+    start: int = 0  # where the part begins in the product
+    terms: tuple[tuple[Name, int], ...] = ()  # each term, and where its part begins in it
+    through: tuple[Name, ...] = ()  # intermediate values, which need not be computed any more
 
 
 def sums(graph: Graph, name: Name, size: int, known: Container[Name]) -> list[Sum]:
-    """Where a product ends up: after additions of known values that do not depend on the carry, and
-    after being split into gates.
+    """Follow a product through additions and splits into gates, and return the sums at the end.
+
+    An addition counts if the other term is known and does not depend on the carry.
     """
     operation = graph.only_reader(name)
     if operation is None:
@@ -108,7 +109,11 @@ def sums(graph: Graph, name: Name, size: int, known: Container[Name]) -> list[Su
 
 
 def _added(graph: Graph, operation: Operation, name: Name, known: Container[Name]) -> Name | None:
-    """What an operation adds to a value, if it is known, and neither grows it nor is recurrent."""
+    """Return the term that an operation adds to a value, or None if `sums` has to stop there.
+
+    The term must be known, must not depend on the carry, and must not broadcast the value to a
+    larger shape.
+    """
     if operation.equation.primitive is not lax.add_p:
         return None
     place = operation.inputs.index(name)

@@ -1,4 +1,4 @@
-"""The values of a step, computed operation by operation, its products through `affine`."""
+"""Evaluates a traced step, operation by operation, with its products through `affine`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -19,7 +19,10 @@ Values = dict[Name, Any]
 
 
 def through(affine: Affine, function: Callable[..., Any], params: Any, *inputs: Any) -> Any:
-    """`function(params, *inputs)`, its products by what depends on parameters alone by `affine`."""
+    """Call `function(params, *inputs)`, with its products by weights through `affine`.
+
+    A weight is whatever depends on nothing but `params`.
+    """
     if affine is default_affine:
         return function(params, *inputs)
     graph = trace(lambda params, _, inputs: function(params, *inputs), params, (), inputs)
@@ -31,9 +34,9 @@ def through(affine: Affine, function: Callable[..., Any], params: Any, *inputs: 
 def evaluate(
     graph: Graph, operations: Sequence[Operation], known: Mapping[Name, Any], affine: Affine
 ) -> Values:
-    """What is known after these operations.
+    """Run these operations, and return all values that are known then.
 
-    Weights come first, so that products which share an operand can be one.
+    Weights are computed first, so that products with the same left factor can become one.
     """
     values = {**graph.constants, **known}
     pending = [operation for operation in operations if not _is_done(operation, values)]
@@ -57,17 +60,17 @@ def evaluate(
 
 
 def read(values: Values, atom: Atom) -> Any:
-    """The value of a name, or a literal's own."""
+    """Return the value of a name, or of a literal."""
     return values[atom] if isinstance(atom, Name) else atom.val
 
 
 def _is_done(operation: Operation, values: Values) -> bool:
-    """Whether all that it gives is known. What gives nothing happens for its effect."""
+    """Return whether all results are known. An operation without results runs for its effect."""
     return bool(operation.outputs) and all(name in values for name in operation.outputs)
 
 
 def _evaluated(graph: Graph, operation: Operation, values: Values) -> Values:
-    """What one equation gives, as it stands."""
+    """Run one equation unchanged, and return its results."""
     equation = operation.equation
     pairs = zip(equation.invars, operation.inputs, strict=True)
     inputs = {a: read(values, atom) for a, atom in pairs if not isinstance(a, Literal)}
@@ -77,8 +80,9 @@ def _evaluated(graph: Graph, operation: Operation, values: Values) -> Values:
 
 
 def _multiplied(graph: Graph, together: list[Product], values: Values, affine: Affine) -> Values:
-    """What several products give as one; `affine` adds what is added to their parts, for there the
-    engine can use it.
+    """Run several products as one, and return their results.
+
+    `affine` also adds whatever the step adds to them, because BPTT can use pre-activations.
     """
     parts = [
         part for product in together for part in sums(graph, product.result, product.size, values)
@@ -96,7 +100,7 @@ def _multiplied(graph: Graph, together: list[Product], values: Values, affine: A
 
 
 def _addend(part: Sum, values: Values, dtype: Any) -> Array:
-    """All that is added to a part; zeros without anything."""
+    """Return the sum of all terms that are added to a part; zeros if there are none."""
     if not part.terms:
         return jnp.zeros(part.size, dtype)
     terms = (_cut(values[term], start, part.size) for term, start in part.terms)
@@ -104,6 +108,6 @@ def _addend(part: Sum, values: Values, dtype: Any) -> Array:
 
 
 def _cut(term: Array, start: int, size: int) -> Array:
-    if term.shape[-1:] in ((), (1,)):  # one number for all units
+    if term.shape[-1:] in ((), (1,)):  # a single number for all units
         return jnp.broadcast_to(term, (*term.shape[:-1], size))
     return term[..., start : start + size]
