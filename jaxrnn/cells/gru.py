@@ -43,10 +43,13 @@ class GRU(GatedCell[GRUParams, Array]):
 
     `"before"` is the paper's form, `"after"` that of torch, cuDNN and, by default, Keras.
 
-    With `clip`, all that enters σ and tanh is clipped to [-clip, clip]. With `layer_norm`, each
-    gate is normalised by itself (Ba, Kiros & Hinton 2016): LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for
-    each of r and z, and for n with `reset_gate="before"`; with `reset_gate="after"`,
-    n = tanh(LN(x_t W_xn) ⊙ gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn)).
+    With `clip`, all that enters σ and tanh is clipped to [-clip, clip].
+
+    With `layer_norm`, each gate is normalised by itself (Ba, Kiros & Hinton 2016):
+    `LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b` enters r and z. It enters n, too, with
+    `reset_gate="before"`, its recurrent product made from `r ⊙ h_{t-1}`. With `reset_gate="after"`,
+
+        n = tanh(LN(x_t W_xn) ⊙ gain_n + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn))
 
     Args:
         hidden: size of the state and the output.

@@ -52,17 +52,17 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
         i, f, o = σ(x_t W_x + h_{t-1} W_h + b) for each gate,    g = tanh(likewise)
         c_t = f ⊙ c_{t-1} + i ⊙ g,    h_t = o ⊙ tanh(c_t),    y_t = h_t
 
-    With options, which combine:
+    The options combine:
 
-        peepholes    p_i ⊙ c_{t-1} and p_f ⊙ c_{t-1} are added within i and f, p_o ⊙ c_t within o
-                     (Gers & Schmidhuber 2000)
-        coupled      i = 1 - f, and no weights for i (Greff et al. 2015)
-        projection   h_t = (o ⊙ tanh(c_t)) W_r (Sak, Senior & Beaufays 2014)
-        clip         all that enters i, f, g and o is clipped to [-clip, clip] (as ONNX has it)
-        cell_clip    c_t is clipped to [-cell_clip, cell_clip] (Sak et al. 2014)
-        layer_norm   LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each gate by itself; with
-                     "gates_and_cell" also h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c)
-                     (Ba, Kiros & Hinton 2016)
+    - `peepholes`: `p_i ⊙ c_{t-1}` is added within i, `p_f ⊙ c_{t-1}` within f, `p_o ⊙ c_t` within o
+      (Gers & Schmidhuber 2000).
+    - `coupled`: `i = 1 - f`, and there are no weights for i (Greff et al. 2015).
+    - `projection`: `h_t = (o ⊙ tanh(c_t)) W_r` (Sak, Senior & Beaufays 2014).
+    - `clip`: all that enters i, f, g and o is clipped to [-clip, clip], as ONNX has it.
+    - `cell_clip`: `c_t` is clipped to [-cell_clip, cell_clip] (Sak et al. 2014).
+    - `layer_norm`: `LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b` enters each gate, which is normalised by
+      itself; with "gates_and_cell", also `h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c)` (Ba, Kiros &
+      Hinton 2016).
 
     Args:
         hidden: size of the memory; of the state and the output, too, unless there is a projection.
