@@ -1,7 +1,8 @@
 """The carry of any cell as one real vector per sequence, and a step as a map of such vectors.
 
 The state of a recurrence is its whole carry: the Jacobian of an LSTM's h alone leaves out what its
-memory c hands on. Complex numbers count as two real ones; integers have no derivative and stay.
+memory c passes on. A complex number counts as two real ones. Integers have no derivative, and are
+not part of the vector.
 """
 
 import math

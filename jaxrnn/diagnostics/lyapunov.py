@@ -1,4 +1,4 @@
-"""How fast nearby states part, or meet, under the inputs of a sequence."""
+"""Lyapunov exponents: how fast nearby states diverge or converge under given inputs."""
 
 import math
 import warnings
@@ -22,20 +22,20 @@ neighbours hardly depend on each other."""
 
 
 class Lyapunov(NamedTuple):
-    """What `lyapunov` finds: rates per step, natural logarithms, the largest first."""
+    """What `lyapunov` finds: growth rates per step as natural logarithms, the largest first."""
 
     exponents: Array
-    """`[*batch, k]`; -inf where a direction has died."""
+    """`[*batch, k]`; -inf where a direction was lost."""
 
     error: Array
-    """Their standard errors `[*batch, k]`; inf if there is one block alone, 0 for -inf."""
+    """Their standard errors `[*batch, k]`; inf if there is only one block, 0 for -inf."""
 
     history: Array
     """The running estimate after each block, `[blocks, *batch, k]`, in the order of `exponents`;
     the last entry is `exponents`."""
 
     steps: Array
-    """After how many steps that was, `[blocks]`."""
+    """The number of steps up to the end of each block, `[blocks]`."""
 
 
 def lyapunov(
@@ -52,43 +52,44 @@ def lyapunov(
 ) -> Lyapunov:
     """The k largest Lyapunov exponents of a cell that is driven by inputs.
 
-    Along the trajectory, k orthonormal tangents are moved by the Jacobian of each step and made
-    orthonormal again after every m of them (Benettin et al. 1980; for networks Engelken, Wolf &
+    The Jacobian of each step moves k orthonormal tangent vectors along the trajectory. After every
+    m steps they are orthonormalised again (Benettin et al. 1980; for networks Engelken, Wolf &
     Abbott 2023, Lyapunov spectra of chaotic recurrent neural networks, arXiv 2006.02427):
 
         Q_b R_b = J_{t+m} ... J_{t+1} Q_{b-1},    λ_i = Σ_b log R_b[i, i] / steps
 
-    The Jacobian is the whole carry's, n real numbers for each sequence; it is never formed: each
-    step costs k products with it (`jax.jvp`). The exponents are those of the given inputs, and
-    each sequence has its own. The standard error is that of 20 means of neighbouring blocks (of
-    fewer, if there are fewer blocks), so that correlation within a mean does no harm; where an
-    estimate only sways about its limit, as about a periodic orbit, it is several times too large.
+    J is the Jacobian of the whole carry, n real numbers for each sequence. It is never formed: each
+    step costs k products with it (`jax.jvp`). The exponents depend on the inputs, and each sequence
+    has its own. The standard error comes from the means of 20 groups of neighbouring blocks (or of
+    fewer, if there are fewer blocks), so correlation within a group does not distort it. If an
+    estimate oscillates about its limit, as on a periodic orbit, the standard error is several times
+    too large.
 
-    Finite exponents have a derivative in the parameters, and may stand in a loss (Engelken 2023,
-    Gradient flossing, arXiv 2312.17306).
+    Finite exponents are differentiable with respect to the parameters, so a loss may contain them
+    (Engelken 2023, Gradient flossing, arXiv 2312.17306).
 
-    A direction dies where nothing is left of it, as behind a unit that is off: where fewer numbers
-    of the state can still change than there are directions, or what is left is rounding, 8 eps of
-    what there was. Its exponent is -inf from then on, and those of the other directions are as if
-    it were not there.
+    A direction is lost if nothing is left of it, for example behind a unit that is off. This is so
+    if fewer numbers of the state can still change than there are directions, or if what is left is
+    rounding, 8 eps of the former size. Its exponent is -inf from then on. The exponents of the
+    other directions are as if it did not exist.
 
     Args:
-        cell, params, carry, context: as of `jaxrnn.scan`.
-        xs: as of `jaxrnn.scan`; for an autonomous system zeros, one for each step.
-        k: how many exponents, all n if left out.
-        key: what the first tangents are drawn from.
-        every: m, after how many steps the tangents are made orthonormal; a last block may be
-            shorter. More costs less, as long as exp((λ_1 - λ_k) m) is far below 1 / eps: a block
-            in which half of the digits are lost, or that overflows, is done again with m = 1.
-        warm_up: how many steps at the beginning are left out. They bring the state to where it
-            stays and the tangents into order; one that dies there begins anew.
+        cell, params, carry, context: as for `jaxrnn.scan`.
+        xs: as for `jaxrnn.scan`. For an autonomous system, pass zeros, one for each step.
+        k: the number of exponents; all n by default.
+        key: the key from which the first tangents are drawn.
+        every: m, the number of steps between two orthonormalisations; the last block may be
+            shorter. A larger m is cheaper, as long as exp((λ_1 - λ_k) m) is far below 1 / eps. A
+            block that loses half of the digits, or overflows, is repeated with m = 1.
+        warm_up: how many steps at the beginning are left out. They bring the state near its
+            attractor and sort the tangents. A tangent that is lost in them starts again.
 
     Warns:
         UserWarning: the state is float32.
 
     Raises:
-        ValueError, TypeError: what `jaxrnn.scan` raises; the cell has no single step; k is more
-            than n, or `every` or `warm_up` does not fit.
+        ValueError, TypeError: as `jaxrnn.scan`; or the cell has no single step, k is more than n,
+            or `every` or `warm_up` does not fit.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import lyapunov
