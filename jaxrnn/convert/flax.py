@@ -172,7 +172,7 @@ def _paths(weights: Weights, top: str, merge: Merge) -> list[str]:
     if weights.has(f"{top}forward_rnn/") or weights.has(f"{top}backward_rnn/"):
         return [f"{top}forward_rnn/cell/", f"{top}backward_rnn/cell/"]
     if merge != "concat":
-        reason = "there is no forward_rnn, so this is no Bidirectional"
+        reason = "there is no forward_rnn, so this is not a Bidirectional"
         refuse("from_flax", f"merge is {merge!r}, but {reason}")
     return [f"{top}cell/" if weights.has(f"{top}cell/") else top]
 

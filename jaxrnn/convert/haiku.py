@@ -58,7 +58,9 @@ def from_haiku(
             refuse("from_haiku", f"name is left out, and there are {found}{hint}")
         (name,) = kinds
     elif not isinstance(name, str) or name not in kinds:
-        refuse("from_haiku", f"{name!r} is no LSTM, GRU or VanillaRNN; there are {listed(kinds)}")
+        refuse(
+            "from_haiku", f"{name!r} is not an LSTM, GRU or VanillaRNN; there are {listed(kinds)}"
+        )
     return _READERS[kinds[name]](Weights(flat, "from_haiku", f"{name}/"))
 
 

@@ -265,6 +265,6 @@ def _check_options(
 def _check_outside_jit(*trees: Tree) -> None:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees)):
         raise TypeError(
-            "fixed_points is called while JAX traces, and counts what it finds: call it outside "
-            "of jax.jit, jax.vmap and jax.grad"
+            "fixed_points is called while JAX traces, but the number of points depends on values: "
+            "call it outside of jax.jit, jax.vmap and jax.grad"
         )

@@ -36,7 +36,7 @@ class GradientFlow(NamedTuple):
         each = jax.tree.leaves(self.parts if part is None else part)
         if not each:
             raise ValueError(
-                "GradientFlow.total: there is no norm, for what was asked for has no real or "
+                "GradientFlow.total: there is no norm, because the given part holds no real or "
                 "complex numbers"
             )
         return _norm(jnp.stack(each, axis=-1), each[0].ndim)

@@ -118,7 +118,7 @@ def lyapunov(
     if warm_up >= size[0]:
         raise ValueError(
             f"lyapunov: warm_up is {warm_up}, expected less than {size[0]}, the steps of xs; "
-            "exponents are taken over the steps behind it"
+            "exponents are averaged over the steps after it"
         )
     found = _spectrum(cell, params, way.before(), way.xs, context, key, k, every, warm_up)
     if (dtype := found.exponents.dtype) != jnp.float64:

@@ -143,7 +143,7 @@ def _roots(gap: Function, nodes: Array) -> Array:
     if np.any(zero[2:] & zero[1:-1] & zero[:-2]):
         at = float(nodes[1:-1][zero[2:] & zero[1:-1] & zero[:-2]][0])
         raise ValueError(
-            f"map_cycles: all points near {at:.6g} stay where they are, expected single ones; an "
+            f"map_cycles: all points near {at:.6g} are fixed, expected isolated fixed points; an "
             "interval of them cannot be listed"
         )
     return jnp.concatenate([nodes[zero], _crossings(gap, nodes, zero)])
@@ -178,7 +178,7 @@ def _crossings(function: Function, nodes: Array, skip: Any = False) -> Array:
 
 
 def _check_map(owner: Callable, function: object, dtype: Any) -> None:
-    """Refuse what is no real function of one number."""
+    """Refuse what is not a real function of one number."""
     name = owner.__name__
     if not takes(function, 1):
         raise TypeError(f"{name}: function is {described(function)}, expected function(x)")
