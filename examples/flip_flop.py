@@ -107,7 +107,7 @@ def compare_times(found: FixedPoints, find: Any, starts: Any) -> None:
     print()
     for name, way in ways.items():
         distance = apart(way.points, vectors(found.fixed.carry))
-        print(f"{name}: {way}; the points of above to {distance:.1e}")
+        print(f"{name}: {way}; the same points to {distance:.1e}")
 
 
 def draw(
@@ -155,7 +155,7 @@ def main(o: Options) -> None:
     states, ys = jaxrnn.trajectory(cell, params, held_out.xs)
     print(
         f"all three signs right at {right(np.asarray(ys), held_out.targets):.2%} of the steps of "
-        f"new trials, of 200 steps; by the pulses alone, {right(held_out.xs, held_out.targets):.2%}"
+        f"new trials, of 200 steps; the pulses themselves, {right(held_out.xs, held_out.targets):.2%}"
     )
     starts = sample_states(states, o.starts, key=jax.random.key(o.seed), noise=o.noise)
     find = partial(fixed_points, cell, params, SILENCE)

@@ -239,8 +239,8 @@ def finetune(options: Options) -> None:
         )
         print(f"  {label:<8}{matches / len(held_out):6.1%}")
     print(
-        "This training never saw them; that of g2p-en, which also was on CMUdict, may have seen "
-        "any of them."
+        "This training did not use these words. That of g2p-en, which also used CMUdict, may have "
+        "used any of them."
     )
     print(f"{options.steps:,} steps in {seconds:,.0f} s. {options.out}")
 

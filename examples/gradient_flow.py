@@ -161,8 +161,8 @@ def main(o: Options) -> None:
     (o.out / "recorded.txt").write_text("\n".join(recorded), encoding="utf-8")
     draw(o, found)
     print(text)
-    print("before, after training: ‖∂L/∂carry‖ where the symbol stood, over that at the end")
-    print("largest norm of the gradient in all parameters, and right answers: with clipping, then")
+    print("before, after training: ‖∂L/∂carry‖ at the step of the symbol, over that at the end")
+    print("largest norm of the gradient of all parameters, right answers: with clipping, then")
     print("without it")
     print(f"{o.out}: gradient_flow.png, table.txt, recorded.txt")
 

@@ -171,7 +171,7 @@ def read(o: Options, number: int) -> None:
     if not 0 <= number < len(data.targets):
         raise ValueError(f"--read must be between 0 and {len(data.targets) - 1}, not {number}")
     pixels = data.xs[number]
-    print(f"a {data.targets[number]}; after each row, what it is taken for:")
+    print(f"a {data.targets[number]}; the answers after each row:")
     print(" " * 18 + "".join(f"{name:>18}" for name in weights))
     guesses = {}
     for name, cell in networks(kept["hidden"]).items():

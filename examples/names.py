@@ -68,7 +68,7 @@ class Options:
         check_positive(self, "temperature")
         check_seed(self.seed)
         if self.country is not None and self.country not in COUNTRIES:
-            raise ValueError(f"--country {self.country} is none of {', '.join(COUNTRIES)}")
+            raise ValueError(f"--country {self.country} is not one of {', '.join(COUNTRIES)}")
 
 
 def encode(pair: Pair) -> np.ndarray:
@@ -170,7 +170,7 @@ def train(o: Options) -> None:
     print("bits for each of their letters:")
     print(f"  all letters alike                  {np.log2(len(SYMBOLS)):6.2f}")
     print(f"  a trigram model                    {ngram_bits(text, other, 3, len(SYMBOLS)):6.2f}")
-    print(f"  a GRU that is told the country     {bits(writer, of_writer, held_out):6.2f}")
+    print(f"  a GRU that reads the country       {bits(writer, of_writer, held_out):6.2f}")
     new = np.array(invent(writer, of_writer, np.arange(40 * len(COUNTRIES)) // 40, o))
     fresh = [[*dict.fromkeys(n for n in row if n not in known)][:4] for row in new.reshape(-1, 40)]
     truth = [k if k in known[p.name] else p.country for p, k in zip(held_out, found, strict=True)]

@@ -55,7 +55,7 @@ def main(o: Options) -> None:
             raise ValueError("the exported step writes other text than the model")
         make_writable(o.export.parent)
         write_whole(o.export, data)
-        print(f"{o.export}: {len(data):,} bytes, which go on as the model does\n")
+        print(f"{o.export}: {len(data):,} bytes; writes the same text as the model\n")
     print(o.prompt + model.write(params, o.length, o.temperature, o.seed, o.prompt))
 
 
