@@ -155,7 +155,7 @@ def main(o: Options) -> None:
     states, ys = jaxrnn.trajectory(cell, params, held_out.xs)
     print(
         f"all three signs right at {right(np.asarray(ys), held_out.targets):.2%} of the steps of "
-        f"new trials, of 200 steps; the pulses themselves, {right(held_out.xs, held_out.targets):.2%}"
+        f"new trials, of 200 steps; the pulses alone at {right(held_out.xs, held_out.targets):.2%}"
     )
     starts = sample_states(states, o.starts, key=jax.random.key(o.seed), noise=o.noise)
     find = partial(fixed_points, cell, params, SILENCE)
