@@ -66,7 +66,7 @@ class Points:
         return len(self.residual)
 
     def table(self) -> str:
-        """A line for each point."""
+        """A table with a line for each point."""
         names = self.names
         width = max(map(len, (*names, "kind")))
         lines = [f"{'kind':<{width}}  starts     |λ|  time constant  residual"]
@@ -120,8 +120,9 @@ class FixedPoints:
 
 
 def spectra(jacobians: np.ndarray, period: int, marginal: float) -> dict[str, np.ndarray]:
-    """The fields of `Points` that the eigenvalues of Jacobians `[found, n, n]` of `period` steps
-    tell; |λ| nearer to 1 than `marginal` is 1.
+    """The fields of `Points` that follow from Jacobians `[found, n, n]` of `period` steps.
+
+    An |λ| that differs from 1 by less than `marginal` counts as 1.
     """
     values = np.linalg.eigvals(jacobians).astype(complex)
     order = np.argsort(-abs(values), axis=-1, kind="stable")

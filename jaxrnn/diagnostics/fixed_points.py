@@ -140,8 +140,10 @@ def fixed_points(
 def _distinct(
     ended: Ended, integers: np.ndarray, same: float, fast: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points, or cycles, that are not the same, each where the residual is smallest: the number of
-    it for every row, -1 for those that move too fast, and the row of each.
+    """Distinct points or cycles, each represented by its row with the smallest residual.
+
+    Returns the index of the point for every row, -1 for rows that move too fast, and the row of
+    each point.
     """
     labels, rows = np.full(len(ended.residual), -1), []
     for row in np.argsort(ended.residual):
@@ -156,7 +158,7 @@ def _distinct(
 
 
 def _minimal(orbit: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """Whether no smaller number of steps leads as near to where it began."""
+    """Whether no smaller number of steps returns as close to the start."""
     period = orbit.shape[1]
     fewer = [steps for steps in range(1, period) if period % steps == 0]
     back = np.linalg.norm(orbit[:, fewer] - orbit[:, :1], axis=-1) <= same[:, None]
@@ -164,7 +166,7 @@ def _minimal(orbit: np.ndarray, same: np.ndarray) -> np.ndarray:
 
 
 def _points(seen: Seen, labels: np.ndarray, marginal: float, which: np.ndarray) -> Points:
-    """Those of the points where `which` says so, sorted."""
+    """The points that `which` selects, sorted."""
     numbers = np.flatnonzero(which)
     some = take(seen, numbers)
     found = spectra(some.jacobian, some.ended.orbit.shape[1], marginal)
@@ -189,14 +191,14 @@ def _size(vectors: np.ndarray) -> float:
 
 
 def _integers(starts: Carry) -> np.ndarray:
-    """What else than real and complex numbers the starts hold, `[starts, ...]`."""
+    """The integers that the starts hold, `[starts, ...]`."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(starts) if not is_float(leaf)]
     count = len(jax.tree.leaves(starts)[0])
     return np.concatenate([np.zeros((count, 0), int), *(a.reshape(count, -1) for a in leaves)], 1)
 
 
 def _in_float64(tree: Tree) -> Any:
-    """A copy on the host whose real and complex numbers have 64 bits to a part."""
+    """A copy on the host in float64 and complex128."""
 
     def leaf(array: Any) -> np.ndarray:
         array = np.asarray(array)

@@ -108,7 +108,7 @@ def saturation(gates: Sequence[Array], margin: float = 0.1) -> Saturation:
 def _evaluated(
     jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]
 ) -> tuple[list[Array], list[Array]]:
-    """The outputs of a jaxpr, and the value of every sigmoid on the way."""
+    """The outputs of a jaxpr, and the values of all sigmoids in it."""
     values: dict[Var, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
     values |= zip(jaxpr.invars, inputs, strict=True)
     found: list[Array] = []
@@ -125,7 +125,7 @@ def _evaluated(
 
 
 def _callee(equation: JaxprEqn) -> Any:
-    """What evaluates the jaxpr that an equation calls, if it calls one."""
+    """A function that evaluates the jaxpr that an equation calls, if it calls one."""
     if equation.primitive.name not in _CALLS:
         return None
     inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
@@ -137,7 +137,7 @@ def _callee(equation: JaxprEqn) -> Any:
 def _alone(
     equation: JaxprEqn, jaxpr: Jaxpr, inputs: list[Any]
 ) -> tuple[Sequence[Array], list[Array]]:
-    """What one equation gives, as it stands."""
+    """The outputs of one equation, and those that are sigmoids."""
     pairs = zip(equation.invars, inputs, strict=True)
     given = {atom: value for atom, value in pairs if not isinstance(atom, Literal)}
     alone = Jaxpr((), list(given), equation.outvars, [equation], debug_info=jaxpr.debug_info)

@@ -143,8 +143,10 @@ def _plus_first(carry: Array, nudges: Array) -> Array:
 
 
 def _norm(leaf: Array, rows: int) -> Array:
-    """Over all axes but the first `rows`. The largest is divided out first, for a square over- or
-    underflows long before what vanishes or explodes does.
+    """The norm over all axes but the first `rows`.
+
+    The largest entry is divided out first, because squares over- or underflow long before the
+    entries do.
     """
     axes = tuple(range(rows, leaf.ndim))
     sizes = jnp.abs(leaf)
@@ -155,7 +157,7 @@ def _norm(leaf: Array, rows: int) -> Array:
 
 
 def checked_loss(verb: str, loss: Any) -> Array:
-    """Refuse what is not one real number."""
+    """Refuse a loss that is not one real number."""
     if jax.tree.structure(loss) != jax.tree.structure(0):
         raise TypeError(
             f"{verb}: loss returned {described(loss)}, expected one real number and nothing "
@@ -176,9 +178,7 @@ class _Nudged(Delegate, Composite):
     def run(
         self, params: Params, xs: tuple[Tree, Carry], carry: Carry, runner: Runner
     ) -> tuple[Carry, Tree]:
-        """Each cell inside finds its nudges where its carry is: whatever a combinator does with the
-        carries of its parts, it does with both.
-        """
+        """Run the cell on pairs of a carry and its nudges: a combinator treats both alike."""
         xs, nudges = xs
         both = jax.tree.map(lambda c, n: jnp.concatenate([c[None], n]), carry, nudges)
         fields = {f.name: getattr(runner, f.name) for f in dataclasses.fields(runner)}
@@ -199,7 +199,7 @@ class _Nudging(Runner):
 
 @dataclasses.dataclass(frozen=True)
 class _NudgedStep(Delegate):
-    """One cell, and what is added to its carry after a step; an output that is a part of the carry
+    """One cell, whose carry gets nudges added after a step; an output that is a part of the carry
     changes with it.
     """
 

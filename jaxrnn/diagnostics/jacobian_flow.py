@@ -97,7 +97,7 @@ def jacobian_flow(
 
 
 def _probes(state: Array, vectors: int | None, key: Array | None, singular_values: bool) -> Array:
-    """What is multiplied by the Jacobians from the left, `[vectors, *batch, n]`."""
+    """The vectors that multiply the Jacobians from the left, `[vectors, *batch, n]`."""
     if vectors is not None and key is not None:
         check_size(jacobian_flow, "vectors", vectors)
         if singular_values:
@@ -116,7 +116,7 @@ def _probes(state: Array, vectors: int | None, key: Array | None, singular_value
 
 
 def _normalised(products: Array, log_size: Array) -> tuple[Array, Array]:
-    """Products of size 1 for each row, and the logarithm of what they were divided by."""
+    """The products scaled to norm 1 for each row, and the logarithms of the divisors."""
     size = jnp.sqrt(jnp.sum(products**2, axis=(0, -1)))
     safe = jnp.where(size > 0, size, 1)
     return products / safe[..., None], log_size + jnp.log(size)

@@ -181,13 +181,13 @@ def _spectrum(
 
 
 def orthonormal(vectors: Array) -> tuple[Array, Array]:
-    """Vectors `[k, *batch, n]`, made orthonormal from first to last, and the logarithms of what was
-    left of each.
+    """Orthonormalise vectors `[k, *batch, n]` from first to last; also return the logarithm of the
+    norm that was left of each.
 
-    That is a QR decomposition, by Gram and Schmidt's method done twice. A vector of which nothing
-    is left becomes zero, and so takes no direction from those behind it, as it would in LAPACK's.
-    Once there are as many as there are coordinates in which any vector is not zero, nothing can be
-    left of the others, whatever rounding says.
+    This is a QR decomposition, by the method of Gram and Schmidt done twice. A vector of which
+    nothing is left becomes zero. So it takes no direction from later vectors, as it would in
+    LAPACK's decomposition. There are no more directions than coordinates in which some vector is
+    not zero. Beyond that number the vectors are set to zero, whatever rounding leaves of them.
     """
     rounding = 8 * float(jnp.finfo(vectors.dtype).eps)
     coordinates = jnp.sum(jnp.any(vectors != 0, axis=0), axis=-1)
@@ -211,8 +211,8 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
 
 
 def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
-    """Whether some tangent that was not zero has shrunk beside the others, by half of its digits,
-    or is not finite.
+    """Whether a tangent that was not zero has lost half of its digits against the others, or is not
+    finite.
     """
     was_there = jnp.any(tangents != 0, axis=-1)
     half = math.log(jnp.finfo(moved.dtype).eps) / 2
@@ -220,14 +220,14 @@ def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
 
 
 def _norm(vectors: Array) -> Array:
-    """Of the last axis, without under- or overflow of squares."""
+    """The norm over the last axis, without under- or overflow of squares."""
     scale = jnp.max(jnp.abs(vectors), axis=-1)
     squares = jnp.sum((vectors / _nonzero(scale)[..., None]) ** 2, axis=-1)
     return scale * jnp.sqrt(_nonzero(squares))
 
 
 def _nonzero(size: Array) -> Array:
-    """With 1 for 0, so that what is not chosen has a derivative."""
+    """The numbers with 1 in place of 0, so that a branch that is not chosen has a derivative."""
     return jnp.where(size == 0, 1, size)
 
 
@@ -238,7 +238,7 @@ def _in_blocks(
     steps: range,
     every: int,
 ) -> tuple[Array, Array]:
-    """Scan over blocks of so many steps, and over what is left in the end."""
+    """Scan over blocks of so many steps, and over the shorter block at the end."""
     whole, rest = divmod(len(steps), every)
     border = steps.start + whole * every
     each = []
@@ -254,7 +254,7 @@ def _in_blocks(
 
 
 def _summary(log_sizes: Array, time: int, every: int) -> Lyapunov:
-    """Of the logarithms `[blocks, *batch, k]` of what is left of each tangent."""
+    """Exponents and errors from the log norms `[blocks, *batch, k]` left of each tangent."""
     steps = np.minimum(every * np.arange(1, len(log_sizes) + 1), time)
     each_row = steps.reshape(-1, *[1] * (log_sizes.ndim - 1))
     history = jnp.cumsum(log_sizes, axis=0) / each_row.astype(log_sizes.dtype)

@@ -103,8 +103,10 @@ def _spectrum(matrices: Array) -> Spectrum:
 
 
 def _radius(matrices: Array) -> Array:
-    """Of each of `[..., n, n]`. A power's largest entry is kept at 1, so that nothing under- or
-    overflows; `log` is log ‖W^k‖ / k.
+    """The spectral radius of each matrix `[..., n, n]`.
+
+    The largest entry of each power is kept at 1, so that nothing under- or overflows; `log` is
+    log ‖W^k‖ / k.
     """
 
     def normalised(powers: Array) -> tuple[Array, Array]:
@@ -121,9 +123,7 @@ def _radius(matrices: Array) -> Array:
 
 
 def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params]]:
-    """All cells that are not made of cells, with their parameters as they are kept and as their
-    steps get them.
-    """
+    """All inner cells, each with its parameters and with the parameters that its step gets."""
     if not isinstance(cell, Composite):
         return [(cell, params, params)]
     shape = (*[1] * (cell.feature_axes - 1), cell.in_features(params))
@@ -134,8 +134,9 @@ def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Visitor(Runner):
-    """Goes to all cells inside one and runs none of them. What it saw leaves it by a list, for what
-    a combinator returns is its own affair.
+    """A runner that records all inner cells and runs none of them.
+
+    It records them in a list, because a combinator need not return what a runner returns.
     """
 
     visited: list[tuple[Cell, Params, Params]] = dataclasses.field(default_factory=list)
