@@ -27,6 +27,7 @@ extensions = [
     "cell_pages",
     "docstrings",
     "generated",
+    "mathml",
 ]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
@@ -59,6 +60,7 @@ intersphinx_mapping = (
 )
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"jaxrnn {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

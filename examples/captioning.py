@@ -1,14 +1,14 @@
-"""Caption pictures of handwritten digits with a CNN of Flax and a GRU that sees them in three ways.
+"""Caption pictures of handwritten digits with a CNN of Flax and a GRU, joined in three ways.
 
     python examples/captioning.py                # trains, scores and draws
-    python examples/captioning.py --describe 5   # new pictures, by the weights that it wrote
+    python examples/captioning.py --describe 5   # captions new pictures with those weights
 
-One-to-many: "a red seven above two green threes". The GRU starts from what the CNN saw (Vinyals et
-al. 2015, "Show and tell"), sees it at every step, or attends to the places of the picture (Xu et
-al. 2015, "Show, attend and tell"). The CNN and the number of updates are the same.
-
-Held out are combinations: digits that are in no picture of the training together, and digits that
-are in none in that colour. No handwritten digit of the training is in a picture that is scored."""
+One-to-many: "a red seven above two green threes". The GRU gets the CNN's features as its initial
+carry (Vinyals et al. 2015, "Show and tell"), as an input of every step, or by attention to the
+places of the picture (Xu et al. 2015, "Show, attend and tell"). All have the same CNN and the same
+number of updates. Some test pictures have pairs of digits that no training picture has, and others
+a digit in a new colour. No handwritten digit is in both training and test pictures.
+"""
 
 import dataclasses
 from functools import partial
@@ -42,12 +42,12 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train three captioners and score them on combinations that they never saw, or use them."""
+    """Train three captioners and score them on new combinations, or caption with them."""
 
     describe: int = 0
-    """How many new pictures to caption by the weights in --out; trains nothing."""
+    """How many new pictures to caption with the weights in --out; trains nothing."""
     pictures: int = 20_000
-    """To train on."""
+    """Pictures to train on."""
     hidden: int = 128
     """Units of the GRU."""
     steps: int = 1500
@@ -55,11 +55,11 @@ class Options:
     batch: int = 64
     """Pictures in an update."""
     learning_rate: float = 4e-3
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     asked: int = 1000
     """Pictures of each kind to score on."""
     seed: int = 0
-    """For the pictures, the initial weights and the order."""
+    """Seed of the pictures, the initial weights and the order."""
     out: Path = Path("runs/captioning")
     """Folder for the weights and the picture."""
 

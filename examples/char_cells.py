@@ -1,15 +1,15 @@
-"""Elman, GRU and LSTM read Shakespeare, with as many parameters each: what they reach, and forget.
+"""Elman, GRU and LSTM models of Shakespeare with equally many parameters: accuracy and memory.
 
     python examples/char_cells.py
-    python examples/char_cells.py --write GRU     # text by one of them, afterwards
+    python examples/char_cells.py --write GRU     # then writes text with one of them
 
-Gates cost: an LSTM multiplies by four matrices where an Elman network has one. So the networks are
-compared twice: after as many updates, and after as much time. The networks are as wide as the same
-number of parameters makes them.
+Gates cost time: an LSTM multiplies by four matrices where an Elman network has one. So the networks
+are compared after equally many updates and after equal time. Each is as wide as makes their numbers
+of parameters equal.
 
-What each has forgotten shows where a held-out play repeats itself. A context of six characters that
-training never had, a name say, stands in it for a second time, and goes on as it did the first
-time. Who remembers the first time can guess that; the longer ago it was, the fewer do."""
+Memory is measured where a held-out play repeats a string of six characters that is not in the
+training text, such as a name. The next character is the same as the first time. A network that
+remembers the first time can predict it. The longer ago that was, the less often it does."""
 
 import bisect
 import dataclasses
@@ -43,21 +43,21 @@ class Options:
     """Compare three recurrent networks as models of text."""
 
     write: str | None = None
-    """Let one of them write, by the weights of a run before."""
+    """Write text with this network and the weights of an earlier run."""
     hidden: int = 160
     """Units of the LSTM; the others have as many parameters."""
     updates: int = 4_000
-    """After how many updates they are compared."""
+    """The number of updates after which they are compared."""
     seconds: float = 60.0
-    """After how many seconds of training they are compared."""
+    """The seconds of training after which they are compared."""
     batch: int = 32
-    """Streams that are trained on at once."""
+    """Streams of text in a batch."""
     chunk: int = 64
     """Characters of each stream in an update."""
     learning_rate: float = 3e-3
-    """Adam's."""
+    """Learning rate of Adam."""
     seed: int = 0
-    """For the initial weights."""
+    """Seed of the initial weights."""
     every: int = 100
     """Updates between validations."""
     out: Path = Path("runs/char_cells")

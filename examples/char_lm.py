@@ -1,14 +1,14 @@
 """Train a character language model on Shakespeare, by truncated back-propagation through time.
 
     python examples/char_lm.py --out runs/demo               # an LSTM on the plays: three minutes
-    python examples/char_lm.py --out runs/demo --resume      # go on, or show a finished run again
+    python examples/char_lm.py --out runs/demo --resume      # continue, or show a finished run
     python examples/char_lm.py --out runs/mine --text FILE --cell GRU --hidden 128 --layers 2
     python examples/sample.py runs/demo/weights.safetensors  # write text
 
-`--out` gets the weights, the curves, two samples and the checkpoints. The text is a ring on which
-`--batch` streams stand evenly spaced. Every step reads the next `--chunk` characters of each, from
-the carry in which the step before left off, and differentiates through these alone: that is what
-truncated means."""
+The weights, the curves, two samples and the checkpoints are written to `--out`. The text is a ring,
+which `--batch` streams read from evenly spaced places. Every step reads the next `--chunk`
+characters of each stream, starting from the last carry of the step before. Truncated means that
+gradients flow through these characters alone."""
 
 import dataclasses
 import math
@@ -39,29 +39,29 @@ class Options:
     """Train a character language model on Shakespeare's plays or on a text of your own."""
 
     cell: Literal["Elman", "LSTM", "GRU"] = "LSTM"
-    """Which cell."""
+    """The kind of cell."""
     hidden: int = 256
     """Units per layer."""
     layers: int = 1
-    """How many layers of that cell."""
+    """The number of layers of that cell."""
     steps: int = 1200
     """Training steps, each one update."""
     batch: int = 64
     """Parallel streams of text."""
     chunk: int = 64
-    """Characters of each stream per step: how far gradients reach back."""
+    """Characters of each stream per step; gradients reach no further back."""
     text: Path | None = None
-    """A UTF-8 text of your own, whose final tenth is held out; otherwise every tenth play is."""
+    """Your own UTF-8 text, whose last tenth is held out; by default, every tenth play is."""
     out: Path = Path("runs/char_lm")
     """Folder for the weights, the curves, the samples and the checkpoints."""
     resume: bool = False
-    """Go on from the last checkpoint in --out; from the beginning if there is none."""
+    """Continue from the last checkpoint in --out; start anew if there is none."""
     learning_rate: float = 4e-3
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     seed: int = 0
-    """For the initial weights and the samples."""
+    """Seed of the initial weights and the samples."""
     every: int = 50
-    """Steps between checkpoints, each with a validation."""
+    """Steps from one checkpoint to the next; each also validates."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "hidden", "layers", "steps", "batch", "chunk", "every")

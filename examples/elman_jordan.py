@@ -1,23 +1,23 @@
-"""Jordan beside Elman: what each of the first two recurrent networks can and cannot remember.
+"""Jordan's and Elman's networks, the first recurrent ones: what each can and cannot remember.
 
     python examples/elman_jordan.py
 
-Elman's (1990, "Finding structure in time") sees its own hidden units of the step before, Jordan's
-(1986, "Attractor dynamics and parallelism in a connectionist sequential machine") its own output.
-They read random bits and count the ones, modulo 4. The right output is the count, but shown only
+Elman's network (1990, "Finding structure in time") reads its own hidden units of the last step,
+Jordan's (1986, "Attractor dynamics and parallelism in a connectionist sequential machine") its own
+output. They read random bits and count the ones, modulo 4. The target shows the count
 
-    always             so that the last output holds all that is to be remembered;
-    when it changes    so that the last output may say nothing, but one before it holds the count;
-    when asked         so that what was counted since the last question is in no output at all.
+    always             so the last output holds all that must be remembered;
+    when it changes    so the last output may be "nothing", but an earlier one holds the count;
+    when asked         so no output holds the ones that were counted since the last question.
 
-A teacher gives Jordan's network the right output of the step before, in place of its own. No step
-waits for another then. But what it says is a function of that output and of the input: whatever its
-weights, pasts that end alike are one to it, and the most that such a function gets right can be
-counted. A decaying context, s_t = μ s_{t-1} + y_{t-1}, is made of all outputs: it moves the limit
-to what they tell together, which is no more than they show.
+With teacher forcing, Jordan's network reads the right output of the last step in place of its own,
+so no step waits for another. But its answer is then a function of that output and the input. No
+weights can exceed the best such function, whose score is counted. A decaying context,
+s_t = μ s_{t-1} + y_{t-1}, depends on all earlier outputs, and moves the limit to the best function
+of these.
 
-Trained alone, on its own outputs, it is not bound so. They are real numbers, and it may write what
-is not to be shown into small deviations from what is right. Rounding the outputs takes that away.
+Trained on its own outputs, which are real numbers, the network has no such limit: it can store the
+count in small deviations from the target. Rounding the outputs removes them.
 """
 
 import dataclasses
@@ -48,20 +48,20 @@ ELMAN, TAUGHT, CONTEXT, ALONE = (
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Compare Elman's network and Jordan's on a counter that is shown in three ways."""
+    """Compare Elman's network and Jordan's on a counter with three kinds of targets."""
 
     hidden: int = 32
     """Units of each network."""
     decay: float = 0.5
-    """Of Jordan's context."""
+    """Decay of Jordan's context."""
     length: int = 32
     """Steps of a sequence in training; held-out ones have twice as many."""
     updates: int = 4_000
-    """Of each network."""
+    """Updates of each network."""
     batch: int = 32
     """Sequences in an update."""
     learning_rate: float = 3e-3
-    """Adam's."""
+    """Learning rate of Adam."""
     seeds: int = 5
     """Runs that differ in their initial weights and sequences."""
     out: Path = Path("runs/elman_jordan")

@@ -6,23 +6,23 @@ diverges without it.
 
 The temporal order problem (Hochreiter & Schmidhuber 1997, experiment 6a), one of the pathological
 tasks of Pascanu, Mikolov & Bengio (On the difficulty of training recurrent neural networks, 2013),
-with their 50 hidden units, batches of 20 and norm of 1: among random symbols stand two that count,
-each an A or a B; which four-way order it was (AA, AB, BA, BB) is asked at the end.
+with their 50 hidden units, batches of 20 and norm of 1. Two of a sequence's random symbols matter,
+each an A or a B. The network must name their order at the end: AA, AB, BA or BB.
 
-The network is the IRNN of Le, Jaitly & Hinton (2015): nothing bounds its states, so it shows what
-tanh hides by saturating. All runs are plain gradient descent; with and without clipping, they share
-initial weights, batches and learning rates. What counts as what:
+The network is the IRNN of Le, Jaitly & Hinton (2015). Its states are not bounded, so it shows the
+explosions that tanh hides by saturating. All runs use plain gradient descent. Runs with and without
+clipping share initial weights, batches and learning rates. A run counts as
 
-    diverged   at some update the loss was not finite, or over 100 ln 4: a hundred times guessing
-    solved     in the end at most 1% of 1,000 new sequences are told wrongly, as in Pascanu et al.
+    diverged   if its loss is ever not finite, or above 100 ln 4, a hundred times that of guessing
+    solved     if at most 1% of 1,000 new sequences are wrong at the end, as in Pascanu et al.
 
-With the defaults: at 0.0003, small enough for these gradients, no run diverges either way, and half
-of those without clipping solve the task. At ten times that rate nine of ten diverge without it.
-With it none does, the rate may be a hundred times as large, and all ten solve the task: clipping is
-not the only cure, but the one that needs no rate found to fit the gradients.
+With the default settings, a rate of 0.0003 is small enough for these gradients: no run diverges
+either way, and half of the runs without clipping solve the task. At ten times that rate, nine of
+ten diverge without clipping. With clipping none diverges, even at a hundred times the rate, and all
+ten solve the task. So a small rate helps, too, but clipping needs no search for the right rate.
 
-Needs `pip install "jaxrnn[examples]"`. `--out` gets the picture (curves.png) and the table
-(table.txt)."""
+This needs `pip install "jaxrnn[examples]"`. The picture (curves.png) and the table (table.txt) are
+written to `--out`."""
 
 import dataclasses
 import math
@@ -63,7 +63,7 @@ class Options:
     hidden: int = 50
     """Units."""
     learning_rates: tuple[float, ...] = (0.0003, 0.003, 0.03)
-    """Of gradient descent; all seeds are run with each."""
+    """Learning rates of gradient descent; all seeds are run with each."""
     norm: float = 1.0
     """The global norm to which gradients are clipped."""
     seeds: int = 10

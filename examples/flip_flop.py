@@ -1,17 +1,17 @@
-"""How a trained network remembers: the fixed points of an LSTM that holds three bits.
+"""How a trained network remembers: the fixed points of an LSTM that stores three bits.
 
     python examples/flip_flop.py
 
-Three lines are silent but for rare pulses, 1 or -1, and three outputs hold the sign of the last
-pulse on each line. A network can hold eight memories in eight sinks: states to which it comes back
-while nothing happens. Between these there are borders, and on the borders saddles: a state could
-rest there, but for some directions in which it rolls away, to one memory or to another (Sussillo &
+Each of three inputs has rare pulses of 1 or -1, and is 0 otherwise. Each of three outputs must show
+the sign of the last pulse of its input. A network can store the eight memories in eight sinks:
+states to which it returns while there is no pulse. The borders between their basins contain
+saddles: fixed points with some unstable directions, which lead to one memory or another (Sussillo &
 Barak 2013, "Opening the black box: low-dimensional dynamics in high-dimensional recurrent neural
 networks").
 
-An LSTM is trained, `fixed_points` searches from many states of its trajectories at once, and every
-saddle is pushed both ways, to see between which memories it stands. Then the same points are looked
-for from one start after the other, and the times are printed."""
+This trains an LSTM and calls `fixed_points` with many states of its trajectories at once. It pushes
+every saddle both ways, to find the two memories that it separates. Then it searches for the same
+points from one start after the other, and prints the times."""
 
 import dataclasses
 from functools import partial
@@ -38,7 +38,7 @@ SILENCE = np.zeros(LINES, np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train an LSTM to hold three bits, and find its fixed points."""
+    """Train an LSTM to store three bits, and find its fixed points."""
 
     hidden: int = 16
     """Units of the LSTM; its state has twice as many numbers."""
@@ -49,15 +49,15 @@ class Options:
     length: int = 64
     """Time steps of a trial."""
     rate: float = 0.1
-    """The share of steps with a pulse, on each line."""
+    """The share of steps with a pulse, for each input."""
     learning_rate: float = 1e-2
-    """Adam's at the start; it goes down to zero."""
+    """Learning rate of Adam at the start; it falls to zero."""
     starts: int = 1_024
-    """States from which fixed points are searched for."""
+    """States from which the search for fixed points starts."""
     noise: float = 0.5
-    """The standard deviation of what is added to each number of those states."""
+    """The standard deviation of the noise that is added to those states."""
     seed: int = 0
-    """For the weights, the trials and the starts."""
+    """Seed of the weights, the trials and the starts."""
     out: Path = Path("runs/flip_flop")
     """Folder for the picture and the weights."""
 
@@ -107,7 +107,7 @@ def compare_times(found: FixedPoints, find: Any, starts: Any) -> None:
     print()
     for name, way in ways.items():
         distance = apart(way.points, vectors(found.fixed.carry))
-        print(f"{name}: {way}; the points of above to {distance:.1e}")
+        print(f"{name}: {way}; the same points to {distance:.1e}")
 
 
 def draw(
@@ -155,7 +155,7 @@ def main(o: Options) -> None:
     states, ys = jaxrnn.trajectory(cell, params, held_out.xs)
     print(
         f"all three signs right at {right(np.asarray(ys), held_out.targets):.2%} of the steps of "
-        f"new trials, of 200 steps; by the pulses alone, {right(held_out.xs, held_out.targets):.2%}"
+        f"new trials, of 200 steps; the pulses alone at {right(held_out.xs, held_out.targets):.2%}"
     )
     starts = sample_states(states, o.starts, key=jax.random.key(o.seed), noise=o.noise)
     find = partial(fixed_points, cell, params, SILENCE)

@@ -1,16 +1,16 @@
 """Forecast 1,428 monthly series of the M3 competition, 18 months ahead, with one LSTM for all.
 
     python examples/forecasting.py                         # trains, scores, draws
-    python examples/forecasting.py --forecast sales.txt    # a series of your own, afterwards
+    python examples/forecasting.py --forecast sales.txt    # then a series of your own
 
-Many-to-many: after each month the network says where the 18 months to come will lie, as quantiles
-(Wen et al. 2017, "A multi-horizon quantile recurrent forecaster"), so that one pass over a series
-trains on all its months. It sees logarithms, relative to the last month, without the season and in
-units of the series' own month-to-month changes: then series of any size look alike.
+Many-to-many: after each month the network predicts quantiles of the next 18 months (Wen et al.
+2017, "A multi-horizon quantile recurrent forecaster"). So one pass over a series trains on all its
+months. The inputs are logarithms, relative to the last month, seasonally adjusted, and in units of
+the series' own month-to-month changes. So series of any size look alike.
 
-The final 18 months before the horizon are held back first, to measure how much wider than trained
-the intervals must be; then training starts again on all that was known. The horizon itself is only
-scored."""
+A first training holds out the last 18 months before the horizon, to measure how much wider the
+intervals must be. The second training uses all months before the horizon. The horizon itself serves
+for the scores alone."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -51,11 +51,11 @@ class Options:
     batch: int = 64
     """Series in an update."""
     learning_rate: float = 3e-3
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     limit: int = 1428
     """How many of the series to use."""
     seed: int = 0
-    """For the initial weights and the order of the series."""
+    """Seed of the initial weights and the order of the series."""
     out: Path = Path("runs/forecasting")
     """Folder for the weights, the picture, and the forecasts of the classical methods."""
 

@@ -1,10 +1,10 @@
-"""From spelling to phonemes with the trained GRU encoder-decoder of the package g2p-en, loaded by
-`jaxrnn.convert.from_torch`.
+"""Convert spelling to phonemes with the trained GRU encoder-decoder of the package g2p-en, loaded
+by `jaxrnn.convert.from_torch`.
 
     python examples/g2p.py hello world                 # hello HH EH1 L OW0, and so on
     python examples/g2p.py --file words.txt --beam 5   # all words of a file, by beam search
-    python examples/g2p.py --check                     # as the package's own NumPy code? faster?
-    python examples/g2p.py --finetune                  # a few minutes of training on CMUdict
+    python examples/g2p.py --check                     # compare with the package's NumPy code
+    python examples/g2p.py --finetune                  # train for a few minutes on CMUdict
     python examples/g2p.py hello --weights runs/g2p.safetensors
 """
 
@@ -44,16 +44,16 @@ Pair = tuple[str, Phonemes]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """From spelling to phonemes: spell words, compare with g2p-en's own code, or train further."""
+    """Convert words to phonemes, compare with g2p-en's own code, or train further."""
 
     words: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Words to spell."""
+    """Words to convert."""
     file: Path | None = None
-    """A UTF-8 file with more of them."""
+    """A UTF-8 file with more words."""
     beam: int = 1
-    """How many beginnings of each word the search keeps; 1 is greedy."""
+    """The width of the beam search; 1 is greedy."""
     weights: Path | None = None
-    """What --finetune wrote; otherwise the weights of g2p-en."""
+    """The weights that --finetune wrote; by default, those of g2p-en."""
     check: bool = False
     """Compare with g2p-en's own code on words of CMUdict."""
     finetune: bool = False
@@ -61,13 +61,13 @@ class Options:
     out: Path = Path("runs/g2p.safetensors")
     """With --finetune: the file for the weights."""
     steps: int = 1800
-    """With --finetune: how many updates."""
+    """With --finetune: the number of updates."""
     batch: int = 128
     """With --finetune: words in each update."""
     learning_rate: float = 2e-4
-    """With --finetune: AdamW's, at the end of the warm-up."""
+    """With --finetune: learning rate of AdamW at the end of the warm-up."""
     seed: int = 0
-    """With --finetune: for the order of the words."""
+    """With --finetune: seed of the order of the words."""
 
     def __post_init__(self) -> None:
         if (bool(self.words) or self.file is not None) + self.check + self.finetune != 1:
@@ -239,8 +239,8 @@ def finetune(options: Options) -> None:
         )
         print(f"  {label:<8}{matches / len(held_out):6.1%}")
     print(
-        "This training never saw them; that of g2p-en, which also was on CMUdict, may have seen "
-        "any of them."
+        "This training did not use these words. That of g2p-en, which also used CMUdict, may have "
+        "used any of them."
     )
     print(f"{options.steps:,} steps in {seconds:,.0f} s. {options.out}")
 

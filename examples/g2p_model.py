@@ -154,7 +154,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> tuple[G2PModel, G2PParams]:
     """The model whose weights these are; ValueError if they are something else's."""
     features = np.size(arrays.get("fc_w", ())) // len(PHONEMES)
     if {name: array.shape for name, array in arrays.items()} != _shapes(features):
-        raise ValueError("its arrays have not the names and shapes of the weights of g2p-en")
+        raise ValueError("its arrays do not have the names and shapes of the weights of g2p-en")
     (encoder, enc), (decoder, dec) = (
         from_torch({theirs: arrays[f"{part}_{name}"] for name, theirs in _CELL_ARRAYS.items()})
         for part in ("enc", "dec")

@@ -2,17 +2,17 @@
 
     python examples/gradient_flow.py
 
-A symbol is shown, then noise, and in the end it is asked which one it was: what matters stands 30
-steps before the loss. The gradient of the loss in the state, ‖∂L/∂h_t‖, tells what a network can
-learn from: it is made by a product of one Jacobian for each step on the way back, and vanishes or
-explodes (Hochreiter 1991; Bengio, Simard & Frasconi 1994). Here `jaxrnn.diagnostics` measures it
-while networks with tanh, with rectified linear units and with gates learn, or do not.
+A network reads a symbol, then 30 steps of noise, and must then name the symbol. It can learn this
+only if the gradient of the loss reaches the state at the symbol. This gradient, ‖∂L/∂h_t‖, has one
+Jacobian as a factor for each step on the way back, so it vanishes or explodes (Hochreiter 1991;
+Bengio, Simard & Frasconi 1994). `jaxrnn.diagnostics` measures it while networks with tanh, with
+rectified linear units and with gates learn, or fail to.
 
-The cures that are tried: orthogonal recurrent weights, the identity (Le, Jaitly & Hinton 2015),
-gates, a forget gate that starts open (Gers, Schmidhuber & Cummins 2000), clipping (Pascanu, Mikolov
-& Bengio 2013), and reading backwards (Sutskever, Vinyals & Le 2014), which brings near what stands
-far away, and would take away what stands near. All networks learn by Adam at one rate, from the
-same sequences; each once with clipping and once without."""
+The remedies are orthogonal recurrent weights, the identity (Le, Jaitly & Hinton 2015), gates, a
+forget gate that starts open (Gers, Schmidhuber & Cummins 2000), clipping (Pascanu, Mikolov & Bengio
+2013), and input reversal (Sutskever, Vinyals & Le 2014), which moves early inputs near to the loss
+and late ones away from it. All networks learn by Adam at one rate, from the same sequences, once
+with clipping and once without."""
 
 import dataclasses
 from functools import partial
@@ -38,7 +38,7 @@ RELATIVE = "‖∂L/∂carry‖, 1 at the end"
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """See how far back gradients reach in recurrent networks, before and after training."""
+    """Measure how far back gradients reach in recurrent networks, before and after training."""
 
     length: int = 30
     """Steps from the symbol to the question."""
@@ -53,11 +53,11 @@ class Options:
     norm: float = 1.0
     """The global norm to which gradients are clipped."""
     every: int = 20
-    """Updates between two looks."""
+    """Updates from one measurement to the next."""
     seed: int = 0
-    """For the initial weights and the sequences."""
+    """Seed of the initial weights and the sequences."""
     out: Path = Path("runs/gradient_flow")
-    """Folder for the picture, the table, and what was recorded of each network."""
+    """Folder for the picture, the table, and the records of each network."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "length", "hidden", "steps", "batch", "every")
@@ -161,8 +161,8 @@ def main(o: Options) -> None:
     (o.out / "recorded.txt").write_text("\n".join(recorded), encoding="utf-8")
     draw(o, found)
     print(text)
-    print("before, after training: ‖∂L/∂carry‖ where the symbol stood, over that at the end")
-    print("largest norm of the gradient in all parameters, and right answers: with clipping, then")
+    print("before, after training: ‖∂L/∂carry‖ at the step of the symbol, over that at the end")
+    print("largest norm of the gradient of all parameters, right answers: with clipping, then")
     print("without it")
     print(f"{o.out}: gradient_flow.png, table.txt, recorded.txt")
 

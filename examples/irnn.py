@@ -1,17 +1,17 @@
-"""Long dependencies: what an identity for recurrent weights does, beside tanh, LSTM and GRU.
+"""Long dependencies: identity recurrent weights (IRNN), compared with tanh, LSTM and GRU.
 
     python examples/irnn.py              # trains, prints, draws
-    python examples/irnn.py --read 3     # reads a held-out digit pixel by pixel, afterwards
+    python examples/irnn.py --read 3     # then reads a held-out digit pixel by pixel
 
-The gradient that training follows is a product of one matrix for each step, ∂h_T/∂h_t. With tanh
+The gradient at a distant step contains ∂h_T/∂h_t, a product of one matrix for each step. With tanh
 units and the usual random weights it vanishes within some dozens of steps. The IRNN (Le, Jaitly &
-Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units") begins with
-rectified linear units and the identity: what a unit holds, it passes on, and so does its gradient.
+Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units") starts with
+rectified linear units and the identity matrix. So a unit passes on its value and its gradient.
 
-Two tasks that need long memory: the adding problem (add the two of 100 numbers that are marked),
-and handwritten digits read one of 64 pixels at a time, in order and in one random order. Each
-network is trained with several learning rates side by side, under one `vmap`; the rate is chosen by
-a validation part of the training data, and its held-out result is printed."""
+There are two tasks. The adding problem asks for the sum of the two marked numbers out of 100. In
+the other task a network reads the 64 pixels of a handwritten digit one by one, in order or in one
+random order. Each network is trained with several learning rates in parallel, under one `vmap`. The
+rate is chosen on validation data, and the result of that rate on held-out data is printed."""
 
 import dataclasses
 from functools import partial
@@ -50,7 +50,7 @@ COLORS = ("#999999", "#3b78b8", "#c8442c", "#3f8f4f", "#8a5fb0")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Compare recurrent networks on tasks that need long memory."""
+    """Compare recurrent networks on two tasks with long sequences."""
 
     read: int | None = None
     """The number of a held-out digit to read, pixel by pixel; trains nothing."""
@@ -171,7 +171,7 @@ def read(o: Options, number: int) -> None:
     if not 0 <= number < len(data.targets):
         raise ValueError(f"--read must be between 0 and {len(data.targets) - 1}, not {number}")
     pixels = data.xs[number]
-    print(f"a {data.targets[number]}; after each row, what it is taken for:")
+    print(f"a {data.targets[number]}; the answers after each row:")
     print(" " * 18 + "".join(f"{name:>18}" for name in weights))
     guesses = {}
     for name, cell in networks(kept["hidden"]).items():

@@ -4,17 +4,16 @@ training.
     python examples/iterated_maps.py
 
 The quadratic map x' = r x (1 - x) has the fixed points 0, where its slope is r, and 1 - 1 / r, with
-the slope 2 - r. A fixed point whose slope is within ±1 draws its neighbours in (a sink), one whose
-slope is beyond sends them away (a source). As r grows both become sources, a cycle of two points
-takes over, then longer ones, then chaos: the Lyapunov exponent, the mean of log |slope| along the
-orbit, is above zero. It is measured by `lyapunov` on a cell of the map, a sequence for each r.
+the slope 2 - r. A fixed point with a slope between -1 and 1 attracts its neighbours: it is a sink.
+With a slope outside that range it repels them: it is a source. As r grows, both become sources. The
+orbit then runs to a cycle of two points, to longer cycles, and to chaos. In chaos the Lyapunov
+exponent, the mean of log |slope| along the orbit, is positive. `lyapunov` measures it on a cell of
+the map, with a sequence for each r.
 
-The network is h' = tanh(w h + b + w_x x). It is shown a pulse of +1 or -1 and noise ever after, and
-is asked at every step for the sign of the pulse. With w < 1 it has one sink, to which it comes back
-from everywhere: it forgets. Training makes w > 1, with two sinks and a source between them: a bit
-of memory.
-
-Both are drawn and judged by the same functions, for both are maps of the line."""
+The network is h' = tanh(w h + b + w_x x). It reads a pulse of +1 or -1, then noise, and must tell
+the sign of the pulse at every step. With w < 1 it has one sink, to which it returns from every
+state: it forgets. Training makes w > 1. Then it has two sinks and a source between them, and stores
+one bit. The same functions draw and measure both, because both are maps of the line."""
 
 import dataclasses
 from pathlib import Path
@@ -38,20 +37,20 @@ LENGTHS = (30, 100, 1000)  # steps after which signs are counted; training has t
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Fixed points and cycles of the quadratic map, and of a trained network of one unit."""
+    """Find fixed points and cycles of the quadratic map and of a trained network of one unit."""
 
     rates: tuple[float, float, float, float] = (0.8, 2.8, 3.3, 3.9)
-    """r of the quadratic map, one for each column of the picture."""
+    """The values of r of the quadratic map, one for each column of the picture."""
     updates: int = 600
-    """Of the network."""
+    """Updates of the network."""
     noise: float = 0.4
     """Standard deviation of the inputs after the pulse."""
     grid: int = 600
-    """How many r the Lyapunov exponent is measured for."""
+    """The number of values of r for which the Lyapunov exponent is measured."""
     steps: int = 3000
-    """How many steps it is measured over."""
+    """The number of steps over which it is measured."""
     seed: int = 0
-    """For the pulses and the noise."""
+    """Seed of the pulses and the noise."""
     out: Path = Path("runs/iterated_maps")
     """Folder for the picture."""
 

@@ -1,11 +1,11 @@
-"""Surnames of twenty countries: one GRU invents them, another says where a name comes from.
+"""Surnames of twenty countries: one GRU invents them, another tells the country of a name.
 
     python examples/names.py                                   # trains both in about two minutes
     python examples/names.py --country Finland                 # invents ten
-    python examples/names.py --names Kowalska Virtanen         # where are they from?
+    python examples/names.py --names Kowalska Virtanen         # tells their countries
 
-The first is one-to-many: the country is a context, which the GRU sees at every step. The second is
-many-to-one: a GRU in each direction, and the last output of both.
+The first model is one-to-many: the GRU reads the country at every step. The second model is
+many-to-one: a bidirectional GRU, of which the last output of each direction is used.
 """
 
 import dataclasses
@@ -42,33 +42,33 @@ GRAMS = {"analyzer": "char", "ngram_range": (1, 3)}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train on surnames; or invent some of a country; or say where some come from."""
+    """Train on surnames, invent surnames of a country, or tell the countries of some."""
 
     country: str | None = None
-    """Invent surnames of this country with weights that a training wrote."""
+    """Invent surnames of this country with the weights in --out."""
     names: tuple[str, ...] = ()
-    """Say where these surnames come from with weights that a training wrote."""
+    """Tell the countries of these surnames with the weights in --out."""
     count: int = 10
-    """With --country: how many."""
+    """With --country: how many to invent."""
     temperature: float = 0.8
-    """With --country: below 1, likely letters become likelier."""
+    """With --country: a temperature below 1 makes likely letters likelier."""
     out: Path = Path("runs/names")
-    """For weights and the picture."""
+    """Folder for the weights and the picture."""
     hidden: int = 128
     """Units of each GRU."""
     epochs: int = 16
-    """How often each name is read in training."""
+    """Passes over the training names."""
     most: int = 20_000
-    """How many names there are at most, for a quick try."""
+    """The largest number of names to use, for a quick trial."""
     seed: int = 0
-    """For weights, the order of names, and what is invented."""
+    """Seed of the weights, the order of names, and the invented names."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "count", "hidden", "epochs", "most")
         check_positive(self, "temperature")
         check_seed(self.seed)
         if self.country is not None and self.country not in COUNTRIES:
-            raise ValueError(f"--country {self.country} is none of {', '.join(COUNTRIES)}")
+            raise ValueError(f"--country {self.country} is not one of {', '.join(COUNTRIES)}")
 
 
 def encode(pair: Pair) -> np.ndarray:
@@ -170,7 +170,7 @@ def train(o: Options) -> None:
     print("bits for each of their letters:")
     print(f"  all letters alike                  {np.log2(len(SYMBOLS)):6.2f}")
     print(f"  a trigram model                    {ngram_bits(text, other, 3, len(SYMBOLS)):6.2f}")
-    print(f"  a GRU that is told the country     {bits(writer, of_writer, held_out):6.2f}")
+    print(f"  a GRU that reads the country       {bits(writer, of_writer, held_out):6.2f}")
     new = np.array(invent(writer, of_writer, np.arange(40 * len(COUNTRIES)) // 40, o))
     fresh = [[*dict.fromkeys(n for n in row if n not in known)][:4] for row in new.reshape(-1, 40)]
     truth = [k if k in known[p.name] else p.country for p, k in zip(held_out, found, strict=True)]

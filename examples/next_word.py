@@ -1,12 +1,12 @@
-"""Guess the next word, as the keyboard of a phone does: an LSTM on Shakespeare's plays.
+"""Predict the next word, as the keyboard of a phone does, with an LSTM on Shakespeare's plays.
 
     python examples/next_word.py                                # trains, scores, draws
-    python examples/next_word.py --complete "to be, or not"     # afterwards
+    python examples/next_word.py --complete "to be, or not"     # then completes a sentence
 
-What is said on stage counts, in lower case; a sign of punctuation is a word, too. Every tenth play
-is held out. The vectors of words as they are read are those by which they are guessed (Press & Wolf
-2017). All 10,000 words in the softmax would cost more than the rest of training, so that takes the
-commonest ones, and a sample of the others (Jean et al. 2015); what is printed is of all words."""
+The text is the speeches of the plays, in lower case; a punctuation mark is a word, too. Every tenth
+play is held out. The embedding of words is also the output matrix (Press & Wolf 2017). A softmax of
+all 10,000 words would cost more than the rest of training. So training takes only the commonest
+words and a sample of the others (Jean et al. 2015). Scores are those of the whole vocabulary."""
 
 import dataclasses
 from functools import partial
@@ -39,28 +39,28 @@ SENTENCES = "the course of true love never did run smooth", "i have had a most r
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train a model that guesses the next word, or complete a sentence with it."""
+    """Train a model that predicts the next word, or complete a sentence with it."""
 
     complete: str | None = None
-    """Words to go on from: print the likeliest next ones, and train nothing."""
+    """The beginning of a sentence: print the likeliest next words, and train nothing."""
     vocabulary: int = 10_000
-    """How many words are known: the commonest ones."""
+    """The size of the vocabulary: the commonest words."""
     hidden: int = 256
-    """Units of the LSTM, and the size of the vector of a word."""
+    """Units of the LSTM, and the size of the embedding."""
     dropout: float = 0.3
-    """How often a feature is dropped, before the LSTM and after it."""
+    """The rate of dropout before and after the LSTM."""
     steps: int = 2400
     """Updates."""
     batch: int = 64
     """Parallel streams of text."""
     chunk: int = 32
-    """Words of each stream in an update: how far gradients reach back."""
+    """Words of each stream in an update; gradients reach no further back."""
     learning_rate: float = 4e-3
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     limit: int = 1_000_000
-    """How many words to train on, and to score, at most."""
+    """The largest number of words to train on, and to score."""
     seed: int = 0
-    """For the initial weights and all that training draws."""
+    """Seed of the initial weights and of all random numbers of training."""
     out: Path = Path("runs/next_word")
     """Folder for the weights and the picture."""
 

@@ -1,13 +1,13 @@
-"""Proximal policy optimisation (Schulman et al. 2017) for agents that remember.
+"""Proximal policy optimisation (Schulman et al. 2017) for agents with a memory.
 
-Each update acts for a while in many environments at once, then learns from these sequences. What a
-memory changes:
+Each update acts for some steps in many environments at once, then learns from these sequences. A
+memory changes four things:
 
-* a rollout keeps the carries with which it began, and learning starts from them;
-* every observation is stored with the flag that it is the first of an episode, which acting and
-  learning are both given;
-* minibatches are made of whole sequences, not of single steps;
-* advantages end where episodes do.
+* A rollout keeps the carries with which it began, and learning starts from them.
+* Every observation is stored with a flag that says whether it is the first of an episode. Acting
+  and learning both use this flag.
+* Minibatches consist of whole sequences, not of single steps.
+* Advantages end where episodes end.
 """
 
 import dataclasses

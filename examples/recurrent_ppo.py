@@ -1,11 +1,11 @@
-"""Teach agents to remember, by recurrent PPO in JAX alone, the environment included.
+"""Train agents with a memory by recurrent PPO, in JAX alone, environments included.
 
     python examples/recurrent_ppo.py                    # a T-maze: three agents, three seeds each
     python examples/recurrent_ppo.py --corridor 50 --horizon 128
     python examples/recurrent_ppo.py --task repeat-previous --lag 4
 
-It needs the extra packages of `pip install "jaxrnn[examples]"`. `--out` gets the learning curves
-(curves.png). Acting is `jaxrnn.step`; learning is `jaxrnn.scan` over the same sequences, with
+This needs `pip install "jaxrnn[examples]"`. The learning curves (curves.png) are written to
+`--out`. The agents act by `jaxrnn.step`, and learn by `jaxrnn.scan` over the same sequences, with
 `reset` where episodes begin (`ppo.py`)."""
 
 import dataclasses
@@ -73,32 +73,32 @@ SIZES = ("updates", "envs", "horizon", "epochs", "minibatches")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train agents with and without a memory by recurrent PPO, where only remembering succeeds."""
+    """Train agents with and without a memory by recurrent PPO, on tasks that need a memory."""
 
     task: Literal["t-maze", "repeat-previous"] = "t-maze"
     """Turn where the sign at the start said; or name the symbol shown --lag steps ago."""
     corridor: int = 20
     """Steps from the start of the T-maze to its junction."""
     lag: int = 4
-    """How many steps ago, for repeat-previous."""
+    """For repeat-previous: how many steps ago the symbol was shown."""
     cells: tuple[Literal["LSTM", "GRU", "none"], ...] = ("LSTM", "GRU", "none")
-    """The agents' memories."""
+    """The cells of the agents' memories."""
     hidden: int = 32
     """Units of the memory, and of the layer before it."""
     seeds: int = 3
-    """How often each agent is trained, with seeds 0, 1, ..."""
+    """The number of trainings of each agent, with seeds 0, 1, ..."""
     updates: int = 120
-    """Rollouts learned from."""
+    """Rollouts to learn from."""
     envs: int = 64
-    """Environments that are acted in at once."""
+    """Environments that run in parallel."""
     horizon: int = 64
-    """Steps in each per update: how far gradients reach back."""
+    """Steps in each environment per update; gradients reach no further back."""
     epochs: int = 4
     """Passes over each rollout."""
     minibatches: int = 4
     """Updates per pass, each from --envs / --minibatches sequences."""
     learning_rate: float = 2e-3
-    """Adam's at first; it falls to zero."""
+    """Learning rate of Adam at the start; it falls to zero."""
     out: Path = Path("runs/recurrent_ppo")
     """Folder for the curves."""
 

@@ -1,9 +1,10 @@
-"""Write text with a model that `char_lm.py` trained, each character read in turn.
+"""Write text with a model that `char_lm.py` trained, one character at a time.
 
     python examples/sample.py runs/demo/weights.safetensors --temperature 0.7 --prompt "**HAMLET**"
     python examples/sample.py runs/demo/weights.safetensors --export runs/demo/step.jax
 
-The second takes it out of Python, too: one streaming step for any batch (`kit/export.py`)."""
+The second command also exports one streaming step for any batch size, as a program that runs
+without the code of the model (`kit/export.py`)."""
 
 import dataclasses
 from functools import partial
@@ -22,7 +23,7 @@ from kit.files import make_writable
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Write text with a model that char_lm.py trained, each character read in turn."""
+    """Write text with a model that char_lm.py trained, one character at a time."""
 
     model: tyro.conf.Positional[Path]
     """The safetensors file."""
@@ -31,11 +32,11 @@ class Options:
     temperature: float = 0.7
     """Below 1 the likely characters become likelier, above 1 the unlikely ones."""
     prompt: str = ""
-    """Text to go on from; it is printed first."""
+    """Text to continue; it is printed first."""
     seed: int = 0
     """The same seed writes the same text."""
     export: Path | None = None
-    """A file to which one streaming step is written, with the weights, for CPUs and CUDA."""
+    """A file for the exported streaming step with the weights, for CPU and CUDA."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "length")
@@ -54,7 +55,7 @@ def main(o: Options) -> None:
             raise ValueError("the exported step writes other text than the model")
         make_writable(o.export.parent)
         write_whole(o.export, data)
-        print(f"{o.export}: {len(data):,} bytes, which go on as the model does\n")
+        print(f"{o.export}: {len(data):,} bytes; writes the same text as the model\n")
     print(o.prompt + model.write(params, o.length, o.temperature, o.seed, o.prompt))
 
 

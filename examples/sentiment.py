@@ -1,9 +1,9 @@
-"""Praise or blame? A GRU reads a film review word by word; the mean of its opinions is the verdict.
+"""Classify film reviews as praise or blame, by the mean output of a GRU over all words.
 
     python examples/sentiment.py                              # trains for about two minutes
     python examples/sentiment.py --text "Not bad at all, but the ending is a waste of time."
 
-The second command scores a sentence with the weights of the first, and shows how the state moves.
+The second command scores a sentence with the weights of the first, and draws the GRU's state.
 """
 
 import dataclasses
@@ -38,20 +38,20 @@ EXAMPLE = "The first hour is wonderful, and I loved the music, but the ending is
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train a GRU on film reviews, or show how it reads a sentence."""
+    """Train a GRU on film reviews, or score a sentence with it."""
 
     text: str | None = None
-    """A sentence to read with weights that a training wrote."""
+    """A sentence to score with the weights in --out."""
     out: Path = Path("runs/sentiment")
     """The folder for weights and pictures."""
     hidden: int = 64
     """Units of the GRU."""
     learning_rate: float = 2e-3
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     reviews: int = 25_000
-    """How many there are at most, to train and to score on."""
+    """The largest number of reviews to train on, and to score."""
     seed: int = 0
-    """For the initial weights, the order of the reviews and what is dropped."""
+    """Seed of the initial weights, the order of the reviews and dropout."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "hidden")

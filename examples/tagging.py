@@ -1,5 +1,5 @@
-"""Capitals, commas and full stops put back into plain words: a Flax model with a GRU in each
-direction gives every word a tag.
+"""Restore capitals and punctuation in plain words, with a Flax model that has a bidirectional GRU
+and gives every word a tag.
 
     python examples/tagging.py                                  # trains for about two minutes
     python examples/tagging.py --text "where are you going he asked i am going to egypt"
@@ -44,19 +44,19 @@ class Options:
     """Train a tagger that restores capitals and punctuation, or restore a text with it."""
 
     text: str | None = None
-    """A text to restore with weights that a training wrote."""
+    """A text to restore with the weights in --out."""
     out: Path = Path("runs/tagging")
     """The folder for weights and the picture."""
     hidden: int = 128
     """Units of the GRU in each direction."""
     epochs: int = 8
-    """How often each passage is read in training."""
+    """Passes over the training passages."""
     learning_rate: float = 3e-3
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     passages: int = 20_000
-    """How many passages there are at most, to train on and to score on."""
+    """The largest number of passages to train on, and to score."""
     seed: int = 0
-    """For the initial weights, the order of the passages and what is dropped."""
+    """Seed of the initial weights, the order of the passages and dropout."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "hidden", "epochs")

@@ -6,10 +6,10 @@ write headlines.
     python examples/textgenrnn_import.py --temperature 0.8 --samples 10 --prompt "My dog "
     python examples/textgenrnn_import.py --folder FOLDER   # with the two files of the package
 
-It needs the extra packages of `pip install "jaxrnn[examples]"`. The model, by Max Woolf, looks at
-40 characters: an embedding, two layers of LSTM, and an average over time of all three, weighted by
-attention, on which the next character's odds stand. Its weights are those of `CuDNNLSTM` layers of
-Keras 2, which `jaxrnn.convert.from_keras` reads."""
+This needs `pip install "jaxrnn[examples]"`. The model, by Max Woolf, reads 40 characters. It has an
+embedding and two layers of LSTM. Attention averages all three over time, and a dense layer predicts
+the next character from this average. The weights are those of `CuDNNLSTM` layers of Keras 2, which
+`jaxrnn.convert.from_keras` reads."""
 
 import dataclasses
 import importlib.util
@@ -42,7 +42,7 @@ class Options:
     """Score a sentence with textgenrnn's model of Reddit headlines, and write some."""
 
     text: str = "What is the most embarrassing thing that has ever happened to you?"
-    """What to score."""
+    """The sentence to score."""
     samples: int = 5
     """How many headlines to write."""
     temperature: float = 0.5
@@ -50,7 +50,7 @@ class Options:
     prompt: str = ""
     """How each headline begins."""
     length: int = 200
-    """Longest headline, in characters after the prompt."""
+    """The largest length of a headline, in characters after the prompt."""
     seed: int = 0
     """The same seed writes the same headlines."""
     folder: Path | None = None

@@ -1,14 +1,14 @@
-"""Translate the English of 1611 into that of today, with and without attention, and with the source
-as it stands or turned round.
+"""Translate the English of 1611 into modern English, with and without attention, and with and
+without reversed sources.
 
-    python examples/translation.py                                               # four, scored
-    python examples/translation.py --translate "Fear not, for I am with thee."    # by one
+    python examples/translation.py                                               # trains four
+    python examples/translation.py --translate "Fear not, for I am with thee."    # uses one
 
-Many-to-many: an LSTM reads a verse of the King James Bible, another starts in its last state and
-writes that of the World English Bible. Sutskever, Vinyals & Le (2014) turned their sources round,
-so that what is read last is written first; with attention (Luong, Pham & Manning 2015) the decoder
-looks back at all that was read: the words, whose vectors are the same everywhere, and the states of
-the encoder. All models get the same number of updates."""
+Many-to-many: an LSTM reads a verse of the King James Bible. Another LSTM starts from its last state
+and writes the verse of the World English Bible. Sutskever, Vinyals & Le (2014) reversed their
+sources, so that the words read last are written first. With attention (Luong, Pham & Manning 2015)
+the decoder reads a memory of the whole source: the embeddings of its words, and the states of the
+encoder. All models get the same number of updates."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -40,23 +40,23 @@ class Options:
     """Train four translators of old English and compare them, or translate with one."""
 
     translate: str = ""
-    """Old English: print it in new English and train nothing."""
+    """A sentence to translate into modern English; trains nothing."""
     variant: Literal["plain", "reversed", "attention", "both"] = "attention"
-    """With --translate: which model."""
+    """With --translate: the model to use."""
     beam: int = 5
-    """With --translate: how many beginnings the search keeps."""
+    """With --translate: the width of the beam search."""
     hidden: int = 160
-    """Units of the encoder and of the decoder, and the size of the vectors of words."""
+    """Units of the encoder and of the decoder, and the size of the embeddings."""
     steps: int = 600
     """Updates of each model."""
     batch: int = 64
     """Verses in an update."""
     learning_rate: float = 2e-3
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     held_out: int = 1000
     """Verses to score."""
     seed: int = 0
-    """For the initial weights and the order of the verses."""
+    """Seed of the initial weights and the order of the verses."""
     out: Path = Path("runs/translation")
     """Folder for the weights and the picture."""
 

@@ -1,30 +1,30 @@
-"""What truncation costs: the bias of short windows on the adding problem, and what training reaches
-with them.
+"""The cost of truncated BPTT: the bias of short windows on the adding problem, and the results of
+training with them.
 
     python examples/truncation_bias.py
 
 The adding problem (Hochreiter & Schmidhuber 1997, experiment 4) as an endless stream: sequences of
-100 to 110 pairs, each a number in [-1, 1] and a marker. Two pairs in the first half are marked; at
-the last pair, the sum of their numbers is asked, and nowhere else. An answer is right within 0.04
-of the target 0.5 + sum / 4; who always says 0.5 is right in 15% of the cases.
+100 to 110 pairs, each a number in [-1, 1] and a marker. Two pairs in the first half are marked. The
+network must tell the sum of their numbers at the last pair, and nowhere else. An answer is right
+within 0.04 of the target 0.5 + sum / 4. The constant answer 0.5 is right in 15% of the cases.
 
 `jaxrnn.streams.tbptt` reads chunks of k1 steps, and its gradients reach k2 steps back from the end
-of a chunk. The borders of chunks fall anywhere in a sequence, so the gradient in expectation
-weights what lies `lag` steps before the question by
+of a chunk. The borders of chunks fall anywhere in a sequence. So in expectation, the contribution
+of a step that lies `lag` steps before the question has the weight
 
     P(lag is reached) = clip((k2 - lag) / k1, 0, 1)
 
-where full BPTT weights it by 1. The bias is therefore computed for every window at once, from one
-gradient that is split by lag. It is the cell's: the readout's gradient has none. Relative error is
+In full BPTT its weight is 1. One gradient, split by lag, therefore gives the bias for every window
+at once. Only the gradient of the cell is biased, not that of the readout. The relative error is
 ‖g - full‖ / ‖full‖ over all parameters of the cell.
 
-Trained are windows of several lengths on one and the same stream, so the shorter ones make more
-updates. The gated cells start with biases for this length of memory (Chrono). The Elman cell's
-gradient vanishes by itself: hardly biased by short windows, it learns with none. A small bias does
-not say that a window is long enough.
+Training uses windows of several lengths on the same stream, so shorter windows make more updates.
+The gated cells start with biases for this length of memory (Chrono). The Elman cell's gradient
+vanishes by itself. So short windows hardly bias it, but it learns with no window: a small bias does
+not mean that a window is long enough.
 
-Needs `pip install "jaxrnn[examples]"`. `--out` gets the picture (bias.png) and the table
-(table.txt)."""
+This needs `pip install "jaxrnn[examples]"`. The picture (bias.png) and the table (table.txt) are
+written to `--out`."""
 
 import dataclasses
 import os
@@ -73,13 +73,13 @@ class Options:
     """k2 of the trained windows, even; each is run with k1 = k2, and with k1 = k2 / 2, overlapping.
     """
     steps: int = 30_000
-    """Steps of each stream that training reads."""
+    """Steps of each stream in training."""
     batch: int = 32
-    """Streams read side by side."""
+    """Streams in a batch."""
     learning_rate: float = 0.01
-    """Adam's, after clipping by the global norm to 1."""
+    """Learning rate of Adam, after clipping by the global norm to 1."""
     seed: int = 0
-    """For the initial weights and the streams."""
+    """Seed of the initial weights and the streams."""
     out: Path = Path("runs/truncation_bias")
     """Folder for the picture and the table."""
 

@@ -1,18 +1,18 @@
-"""Predict frames of moving digits: ConvLSTM, ConvGRU and PredRNN, with as many parameters each.
+"""Predict frames of moving digits: ConvLSTM, ConvGRU and PredRNN with equally many parameters.
 
     python examples/video_prediction.py             # trains, scores and draws
-    python examples/video_prediction.py --watch 5   # new clips, by the weights that it wrote
+    python examples/video_prediction.py --watch 5   # predicts new clips with those weights
 
-Two handwritten digits move on straight lines and bounce off the walls. Ten frames are seen, and the
-ten after them are asked for: a network reads frames, its state is a picture, too, and each frame
-that it predicts is what it reads next. In a ConvLSTM (Shi et al. 2015) and a ConvGRU (Ballas et al.
-2016) each layer remembers for itself; in PredRNN (Wang et al. 2017) a second memory climbs through
-the layers as well, and from the top one down to the lowest of the next step.
+Two handwritten digits move on straight lines and bounce off the walls. A network reads ten frames
+and predicts the next ten. Its state has the shape of a picture, too. After the tenth frame it reads
+its own predictions. In a ConvLSTM (Shi et al. 2015) and a ConvGRU (Ballas et al. 2016), each layer
+has a memory of its own. PredRNN (Wang et al. 2017) has a second memory, which passes through all
+layers, and from the top layer to the lowest layer of the next step.
 
-A network that has only read true frames in training goes astray when it reads its own. Scheduled
-sampling (Bengio et al. 2015) leads it there: after the first ten frames a coin decides for each
-clip and step whether the true frame is read or the predicted one, and falls on the true one less
-and less often. No digit of the training is in a clip that is scored."""
+A network that reads only true frames in training fails when it reads its own predictions. Scheduled
+sampling (Bengio et al. 2015) prepares it for them. After the first ten frames, a random draw for
+each clip and step decides whether it reads the true or the predicted frame. The probability of the
+true frame falls during training. No handwritten digit is in both training and test clips."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -44,10 +44,10 @@ ASKED, WATCHED = 10_000, 20_000  # seeds, of the clips that are scored on, and o
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Train three networks to predict frames, and score them, or watch what they predict."""
+    """Train three networks to predict frames, and score them, or predict new clips."""
 
     watch: int = 0
-    """How many new clips to predict by the weights in --out; trains nothing."""
+    """How many new clips to predict with the weights in --out; trains nothing."""
     hidden: int = 18
     """Channels of the ConvLSTM's layers; the others have as many parameters."""
     steps: int = 2000
@@ -55,11 +55,11 @@ class Options:
     batch: int = 8
     """Clips in an update."""
     learning_rate: float = 2e-2
-    """AdamW's, at the end of the warm-up."""
+    """Learning rate of AdamW at the end of the warm-up."""
     asked: int = 500
     """Clips to score on."""
     seed: int = 0
-    """For the clips and the initial weights; with --watch, for which clips they are."""
+    """Seed of the clips and the initial weights; with --watch, of the new clips."""
     out: Path = Path("runs/video_prediction")
     """Folder for the weights and the pictures."""
 

@@ -36,8 +36,10 @@ class Elman(GatedCell[ElmanParams, Array]):
 
         h_t = φ(x_t W_x + h_{t-1} W_h + b),    y_t = h_t
 
-    With `clip`, the argument of φ is clipped to [-clip, clip]. With `layer_norm`, it is normalised:
-    `h_t = φ(LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b)` (Ba, Kiros & Hinton 2016).
+    With `clip`, the argument of φ is clipped to [-clip, clip]. With `layer_norm`, it is normalised
+    (Ba, Kiros & Hinton 2016):
+
+        h_t = φ(LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b)
 
     The IRNN of Le, Jaitly & Hinton (2015) is `Elman(n, activation="relu", w_x_init=...,
     w_h_init=initializers.Identity())`.

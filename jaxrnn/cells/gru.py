@@ -49,12 +49,13 @@ class GRU(GatedCell[GRUParams, Array]):
     `"before"` is the form of the paper. `"after"` is the form of PyTorch, cuDNN and, by default,
     Keras.
 
-    With `clip`, the pre-activations of r, z and n are clipped to [-clip, clip]. With `layer_norm`,
-    each gate is normalised separately (Ba, Kiros & Hinton 2016). The pre-activations of r and z,
-    and of n with `reset_gate="before"`, become LN(x W_x + h W_h) ⊙ gain + b, where h is r ⊙ h_{t-1}
-    for n. With `reset_gate="after"`,
+    With `clip`, the pre-activations of r, z and n are clipped to [-clip, clip].
 
-        n = tanh(LN(x_t W_xn) ⊙ gain + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn))
+    With `layer_norm`, each gate is normalised separately (Ba, Kiros & Hinton 2016):
+    `LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b` enters r and z. It enters n, too, with
+    `reset_gate="before"`, its recurrent product made from `r ⊙ h_{t-1}`. With `reset_gate="after"`,
+
+        n = tanh(LN(x_t W_xn) ⊙ gain_n + b_n + r ⊙ (LN(h_{t-1} W_hn) ⊙ gain_hn + b_hn))
 
     Args:
         hidden: the size of the hidden state and of the output.

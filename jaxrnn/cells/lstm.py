@@ -68,15 +68,15 @@ class LSTM(GatedCell[LSTMParams, LSTMCarry]):
 
     The options can be combined:
 
-        peepholes    p_i ⊙ c_{t-1} and p_f ⊙ c_{t-1} are added within i and f, p_o ⊙ c_t within o
-                     (Gers & Schmidhuber 2000)
-        coupled      i = 1 - f, and no weights for i (Greff et al. 2015)
-        projection   h_t = (o ⊙ tanh(c_t)) W_r (Sak, Senior & Beaufays 2014)
-        clip         the pre-activations of i, f, g and o are clipped to [-clip, clip], as in ONNX
-        cell_clip    c_t is clipped to [-cell_clip, cell_clip] (Sak et al. 2014)
-        layer_norm   "gates": LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b for each gate separately;
-                     "gates_and_cell": also h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c)
-                     (Ba, Kiros & Hinton 2016)
+    - `peepholes`: `p_i ⊙ c_{t-1}` is added within i, `p_f ⊙ c_{t-1}` within f, `p_o ⊙ c_t` within o
+      (Gers & Schmidhuber 2000).
+    - `coupled`: `i = 1 - f`, and there are no weights for i (Greff et al. 2015).
+    - `projection`: `h_t = (o ⊙ tanh(c_t)) W_r` (Sak, Senior & Beaufays 2014).
+    - `clip`: the pre-activations of i, f, g and o are clipped to [-clip, clip], as in ONNX.
+    - `cell_clip`: `c_t` is clipped to [-cell_clip, cell_clip] (Sak et al. 2014).
+    - `layer_norm`: `LN(x_t W_x + h_{t-1} W_h) ⊙ gain + b` enters each gate, which is normalised
+      separately; with "gates_and_cell", also `h_t = o ⊙ tanh(LN(c_t) ⊙ gain_c + b_c)` (Ba, Kiros &
+      Hinton 2016).
 
     Args:
         hidden: the size of the memory. Without a projection, it is also the size of the hidden

@@ -1,12 +1,13 @@
-"""Weights of other frameworks, both ways.
+"""Convert weights and states from and to other frameworks.
 
-A `from_` function takes dictionaries of arrays, and gives a cell and its parameters; a `to_`
-function goes back. `carry_from_` and `carry_to_` do so with the states of layers. No framework is
-imported, except `onnx` when one of its models is read or written. `reorder_gates` serves formats
-that have no converter.
+A `from_` function takes the arrays of another framework, and returns a cell and its parameters. A
+`to_` function goes back. `carry_from_` and `carry_to_` functions convert the states of layers. No
+framework is imported, except `onnx` when one of its models is read or written. `reorder_gates`
+helps with formats that have no converter.
 
-A function refuses by name what the target cannot hold, and what is no weight of the source. It does
-so before it copies anything. Arrays may be traced by `jit` and `vmap`, except those of ONNX models.
+A function raises an error if the target cannot hold the cell or one of its options, or if an array
+is missing or unknown. The error names it, and comes before anything is copied. Arrays may be traced
+by `jit` and `vmap`, except those of ONNX models.
 """
 
 from jaxrnn.convert._arrays import reorder_gates

@@ -1,4 +1,4 @@
-"""Single arrays: every framework's to JAX and NumPy, and the order of gates within one."""
+"""Single arrays: from every framework to JAX and NumPy, and the order of gates within one."""
 
 from collections.abc import Iterable
 from types import ModuleType
@@ -25,7 +25,7 @@ class ForeignArray(Protocol):
 
     @property
     def dtype(self) -> object:
-        """What it holds, as the framework says it."""
+        """Its dtype, as an object of the framework."""
         ...
 
 
@@ -35,13 +35,13 @@ def is_traced(array: object) -> bool:
 
 
 def to_numpy(array: object, own: bool = False) -> np.ndarray:
-    """Any framework's array as one of NumPy's, bit for bit, bfloat16 included.
+    """Convert an array of any framework to NumPy, bit for bit, bfloat16 included.
 
-    A traced array stays one of JAX: it has no numbers, and moving it needs none.
+    A traced array stays an array of JAX: it has no numbers yet.
 
     Args:
-        array: what to convert.
-        own: whether the result must be a copy that can be written to, laid out row by row.
+        array: the array.
+        own: whether the result must be a writable copy in C order.
     """
     if is_traced(array):
         return cast(np.ndarray, array)
@@ -53,11 +53,11 @@ def to_numpy(array: object, own: bool = False) -> np.ndarray:
 
 
 def form_of(array: object, name: str) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of any framework's array. Its numbers are not looked at.
+    """The shape and dtype of an array of any framework, without reading its numbers.
 
     Raises:
-        TypeError: it is no array, it holds something other than floats, or it is float64 and
-            JAX's float64 is off.
+        TypeError: it is not an array, it does not hold floats, or it is float64 and JAX's float64
+            is off.
     """
     shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
     if shape is None or dtype is None:
@@ -74,7 +74,7 @@ def form_of(array: object, name: str) -> jax.ShapeDtypeStruct:
 
 
 def to_jax(array: object, name: str) -> Array:
-    """Any framework's array as one of JAX's, bit for bit.
+    """Convert an array of any framework to JAX, bit for bit.
 
     Raises:
         TypeError: as `form_of`; or the numbers cannot be read.
@@ -92,28 +92,31 @@ def to_jax(array: object, name: str) -> Array:
 
 
 def reorder_gates(array: A, given: str, wanted: str, *, negate: str = "") -> A:
-    """Move the gates of a weight or a bias, which stand side by side on its last axis, to another
-    order, and turn the signs of some.
+    """Reorder the gates on the last axis of a weight or a bias, and negate some of them.
 
-    It serves formats that have no converter. jaxrnn's LSTM has the order i f g o, its GRU r z n,
-    its MGU f n; its matrices are `[in, gates * hidden]` and `[hidden, gates * hidden]`. A recipe:
+    This helps with formats that have no converter. The gates of jaxrnn's LSTM have the order i f g
+    o, those of its GRU r z n, those of its MGU f n. Its matrices are `[in, gates * hidden]` and
+    `[hidden, gates * hidden]`. A recipe:
 
-    1. Transpose matrices that are `[gates * hidden, in]`; put gates that are kept one by one side
-       by side with `concatenate`.
-    2. Reorder `w_x`, `w_h` and `b`. DyNet's LSTM, for one, has its gates in the order i f o g.
-    3. Where a gate is one minus jaxrnn's, negate it: σ(-z) = 1 - σ(z). jaxrnn's GRU is `h_t = z ∘
-       h_{t-1} + (1 - z) ∘ n`, so a format in which z multiplies n needs `negate="z"`.
-    4. Add what the format adds while it runs, such as a forget bias, to `b`; add up two biases.
-    5. Build the parameters, `jaxrnn.LSTMParams(w_x, w_h, b)`, run both on one input, and compare.
+    1. Transpose matrices that are `[gates * hidden, in]`. If the format has one matrix for each
+       gate, join them on the last axis with `concatenate`.
+    2. Reorder `w_x`, `w_h` and `b`. DyNet's LSTM, for example, has its gates in the order i f o g.
+    3. If a gate of the format is one minus jaxrnn's, negate it, because `σ(-z) = 1 - σ(z)`.
+       jaxrnn's GRU is `h_t = z ⊙ h_{t-1} + (1 - z) ⊙ n`, so a format in which z multiplies n needs
+       `negate="z"`.
+    4. Add to `b` what the format adds while it runs, such as a forget bias. Add up two biases.
+    5. Build the parameters, `jaxrnn.LSTMParams(w_x, w_h, b)`, run both cells on one input, and
+       compare.
 
     Args:
         array: an array of NumPy or JAX.
-        given: the gates as they stand, one letter each.
+        given: the present order of the gates, one letter each.
         wanted: the same letters in the wanted order.
-        negate: the letters of those whose sign is turned.
+        negate: the letters of the gates to negate.
 
     Raises:
-        ValueError: the letters differ, one is there twice, or the last axis has no such parts.
+        ValueError: the letters differ, a letter occurs twice, or the last axis cannot be split into
+            so many gates.
 
     >>> reorder_gates(np.arange(4), "ifog", "ifgo").tolist()
     [0, 1, 3, 2]
@@ -143,28 +146,28 @@ def add_to_forget(b: Array, number: int) -> Array:
 
 
 def no_bias(b: A) -> A:
-    """A bias that changes nothing when it is added to `b`: minus zero, which keeps a minus zero."""
+    """A bias that changes nothing when it is added to `b`: minus zero, as 0 would change -0."""
     return _library(b).full_like(b, -0.0)
 
 
 def _library(array: Array | np.ndarray) -> ModuleType:
-    """The library whose functions leave the array its kind: NumPy's must not become JAX's."""
+    """The library of the array, `jax.numpy` or NumPy, whose functions keep its kind."""
     return jnp if isinstance(array, Array) else np
 
 
 def gru_biases(b_x: Array, b_h: Array) -> tuple[Array, Array]:
-    """A GRU's `b` and `b_hn` from the bias of the input and that of the state, both as r z n.
+    """A GRU's `b` and `b_hn` from the biases of input and state, both in the order r z n.
 
-    Only the candidate needs two: the reset gate acts on its second one.
+    Only the candidate needs two biases, because the reset gate multiplies its second one.
     """
     candidate = slice(-(b_x.size // 3), None)
     return (b_x + b_h).at[candidate].set(b_x[candidate]), b_h[candidate]
 
 
 def state_bias(b: Array, b_hn: Array | None) -> Array:
-    """The bias of the state, for a framework that adds one to the input's, which is `b`.
+    """The bias of the state, for a framework that adds it to that of the input, which is `b`.
 
-    It is the inverse of `gru_biases`; without `b_hn` the second bias changes nothing.
+    This is the inverse of `gru_biases`. Without `b_hn` the second bias changes nothing.
     """
     second = no_bias(b)
     return second if b_hn is None else second.at[-b_hn.size :].set(b_hn)

@@ -1,4 +1,4 @@
-"""Dictionaries of arrays: looked at as a whole before the first array is copied."""
+"""Dictionaries of arrays, which are checked as a whole before the first array is copied."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TypeAlias
@@ -20,8 +20,8 @@ def flatten(caller: str, tree: object, prefix: str = "") -> dict[str, object]:
     """The arrays of nested dictionaries, their keys joined by slashes.
 
     Raises:
-        TypeError: `tree` is no dictionary.
-        ValueError: two arrays come to have one name.
+        TypeError: `tree` is not a dictionary.
+        ValueError: two arrays get the same name.
 
     >>> flatten("from_flax", {"cell": {"i": {"kernel": 1, "bias": 2}}})
     {'cell/i/kernel': 1, 'cell/i/bias': 2}
@@ -51,10 +51,10 @@ class Weights:
     Args:
         arrays: the arrays, by name.
         caller: the function that reads, for messages.
-        prefix: how the names start that are read; other arrays are ignored.
+        prefix: the beginning of the names to read; other arrays are ignored.
 
     Raises:
-        TypeError: `arrays` is no dictionary, or a key is no string.
+        TypeError: `arrays` is not a dictionary, or a key is not a string.
     """
 
     def __init__(self, arrays: object, caller: str, prefix: str = "") -> None:
@@ -71,11 +71,11 @@ class Weights:
         return name in self._arrays
 
     def has(self, start: str) -> bool:
-        """Whether some name starts so."""
+        """Whether a name starts with this."""
         return any(name.startswith(start) for name in self._arrays)
 
     def named(self, name: str) -> str:
-        """What messages call an array: the caller, then its whole name."""
+        """The name of an array in messages: the caller, then its whole name."""
         return f"{self._caller}: {self._prefix}{name}"
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -83,9 +83,9 @@ class Weights:
         return self._form(name).shape
 
     def sizes(self, name: str, *axes: str) -> Sequence[int]:
-        """The shape of an array; one without exactly these axes, or with an empty one, is refused.
+        """The shape of an array. Another number of axes, or an axis of size 0, is refused.
 
-        The names of the axes serve the message.
+        The names of the axes appear in the message.
         """
         shape = self.shape(name)
         if len(shape) != len(axes) or 0 in shape:
@@ -122,10 +122,10 @@ class Weights:
         return {name: to_jax(self._arrays[name], self.named(name)) for name in shapes}
 
     def missing(self, *names: str) -> NoReturn:
-        """Refuse that the first of these names is not there.
+        """Raise an error that the first of these names is missing.
 
         Raises:
-            ValueError: it says with which prefixes one of them would be found.
+            ValueError: always; the message has the prefixes with which one of the names exists.
         """
         fitting = [
             key.removesuffix(name)

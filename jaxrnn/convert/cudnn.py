@@ -1,6 +1,6 @@
 """The packed weights of cuDNN's LSTM, as `jax.experimental.rnn` takes them.
 
-They are the arrays of torch's module, laid end to end in one vector.
+They are the arrays of torch's module, joined end to end in one vector.
 """
 
 import math
@@ -36,18 +36,17 @@ def from_cudnn(
 
     Args:
         flat: the packed vector.
-        in_features: what is `input_size` there.
-        hidden: what is `hidden_size` there.
-        layers: what is `num_layers` there.
-        bidirectional: the argument of the same name there.
+        in_features: the argument `input_size` of `lstm`.
+        hidden: the argument `hidden_size` of `lstm`.
+        layers: the argument `num_layers` of `lstm`.
+        bidirectional: the argument of the same name of `lstm`.
 
     Returns:
         An `LSTM`, within a `Bidirectional` if there are two directions and within a `Stack` if
         there are several layers; and its parameters, in the dtype of the vector.
 
     Raises:
-        ValueError: a size is not positive, or the vector does not have the length that the sizes
-            ask for.
+        ValueError: a size is not positive, or the length of the vector does not fit the sizes.
         TypeError: the vector is not floating, or it is float64 and JAX's float64 is off.
 
     >>> import numpy as np, jaxrnn

@@ -1,7 +1,7 @@
 """Weights of `equinox.nn.LSTMCell` and `equinox.nn.GRUCell`: modules, or dictionaries of arrays.
 
-Equinox keeps matrices `[gates * hidden, in]`, the transpose of jaxrnn's. Its gates stand in
-jaxrnn's order. Its `bias_n` is jaxrnn's `b_hn`.
+Equinox keeps matrices `[gates * hidden, in]`, the transpose of jaxrnn's. Its gates have jaxrnn's
+order. Its `bias_n` is jaxrnn's `b_hn`.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def from_equinox(module: Mapping[str, ForeignArray] | object) -> tuple[Cell, Par
 def to_equinox(cell: Cell, params: Params) -> dict[str, Array]:
     """Write the arrays of an `eqx.nn.LSTMCell` or `eqx.nn.GRUCell`, by the names of its fields.
 
-    This puts them into a module that was made with the same sizes and `use_bias=cell.bias`:
+    The following puts them into a module with the same sizes and `use_bias=cell.bias`:
 
         where = lambda module: [getattr(module, name) for name in arrays]
         module = eqx.tree_at(where, module, list(arrays.values()))

@@ -1,9 +1,9 @@
 """Weights of Flax's recurrent cells, linen's and nnx's: nested dictionaries of arrays.
 
 Flax keeps kernels `[in, out]`, as jaxrnn does, in dense layers: one for each gate, or one for all
-gates side by side. Either the input's or the state's layers have the bias. The candidate of a GRU
-and of an MGU has a second one, except in nnx. linen's `ConvLSTMCell` has a convolution of the input
-and one of the state, with gates in the order `i g f o`; their biases are added, and 1 to f.
+gates. Either the layers of the input or those of the state have the biases. The candidate of a GRU
+or an MGU has a second bias, except in nnx. linen's `ConvLSTMCell` has a convolution of the input
+and one of the state, with gates in the order `i g f o`. It adds their biases, and 1 to f.
 """
 
 from collections.abc import Mapping
@@ -93,27 +93,28 @@ def from_flax(
 ) -> tuple[Cell, Params]:
     """Read a recurrent cell of Flax, an `RNN` around one, or a `Bidirectional` around two.
 
-    The names in the variables tell which of the three it is. What they do not tell is an argument.
+    The names in the variables tell which of the three it is. Arguments say what the names do not.
 
     Args:
-        variables: of linen, `{"params": ...}` or what is in it; of nnx,
-            `nnx.state(module, nnx.Param)` or its pure dictionary.
+        variables: for linen `{"params": ...}`, or the dictionary in it; for nnx
+            `nnx.state(module, nnx.Param)`, or its pure dictionary.
         kind: the class of the cell: `"linen.LSTMCell"`, `"linen.OptimizedLSTMCell"`,
             `"linen.GRUCell"`, `"linen.SimpleCell"`, `"linen.MGUCell"`, `"linen.ConvLSTMCell"`,
             `"nnx.LSTMCell"`, `"nnx.OptimizedLSTMCell"`, `"nnx.GRUCell"` or `"nnx.SimpleCell"`. Both
-            cells of a `Bidirectional` have this class. A `ConvLSTMCell` is read as one with
-            `padding="SAME"` and no strides: with others its state would change its size.
+            cells of a `Bidirectional` have this class. A `ConvLSTMCell` must have `padding="SAME"`
+            and no strides, because otherwise its state would change its size.
         residual: the option of a `SimpleCell`. `h W + h` is read as `h (W + I)`, which rounds.
-        merge: what the `merge_fn` of a `Bidirectional` does, as `jaxrnn.Bidirectional` names it.
-        activations: `gate_fn` and `activation_fn`, where they are not Flax's own. Their names here
-            are those of the options of jaxrnn's cell: `gate_activation`, `candidate_activation`,
+        merge: what the `merge_fn` of a `Bidirectional` does, by the name that
+            `jaxrnn.Bidirectional` has for it.
+        activations: `gate_fn` and `activation_fn`, where they are not Flax's defaults. Pass them by
+            the names of jaxrnn's options: `gate_activation`, `candidate_activation`,
             `output_activation` or `activation`. Flax's LSTM has one function for candidate and
             output.
 
     Returns:
-        An `LSTM`, `GRU`, `Elman`, `MGU(form="flax")` or `ConvLSTM`, within a `Bidirectional` if
-        there are two; and its parameters, in the dtype of the arrays. nnx's GRU has no `b_hn`, so
-        it is zero. What a `ConvLSTMCell` adds to its forget gate is in `b`.
+        An `LSTM`, `GRU`, `Elman`, `MGU(form="flax")` or `ConvLSTM`, or a `Bidirectional` of two;
+        and its parameters, in the dtype of the arrays. nnx's GRU has no `b_hn`, so that is zero.
+        The 1 that a `ConvLSTMCell` adds to its forget gate is in `b`.
 
     Raises:
         ValueError: a name is missing or unknown, a shape does not fit, or the cell has no such
@@ -171,7 +172,7 @@ def _paths(weights: Weights, top: str, merge: Merge) -> list[str]:
     if weights.has(f"{top}forward_rnn/") or weights.has(f"{top}backward_rnn/"):
         return [f"{top}forward_rnn/cell/", f"{top}backward_rnn/cell/"]
     if merge != "concat":
-        reason = "there is no forward_rnn, so this is no Bidirectional"
+        reason = "there is no forward_rnn, so this is not a Bidirectional"
         refuse("from_flax", f"merge is {merge!r}, but {reason}")
     return [f"{top}cell/" if weights.has(f"{top}cell/") else top]
 
@@ -272,13 +273,13 @@ def to_flax(cell: Cell, params: Params, kind: str, *, rnn: bool = False) -> dict
 
     Returns:
         `{"params": ...}` for linen, a pure dictionary for nnx. The arrays have the dtype of the
-        parameters. Flax's cells always have biases: those of a cell without are zero. In a
-        `ConvLSTMCell` that of the state takes away what the cell adds to its forget gate.
+        parameters. Flax's cells always have biases; they are zero if the cell has none. In a
+        `ConvLSTMCell`, the bias of the state subtracts the 1 that it adds to its forget gate.
 
     Raises:
         ValueError: the class cannot hold the cell or one of its options. The message names it.
-            nnx's GRU has no place for `b_hn`: it refuses one that is not zero, and a traced one,
-            which is not known to be zero.
+            nnx's GRU has no `b_hn`, so a `b_hn` that is not zero is refused, and so is a traced
+            one, whose numbers are not known.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.GRU(4)

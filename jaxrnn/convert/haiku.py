@@ -26,7 +26,7 @@ def from_haiku(
 ) -> tuple[Cell, Params]:
     """Read a recurrent module of Haiku.
 
-    The names within tell its kind: a GRU has parameters of its own, an LSTM has one linear layer, a
+    Its names tell its kind: a GRU has parameters of its own, an LSTM has one linear layer, a
     `VanillaRNN` has two.
 
     Args:
@@ -39,8 +39,8 @@ def from_haiku(
         parameters, in the dtype of the arrays.
 
     Raises:
-        ValueError: no module or several may be meant, the named one is not recurrent, an array is
-            missing or unknown, or a shape does not fit.
+        ValueError: there is no recurrent module, or there are several and no `name`; the named one
+            is not recurrent; an array is missing or unknown; or a shape does not fit.
         TypeError: an array is not floating, or it is float64 and JAX's float64 is off.
 
     >>> import numpy as np, jaxrnn
@@ -58,7 +58,9 @@ def from_haiku(
             refuse("from_haiku", f"name is left out, and there are {found}{hint}")
         (name,) = kinds
     elif not isinstance(name, str) or name not in kinds:
-        refuse("from_haiku", f"{name!r} is no LSTM, GRU or VanillaRNN; there are {listed(kinds)}")
+        refuse(
+            "from_haiku", f"{name!r} is not an LSTM, GRU or VanillaRNN; there are {listed(kinds)}"
+        )
     return _READERS[kinds[name]](Weights(flat, "from_haiku", f"{name}/"))
 
 
@@ -123,13 +125,13 @@ def to_haiku(cell: Cell, params: Params, name: str | None = None) -> dict[str, d
         cell: an `LSTM`, a `GRU(reset_gate="before")` or an `Elman(activation="relu")`, without
             further options.
         params: its parameters.
-        name: the path of the module; Haiku's own if left out: `"lstm"`, `"gru"` or `"vanilla_rnn"`.
+        name: the path of the module; by default Haiku's: `"lstm"`, `"gru"` or `"vanilla_rnn"`.
 
     Returns:
-        Arrays in the dtype of the parameters, by path and name. Haiku's modules always have biases:
-        those of a cell without are zero. The second bias of a `VanillaRNN` is zero too; a module
-        made with `double_bias=False` has none. The forget bias of an LSTM loses the 1 that Haiku
-        adds, which rounds its last digit.
+        Arrays in the dtype of the parameters, by path and name. Haiku's modules always have biases;
+        they are zero if the cell has none. The second bias of a `VanillaRNN` is zero, too; a module
+        made with `double_bias=False` has none. 1 is subtracted from the forget bias of an LSTM,
+        because Haiku adds it. This rounds the last digit.
 
     Raises:
         ValueError: Haiku cannot hold the cell or one of its options. The message names it.

@@ -1,8 +1,8 @@
-"""Carries, as other frameworks keep the states of their layers, both ways.
+"""Convert carries from and to the states of layers of other frameworks.
 
-A framework keeps `h`, or `h` and `c`, for each layer and direction; it differs in what stands side
-by side. Batch axes may be any, and states of Keras may be pictures. A function takes arrays of any
-framework, and gives those of NumPy, or of JAX where they are traced.
+Every framework keeps `h`, or `h` and `c`, for each layer and direction. They differ in how these
+are grouped into arrays. There may be any number of batch axes, and states of Keras may be pictures.
+A function takes arrays of any framework, and returns arrays of NumPy, or of JAX if they are traced.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,20 +27,20 @@ State = list[Any]
 def carry_from_torch(cell: Cell, state: ForeignArray | Sequence[ForeignArray]) -> Carry:
     """Read the state of a recurrent module of torch.
 
-    That of an `nn.LSTMCell` is the carry already: `LSTMCarry(h, c)`. That of a convolutional LSTM,
-    which torch does not have, is so, too, once its channels come last.
+    An `nn.LSTMCell` needs no conversion: its carry is `LSTMCarry(h, c)`. The same holds for a
+    convolutional LSTM, which torch does not have, once its channels are last.
 
     Args:
-        cell: the module as a cell, as `from_torch` gives it.
-        state: what the module takes and gives besides the sequence: `h [layers * directions,
-            *batch, hidden]`, or `(h, c)` for an `nn.LSTM`.
+        cell: the cell that `from_torch` returned for the module.
+        state: the state that the module takes and returns: `h [layers * directions, *batch,
+            hidden]`, or `(h, c)` for an `nn.LSTM`.
 
     Returns:
         The carry of the cell.
 
     Raises:
-        ValueError: a shape or the number of arrays is not that of the cell; or the cell has layers
-            of several kinds, which no module has.
+        ValueError: a shape or the number of arrays does not fit the cell; or the cell has layers of
+            different kinds, which no module has.
         TypeError: an array is not floating.
 
     >>> import numpy as np, jaxrnn
@@ -68,7 +68,7 @@ def carry_to_torch(cell: Cell, carry: Carry) -> Any:
     """Write the state that a recurrent module of torch takes: `h`, or `(h, c)` for an `nn.LSTM`.
 
     Raises:
-        ValueError: the carry is not that of the cell, or its layers differ in kind or size.
+        ValueError: the carry does not fit the cell, or its layers differ in kind or size.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
@@ -86,15 +86,17 @@ def carry_to_torch(cell: Cell, carry: Carry) -> Any:
 
 
 def carry_from_keras(cell: Cell, states: Sequence[Any]) -> Carry:
-    """Read the states of a recurrent layer of Keras: what it gives after its outputs with
-    `return_state=True`, and takes as `initial_state`.
+    """Read the states of a recurrent layer of Keras.
+
+    A layer returns them after its outputs with `return_state=True`, and takes them as
+    `initial_state`.
 
     Args:
-        cell: the layer as a cell, as `from_keras` gives it.
-        states: the list of arrays, nested or flat; those of several layers one after the other.
+        cell: the cell that `from_keras` returned for the layer.
+        states: the list of arrays, nested or flat; for several layers, one after the other.
 
     Raises:
-        ValueError: a shape or the number of arrays is not that of the cell.
+        ValueError: a shape or the number of arrays does not fit the cell.
         TypeError: an array is not floating.
 
     >>> import numpy as np, jaxrnn
@@ -137,12 +139,13 @@ def carry_from_onnx(cell: Cell, states: Mapping[str, ForeignArray]) -> Carry:
     """Read the states of recurrent nodes of ONNX.
 
     Args:
-        cell: the nodes as a cell, as `from_onnx` gives it.
-        states: for layer k `h_k [directions, *batch, hidden]`, a node's `Y_h` or `initial_h`, and
-            `c_k` for an LSTM. A model of `to_onnx` names them so; `initial_h_k` will do, too.
+        cell: the cell that `from_onnx` returned for the nodes.
+        states: for each layer k, `h_k [directions, *batch, hidden]`, the `Y_h` or `initial_h` of
+            its node, and `c_k` for an LSTM. A model of `to_onnx` has these names. The names
+            `initial_h_k` and `initial_c_k` are read, too.
 
     Raises:
-        ValueError: a name is missing or unknown, or a shape is not that of the cell.
+        ValueError: a name is missing or unknown, or a shape does not fit the cell.
         TypeError: an array is not floating.
 
     >>> import numpy as np, jaxrnn
@@ -166,8 +169,8 @@ def carry_from_onnx(cell: Cell, states: Mapping[str, ForeignArray]) -> Carry:
 
 
 def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
-    """Write the initial states of recurrent nodes of ONNX: what a model of `to_onnx(...,
-    carry=True)` is fed with.
+    """Write the initial states of recurrent nodes of ONNX, the inputs of a model of `to_onnx(...,
+    carry=True)`.
 
     Raises:
         ValueError: the carry is not that of the cell.

@@ -1,11 +1,11 @@
 """Weights of `torch.nn.RNN`, `LSTM`, `GRU` and the three `*Cell` modules: dictionaries of arrays.
 
 Torch keeps a matrix `[gates * hidden, in]` for each layer and direction; jaxrnn keeps its
-transpose. The gates stand in jaxrnn's order, `i f g o` and `r z n`. Torch has two biases, which are
-added; jaxrnn has one. Only the candidate of a GRU needs both: the second is its `b_hn`.
+transpose. The gates have jaxrnn's order, `i f g o` and `r z n`. Torch has two biases, which it
+adds; jaxrnn has one. Only the candidate of a GRU needs both: the second is its `b_hn`.
 
-Torch has no convolutional LSTM. Modules that people write have one convolution of the input and the
-state side by side, or one of each; which gate is which, their weights do not tell.
+Torch has no convolutional LSTM. Modules that people write have one convolution of input and state
+together, or one of each. Their weights do not tell the order of the gates.
 """
 
 import itertools
@@ -45,29 +45,31 @@ def from_torch(
     """Read a recurrent module of torch, or one layer of a convolutional LSTM.
 
     Names and shapes tell its kind, layers, directions, biases and projection. A `state_dict` does
-    not hold the dropout between layers: `Stack(cell.cells, dropout=...)` adds it.
+    not hold the dropout between layers; add it with `Stack(cell.cells, dropout=...)`.
 
     Args:
         state_dict: `module.state_dict()`: tensors, or arrays of any other framework.
-        prefix: how the module's names start in a larger model, such as `"encoder.rnn."`. Other
-            names are ignored.
+        prefix: the beginning of the module's names in a larger model, such as `"encoder.rnn."`.
+            Other names are ignored.
         nonlinearity: the activation of an `nn.RNN`, which its weights do not tell.
-        convolutions: of a convolutional LSTM, what its `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d` is
-            called after the prefix, `"conv"`, if there is one of `torch.cat([x, h], dim=1)`; or
-            two names, that of the input and that of the state, `("conv_x", "conv_h")`. Pictures
-            must keep their size: `padding=k // 2`, odd kernels, no strides.
-        gates: the order in which such a module splits its rows, a letter for each gate, with g for
+        convolutions: for a convolutional LSTM, the name of its `nn.Conv1d`, `nn.Conv2d` or
+            `nn.Conv3d` after the prefix, such as `"conv"`, if it convolves
+            `torch.cat([x, h], dim=1)`. If it has two convolutions, the names of that of the input
+            and that of the state, such as `("conv_x", "conv_h")`. Pictures must keep their size:
+            `padding=k // 2`, odd kernels, no strides.
+        gates: the order of the gates in the rows of such a module, a letter for each, with g for
             the candidate: `"ifog"`.
 
     Returns:
         An `Elman`, `LSTM` or `GRU`, within a `Bidirectional` if there are two directions and within
         a `Stack` if there are several layers; or a `ConvLSTM`. And its parameters, in the dtype of
-        the tensors. Channels come last in jaxrnn: move them, `xs.movedim(2, -1)`.
+        the tensors. jaxrnn has channels last: `xs.movedim(2, -1)` moves those of an input.
 
     Raises:
-        ValueError: a name is missing or unknown, or a shape or dtype does not fit the first
-            layer's. The message names the array, and the prefix with which a missing one is there.
-        TypeError: `state_dict` is no dictionary, a tensor is not floating, or it is float64 and
+        ValueError: a name is missing or unknown, or a shape or dtype does not fit that of the first
+            layer. The message names the array. If a missing one exists with another prefix, the
+            message names that, too.
+        TypeError: `state_dict` is not a dictionary, a tensor is not floating, or it is float64 and
             JAX's float64 is off.
 
     >>> import numpy as np, jaxrnn
@@ -76,7 +78,7 @@ def from_torch(
     >>> cell == jaxrnn.LSTM(hidden=4, bias=False), params.w_x.shape
     (True, (3, 16))
 
-    A layer of the module that most people copy, which has a list of cells:
+    This reads a layer of the ConvLSTM module that is copied most, which has a list of cells:
 
     >>> layer = {"cell_list.0.conv.weight": np.ones((16, 5, 3, 3), "f")}
     >>> cell, params = jaxrnn.convert.from_torch(
@@ -219,12 +221,12 @@ def _shapes_of_convolutions(weights: Weights, names: Sequence[str]) -> Shapes:
 def to_torch(cell: Cell, params: Params, *, cell_module: bool = False) -> dict[str, np.ndarray]:
     """Write a `state_dict` for `nn.RNN`, `nn.LSTM` or `nn.GRU`.
 
-    This loads it:
+    The following loads it:
 
         arrays = to_torch(cell, params)
         module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
 
-    NumPy's bridge does not know bfloat16: there, write `torch.from_dlpack(jax.numpy.asarray(a))`.
+    `torch.from_numpy` does not read bfloat16. Use `torch.from_dlpack(jax.numpy.asarray(a))` there.
 
     Args:
         cell: an `Elman`, `LSTM` or `GRU`, a concatenating `Bidirectional`, or a `Stack` of equal
@@ -233,8 +235,8 @@ def to_torch(cell: Cell, params: Params, *, cell_module: bool = False) -> dict[s
         cell_module: whether the names are those of `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell`.
 
     Returns:
-        Arrays in the dtype of the parameters; traced ones stay arrays of JAX. jaxrnn's bias becomes
-        `bias_ih`. `bias_hh` is zero, except for the candidate of a GRU.
+        Arrays of NumPy in the dtype of the parameters, or of JAX if they are traced. jaxrnn's bias
+        becomes `bias_ih`. `bias_hh` is zero, except for the candidate of a GRU.
 
     Raises:
         ValueError: the module cannot hold the cell or one of its options. The message names it.

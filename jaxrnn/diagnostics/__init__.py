@@ -1,20 +1,20 @@
-"""See through time: what gradients and states do on their way through a recurrence.
+"""How gradients and states evolve over the time steps of a recurrence.
 
-The state is the whole carry of any cell, combinator or stack, the user's own included.
+The state is the whole carry. Every function takes any cell, combinator or stack, also your own.
 
 | question | function |
 | --- | --- |
-| how far back does my loss's gradient reach? | `gradient_flow`, `by_distance` |
-| which steps does a gradient of the parameters come from? | `gradient_by_step` |
-| what does the state at t do to the last one? | `jacobian_flow` |
-| do nearby states part, or meet? | `lyapunov` |
-| where does the state come to rest, or go round? | `fixed_points`, from `sample_states` |
-| how much does a recurrent weight stretch the state? | `spectral_radii` |
-| are gates open, shut, or stuck there? | `gate_values`, `saturation` |
+| how far back does the gradient of my loss reach? | `gradient_flow`, `by_distance` |
+| which time steps does the gradient of the parameters come from? | `gradient_by_step` |
+| how does a change of the state at step t change the last state? | `jacobian_flow` |
+| do nearby states diverge, or converge? | `lyapunov` |
+| where are the fixed points and cycles of the state? | `fixed_points`, from `sample_states` |
+| how much does a recurrent weight enlarge the state? | `spectral_radii` |
+| are gates open, shut, or saturated? | `gate_values`, `saturation` |
 | how does all that change while I train? | `Recorder`, `snapshot` |
-| where does a map of the line stay, and what does it draw there? | `iterate_map`, `map_cycles` |
+| where are the fixed points and cycles of a map of the line? | `iterate_map`, `map_cycles` |
 
-`jaxrnn.diagnostics.pictures` draws what they find.
+`jaxrnn.diagnostics.pictures` draws the results.
 """
 
 from jaxrnn.diagnostics import pictures

@@ -1,4 +1,4 @@
-"""What fixed points are: their kinds by eigenvalues, and a table of them."""
+"""Fixed points: their kinds by their eigenvalues, and a table of them."""
 
 import dataclasses
 
@@ -10,41 +10,40 @@ from jaxrnn.core.trees import Tree
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Points:
-    """Fixed points or slow points, or cycles, those with the fewest unstable directions first; all
-    are arrays of NumPy. `len(points)` is their number.
+    """Fixed points, slow points or cycles, sorted by their number of unstable directions.
 
-    J is the Jacobian of one step, or of the `period` steps of a cycle, in the n real numbers of the
-    state.
+    All fields are arrays of NumPy. `len(points)` is the number of points. J is the Jacobian of one
+    step, or of the `period` steps of a cycle, with respect to the n real numbers of the state.
     """
 
     carry: Carry
-    """`[found, ...]`; of a cycle, one of its states."""
+    """The points, `[found, ...]`; for a cycle, one of its states."""
 
     orbit: Carry
-    """`[found, period, ...]`: the states of each cycle."""
+    """The states of each cycle, `[found, period, ...]`."""
 
     residual: np.ndarray
-    """`‖F(h) − h‖`, `[found]`: how far the state moves in a step."""
+    """`‖F(h) − h‖`, `[found]`: how far a step moves the state."""
 
     jacobian: np.ndarray
     """J, `[found, n, n]`."""
 
     eigenvalues: np.ndarray
-    """Of J, complex `[found, n]`, the largest modulus first."""
+    """The eigenvalues of J, complex `[found, n]`, the largest modulus first."""
 
     kind: np.ndarray
-    """`[found]`: "sink", all |λ| < 1; "source", all |λ| > 1; "saddle", some of each; "marginal",
-    some |λ| is 1, so that these derivatives do not tell."""
+    """`[found]`: "sink" if all |λ| < 1; "source" if all |λ| > 1; "saddle" if some are smaller and
+    some larger; "marginal" if some |λ| is 1, for then J does not decide."""
 
     unstable: np.ndarray
-    """How many |λ| > 1, `[found]`."""
+    """The number of eigenvalues with |λ| > 1, `[found]`."""
 
     spiral: np.ndarray
-    """Whether the eigenvalue of the largest modulus is one of a complex pair, bool `[found]`."""
+    """Whether the eigenvalue of the largest modulus belongs to a complex pair, bool `[found]`."""
 
     time_constants: np.ndarray
-    """`−1 / log|λ|` in steps, `[found, n]`: after so many a disturbance is 1/e of what it was;
-    negative for what grows."""
+    """`−1 / log|λ|`, `[found, n]`: the number of steps in which a disturbance shrinks to 1/e of its
+    size; negative if it grows."""
 
     input_sensitivity: Tree
     """`∂F/∂x`, in the structure of x, each `[found, n, ...]`."""
@@ -67,7 +66,7 @@ class Points:
         return len(self.residual)
 
     def table(self) -> str:
-        """A line for each point."""
+        """A table with a line for each point."""
         names = self.names
         width = max(map(len, (*names, "kind")))
         lines = [f"{'kind':<{width}}  starts     |λ|  time constant  residual"]
@@ -95,19 +94,19 @@ class FixedPoints:
     """Fixed points, or one entry for each cycle of this period and of none that divides it."""
 
     slow: Points
-    """Minima of q that are no fixed points, where the state is slow. 1 is an eigenvalue there."""
+    """Minima of q that are not fixed points, where the state is slow; 1 is an eigenvalue of J."""
 
     outliers: Points
     """Fixed and slow points far from the starts."""
 
     elsewhere: np.ndarray
-    """The numbers of the starts that led to none of these: to a minimum of q where the state is not
-    slow, to a cycle of a smaller period, or to nothing within the steps allowed."""
+    """The indices of the starts that led to none of these points. They led to a minimum of q where
+    the state is not slow, to a cycle of a smaller period, or nowhere within the allowed steps."""
 
     period: int
 
     scale: float
-    """The size of the region of the starts, which distances are relative to."""
+    """The size of the region of the starts; distances are relative to this."""
 
     def __str__(self) -> str:
         of = "fixed points" if self.period == 1 else f"cycles of period {self.period}"
@@ -121,8 +120,9 @@ class FixedPoints:
 
 
 def spectra(jacobians: np.ndarray, period: int, marginal: float) -> dict[str, np.ndarray]:
-    """The fields of `Points` that the eigenvalues of Jacobians `[found, n, n]` of `period` steps
-    tell; |λ| nearer to 1 than `marginal` is 1.
+    """The fields of `Points` that follow from Jacobians `[found, n, n]` of `period` steps.
+
+    An |λ| that differs from 1 by less than `marginal` counts as 1.
     """
     values = np.linalg.eigvals(jacobians).astype(complex)
     order = np.argsort(-abs(values), axis=-1, kind="stable")

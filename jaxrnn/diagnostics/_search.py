@@ -1,5 +1,6 @@
-"""The search for fixed points: least squares from all starts, then Newton's method from what is
-left, each one program for many points side by side. It is run with 64 bits.
+"""The search for fixed points: least squares from all starts, then Newton's method from the minima.
+
+Each stage is one program for many points in parallel. It runs in float64.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class System(NamedTuple):
     context: Tree
 
     def map(self, like: Carry, period: int) -> Map:
-        """So many steps, from vectors to vectors; the integers are those of `like`."""
+        """The map of so many steps, from vectors to vectors, with the integers of `like`."""
         after = step_map(self.cell, self.params, like, self.x, context=self.context)
         return lambda h: lax.fori_loop(0, period, lambda _, h: after(h), h)
 
@@ -50,7 +51,7 @@ class System(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Where searches ended, with a leading axis."""
+    """The points where searches ended, with a leading axis."""
 
     orbit: Any  # [period, n]
     residual: Any
@@ -58,7 +59,7 @@ class Ended(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is known of each point, with a leading axis."""
+    """A refined point and its derivatives, with a leading axis."""
 
     ended: Ended
     carry: Carry  # [period, ...]
@@ -74,10 +75,10 @@ def search(
     steps: int,
     at_once: int | None,
 ) -> Ended:
-    """Where q is smallest near each start, on the host.
+    """The minimum of q near each start, on the host.
 
-    Side by side, the slowest decides how long all of them take. So after some steps those that have
-    not ended go on by themselves.
+    In parallel, the slowest search decides how long all take. So after some steps, the searches
+    that have not ended continue without the others.
     """
     vectors = flat(starts, 1)
     none = np.zeros(len(vectors))
@@ -103,7 +104,7 @@ def _descend_all(
     period: int,
     at_once: int | None,
 ) -> tuple["_At", Ended, Array]:
-    """Some steps more, and which have not ended."""
+    """Some further steps of all searches, and which of them have not ended."""
 
     def one(given: tuple[Carry, _At]) -> tuple[_At, Ended, Array]:
         like, at = given
@@ -118,7 +119,7 @@ def _descend_all(
 
 @partial(jax.jit, static_argnames="period")
 def refine(system: System, starts: Carry, points: Array, reach: float, period: int) -> Seen:
-    """These points, better by Newton's method, and what is to be known of them."""
+    """Refine points by Newton's method, and compute their Jacobians and input sensitivities."""
 
     def one(like: Carry, h: Array) -> Seen:
         found, jacobian = _polish(system.map(like, period), h, reach)
@@ -136,7 +137,7 @@ def refine(system: System, starts: Carry, points: Array, reach: float, period: i
 
 
 class _Found(NamedTuple):
-    """Where a search ended."""
+    """The point where one search ended."""
 
     vector: Array  # [n]
     residual: Array  # ‖F(h) − h‖
@@ -152,7 +153,7 @@ class _Point(NamedTuple):
 
 
 class _At(NamedTuple):
-    """How far a search has come."""
+    """The state of one search."""
 
     h: Any
     damping: Any  # 0 before the first step
@@ -174,7 +175,7 @@ class _Polish(NamedTuple):
 
 
 def _looking(move: Map) -> Callable[[Array], _Point]:
-    """The map's displacement with its derivative, by one forward derivative for each number."""
+    """The displacement of the map and its derivative, by one `jvp` for each number of the state."""
 
     def twice(h: Array) -> tuple[Array, Array]:
         g = move(h) - h
@@ -188,10 +189,10 @@ def _looking(move: Map) -> Callable[[Array], _Point]:
 
 
 def _descend(move: Map, at: _At, tolerance: float, steps: int) -> tuple[_At, _Found, Array]:
-    """Towards a minimum of q(h) = ½‖F(h) − h‖², by Levenberg's and Marquardt's method, the damping
-    as Nielsen (1999) sets it; and whether there is more to do.
+    """Descend towards a minimum of q(h) = ½‖F(h) − h‖² by the method of Levenberg and Marquardt,
+    with the damping of Nielsen (1999); also return whether the search has not ended.
 
-    The first steps are damped as much as J − I is large, so that they go down to what is near.
+    The damping of the first steps is proportional to J − I, so they lead to a minimum nearby.
     """
     look = _looking(move)
 
@@ -221,11 +222,11 @@ def _descend(move: Map, at: _At, tolerance: float, steps: int) -> tuple[_At, _Fo
 
 
 def _polish(move: Map, start: Array, reach: float) -> tuple[_Found, Array]:
-    """Newton's method, `(J − I) δ = −(F(h) − h)`, while it makes the residual smaller and leads no
-    further than `reach`; and the Jacobian J where it ends.
+    """Take steps of Newton's method, `(J − I) δ = −(F(h) − h)`; return the end and its Jacobian J.
 
-    Where J − I is singular, δ is the smallest of the least-squares solutions: on a line of fixed
-    points it stays where it is.
+    The steps end when the residual does not shrink, or when they lead further than `reach`. If
+    J − I is singular, δ is the smallest least-squares solution, so the point does not move along a
+    line of fixed points.
     """
     look = _looking(move)
 
@@ -256,15 +257,15 @@ def _ended(system: System, like: Carry, found: _Found, period: int) -> Ended:
 
 
 def host(tree: Tree) -> Any:
-    """The same in NumPy's arrays, which can be written to."""
+    """The same tree with writable arrays of NumPy."""
     return jax.tree.map(np.array, tree)
 
 
 def take(tree: Tree, rows: Any) -> Any:
-    """Rows of every array."""
+    """These rows of every array."""
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 def padded(rows: np.ndarray) -> np.ndarray:
-    """The rows, some again, a power of two in all: so programs for few sizes are compiled."""
+    """The rows, repeated up to a power of two, so that programs for few sizes are compiled."""
     return np.resize(rows, 1 << (len(rows) - 1).bit_length()) if len(rows) else np.zeros(1, int)

@@ -1,7 +1,8 @@
 """The carry of any cell as one real vector per sequence, and a step as a map of such vectors.
 
 The state of a recurrence is its whole carry: the Jacobian of an LSTM's h alone leaves out what its
-memory c hands on. Complex numbers count as two real ones; integers have no derivative and stay.
+memory c passes on. A complex number counts as two real ones. Integers have no derivative, and are
+not part of the vector.
 """
 
 import math
@@ -53,8 +54,8 @@ def unflat(vectors: Array, like: Carry) -> Carry:
 def one_step(
     cell: Cell, params: Params, carry: Carry, x: Tree, flags: StepFlags, context: Tree = None
 ) -> tuple[Carry, Tree]:
-    """A whole step, as a walk takes it: one that is masked out holds the carry, and one after a
-    boundary begins from the initial carry.
+    """A whole step with its flags: a masked step keeps the carry, and a step after a boundary
+    starts from the initial carry.
     """
     start, fresh = carry, flags.fresh()
     if fresh is not None:
@@ -73,8 +74,8 @@ def step_map(
     flags: StepFlags = _NO_FLAGS,
     context: Tree = None,
 ) -> Map:
-    """One step with input `x [*batch, ...]` as a map of vectors. Where it is masked out the
-    derivative is the identity, and after a boundary zero.
+    """One step with input `x [*batch, ...]` as a map of vectors. The derivative of a masked step is
+    the identity, that of a step after a boundary is zero.
     """
     batch_axes = jax.tree.leaves(x)[0].ndim - cell.feature_axes
 
@@ -86,7 +87,7 @@ def step_map(
 
 
 class Driven(NamedTuple):
-    """A trajectory and what drives it, in the order in which time is walked."""
+    """A trajectory, its inputs and its flags, in the order in which time is walked."""
 
     states: Carry  # [time + 1, *batch, ...], the initial one first
     xs: Tree  # [time, *batch, ...], zero where masked out
@@ -101,7 +102,7 @@ class Driven(NamedTuple):
 def drive(
     verb: str, cell: Cell, params: Params, xs: Tree, carry: Carry = None, **flags: Unpack[Flags]
 ) -> Driven:
-    """Run a cell over a sequence, and lay out what its steps were given.
+    """Run a cell over a sequence, and return the state, input and flags of every step.
 
     Raises:
         TypeError: the cell has no single step.

@@ -1,4 +1,4 @@
-"""Where a recurrence comes to rest: its fixed points, slow points and cycles."""
+"""The fixed points, slow points and cycles of a recurrence under a constant input."""
 
 from functools import partial
 from typing import Any
@@ -52,46 +52,48 @@ def fixed_points(
     steps: int = 200,
     at_once: int | None = None,
 ) -> FixedPoints:
-    """Find the states that a constant input leaves as they are, `F(h) = step(h, x) = h`, and say
-    what happens around them (Sussillo & Barak 2013).
+    """Find the fixed points `F(h) = step(h, x) = h` of a cell under a constant input x, and the
+    eigenvalues of the Jacobian at each (Sussillo & Barak 2013).
 
-    From every start `q(h) = ½‖F(h) − h‖²` is minimised (Levenberg and Marquardt), from all of them
-    at once, in one program; then Newton's method goes on. Whatever the dtype of the parameters, a
-    copy in float64 is used. A point is fixed if its residual says so; a minimum of q that is none
-    is a slow point, the ghost of fixed points. The state is the whole carry, n real numbers, of all
-    layers; integers in it stay as each start has them.
+    The search minimises `q(h) = ½‖F(h) − h‖²` from every start, by the method of Levenberg and
+    Marquardt, for all starts at once in one program. Newton's method then refines the minima. The
+    search uses a copy of the parameters in float64, whatever their dtype. A minimum of q is a fixed
+    point if its residual is within the tolerance. Otherwise it is a slow point: near it the state
+    changes slowly, as it does near fixed points that have just vanished. The state is the whole
+    carry of all layers, n real numbers. Integers in the carry keep the values of each start.
 
     A cycle of period p is a fixed point of p steps, and not of fewer. Which points are found
-    depends on the starts: take states of a `trajectory` (see `sample_states`), and watch how many
-    led to each point. Where many lead elsewhere, add states of a trajectory under x itself: q has
-    minima on the way to a sink that is far from all starts. On a line of fixed points, every start
-    finds its own.
+    depends on the starts. Take states of a `trajectory` (see `sample_states`), and look at how many
+    starts led to each point. If many lead elsewhere, add states of a trajectory under x itself: q
+    has other minima on the way to a sink that is far from all starts. On a line of fixed points,
+    each start finds another point.
 
-    It counts what it finds, so it is not for `jax.jit`; a second call with as many starts compiles
-    nothing.
+    The number of points depends on values, so the function does not work inside `jax.jit`. A second
+    call with equally many starts compiles nothing.
 
     Args:
         cell, params: any cell that has a single step.
         x: one step's input, `[features]`, without batch axes.
-        starts: where to search from: a carry with one leading axis, `[starts, ...]`.
-        context: what a `ContextCell` sees, without batch axes.
-        period: of the cycles to look for; 1 for fixed points.
-        tolerance: the residual `‖F(h) − h‖` of a fixed point, for each unit of ‖h‖ if that is
+        starts: where the search starts: a carry with one leading axis, `[starts, ...]`.
+        context: the context of a `ContextCell`, without batch axes.
+        period: the period of the cycles to search for; 1 for fixed points.
+        tolerance: the largest residual `‖F(h) − h‖` of a fixed point; relative to ‖h‖ where that is
             above 1.
-        duplicate: points nearer to each other than this times `scale` are one.
-        outlier: points farther than this times `scale` from the mean of the starts stand apart.
-        slow: the residual of a slow point, at most this times `scale`: by default, the state takes
-            twenty steps or more to go as far as that.
-        marginal: how near to 1 an |λ| counts as 1.
-        scale: the size of the region that the trajectory visits; by default the root of the mean
-            squared distance of the starts from their mean, or 1 if they are all the same.
-        steps: the most that are taken from a start.
-        at_once: search from so many starts side by side, where memory is short: from each, some
-            n² numbers are held. By default, from all.
+        duplicate: points nearer to each other than this times `scale` count as one.
+        outlier: points farther than this times `scale` from the mean of the starts are reported
+            as outliers.
+        slow: the largest residual of a slow point, in units of `scale`. With the default, the state
+            takes twenty steps or more to move by `scale`.
+        marginal: an |λ| that differs from 1 by less than this counts as 1.
+        scale: the size of the region that trajectories visit. The default is the root of the mean
+            squared distance of the starts from their mean, or 1 if all starts are the same.
+        steps: the largest number of steps of the search from one start.
+        at_once: how many starts are searched in parallel, all by default. Each needs memory for
+            about n² numbers.
 
     Raises:
         ValueError, TypeError: a shape, a structure or a dtype does not fit; a start is not finite;
-            the cell has no single step; the call stands inside `jax.jit`.
+            the cell has no single step; the call is inside `jax.jit`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import fixed_points
@@ -138,8 +140,10 @@ def fixed_points(
 def _distinct(
     ended: Ended, integers: np.ndarray, same: float, fast: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points, or cycles, that are not the same, each where the residual is smallest: the number of
-    it for every row, -1 for those that move too fast, and the row of each.
+    """Distinct points or cycles, each represented by its row with the smallest residual.
+
+    Returns the index of the point for every row, -1 for rows that move too fast, and the row of
+    each point.
     """
     labels, rows = np.full(len(ended.residual), -1), []
     for row in np.argsort(ended.residual):
@@ -154,7 +158,7 @@ def _distinct(
 
 
 def _minimal(orbit: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """Whether no smaller number of steps leads as near to where it began."""
+    """Whether no smaller number of steps returns as close to the start."""
     period = orbit.shape[1]
     fewer = [steps for steps in range(1, period) if period % steps == 0]
     back = np.linalg.norm(orbit[:, fewer] - orbit[:, :1], axis=-1) <= same[:, None]
@@ -162,7 +166,7 @@ def _minimal(orbit: np.ndarray, same: np.ndarray) -> np.ndarray:
 
 
 def _points(seen: Seen, labels: np.ndarray, marginal: float, which: np.ndarray) -> Points:
-    """Those of the points where `which` says so, sorted."""
+    """The points that `which` selects, sorted."""
     numbers = np.flatnonzero(which)
     some = take(seen, numbers)
     found = spectra(some.jacobian, some.ended.orbit.shape[1], marginal)
@@ -187,14 +191,14 @@ def _size(vectors: np.ndarray) -> float:
 
 
 def _integers(starts: Carry) -> np.ndarray:
-    """What else than real and complex numbers the starts hold, `[starts, ...]`."""
+    """The integers that the starts hold, `[starts, ...]`."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(starts) if not is_float(leaf)]
     count = len(jax.tree.leaves(starts)[0])
     return np.concatenate([np.zeros((count, 0), int), *(a.reshape(count, -1) for a in leaves)], 1)
 
 
 def _in_float64(tree: Tree) -> Any:
-    """A copy on the host whose real and complex numbers have 64 bits to a part."""
+    """A copy on the host in float64 and complex128."""
 
     def leaf(array: Any) -> np.ndarray:
         array = np.asarray(array)
@@ -263,6 +267,6 @@ def _check_options(
 def _check_outside_jit(*trees: Tree) -> None:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees)):
         raise TypeError(
-            "fixed_points is called while JAX traces, and counts what it finds: call it outside "
-            "of jax.jit, jax.vmap and jax.grad"
+            "fixed_points is called while JAX traces, but the number of points depends on values: "
+            "call it outside of jax.jit, jax.vmap and jax.grad"
         )

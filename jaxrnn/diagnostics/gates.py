@@ -1,4 +1,4 @@
-"""What the gates of a cell do: open, shut, or between."""
+"""The values of gates, and how often they are saturated."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,13 +20,13 @@ _CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "c
 
 
 class Saturation(NamedTuple):
-    """How often gates are nearly shut or open, for each gate `[units]`: shares of all steps."""
+    """The shares of steps at which gates are nearly shut (low) or open (high), `[units]` each."""
 
     low: tuple[Array, ...]
     high: tuple[Array, ...]
 
     def shares(self) -> tuple[Array, Array]:
-        """Both over all units of all gates."""
+        """Both shares, averaged over all units of all gates."""
         low, high = (jnp.mean(jnp.concatenate(of_units)) for of_units in self)
         return low, high
 
@@ -34,20 +34,21 @@ class Saturation(NamedTuple):
 def gate_values(
     cell: Cell, params: Params, xs: Tree, carry: Carry = None, **flags: Unpack[Flags]
 ) -> tuple[Array, ...]:
-    """What every gate is at every step, `[time, *batch, units]` each.
+    """The value of every gate at every step, `[time, *batch, units]` each.
 
-    A gate is what a logistic sigmoid gives within a step: after peepholes, normalisation and
-    clipping, for cells of yours and Flax's (`as_cell`) alike. Gates come in the order in which the
-    step computes them: f, i, o of an `LSTM`, f, o of one that is `coupled`; r, z of a `GRU`; f of
-    an `MGU`; those of a `Stack` layer after layer; none, `()`, of an `Elman`. Not seen are gates of
-    another function (`HardSigmoid`), and sigmoids in a loop or a condition inside the step.
+    A gate is the output of a logistic sigmoid within a step, so after peepholes, normalisation and
+    clipping. This also finds the gates of your own cells and of Flax's (`as_cell`). Gates come in
+    the order in which the step computes them: f, i, o for an `LSTM`, f, o for a `coupled` one; r, z
+    for a `GRU`; f for an `MGU`; layer after layer for a `Stack`. An `Elman` has none: `()`. Gates
+    with another activation (`HardSigmoid`) are not found, nor sigmoids in a loop or a condition
+    inside the step.
 
     Args:
-        cell, params, xs, carry, flags: as of `jaxrnn.scan`. Where a step is masked out there are no
-            gates, and the value is NaN. Time is in the order of the walk.
+        cell, params, xs, carry, flags: as for `jaxrnn.scan`. A masked step has no gates: its values
+            are NaN. Time is in the order in which it is walked.
 
     Raises:
-        ValueError, TypeError: what `jaxrnn.scan` raises; the cell has no single step.
+        ValueError, TypeError: as `jaxrnn.scan`; or the cell has no single step.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import gate_values, saturation
@@ -74,15 +75,15 @@ def gate_values(
 
 
 def saturation(gates: Sequence[Array], margin: float = 0.1) -> Saturation:
-    """How often each unit's gates are below `margin`, and how often above 1 - `margin`.
+    """The share of steps at which each unit's gate is below `margin`, and above 1 - `margin`.
 
-    A gate that is always open or shut gates nothing, and hardly learns: its slope is at most
-    margin (1 - margin). Karpathy, Johnson & Fei-Fei (2015) call a gate with 0.1 left- and
-    right-saturated.
+    A gate that is always open or shut has no effect and hardly learns: the slope of its sigmoid is
+    at most margin (1 - margin). Karpathy, Johnson & Fei-Fei (2015) call such gates left-saturated
+    and right-saturated, with a margin of 0.1.
 
     Args:
-        gates: as `gate_values` gives them, `[..., units]` each; NaN does not count.
-        margin: how near 0 or 1 counts, between 0 and 1/2.
+        gates: the gates `[..., units]` that `gate_values` returns; NaN does not count.
+        margin: the distance from 0 or 1 within which a gate counts, between 0 and 1/2.
 
     Raises:
         ValueError: the margin is not between 0 and 1/2.
@@ -107,7 +108,7 @@ def saturation(gates: Sequence[Array], margin: float = 0.1) -> Saturation:
 def _evaluated(
     jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]
 ) -> tuple[list[Array], list[Array]]:
-    """The outputs of a jaxpr, and the value of every sigmoid on the way."""
+    """The outputs of a jaxpr, and the values of all sigmoids in it."""
     values: dict[Var, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
     values |= zip(jaxpr.invars, inputs, strict=True)
     found: list[Array] = []
@@ -124,7 +125,7 @@ def _evaluated(
 
 
 def _callee(equation: JaxprEqn) -> Any:
-    """What evaluates the jaxpr that an equation calls, if it calls one."""
+    """A function that evaluates the jaxpr that an equation calls, if it calls one."""
     if equation.primitive.name not in _CALLS:
         return None
     inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
@@ -136,7 +137,7 @@ def _callee(equation: JaxprEqn) -> Any:
 def _alone(
     equation: JaxprEqn, jaxpr: Jaxpr, inputs: list[Any]
 ) -> tuple[Sequence[Array], list[Array]]:
-    """What one equation gives, as it stands."""
+    """The outputs of one equation, and those that are sigmoids."""
     pairs = zip(equation.invars, inputs, strict=True)
     given = {atom: value for atom, value in pairs if not isinstance(atom, Literal)}
     alone = Jaxpr((), list(given), equation.outvars, [equation], debug_info=jaxpr.debug_info)

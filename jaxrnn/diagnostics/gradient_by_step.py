@@ -1,4 +1,4 @@
-"""Which time steps a gradient of the parameters comes from."""
+"""The gradient of the parameters, split by the time steps that it comes from."""
 
 from collections.abc import Callable
 from typing import Any, Unpack
@@ -23,17 +23,17 @@ def gradient_by_step(
     carry: Carry = None,
     **flags: Unpack[Flags],
 ) -> Params:
-    """The gradient of a loss in the parameters, split by the time step that used them.
+    """The gradient of a loss with respect to the parameters, split by the time step that used them.
 
-        ∂L/∂θ = Σ_t ∂L/∂θ_t,    where θ_t are the parameters of step t alone
+        ∂L/∂θ = Σ_t ∂L/∂θ_t,    where θ_t are the parameters as step t uses them
 
-    What truncated back-propagation leaves out can be read off it: the rows too far from where the
-    loss looks. It holds a copy of the parameters for every step.
+    The rows far from the outputs that the loss reads are what truncated back-propagation leaves
+    out. The function holds a copy of the parameters for every step.
 
     Args:
-        loss: `loss(carry, ys)`, a number, of what `jaxrnn.scan` returns.
-        cell, params, xs, carry, flags: as of `jaxrnn.scan`. Where no carry is given, the gradient
-            through the first one (a `LearnedCarry`) is left out.
+        loss: a function `loss(carry, ys)` of what `jaxrnn.scan` returns, with one number as result.
+        cell, params, xs, carry, flags: as for `jaxrnn.scan`. If no carry is given, the gradient
+            through a learned initial carry (`LearnedCarry`) is left out.
 
     Returns:
         A tree like `params` with a leading axis of time, in the order of the walk; None for

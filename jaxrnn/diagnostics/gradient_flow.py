@@ -1,4 +1,4 @@
-"""How much of a loss's gradient arrives at every time step."""
+"""How much of the gradient of a loss arrives at every time step."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,17 +24,19 @@ class GradientFlow(NamedTuple):
 
     loss: Array
     parts: Carry
-    """`‖∂L/∂part_t‖ [time + 1, *batch]` of each array of the carry, in its structure. Entry 0 is of
-    the carry before the first step, entry t + 1 of the one after step t. None for integers."""
+    """`‖∂L/∂part_t‖` of each array of the carry, `[time + 1, *batch]`, in the carry's structure.
+    Entry 0 belongs to the carry before the first step, entry t + 1 to that after step t. None for
+    integers."""
 
     def total(self, part: Tree = None) -> Array:
-        """The norm over all parts, or over some: `flow.total(flow.parts[0])` is of a `Stack`'s
-        lowest layer.
+        """The norm over all parts of the carry, or over some of them.
+
+        `flow.total(flow.parts[0])` is the norm of the lowest layer of a `Stack`.
         """
         each = jax.tree.leaves(self.parts if part is None else part)
         if not each:
             raise ValueError(
-                "GradientFlow.total: there is no norm, for what was asked for has no real or "
+                "GradientFlow.total: there is no norm, because the given part holds no real or "
                 "complex numbers"
             )
         return _norm(jnp.stack(each, axis=-1), each[0].ndim)
@@ -51,32 +53,32 @@ def gradient_flow(
     method: MethodLike = "bptt",
     **flags: Unpack[Flags],
 ) -> GradientFlow:
-    """How much of a loss's gradient arrives at every time step: `‖∂L/∂carry_t‖`.
+    """The norm of the gradient of a loss with respect to the carry of every step, `‖∂L/∂carry_t‖`.
 
-    It takes one backward pass: zero is added to the carry after every step, and the gradient with
-    respect to these zeros is what flows there, from later steps and from the step's own output.
-    Where a step is masked out no carry is made, and the norm is 0; behind a boundary (`reset`),
-    nothing arrives from beyond it. A part of the carry that is the output as well counts as one.
+    The function takes one backward pass. It adds zeros to the carry after every step. The gradient
+    with respect to these zeros is the one that arrives at the carry, from later steps and from the
+    output of the step itself. A masked step makes no carry, so its norm is 0. No gradient crosses a
+    boundary (`reset`). If a part of the carry is also the output, both count as one.
 
     Args:
-        loss: `loss(carry, ys)`, a number, of what `jaxrnn.scan` returns. A readout, another network
-            and the targets stand in it: it may close over them.
-        cell, params, xs, carry, key, method, flags: as of `jaxrnn.scan`.
+        loss: a function `loss(carry, ys)` of what `jaxrnn.scan` returns, with one number as result.
+            It may use readouts, other networks and targets from outside.
+        cell, params, xs, carry, key, method, flags: as for `jaxrnn.scan`.
 
     Raises:
-        ValueError, TypeError: what `jaxrnn.scan` raises, and a loss that is not one real number.
+        ValueError, TypeError: as `jaxrnn.scan`; or the loss is not one real number.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import gradient_flow
     >>> cell, xs = jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(5)]), jnp.ones((7, 2, 3))
     >>> params = cell.init(jax.random.key(0), in_features=3)
     >>> def loss(carry, ys):
-    ...     return jnp.sum(ys[-1])  # looks at the last output alone
+    ...     return jnp.sum(ys[-1])  # reads the last output alone
     >>> flow = gradient_flow(loss, cell, params, xs)
     >>> flow.total().shape, flow.parts[0].c.shape
     ((8, 2), (8, 2))
     >>> lowest = flow.total(flow.parts[0])
-    >>> bool(lowest[1, 0] < lowest[7, 0])  # it vanishes on its way back
+    >>> bool(lowest[1, 0] < lowest[7, 0])  # the gradient vanishes on its way back
     True
     """
     if not takes(loss, 2):
@@ -110,13 +112,14 @@ def gradient_flow(
 
 
 def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
-    """Norms `[time + 1, *batch]` by the distance from the end of each sequence, averaged over
-    sequences: `[time + 1]`, entry d of the carry d steps before the last one.
+    """Average norms over sequences by the distance from the end of each sequence.
+
+    Entry d of the result `[time + 1]` is the mean norm of the carry d steps before the last one.
 
     Args:
-        norms: such as `GradientFlow.total()`.
-        lengths: as of `jaxrnn.scan`; what lies before a sequence's beginning does not count, and
-            where none is so long, there is NaN.
+        norms: norms `[time + 1, *batch]`, such as `GradientFlow.total()`.
+        lengths: as for `jaxrnn.scan`. A sequence shorter than d steps does not count in entry d.
+            If all are shorter, the entry is NaN.
 
     >>> import jax.numpy as jnp
     >>> from jaxrnn.diagnostics import by_distance
@@ -140,8 +143,10 @@ def _plus_first(carry: Array, nudges: Array) -> Array:
 
 
 def _norm(leaf: Array, rows: int) -> Array:
-    """Over all axes but the first `rows`. The largest is divided out first, for a square over- or
-    underflows long before what vanishes or explodes does.
+    """The norm over all axes but the first `rows`.
+
+    The largest entry is divided out first, because squares over- or underflow long before the
+    entries do.
     """
     axes = tuple(range(rows, leaf.ndim))
     sizes = jnp.abs(leaf)
@@ -152,7 +157,7 @@ def _norm(leaf: Array, rows: int) -> Array:
 
 
 def checked_loss(verb: str, loss: Any) -> Array:
-    """Refuse what is not one real number."""
+    """Refuse a loss that is not one real number."""
     if jax.tree.structure(loss) != jax.tree.structure(0):
         raise TypeError(
             f"{verb}: loss returned {described(loss)}, expected one real number and nothing "
@@ -173,9 +178,7 @@ class _Nudged(Delegate, Composite):
     def run(
         self, params: Params, xs: tuple[Tree, Carry], carry: Carry, runner: Runner
     ) -> tuple[Carry, Tree]:
-        """Each cell inside finds its nudges where its carry is: whatever a combinator does with the
-        carries of its parts, it does with both.
-        """
+        """Run the cell on pairs of a carry and its nudges: a combinator treats both alike."""
         xs, nudges = xs
         both = jax.tree.map(lambda c, n: jnp.concatenate([c[None], n]), carry, nudges)
         fields = {f.name: getattr(runner, f.name) for f in dataclasses.fields(runner)}
@@ -196,7 +199,7 @@ class _Nudging(Runner):
 
 @dataclasses.dataclass(frozen=True)
 class _NudgedStep(Delegate):
-    """One cell, and what is added to its carry after a step; an output that is a part of the carry
+    """One cell, whose carry gets nudges added after a step; an output that is a part of the carry
     changes with it.
     """
 

@@ -15,20 +15,20 @@ from jaxrnn.diagnostics._state import drive, flat, step_map
 
 
 class JacobianFlow(NamedTuple):
-    """What `jacobian_flow` finds; logarithms are natural, and -inf where nothing is left.
+    """What `jacobian_flow` finds. Logarithms are natural; that of zero is -inf.
 
-    Entry t of `[time + 1, *batch]` is about ∂carry_T / ∂carry_t, in the order of the walk; the last
-    is about the identity.
+    Entry t of `[time + 1, *batch]` belongs to `∂carry_T / ∂carry_t`, in the order in which time is
+    walked. The last entry belongs to the identity.
     """
 
     log_norm: Array
-    """Of the Frobenius norm, `[time + 1, *batch]`."""
+    """The logarithm of the Frobenius norm, `[time + 1, *batch]`."""
 
     error: Array
     """The standard error of `log_norm`; 0 if it is exact."""
 
     log_singular_values: Array | None
-    """`[time + 1, *batch, n]`, the largest first; their first is the spectral norm's."""
+    """`[time + 1, *batch, n]`, the largest first; the first is the log of the spectral norm."""
 
 
 def jacobian_flow(
@@ -42,24 +42,25 @@ def jacobian_flow(
     key: Array | None = None,
     **flags: Unpack[Flags],
 ) -> JacobianFlow:
-    """The Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ⋯ J_{t+1}` for every t, by one walk back.
+    """The norms of the Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ⋯ J_{t+1}` for every t.
 
-    The state is the whole carry, of all layers, n real numbers for each sequence; a layer's new
-    state reaches the layer above in the same step. The products are kept at norm 1 and their size
-    as a logarithm, so that nothing under- or overflows. In float32, singular values smaller than
-    1e-7 of the largest are noise: `lyapunov` resolves those.
+    One pass backwards through time computes all of them. The state is the whole carry of all
+    layers, n real numbers for each sequence. A layer's new state reaches the layer above in the
+    same step. The products are scaled to norm 1 and their size is kept as a logarithm, so nothing
+    under- or overflows. In float32, singular values below 1e-7 of the largest are rounding errors;
+    `lyapunov` resolves such values.
 
     Args:
-        cell, params, xs, carry, flags: as of `jaxrnn.scan`. A step that is masked out has the
-            identity as its Jacobian, one after a boundary zero.
-        singular_values: also give these, at the cost of a decomposition for each step.
-        vectors: estimate the norm from so many random signs v in place of the n of an exact answer:
-            ‖J‖² is the expectation of ‖Jᵀv‖² (Hutchinson 1990).
-        key: what they are drawn from.
+        cell, params, xs, carry, flags: as for `jaxrnn.scan`. The Jacobian of a masked step is the
+            identity, that of a step after a boundary is zero.
+        singular_values: whether to compute these, too, by one decomposition for each step.
+        vectors: estimate the norm from so many vectors v of random signs, in place of the n unit
+            vectors of the exact norm: `‖J‖²` is the expectation of `‖Jᵀv‖²` (Hutchinson 1990).
+        key: the key from which `vectors` are drawn.
 
     Raises:
-        ValueError, TypeError: what `jaxrnn.scan` raises; the cell has no single step; singular
-            values are asked for with random vectors, or one of `vectors` and `key` is missing.
+        ValueError, TypeError: as `jaxrnn.scan`; or the cell has no single step, singular values are
+            asked for with random vectors, or only one of `vectors` and `key` is given.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import jacobian_flow
@@ -96,7 +97,7 @@ def jacobian_flow(
 
 
 def _probes(state: Array, vectors: int | None, key: Array | None, singular_values: bool) -> Array:
-    """What is multiplied by the Jacobians from the left, `[vectors, *batch, n]`."""
+    """The vectors that multiply the Jacobians from the left, `[vectors, *batch, n]`."""
     if vectors is not None and key is not None:
         check_size(jacobian_flow, "vectors", vectors)
         if singular_values:
@@ -115,7 +116,7 @@ def _probes(state: Array, vectors: int | None, key: Array | None, singular_value
 
 
 def _normalised(products: Array, log_size: Array) -> tuple[Array, Array]:
-    """Products of size 1 for each row, and the logarithm of what they were divided by."""
+    """The products scaled to norm 1 for each row, and the logarithms of the divisors."""
     size = jnp.sqrt(jnp.sum(products**2, axis=(0, -1)))
     safe = jnp.where(size > 0, size, 1)
     return products / safe[..., None], log_size + jnp.log(size)

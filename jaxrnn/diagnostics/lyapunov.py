@@ -1,4 +1,4 @@
-"""How fast nearby states part, or meet, under the inputs of a sequence."""
+"""Lyapunov exponents: how fast nearby states diverge or converge under given inputs."""
 
 import math
 import warnings
@@ -22,20 +22,20 @@ neighbours hardly depend on each other."""
 
 
 class Lyapunov(NamedTuple):
-    """What `lyapunov` finds: rates per step, natural logarithms, the largest first."""
+    """What `lyapunov` finds: growth rates per step as natural logarithms, the largest first."""
 
     exponents: Array
-    """`[*batch, k]`; -inf where a direction has died."""
+    """`[*batch, k]`; -inf where a direction was lost."""
 
     error: Array
-    """Their standard errors `[*batch, k]`; inf if there is one block alone, 0 for -inf."""
+    """Their standard errors `[*batch, k]`; inf if there is only one block, 0 for -inf."""
 
     history: Array
     """The running estimate after each block, `[blocks, *batch, k]`, in the order of `exponents`;
     the last entry is `exponents`."""
 
     steps: Array
-    """After how many steps that was, `[blocks]`."""
+    """The number of steps up to the end of each block, `[blocks]`."""
 
 
 def lyapunov(
@@ -52,43 +52,44 @@ def lyapunov(
 ) -> Lyapunov:
     """The k largest Lyapunov exponents of a cell that is driven by inputs.
 
-    Along the trajectory, k orthonormal tangents are moved by the Jacobian of each step and made
-    orthonormal again after every m of them (Benettin et al. 1980; for networks Engelken, Wolf &
+    The Jacobian of each step moves k orthonormal tangent vectors along the trajectory. After every
+    m steps they are orthonormalised again (Benettin et al. 1980; for networks Engelken, Wolf &
     Abbott 2023, Lyapunov spectra of chaotic recurrent neural networks, arXiv 2006.02427):
 
         Q_b R_b = J_{t+m} ... J_{t+1} Q_{b-1},    λ_i = Σ_b log R_b[i, i] / steps
 
-    The Jacobian is the whole carry's, n real numbers for each sequence; it is never formed: each
-    step costs k products with it (`jax.jvp`). The exponents are those of the given inputs, and
-    each sequence has its own. The standard error is that of 20 means of neighbouring blocks (of
-    fewer, if there are fewer blocks), so that correlation within a mean does no harm; where an
-    estimate only sways about its limit, as about a periodic orbit, it is several times too large.
+    J is the Jacobian of the whole carry, n real numbers for each sequence. It is never formed: each
+    step costs k products with it (`jax.jvp`). The exponents depend on the inputs, and each sequence
+    has its own. The standard error comes from the means of 20 groups of neighbouring blocks (or of
+    fewer, if there are fewer blocks), so correlation within a group does not distort it. If an
+    estimate oscillates about its limit, as on a periodic orbit, the standard error is several times
+    too large.
 
-    Finite exponents have a derivative in the parameters, and may stand in a loss (Engelken 2023,
-    Gradient flossing, arXiv 2312.17306).
+    Finite exponents are differentiable with respect to the parameters, so a loss may contain them
+    (Engelken 2023, Gradient flossing, arXiv 2312.17306).
 
-    A direction dies where nothing is left of it, as behind a unit that is off: where fewer numbers
-    of the state can still change than there are directions, or what is left is rounding, 8 eps of
-    what there was. Its exponent is -inf from then on, and those of the other directions are as if
-    it were not there.
+    A direction is lost if nothing is left of it, for example behind a unit that is off. This is so
+    if fewer numbers of the state can still change than there are directions, or if what is left is
+    rounding, 8 eps of the former size. Its exponent is -inf from then on. The exponents of the
+    other directions are as if it did not exist.
 
     Args:
-        cell, params, carry, context: as of `jaxrnn.scan`.
-        xs: as of `jaxrnn.scan`; for an autonomous system zeros, one for each step.
-        k: how many exponents, all n if left out.
-        key: what the first tangents are drawn from.
-        every: m, after how many steps the tangents are made orthonormal; a last block may be
-            shorter. More costs less, as long as exp((λ_1 - λ_k) m) is far below 1 / eps: a block
-            in which half of the digits are lost, or that overflows, is done again with m = 1.
-        warm_up: how many steps at the beginning are left out. They bring the state to where it
-            stays and the tangents into order; one that dies there begins anew.
+        cell, params, carry, context: as for `jaxrnn.scan`.
+        xs: as for `jaxrnn.scan`. For an autonomous system, pass zeros, one for each step.
+        k: the number of exponents; all n by default.
+        key: the key from which the first tangents are drawn.
+        every: m, the number of steps between two orthonormalisations; the last block may be
+            shorter. A larger m is cheaper, as long as exp((λ_1 - λ_k) m) is far below 1 / eps. A
+            block that loses half of the digits, or overflows, is repeated with m = 1.
+        warm_up: how many steps at the beginning are left out. They bring the state near its
+            attractor and sort the tangents. A tangent that is lost in them starts again.
 
     Warns:
         UserWarning: the state is float32.
 
     Raises:
-        ValueError, TypeError: what `jaxrnn.scan` raises; the cell has no single step; k is more
-            than n, or `every` or `warm_up` does not fit.
+        ValueError, TypeError: as `jaxrnn.scan`; or the cell has no single step, k is more than n,
+            or `every` or `warm_up` does not fit.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import lyapunov
@@ -117,7 +118,7 @@ def lyapunov(
     if warm_up >= size[0]:
         raise ValueError(
             f"lyapunov: warm_up is {warm_up}, expected less than {size[0]}, the steps of xs; "
-            "exponents are taken over the steps behind it"
+            "exponents are averaged over the steps after it"
         )
     found = _spectrum(cell, params, way.before(), way.xs, context, key, k, every, warm_up)
     if (dtype := found.exponents.dtype) != jnp.float64:
@@ -180,13 +181,13 @@ def _spectrum(
 
 
 def orthonormal(vectors: Array) -> tuple[Array, Array]:
-    """Vectors `[k, *batch, n]`, made orthonormal from first to last, and the logarithms of what was
-    left of each.
+    """Orthonormalise vectors `[k, *batch, n]` from first to last; also return the logarithm of the
+    norm that was left of each.
 
-    That is a QR decomposition, by Gram and Schmidt's method done twice. A vector of which nothing
-    is left becomes zero, and so takes no direction from those behind it, as it would in LAPACK's.
-    Once there are as many as there are coordinates in which any vector is not zero, nothing can be
-    left of the others, whatever rounding says.
+    This is a QR decomposition, by the method of Gram and Schmidt done twice. A vector of which
+    nothing is left becomes zero. So it takes no direction from later vectors, as it would in
+    LAPACK's decomposition. There are no more directions than coordinates in which some vector is
+    not zero. Beyond that number the vectors are set to zero, whatever rounding leaves of them.
     """
     rounding = 8 * float(jnp.finfo(vectors.dtype).eps)
     coordinates = jnp.sum(jnp.any(vectors != 0, axis=0), axis=-1)
@@ -210,8 +211,8 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
 
 
 def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
-    """Whether some tangent that was not zero has shrunk beside the others, by half of its digits,
-    or is not finite.
+    """Whether a tangent that was not zero has lost half of its digits against the others, or is not
+    finite.
     """
     was_there = jnp.any(tangents != 0, axis=-1)
     half = math.log(jnp.finfo(moved.dtype).eps) / 2
@@ -219,14 +220,14 @@ def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
 
 
 def _norm(vectors: Array) -> Array:
-    """Of the last axis, without under- or overflow of squares."""
+    """The norm over the last axis, without under- or overflow of squares."""
     scale = jnp.max(jnp.abs(vectors), axis=-1)
     squares = jnp.sum((vectors / _nonzero(scale)[..., None]) ** 2, axis=-1)
     return scale * jnp.sqrt(_nonzero(squares))
 
 
 def _nonzero(size: Array) -> Array:
-    """With 1 for 0, so that what is not chosen has a derivative."""
+    """The numbers with 1 in place of 0, so that a branch that is not chosen has a derivative."""
     return jnp.where(size == 0, 1, size)
 
 
@@ -237,7 +238,7 @@ def _in_blocks(
     steps: range,
     every: int,
 ) -> tuple[Array, Array]:
-    """Scan over blocks of so many steps, and over what is left in the end."""
+    """Scan over blocks of so many steps, and over the shorter block at the end."""
     whole, rest = divmod(len(steps), every)
     border = steps.start + whole * every
     each = []
@@ -253,7 +254,7 @@ def _in_blocks(
 
 
 def _summary(log_sizes: Array, time: int, every: int) -> Lyapunov:
-    """Of the logarithms `[blocks, *batch, k]` of what is left of each tangent."""
+    """Exponents and errors from the log norms `[blocks, *batch, k]` left of each tangent."""
     steps = np.minimum(every * np.arange(1, len(log_sizes) + 1), time)
     each_row = steps.reshape(-1, *[1] * (log_sizes.ndim - 1))
     history = jnp.cumsum(log_sizes, axis=0) / each_row.astype(log_sizes.dtype)

@@ -1,6 +1,6 @@
 """Maps of the line, x_{t+1} = f(x_t): orbits, fixed points and cycles, sinks and sources.
 
-Of a cell with one unit and a constant input, f is a step.
+For a cell with one unit and a constant input, f is one step.
 """
 
 import math
@@ -25,7 +25,7 @@ Kind = Literal["sink", "source", "marginal"]
 
 
 class Cycle(NamedTuple):
-    """Points that a map takes into each other; of a fixed point, one."""
+    """The points of a cycle; a fixed point is a cycle of one point."""
 
     points: np.ndarray
     """`[period]`, in the order in which they follow each other, the smallest first."""
@@ -42,7 +42,7 @@ def iterate_map(function: Function, starts: Starts, steps: int) -> Array:
     """The orbits x, f(x), f(f(x)), ... from these starts, `[steps + 1, *starts.shape]`.
 
     Raises:
-        ValueError, TypeError: `steps` is not positive, or f is no real function of a number.
+        ValueError, TypeError: `steps` is not positive, or f is not a real function of one number.
 
     >>> from jaxrnn.diagnostics import iterate_map
     >>> iterate_map(lambda x: 2 * x * (1 - x), [0.0, 0.25], steps=2).tolist()
@@ -68,19 +68,20 @@ def map_cycles(
 ) -> tuple[Cycle, ...]:
     """The cycles of a map of the line that begin within an interval, by their smallest points.
 
-    With `period=1` these are its fixed points, f(x) = x; with p, what f^p leaves where it is, but
-    no f^d for a divisor d of p. Roots of f^p(x) - x are looked for between neighbours among the
-    points of a grid and the extrema between those, so that one that only touches zero is found
-    too, and narrowed down by bisection. Two that lie within one step of the grid with no extremum
-    between them can be missed, for f^p wiggles more than f: take a finer grid for a long period.
+    With `period=1` these are its fixed points, f(x) = x. With period p they are the fixed points of
+    f^p that are not fixed points of f^d for a divisor d of p. A grid and the extrema between its
+    points divide the interval into pieces. Bisection finds the roots of f^p(x) - x in each piece,
+    also a root that only touches zero. Two roots can be missed if they lie within one step of the
+    grid with no extremum between them. As f^p varies faster than f, take a finer grid for a long
+    period.
 
-    A slope within eps^(1/3) of 1 or -1 is called marginal: there the map is about to change
-    its behaviour, and higher derivatives decide. It works outside `jax.jit` alone, for the number
-    of cycles depends on values. See Strogatz, Nonlinear dynamics and chaos (1994), chapter 10.
+    A cycle is called marginal if its slope is within eps^(1/3) of 1 or -1: higher derivatives then
+    decide. The number of cycles depends on values, so the function does not work inside `jax.jit`.
+    See Strogatz, Nonlinear dynamics and chaos (1994), chapter 10.
 
     Raises:
-        ValueError, TypeError: the interval is empty, `period` or `grid` is not positive, f is no
-            real function of a number, or leaves a whole interval where it is.
+        ValueError, TypeError: the interval is empty, `period` or `grid` is not positive, f is not a
+            real function of one number, or f^p(x) = x on a whole interval.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxrnn.diagnostics import map_cycles
@@ -142,7 +143,7 @@ def _roots(gap: Function, nodes: Array) -> Array:
     if np.any(zero[2:] & zero[1:-1] & zero[:-2]):
         at = float(nodes[1:-1][zero[2:] & zero[1:-1] & zero[:-2]][0])
         raise ValueError(
-            f"map_cycles: all points near {at:.6g} stay where they are, expected single ones; an "
+            f"map_cycles: all points near {at:.6g} are fixed, expected isolated fixed points; an "
             "interval of them cannot be listed"
         )
     return jnp.concatenate([nodes[zero], _crossings(gap, nodes, zero)])
@@ -177,7 +178,7 @@ def _crossings(function: Function, nodes: Array, skip: Any = False) -> Array:
 
 
 def _check_map(owner: Callable, function: object, dtype: Any) -> None:
-    """Refuse what is no real function of one number."""
+    """Refuse what is not a real function of one number."""
     name = owner.__name__
     if not takes(function, 1):
         raise TypeError(f"{name}: function is {described(function)}, expected function(x)")

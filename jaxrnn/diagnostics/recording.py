@@ -18,7 +18,7 @@ from jaxrnn.diagnostics.spectral_radii import Spectrum, spectral_radii
 
 
 class Snapshot(NamedTuple):
-    """What one look at a network finds: a pytree of arrays."""
+    """The measurements of one `snapshot`: a pytree of arrays."""
 
     loss: Array
     norms: Array
@@ -40,18 +40,18 @@ def snapshot(
     carry: Carry = None,
     **flags: Unpack[Flags],
 ) -> Snapshot:
-    """Look once: `gradient_flow`, `spectral_radii` and, of a cell with gates, `saturation`.
+    """Measure a network once: `gradient_flow`, `spectral_radii` and, if it has gates, `saturation`.
 
-    A loss of all outputs sends a gradient to every step, and says little of how far back any of it
-    reaches: let this one look at the last output alone. The network runs as in inference.
+    Take a loss that reads only the last output. A loss of all outputs sends a gradient to every
+    step, and so does not show how far back gradients reach. The network runs as in inference.
 
     Args:
-        loss: `loss(carry, ys)`, a number, of what `jaxrnn.scan` returns.
-        cell, params, xs, carry, flags: as of `jaxrnn.scan`; a few sequences will do.
+        loss: a function `loss(carry, ys)` of what `jaxrnn.scan` returns, with one number as result.
+        cell, params, xs, carry, flags: as for `jaxrnn.scan`; a few sequences suffice.
 
     Raises:
-        ValueError, TypeError: what `jaxrnn.scan` raises, and a loss that is not one real number.
-        NotImplementedError: what `spectral_radii` raises.
+        ValueError, TypeError: as `jaxrnn.scan`; or the loss is not one real number.
+        NotImplementedError: as `spectral_radii`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import snapshot
@@ -71,20 +71,21 @@ def snapshot(
 
 @dataclasses.dataclass
 class Recorder:
-    """Keeps a `Snapshot` of every so many steps of training.
+    """Takes and keeps a `Snapshot` every few steps of training.
 
-    Call it in the loop, before each update; it looks when it is time. `tbptt.Trainer` uses its
-    state up, so hand over `state.params` and `state.carry` before `trainer.step`.
+    Call it in the training loop, before each update. It takes a snapshot at every multiple of
+    `every`. `tbptt.Trainer` donates its state, so pass `state.params` and `state.carry` before you
+    call `trainer.step`.
 
-    A look costs as much as two updates where it is handed the whole batch, and 0.9 of one with a
-    quarter of the sequences: 2 % and 0.9 % of the time of training with `every=100` (LSTM of 256
-    units, 32 sequences of 128 characters, processor time on CPU: 64 ms for an update, 129 to 137
-    and 52 to 55 ms for a look; spectral radii are 27 ms of that).
+    A snapshot of the whole batch costs as much as two updates, one of a quarter of the sequences
+    0.9 of an update. With `every=100` these are 2 % and 0.9 % of the time of training. (Measured as
+    processor time on CPU, with an LSTM of 256 units and 32 sequences of 128 characters: an update
+    takes 64 ms, the snapshots 129 to 137 ms and 52 to 55 ms, of which spectral radii take 27 ms.)
 
     Args:
-        look: `look(*arguments) -> Snapshot`, of whatever the loop hands over; it is compiled once
-            for each shape.
-        every: how many steps lie between two looks; the first is at step 0.
+        look: a function `look(*arguments) -> Snapshot` of the arguments that the loop passes; it is
+            compiled once for each shape.
+        every: the number of steps from one snapshot to the next; the first is at step 0.
 
     Raises:
         ValueError: `every` is not a positive integer.
@@ -116,16 +117,16 @@ class Recorder:
         self.look = jax.jit(self.look)
 
     def __call__(self, step: int, *arguments: Any) -> None:
-        """Look, if `step` is a multiple of `every`."""
+        """Take a snapshot if `step` is a multiple of `every`."""
         if step % self.every == 0:
             self.snapshots.append(jax.device_get(self.look(*arguments)))
             self.steps.append(step)
 
     def norms(self) -> np.ndarray:
-        """`[looks, time + 1]`, for a picture of time by training.
+        """The gradient norms of all snapshots, `[looks, time + 1]`, as `flow_map` draws them.
 
         Raises:
-            ValueError: sequences were not equally long.
+            ValueError: the sequences of the snapshots differ in length.
         """
         lengths = sorted({len(found.norms) - 1 for found in self.snapshots})
         if len(lengths) > 1:
@@ -136,9 +137,11 @@ class Recorder:
         return np.array([found.norms for found in self.snapshots])
 
     def table(self, distances: Sequence[int] = (0, 10, 100)) -> str:
-        """All looks in plain text: the loss, the gradient's norm at some distances from the end,
-        the spectral radius of each recurrent weight, a number for each gate, and the share of gates
-        that are shut and open.
+        """A table of all snapshots in plain text.
+
+        Its columns are the loss, the gradient norm at some distances from the end, the spectral
+        radius of each recurrent weight (a number for each gate), and the shares of shut and open
+        gates.
         """
         rows = [_row(*pair, distances) for pair in zip(self.steps, self.snapshots, strict=True)]
         names = list(dict.fromkeys(name for row in rows for name in row))

@@ -1,4 +1,4 @@
-"""States of trajectories, to start a search from."""
+"""States of trajectories, as starts of a search for fixed points."""
 
 import jax
 import numpy as np
@@ -18,19 +18,20 @@ def sample_states(
     noise: ArrayLike = 0.0,
     axes: int = 2,
 ) -> Carry:
-    """Some of the states `[time, *batch, ...]` of a trajectory as starts `[count, ...]` for
-    `fixed_points`; drawn without replacement, if there are enough.
+    """Draw states of a trajectory as starts `[count, ...]` for `fixed_points`.
+
+    They are drawn without replacement if there are enough.
 
     Args:
-        states: as `jaxrnn.trajectory` gives them.
-        count: how many; all, in their order, if left out.
-        key: what they, and the noise, are drawn from.
+        states: the states `[time, *batch, ...]` that `jaxrnn.trajectory` returns.
+        count: the number of starts; by default all states, in their order.
+        key: the key from which states and noise are drawn.
         noise: the standard deviation of Gaussian noise that is added; integers get none.
-        axes: how many axes time and batch are.
+        axes: the number of leading axes, time and batch together.
 
     Raises:
-        ValueError: the states have fewer axes or none, `count` is not positive, or `count` or
-            noise is given without a key.
+        ValueError: the states have too few axes or do not agree in them, `count` is not positive,
+            or `count` or `noise` is given without a key.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import sample_states

@@ -1,4 +1,4 @@
-"""How much a recurrent weight stretches what is multiplied by it again and again."""
+"""The spectral radii and norms of recurrent weights."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ DOUBLINGS = 20
 
 
 class Spectrum(NamedTuple):
-    """Of one recurrent weight, `[gates]` each."""
+    """The spectral radius and norm of one recurrent weight, `[gates]` each."""
 
     radius: Array
     """The largest |eigenvalue| of each gate's matrix."""
@@ -28,31 +28,32 @@ class Spectrum(NamedTuple):
 
 
 def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
-    """The spectral radius and the spectral norm of every recurrent weight, each gate by itself.
+    """The spectral radius and the spectral norm of every recurrent weight, for each gate by itself.
 
-    The radius is by Gelfand's formula, `ρ(W) = lim ‖W^k‖^(1/k)`, with k = 2^20 by squaring: it
-    needs no eigenvalues, so it runs on any device, and is exact to some 1e-6 in float32. The norm
-    is `ρ(WᵀW)^½`. For gradients to explode, norm times the largest slope of the activation must
-    exceed 1, which does not yet mean that they do (Pascanu, Mikolov & Bengio 2013); a radius says
-    what happens in the long run, a norm what may happen in one step.
+    The radius comes from Gelfand's formula, `ρ(W) = lim ‖W^k‖^(1/k)`, with k = 2^20 by repeated
+    squaring. The formula needs no eigenvalues, so it runs on any device. It is exact to about 1e-6
+    in float32. The norm is `ρ(WᵀW)^½`. The radius says how a state grows over many steps, the norm
+    how much it can grow in one. Gradients can explode only if the norm times the largest slope of
+    the activation exceeds 1; even then they need not (Pascanu, Mikolov & Bengio 2013).
 
-    The matrix is what a step multiplies by: of a `Constrained` cell, the weight after its
-    constraint; of an `LSTM` with a projection, `W_r W_h`, which leads from memory to memory.
-    Weights that are no square matrix for each gate (a convolution's, `Jordan`'s) are left out, and
-    those that no label calls recurrent (of Flax's cells, in `as_cell`).
+    W is the matrix that a step multiplies by. For a `Constrained` cell this is the weight after its
+    constraint. For an `LSTM` with a projection it is `W_r W_h`, from one memory to the next. Two
+    kinds of weights are left out: those without a square matrix for each gate (of convolutions, of
+    `Jordan`), and those without a label "recurrent" (of Flax's cells, in `as_cell`).
 
     Args:
-        cell: any cell; those inside it are found, too.
-        params: its parameters. `cell.labels` says which are recurrent, `gates` how many matrices
-            stand side by side in one.
+        cell: any cell; the cells inside a combinator are found, too.
+        params: its parameters. `cell.labels` says which are recurrent, and `cell.gates` how many
+            matrices a weight holds side by side.
 
     Returns:
-        By the weight's place in `params`, such as `"w_h"`, or `"1.w_h"` in a `Stack`.
+        A dictionary by the place of the weight in `params`, such as `"w_h"`, or `"1.w_h"` in a
+        `Stack`.
 
     Raises:
         TypeError: `cell` is not a cell.
-        NotImplementedError: a cell made of cells does not know the size of its input, as its cells
-            have no input weight.
+        NotImplementedError: a cell made of cells does not know the size of its input, because the
+            cells inside have no input weight.
 
     >>> import jax, jaxrnn
     >>> from jaxrnn.diagnostics import spectral_radii
@@ -102,8 +103,10 @@ def _spectrum(matrices: Array) -> Spectrum:
 
 
 def _radius(matrices: Array) -> Array:
-    """Of each of `[..., n, n]`. A power's largest entry is kept at 1, so that nothing under- or
-    overflows; `log` is log ‖W^k‖ / k.
+    """The spectral radius of each matrix `[..., n, n]`.
+
+    The largest entry of each power is kept at 1, so that nothing under- or overflows; `log` is
+    log ‖W^k‖ / k.
     """
 
     def normalised(powers: Array) -> tuple[Array, Array]:
@@ -120,9 +123,7 @@ def _radius(matrices: Array) -> Array:
 
 
 def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params]]:
-    """All cells that are not made of cells, with their parameters as they are kept and as their
-    steps get them.
-    """
+    """All inner cells, each with its parameters and with the parameters that its step gets."""
     if not isinstance(cell, Composite):
         return [(cell, params, params)]
     shape = (*[1] * (cell.feature_axes - 1), cell.in_features(params))
@@ -133,8 +134,9 @@ def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Visitor(Runner):
-    """Goes to all cells inside one and runs none of them. What it saw leaves it by a list, for what
-    a combinator returns is its own affair.
+    """A runner that records all inner cells and runs none of them.
+
+    It records them in a list, because a combinator need not return what a runner returns.
     """
 
     visited: list[tuple[Cell, Params, Params]] = dataclasses.field(default_factory=list)

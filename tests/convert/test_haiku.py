@@ -133,7 +133,7 @@ MISTAKES: dict[str, Any] = {
     "another": (
         {"lstm/linear": LINEAR},
         "gru",
-        r"'gru' is no LSTM, GRU or VanillaRNN; there are \['lstm'\]",
+        r"'gru' is not an LSTM, GRU or VanillaRNN; there are \['lstm'\]",
     ),
     "missing": ({"gru": {"w_i": GRU["w_i"], "w_h": GRU["w_h"]}}, None, "gru/b is missing"),
     "unknown": ({"lstm/linear": {**LINEAR, "c": 1}}, None, r"unexpected \['lstm/linear/c'\]"),

@@ -190,7 +190,7 @@ def test_a_file_cut_anywhere_is_refused(written):
         written.write_bytes(whole[:length])
         with pytest.raises(
             ValueError,
-            match=r"is no whole ONNX file .* was it cut off|graph has no RNN, GRU, LSTM node",
+            match=r"is not a complete ONNX file .* was it cut off|graph has no RNN, GRU, LSTM node",
         ):
             from_onnx(written)
 
@@ -200,7 +200,7 @@ def test_a_file_cut_anywhere_is_refused(written):
 )
 def test_foreign_files_are_refused(written, content):
     written.write_bytes(content)
-    with pytest.raises(ValueError, match=r"from_onnx: .*model\.onnx is no whole ONNX file"):
+    with pytest.raises(ValueError, match=r"from_onnx: .*model\.onnx is not a complete ONNX file"):
         from_onnx(written)
 
 

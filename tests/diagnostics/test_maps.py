@@ -116,7 +116,7 @@ def test_what_is_refused() -> None:
         map_cycles(jnp.cos, 0.0, jnp.ones(2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="period is 0, expected a positive integer"):
         map_cycles(jnp.cos, 0.0, 1.0, 0)
-    with pytest.raises(ValueError, match="stay where they are"):
+    with pytest.raises(ValueError, match="expected isolated fixed points"):
         map_cycles(lambda x: -x, -1.0, 1.0, period=2)
     with pytest.raises(TypeError, match="function is a float, expected function"):
         iterate_map(1.0, 0.0, 3)  # type: ignore[arg-type]

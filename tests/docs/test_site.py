@@ -1,20 +1,16 @@
 """The site has a page for every public name. `make docs` checks that links and pictures resolve."""
 
 import importlib
-import importlib.util
 import pkgutil
 from types import ModuleType
 
 import pytest
 
 import jaxrnn
+from tests.docs.extensions import extension
 from tests.docs.test_pages import ROOT
 
-SPEC = importlib.util.spec_from_file_location("generated", ROOT / "docs/_ext/generated.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-generated = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(generated)
+generated = extension("generated")
 
 
 def public_modules() -> list[str]:

@@ -128,7 +128,7 @@ def test_both_are_trained_and_used(known, tmp_path: Path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--country", "Narnia"], "--country Narnia is none of Croatia, "),
+        (["--country", "Narnia"], "--country Narnia is not one of Croatia, "),
         (["--names", "Adam"], "reader.safetensors: No such file or directory"),
         (["--temperature", "0"], "--temperature must be positive"),
     ],

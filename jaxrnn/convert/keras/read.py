@@ -25,15 +25,15 @@ def from_keras(
     *,
     version: Version = None,
 ) -> tuple[Cell, Params]:
-    """Read a recurrent layer or cell of Keras, or layers that stand on each other.
+    """Read a recurrent layer or cell of Keras, or a stack of layers.
 
-    It takes what `keras.layers.serialize(layer)` and `layer.get_weights()` give, and what older
-    files hold as JSON and HDF5. A `CuDNNLSTM` or `CuDNNGRU` of Keras 2 stored its weights in
-    another order; the length of the bias tells them, whichever layer the configuration is of.
+    The function takes the results of `keras.layers.serialize(layer)` and `layer.get_weights()`, or
+    the JSON and HDF5 of older files. A `CuDNNLSTM` or `CuDNNGRU` of Keras 2 stored its weights in
+    another order. The length of the bias tells this, whichever layer the configuration names.
 
-    Initialisers, regularisers and constraints are ignored, for they say how parameters start and
-    are trained. What the layer returns is ignored too: `jaxrnn.scan` gives all outputs, zero where
-    a mask is False, and the final carry.
+    Initialisers, regularisers and constraints are ignored, because they say only how parameters
+    start and are trained. The options of what the layer returns are ignored, too: `jaxrnn.scan`
+    returns all outputs, zero where a mask is False, and the final carry.
 
     Args:
         config: the configuration `{"class_name": ..., "config": {...}}` of a `SimpleRNN`, `LSTM`,
@@ -41,9 +41,9 @@ def from_keras(
             `StackedRNNCells`, a `ConvLSTM1D`, `ConvLSTM2D` or `ConvLSTM3D` whose channels come
             last, or a `Bidirectional` of such layers. Or a list of configurations, the bottom layer
             first.
-        weights: the layer's arrays, in Keras' order; those of several layers one after the other.
-        version: the version of the Keras that wrote the configuration. It matters for
-            `"hard_sigmoid"` and for dropout, if the configuration does not show it.
+        weights: the arrays of the layer, in Keras' order; for several layers, one after the other.
+        version: the version of Keras that wrote the configuration. It is needed for
+            `"hard_sigmoid"` and for dropout, if the configuration does not tell it.
 
     Returns:
         An `Elman`, `LSTM`, `GRU` or `ConvLSTM`, within a `RecurrentDropout`, `Dropout`, `Stack` or
@@ -51,8 +51,8 @@ def from_keras(
 
     Raises:
         ValueError: a class, a key or its value is unknown or has no counterpart, a key is missing,
-            or an array has another shape. The message names it.
-        TypeError: `weights` is no list, an array is not floating, or it is float64 and JAX's
+            or a shape does not fit. The message names it.
+        TypeError: `weights` is not a list, an array is not floating, or it is float64 and JAX's
             float64 is off.
 
     >>> import numpy as np, jaxrnn

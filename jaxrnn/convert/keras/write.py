@@ -49,7 +49,7 @@ def to_keras(
         layer.build((None, None, in_features))
         layer.set_weights(weights)
 
-    A convolution is built for the size of its pictures, `(None, None, *space, in_features)`.
+    Build a convolutional layer for the size of its pictures, `(None, None, *space, in_features)`.
 
     The layer returns all outputs, zero where the mask is False. It has the dtype of the parameters.
 
@@ -62,7 +62,7 @@ def to_keras(
         return_state: whether the layer returns the final states, too.
 
     Returns:
-        The serialised layer, and its arrays; traced ones stay arrays of JAX.
+        The serialised layer, and its arrays of NumPy, or of JAX if they are traced.
 
     Raises:
         ValueError: Keras cannot hold the cell or one of its options. The message names it, and says

@@ -85,7 +85,7 @@ def write_number(name: str, value: float, precision: Precision) -> float:
     """The number as a file holds it.
 
     Raises:
-        ValueError: it is no float32, and the cell computes in float64.
+        ValueError: it is not a float32, and the cell computes in float64.
     """
     if precision(np.float32(value)) != precision(value):
         reason = "ONNX holds it as float32, where a cell in float64 would notice; round it"

@@ -18,7 +18,7 @@ def load_model(path_or_model: "str | os.PathLike[str] | ModelProto") -> "ModelPr
     """The model itself, or that of a file, with its external data.
 
     Raises:
-        ValueError: the file is no whole ONNX file.
+        ValueError: the file is not a complete ONNX file.
         OSError: the file cannot be read.
     """
     onnx = import_onnx()
@@ -32,7 +32,7 @@ def load_model(path_or_model: "str | os.PathLike[str] | ModelProto") -> "ModelPr
         return onnx.load(path, format="protobuf")
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
         hint = "was it cut off, or is it of another kind?"
-        reason = f"from_onnx: {path} is no whole ONNX file ({error}); {hint}"
+        reason = f"from_onnx: {path} is not a complete ONNX file ({error}); {hint}"
         raise ValueError(reason) from error
 
 

@@ -49,25 +49,25 @@ def from_onnx(
 ) -> tuple[Cell, Params]:
     """Read the recurrent nodes of an ONNX model.
 
-    All attributes of opset 22 are read: `direction`, `activations` with alpha and beta, `clip`,
-    `hidden_size`, `input_forget`, `layout` and `linear_before_reset`. Inputs at run time (lengths,
-    initial states) and Dropout between nodes are ignored. An initial state that is a constant, not
-    zero and the same for all rows, is that of a `LearnedCarry`.
+    The function reads all attributes of opset 22: `direction`, `activations` with alpha and beta,
+    `clip`, `hidden_size`, `input_forget`, `layout` and `linear_before_reset`. It ignores inputs at
+    run time (lengths, initial states) and Dropout between nodes. A constant initial state that is
+    not zero, and the same for all rows, becomes that of a `LearnedCarry`.
 
     Args:
         path_or_model: a file, with its external data beside it, or an `onnx.ModelProto`.
-        node: the name of one RNN, LSTM or GRU node; of its first output, if the node has none. If
-            left out, all of them are read, and each must take all that the one before gives.
+        node: the name of one RNN, LSTM or GRU node, or of its first output if it has no name. By
+            default all nodes are read, and each must take all outputs of the one before.
 
     Returns:
-        An `Elman`, `LSTM` or `GRU`, within a `Reversed` or a `Bidirectional` if it runs so, and
-        within a `Stack` if there are several nodes; and its parameters, in the dtype of the
-        weights. The cell is time-major whatever `layout` says.
+        An `Elman`, `LSTM` or `GRU`, within a `Reversed` or a `Bidirectional` according to its
+        direction, and within a `Stack` if there are several nodes; and its parameters, in the dtype
+        of the weights. The cell is time-major whatever `layout` says.
 
     Raises:
-        ValueError: the file is no whole ONNX file; there is no such node or no chain of nodes; or a
-            node has an attribute, activation, input, weight or initial state that cannot be read,
-            or constant lengths. The message names it.
+        ValueError: the file is not a complete ONNX file; there is no such node; the nodes do not
+            form a chain; or a node has an attribute, activation, input, weight or initial state
+            that cannot be read, or constant lengths. The message names it.
         TypeError: the weights are float64 and JAX's float64 is off.
         OSError: the file cannot be read.
         ImportError: the package `onnx` is not installed.

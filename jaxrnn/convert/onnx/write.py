@@ -51,28 +51,27 @@ def to_onnx(
 ) -> "ModelProto":
     """Write an ONNX model (opset 22) of RNN, LSTM and GRU nodes, for ONNX Runtime and others.
 
-    Time and batch are free. The model takes
+    The sizes of time and batch are symbolic. The model takes
 
         xs              [time, batch, in]
         lengths         [batch] int32, the valid steps of each sequence; with `lengths=True`
         initial_h_k     [directions, batch, hidden] for each layer k; with `carry=True`
         initial_c_k     the same, for an LSTM
 
-    and gives
+    and returns
 
         ys              [time, batch, out], zero beyond the lengths
         h_k, c_k        the final states, as `initial_h_k` and `initial_c_k`
 
     as `jaxrnn.scan(cell, params, xs, carry, lengths=lengths)` does. To run a sequence in pieces,
-    feed `h_0` as the next piece's `initial_h_0`, and so on.
+    pass `h_0` as `initial_h_0` of the next piece, and so on.
 
     Args:
         cell: an `Elman`, `LSTM` or `GRU`, or a `LearnedCarry` of one; a `Reversed` or a
             concatenating `Bidirectional` of such; or a `Stack` of all these. The dropout of a
             `Stack` acts in training only and is not written.
         params: its parameters, all of one dtype, which is that of the model.
-        path: where to write a file. An old file is replaced once the new one is whole. Without a
-            path nothing is written.
+        path: the file to write, if any. An existing file is replaced once the new one is complete.
         lengths: whether the model takes lengths.
         carry: whether the model takes the initial states; otherwise they are zero, or those of a
             `LearnedCarry`.
@@ -81,8 +80,8 @@ def to_onnx(
         The `onnx.ModelProto`.
 
     Raises:
-        ValueError: no operator holds the cell, or one of its options or activations; or the
-            parameters are not the cell's. The message says which.
+        ValueError: no operator can hold the cell, or one of its options or activations; or the
+            parameters do not fit the cell. The message says which.
         TypeError: a parameter is not floating, or traced.
         ImportError: the package `onnx` is not installed.
 

@@ -1,6 +1,7 @@
-"""Pictures of what `jaxrnn.diagnostics` finds, by matplotlib, which is imported when one is drawn.
+"""Plots of the results of `jaxrnn.diagnostics`, by matplotlib.
 
-Every function draws on the axes that it is given, or on new ones, and returns them.
+matplotlib is imported when the first picture is drawn. Every function draws on the axes that it is
+given, or on new ones, and returns them.
 """
 
 from jaxrnn.diagnostics.pictures.eigenvalues import eigenvalues

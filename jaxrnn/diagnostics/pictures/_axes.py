@@ -1,5 +1,5 @@
-"""What all pictures share: axes, how lines and kinds of points look, and colours that everybody can
-tell apart.
+"""Code that all pictures share: axes, styles of lines and points, and colours that colour-blind
+people can tell apart.
 """
 
 from itertools import cycle, product
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Of Okabe & Ito (2008), which colour-blind readers can tell apart."""
+"""The colours of Okabe & Ito (2008), which colour-blind readers can tell apart."""
 
 LOOKS = {
     "sink": ("o", COLORS[1]),
@@ -25,7 +25,7 @@ LOOKS = {
 
 
 def axes_or_new(axes: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) -> "Axes":
-    """The axes that were given, or those of a new figure, which belongs to nobody's state."""
+    """The given axes, or those of a new figure that pyplot does not manage."""
     if axes is not None:
         return axes
     from matplotlib.figure import Figure
@@ -34,17 +34,17 @@ def axes_or_new(axes: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) -> 
 
 
 class Look(NamedTuple):
-    """Of a line."""
+    """The style and colour of a line."""
 
     style: str
     color: str
 
 
 def looks() -> "Iterator[Look]":
-    """One after the other, without end: all colours in one style, then in the next."""
+    """An endless sequence of looks: all colours in one style, then in the next."""
     return cycle(Look(*pair) for pair in product(("-", "--", ":"), COLORS))
 
 
 def by_kind(kinds: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """The kinds that there are, each with where they stand."""
+    """The kinds that occur, each with a mask of its points."""
     return [(kind, kinds == kind) for kind in LOOKS if np.any(kinds == kind)]

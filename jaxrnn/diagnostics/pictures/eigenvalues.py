@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def eigenvalues(points: Points, *, axes: Axes | None = None) -> Axes:
-    """Draw the eigenvalues of some points, those of `fixed_points(...).fixed` say: what is inside
-    the unit circle dies away, what is outside grows.
+    """Draw the eigenvalues of points, such as `fixed_points(...).fixed`, and the unit circle.
+
+    Disturbances in a direction with an eigenvalue inside the circle decay; outside they grow.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.diagnostics import fixed_points, pictures

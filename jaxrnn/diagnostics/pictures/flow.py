@@ -20,10 +20,10 @@ DECADES = 8
 def flow_curves(
     norms: Mapping[str, ArrayLike] | ArrayLike, *, axes: "Axes | None" = None
 ) -> "Axes":
-    """The norm of the gradient by the distance from the end, on a logarithmic scale.
+    """Draw the norm of the gradient by the distance from the end, on a logarithmic scale.
 
     Args:
-        norms: `by_distance(flow.total())`, `[time + 1]`; several by name.
+        norms: the norms `[time + 1]` of each curve, by name, such as `by_distance(flow.total())`.
         axes: where to draw; new ones if left out.
 
     Returns:
@@ -53,7 +53,7 @@ def flow_curves(
 
 
 def flow_map(norms: ArrayLike, steps: Sequence[int], *, axes: "Axes | None" = None) -> "Axes":
-    """The norm of the gradient by distance, against the steps of training, as a heat map.
+    """Draw the norm of the gradient by distance and training step, as a heat map.
 
     Args:
         norms: `Recorder.norms()`, `[looks, time + 1]`.
@@ -61,7 +61,7 @@ def flow_map(norms: ArrayLike, steps: Sequence[int], *, axes: "Axes | None" = No
         axes: where to draw; new ones if left out.
 
     Raises:
-        ValueError: norms have other axes, or not as many looks as there are steps; there is none.
+        ValueError: the norms have other axes, are empty, or are not as many as the steps.
 
     >>> from jaxrnn.diagnostics.pictures import flow_map
     >>> flow_map([[1.0, 0.5], [1.0, 0.9], [1.0, 1.0]], steps=[0, 100, 200]).get_xlabel()
@@ -89,10 +89,11 @@ def flow_map(norms: ArrayLike, steps: Sequence[int], *, axes: "Axes | None" = No
 
 
 def singular_values(flow: JacobianFlow, *, axes: "Axes | None" = None) -> "Axes":
-    """The singular values of ∂carry_T/∂carry_t by the distance T - t: the geometric mean over
-    sequences of the largest, the second largest, and so on.
+    """Draw the singular values of `∂carry_T/∂carry_t` by the distance T - t.
 
-    Those that rounding has taken are left out: below the dtype's precision times the largest.
+    Each line is a geometric mean over sequences: of the largest singular value, of the second
+    largest, and so on. Values below the dtype's precision times the largest are rounding errors,
+    and left out.
 
     Args:
         flow: `jacobian_flow(..., singular_values=True)`.

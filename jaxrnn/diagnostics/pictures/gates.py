@@ -1,4 +1,4 @@
-"""Gates over what was read: which symbol opened them, and which shut them."""
+"""Pictures of gates: over the symbols that were read, and by how often they are saturated."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,16 +18,16 @@ _VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥"}
 def gates_over_text(
     text: Sequence[str], gates: Mapping[str, ArrayLike], *, axes: "Axes | None" = None
 ) -> "Axes":
-    """A strip for each gate, a cell for each symbol: dark where it is shut, bright where open.
+    """Draw a row for each gate, with a field for each symbol: dark for shut gates, bright for open.
 
     Args:
-        text: what was read, a symbol for each step: characters, words, anything that has a name.
-        gates: by name, `[time]` each, between 0 and 1, such as `f[:, 0, unit]` of
-            `f, i, o = gate_values(...)`. Steps with NaN, which were masked out, stay white.
+        text: the symbols that were read, one for each step: characters, words or other names.
+        gates: the values `[time]` of each gate, by name, between 0 and 1, such as `f[:, 0, unit]`
+            from `f, i, o = gate_values(...)`. Masked steps, which are NaN, stay white.
         axes: where to draw; new ones, as wide as the text, if left out.
 
     Raises:
-        ValueError: a gate has not one value for each symbol, or there is no gate.
+        ValueError: a gate does not have one value for each symbol, or there is no gate.
 
     >>> from jaxrnn.diagnostics.pictures import gates_over_text
     >>> axes = gates_over_text("to be", {"forget 3": [0.9, 0.9, 0.1, 0.8, 0.9]})
@@ -61,14 +61,14 @@ def gates_over_text(
 def saturated_units(
     found: Saturation, names: Sequence[str] | None = None, *, axes: "Axes | None" = None
 ) -> "Axes":
-    """A dot for each unit of each gate: how often it is shut, and how often it is open, after
-    Karpathy, Johnson & Fei-Fei (2015).
+    """Draw a dot for each unit of each gate, at the shares of steps at which it is shut and open
+    (Karpathy, Johnson & Fei-Fei 2015).
 
-    In the lower left stand gates that move between; at (1, 0) and (0, 1) those that are stuck.
+    Gates in the lower left are seldom saturated. Those at (1, 0) and (0, 1) always are.
 
     Args:
         found: `saturation(gates)`.
-        names: of the gates, in the same order; numbers if left out.
+        names: the names of the gates, in the same order; numbers if left out.
         axes: where to draw; new ones if left out.
 
     Raises:

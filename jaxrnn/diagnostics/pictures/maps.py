@@ -21,7 +21,7 @@ _FACES = {"sink": "black", "source": "white", "marginal": "#bbbbbb"}
 
 
 def map_orbits(function: Function, starts: Starts, steps: int, *, axes: Axes | None = None) -> Axes:
-    """Orbits of `iterate_map` over time, a line for each start."""
+    """Draw the orbits of `iterate_map` over time, a line for each start."""
     axes = axes_or_new(axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
     shades = np.linspace(1.0, 0.45, orbits.shape[1])
@@ -39,15 +39,15 @@ def map_phase(
     cycles: Iterable[Cycle] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """The next x by x: a map's graph, the diagonal, and where they meet.
+    """Draw the graph of a map, the diagonal, and the points where they meet.
 
-    Fixed points are full circles if they are sinks, empty ones if they are sources, grey ones if
-    their slope cannot tell; the points of longer cycles are squares; `axes.legend()` says so.
-    Triangles below say to which side a step goes.
+    Fixed points are full circles if they are sinks, empty circles if they are sources, and grey
+    circles if they are marginal. The points of longer cycles are squares. `axes.legend()` adds the
+    legend. Triangles at the lower border show to which side a step goes.
 
     Args:
-        function, low, high: as of `map_cycles`.
-        cycles: what `map_cycles` found, of any periods; the fixed points if left out.
+        function, low, high: as for `map_cycles`.
+        cycles: results of `map_cycles`, of any periods; the fixed points if left out.
         axes: where to draw.
     """
     axes = axes_or_new(axes)
@@ -106,7 +106,7 @@ def cobweb(
     cycles: Iterable[Cycle] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """The picture of `map_phase`, and orbits as they climb between the graph and the diagonal."""
+    """Draw the picture of `map_phase`, and orbits as steps between the graph and the diagonal."""
     axes = map_phase(function, low, high, cycles=cycles, axes=axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
     shades = np.linspace(1.0, 0.45, orbits.shape[1])

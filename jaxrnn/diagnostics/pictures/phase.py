@@ -1,4 +1,4 @@
-"""Phase portraits: where states go, and what stands still."""
+"""Phase portraits: trajectories and fixed points in the space of states."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def phase_portrait(
 ) -> Axes:
     """Draw trajectories, and the points that `fixed_points` found.
 
-    A state of two numbers is drawn as it is, with what the input x does: arrows `F(h) − h`, and
-    nullclines, on which one of the two numbers stays as it is; they meet in fixed points. Of more
-    numbers, the first principal components of the trajectories are drawn: two, or three on axes
-    with three dimensions. From a saddle, lines go in its unstable directions. Slow points are
-    hollow; outliers are left out.
+    A state of two numbers is drawn in the plane. Arrows show the displacement `F(h) − h` of a step
+    with the input x. Nullclines are the lines on which a step leaves one of the two numbers
+    unchanged; they meet in fixed points. For a larger state, the first principal components of the
+    trajectories are drawn: two, or three on axes with three dimensions. Lines at a saddle show its
+    unstable directions. Slow points are hollow. Outliers are left out.
 
     Args:
-        cell, params: what moves the state.
-        x: one step's constant input, without batch axes, as of `fixed_points`.
-        states: trajectories `[time, *batch, ...]`, as `jaxrnn.trajectory` gives them.
-        found: what to draw on them.
-        context: what a `ContextCell` sees, without batch axes.
-        labels: texts beside the fixed points, in their order; empty ones are left out.
-        axes: what to draw on; those of `figure.add_subplot(projection="3d")` have three dimensions.
+        cell, params: the cell and its parameters.
+        x: one step's constant input, without batch axes, as for `fixed_points`.
+        states: trajectories `[time, *batch, ...]`, as `jaxrnn.trajectory` returns them.
+        found: the result of `fixed_points`.
+        context: the context of a `ContextCell`, without batch axes.
+        labels: texts beside the fixed points, in their order; an empty one is left out.
+        axes: where to draw; axes of `figure.add_subplot(projection="3d")` have three dimensions.
 
     Raises:
         ValueError: the states have no time axis, or hold fewer than two numbers.

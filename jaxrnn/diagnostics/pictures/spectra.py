@@ -17,8 +17,9 @@ _UNIT = "per step, natural logarithm"
 
 
 def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
-    """Exponents by their rank, with two standard errors on both sides; of a batch, a line for each
-    sequence. Those that are -inf are triangles at the lower border.
+    """Draw exponents by their rank, with two standard errors on both sides.
+
+    A batch has a line for each sequence. Exponents -inf are triangles at the lower border.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -61,8 +62,9 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
 
 
 def lyapunov_history(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
-    """The running estimate of each exponent, to see whether there were steps enough; of a batch,
-    the mean over its sequences, and one standard deviation to both sides.
+    """Draw the running estimate of each exponent, to see whether there were enough steps.
+
+    For a batch, this is the mean over sequences, with one standard deviation on both sides.
     """
     from matplotlib import colormaps
 
