@@ -228,9 +228,7 @@ def test_the_loss_is_the_error_of_all_frames(short: np.ndarray):
         np.testing.assert_allclose(loss, errors.mean(), rtol=1e-4)
 
 
-def test_it_trains_draws_and_watches(
-    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-):
+def test_it_trains_draws_and_watches(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch):
     """With few clips for the mean frame, too."""
     monkeypatch.setattr(
         script, "clips", lambda images, count, seed: motion.clips(images, min(count, 20), seed)
