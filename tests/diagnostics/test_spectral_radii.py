@@ -71,7 +71,7 @@ def test_every_square_recurrent_weight_is_found(spec: Spec, x64: None) -> None:
     labelled = jax.tree_util.tree_leaves_with_path(spec.cell.labels(params))
     leaves = dict(zip(map(_place, labelled), jax.tree.leaves(params), strict=True))
     roles = {_place(pair): pair[1] for pair in labelled}
-    found = spectral_radii(spec.cell, params)
+    found = jax.tree.map(np.asarray, jax.jit(spectral_radii)(spec.cell, params))
     for name, spectrum in found.items():
         w = np.asarray(leaves[name])
         assert roles[name] == "recurrent"

@@ -27,12 +27,13 @@ from kit.video.motion import AHEAD, CANVAS, GIVEN, ROOM, SCALE, SPEED
 from tests.support.helpers import assert_close
 from video_prediction import WIDTHS, Lesson
 
-TINY = ["--hidden", "4", "--steps", "2", "--batch", "2", "--asked", "4"]
+HIDDEN, CLIPS = 3, 3
+TINY = ["--hidden", str(HIDDEN), "--steps", "2", "--batch", "2", "--asked", str(CLIPS)]
 DOT = np.zeros((1, SIDE, SIDE))
 DOT[0, 3, 5] = 1
 
 
-def make_clips(count: int = 3, seed: int = 0) -> np.ndarray:
+def make_clips(count: int = CLIPS, seed: int = 0) -> np.ndarray:
     images = np.random.default_rng(5).random((4, SIDE, SIDE))
     return next(motion.clips(images, count, seed))
 
@@ -144,13 +145,23 @@ def test_networks_of_one_size(hidden: int):
     assert max(sizes) < 1.05 * min(sizes)
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """The beginnings of clips, in which fewer frames are seen and asked for: by hand, steps take
+    long.
+    """
+    monkeypatch.setattr(script, "GIVEN", 3)
+    monkeypatch.setattr(script, "AHEAD", 4)
+    return make_clips()[: script.GIVEN + script.AHEAD]
+
+
 def by_hand(cell: jaxrnn.Cell, params: Any, frames: Any, given: np.ndarray) -> jax.Array:
     """One step after the other, without a loop of JAX."""
     x, own = script.to_patches(frames), []
     carry = cell.initial_carry(params, x.shape[1:])
     for t in range(len(x) - 1):
         reads = [
-            x[t, clip] if t < GIVEN or given[t - GIVEN, clip] else own[-1][clip]
+            x[t, clip] if t < script.GIVEN or given[t - script.GIVEN, clip] else own[-1][clip]
             for clip in range(x.shape[1])
         ]
         carry, y = jaxrnn.step(cell, params, carry, jnp.stack(reads))
@@ -159,38 +170,41 @@ def by_hand(cell: jaxrnn.Cell, params: Any, frames: Any, given: np.ndarray) -> j
 
 
 @pytest.mark.parametrize("name", WIDTHS)
-def test_a_coin_for_each_step_and_clip_says_what_is_read(name: str):
+def test_a_coin_for_each_step_and_clip_says_what_is_read(name: str, short: np.ndarray):
     """The predictions and the gradient, which goes through the frames that are fed back."""
-    cell, params, frames = script.network(name, 3), script.init(name, 3), make_clips()
-    given = np.random.default_rng(0).random((AHEAD - 1, 3)) < 0.5
+    cell, params = script.network(name, HIDDEN), script.init(name, HIDDEN)
+    given = np.random.default_rng(0).random((script.AHEAD - 1, CLIPS)) < 0.5
+    assert len({*given.ravel()}) == 2
 
     def value_and_gradient(predict: Any) -> Any:
         def loss(params: Any) -> Any:
-            predicted = predict(cell, params, frames, given)
+            predicted = predict(cell, params, short, given)
             return jnp.sum(jnp.sin(7 * predicted)), predicted
 
-        return jax.value_and_grad(loss, has_aux=True)(params)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
     assert_close(value_and_gradient(script.predict), value_and_gradient(by_hand), 1e-3)
 
 
 def test_true_frames_alone_are_teacher_forcing():
-    cell, params, frames = script.network("ConvGRU", 3), script.init("ConvGRU", 3), make_clips()
-    found = script.predict(cell, params, frames, jnp.ones((AHEAD - 1, 3), bool))
+    cell, params = script.network("ConvGRU", HIDDEN), script.init("ConvGRU", HIDDEN)
+    frames = make_clips()
+    found = script.predict(cell, params, frames, jnp.ones((AHEAD - 1, CLIPS), bool))
     _, ys = jaxrnn.scan(cell, params, script.to_patches(frames[:-1]))
     assert_close(found, script.to_frames(ys), 1e-5)
 
 
 @pytest.mark.parametrize("name", WIDTHS)
 def test_who_looks_ahead_sees_no_later_frame(name: str):
-    cell, params, frames = script.network(name, 3), script.init(name, 3), make_clips()
+    hidden, frames = script.channels(HIDDEN)[name], make_clips()
+    cell, params = script.network(name, hidden), script.init(name, hidden)
     found = script.look_ahead(cell, params, frames)
     assert found.shape == frames[GIVEN:].shape
-    hidden, changed = frames.copy(), frames.copy()
-    hidden[GIVEN:] = np.nan
+    covered, changed = frames.copy(), frames.copy()
+    covered[GIVEN:] = np.nan
     changed[GIVEN - 1, 0] = 0
-    assert jnp.array_equal(script.look_ahead(cell, params, hidden), found)
-    differs = jnp.any(script.look_ahead(cell, params, changed) != found, axis=(0, 2, 3))
+    assert np.array_equal(script.look_ahead(cell, params, covered), found)
+    differs = np.any(script.look_ahead(cell, params, changed) != np.asarray(found), axis=(0, 2, 3))
     assert differs.tolist() == [True, False, False]
 
 
@@ -204,17 +218,21 @@ def test_fewer_and_fewer_frames_are_given():
     assert len({*shares}) > 2
 
 
-def test_the_loss_is_the_error_of_all_frames():
-    cell, params, frames = script.network("ConvLSTM", 3), script.init("ConvLSTM", 3), make_clips()
+def test_the_loss_is_the_error_of_all_frames(short: np.ndarray):
+    cell, params = script.network("ConvLSTM", HIDDEN), script.init("ConvLSTM", HIDDEN)
     for share in (0.0, 1.0):
-        loss = script.mean_error(cell, params, Lesson(frames, np.float32(share)), jax.random.key(0))
-        given = np.full((AHEAD - 1, 3), share == 1)
-        predicted = by_hand(cell, params, frames, given)
-        errors = metrics.frame_errors(np.asarray(predicted), frames[1:])
+        loss = script.mean_error(cell, params, Lesson(short, np.float32(share)), jax.random.key(0))
+        given = np.full((script.AHEAD - 1, CLIPS), share == 1)
+        predicted = by_hand(cell, params, short, given)
+        errors = metrics.frame_errors(np.asarray(predicted), short[1:])
         np.testing.assert_allclose(loss, errors.mean(), rtol=1e-4)
 
 
-def test_it_trains_draws_and_watches(tmp_path: Path, capsys: Any):
+def test_it_trains_draws_and_watches(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch):
+    """With few clips for the mean frame, too."""
+    monkeypatch.setattr(
+        script, "clips", lambda images, count, seed: motion.clips(images, min(count, 20), seed)
+    )
     script.main([*TINY, "--out", str(tmp_path)])
     said = capsys.readouterr().out
     for name in ("the mean frame", "copy the last frame", *WIDTHS):
@@ -227,8 +245,8 @@ def test_it_trains_draws_and_watches(tmp_path: Path, capsys: Any):
         "video_prediction.png",
         "video_prediction.gif",
     }
-    script.main(["--watch", "2", "--out", str(tmp_path)])
-    assert capsys.readouterr().out.startswith("2 clips")
+    script.main(["--watch", str(CLIPS), "--out", str(tmp_path)])
+    assert capsys.readouterr().out.startswith(f"{CLIPS} clips")
     assert (tmp_path / "watched.png").exists()
     with Image.open(tmp_path / "watched.gif") as film:
         assert getattr(film, "n_frames", 1) == GIVEN + AHEAD
