@@ -13,7 +13,7 @@ help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
 	@echo "make test      run the tests"
 	@echo "make fuzz      draw programs, files, weights and models for a minute (SECONDS=, SEED=)"
-	@echo "make bench     compare with other libraries (a quarter of an hour), write benchmarks/results and the README's figures"
+	@echo "make bench     compare with other libraries (half an hour), write benchmarks/results, the README's figures and docs/performance.md"
 	@echo "make bench-gpu jaxrnn's methods beside lax.scan, cuDNN and PyTorch on the GPU or TPU that JAX sees"
 	@echo "make lint      ruff and pyright"
 	@echo "make docs      build the site, docs/_build/html/index.html"

@@ -311,11 +311,11 @@ SIDES: Makers = {
 """
 
 JAX_PEERS = (
-    *("lax.scan", "lax.scan-together", "autodiff"),
+    *("lax.scan", "lax.scan-together"),
     *("linen", "linen-LSTMCell", "nnx", "haiku", "equinox", "keras"),
 )
 TORCH = ("torch", "torch-together")
-OPPONENTS = (*JAX_PEERS, *TORCH)
+OPPONENTS = ("autodiff", *JAX_PEERS, *TORCH)
 PACKAGES = {
     "linen": "flax",
     "linen-LSTMCell": "flax",
