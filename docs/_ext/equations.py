@@ -39,7 +39,7 @@ LETTERS = {
 OPERATORS = {
     **{char: char for char in "+-/,;."},
     **{"*": r"\ast", "⊙": r"\odot", "∘": r"\circ", "·": r"\cdot", "×": r"\times", "±": r"\pm"},
-    **{"...": r"\,\cdots\,", "⋯": r"\,\cdots\,", "…": r"\ldots", ":": r"\colon", "−": "-"},
+    **{"...": r"\,\cdots\,", "⋯": r"\,\cdots\,", "…": r"\ldots", ":": r"\colon\ ", "−": "-"},
     **{"=": "=", "~": r"\sim"},
 }
 RELATIONS = {"=": "=", "~": r"\ \sim\ ", "becomes": r"\ \text{becomes}\ ", "": ""}

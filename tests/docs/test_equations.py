@@ -52,7 +52,7 @@ def test_a_block_is_aligned_and_its_notes_stand_beside() -> None:
         r"y_{t} & = h_{t}",
     ]
     assert equations.block(["GRU:  d_t  becomes  z,   d ~ Bernoulli(rate)"]).splitlines() == [
-        r"\text{GRU} \colon d_{t} & \ \text{becomes}\  z \\",
+        r"\text{GRU} \colon\  d_{t} & \ \text{becomes}\  z \\",
         r"d & \ \sim\  \operatorname{Bernoulli}(\text{rate})",
     ]
     alone = equations.block(["f = Σ_t g_t,    where t is a step"])
