@@ -1,4 +1,4 @@
-"""How T steps are run and differentiated: one class each, chosen by `jaxrnn.scan(..., method=)`."""
+"""Methods: how T steps are run and differentiated. `jaxrnn.scan(..., method=)` chooses one."""
 
 from typing import Literal
 
@@ -20,13 +20,17 @@ __all__ = [
 ]
 
 MethodLike = Literal["bptt", "checkpointed", "autodiff"] | Method
-"""What `method=` takes."""
+"""A value of `method=`: a name, or an instance."""
 
 NAMED: dict[str, Method] = {"bptt": BPTT(), "checkpointed": Checkpointed(), "autodiff": Autodiff()}
 
 
 def named(owner: str, method: object) -> Method:
-    """The method of a name, or the method itself; refused if it is neither."""
+    """Return the method with this name, or the method itself.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if isinstance(method, Method):
         return method
     if isinstance(method, str) and method in NAMED:

@@ -1,4 +1,4 @@
-"""JAX's own derivative of the loop over time."""
+"""The method that leaves the derivative of the loop over time to JAX."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ from jaxrnn.methods.method import Method, steps
 
 @dataclasses.dataclass(frozen=True)
 class Autodiff(Method):
-    """`lax.scan` as JAX differentiates it.
+    """Run `lax.scan`, and let JAX differentiate it.
 
-    Backwards it keeps all that a step computed, and adds one small product per step to each
-    weight's gradient. Forwards (`jax.jvp`, `jax.jacfwd`) nothing need be kept, and it is the
-    fastest.
+    In reverse mode (`jax.grad`), JAX keeps every intermediate result of a step, and adds one small
+    product per step to each weight's gradient. In forward mode (`jax.jvp`, `jax.jacfwd`), nothing
+    is kept, and this method is the fastest.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -42,5 +42,5 @@ class Autodiff(Method):
 
 
 def length(inputs: Tree, xs: Tree) -> int | None:
-    """The length that `lax.scan` is told: none where its inputs tell, for it takes no symbol."""
+    """Return the `length` for `lax.scan`: None if its inputs have it, for it may be a symbol."""
     return None if jax.tree.leaves(inputs) else jax.tree.leaves(xs)[0].shape[0]

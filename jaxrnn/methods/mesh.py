@@ -1,11 +1,13 @@
 """A batch that is split over devices.
 
-Two things are done for it around a whole run, so that no loop has to know of devices. Axes of the
-mesh whose sharding is part of an array's type (`AxisType.Explicit`, what `jax.make_mesh` gives) are
-handed to the compiler: cells are written without a sharding for each operation. And the rows of
-each device run as a group of their own, with a copy of the parameters: a weight gradient then stays
-on its device until the transpose of the copy sums it, once; summed over the whole batch, every
-block of time would need a sum over devices inside the loop.
+Two things are done around a whole run, so that no loop depends on devices.
+
+- Explicit axes of the mesh (`AxisType.Explicit`, the default of `jax.make_mesh`) are part of an
+  array's type. They become the compiler's for the run, because cells name no sharding for their
+  operations.
+- The rows of each device run as a group, with a copy of the parameters. A weight gradient then
+  stays on its device, and the transpose of the copy sums it over devices once. Without groups,
+  every block of time would need a sum over devices, inside the loop.
 """
 
 import math
@@ -31,14 +33,22 @@ Spec = tuple[Axes, ...]
 class Split(NamedTuple):
     """How the batch of some inputs is split."""
 
-    mesh: AbstractMesh | None  # one with explicit axes
-    spec: Spec  # the explicit axes for time, if the inputs have it, and for each batch axis
-    groups: tuple[int, ...]  # for each batch axis: how many devices share it
+    mesh: AbstractMesh | None  # the mesh, if it has explicit axes
+    spec: Spec  # the explicit axes that split time, if the inputs have it, and each batch axis
+    groups: tuple[int, ...]  # for each batch axis: over how many devices it is split
 
 
 def split_of(inputs: Tree, others: Tree, batch_axes: int, timed: bool, named: Axes) -> Split:
-    """As the arrays' types tell, and, of mesh axes that are the compiler's (`AxisType.Auto`), the
-    user, who names them.
+    """Find how a batch is split.
+
+    The arrays' types show the explicit axes. The user names the compiler's (`AxisType.Auto`).
+
+    Args:
+        inputs: the inputs, `[time, *batch, ...]`, or those of one step.
+        others: all other arrays of the run.
+        batch_axes: how many batch axes there are.
+        timed: whether the inputs have a time axis.
+        named: the mesh axes of type Auto that split the first batch axis.
 
     Raises:
         ValueError: the mesh has no axis of that name.
@@ -66,8 +76,8 @@ def _names(entry: Axes) -> tuple[str, ...]:
 
 
 Run = Callable[..., tuple[Carry, Tree]]
-"""`run(params, in_time, at_start) -> (carry, ys)`; what it is given starts `[time, *batch]` and
-`[*batch]`, and so do `ys` and the carry."""
+"""`run(params, in_time, at_start) -> (carry, ys)`. `in_time` and `ys` are `[time, *batch, ...]`;
+`at_start` and the carry are `[*batch, ...]`."""
 
 
 def over_devices(
@@ -78,9 +88,9 @@ def over_devices(
     at_start: Tree,
     all_carries: bool = False,
 ) -> tuple[Carry, Tree]:
-    """`run(params, in_time, at_start)`, the rows of each device by themselves.
+    """Call `run(params, in_time, at_start)` on the rows of each device by themselves.
 
-    With `all_carries`, the carry that it returns starts with time, too.
+    With `all_carries`, the carry that `run` returns has a leading time axis, too.
     """
     if split.mesh is None and math.prod(split.groups) == 1:
         return run(params, in_time, at_start)
@@ -93,8 +103,9 @@ def over_devices(
 def left_to_the_compiler(
     run: Run, split: Split, out_specs: tuple[Spec, Spec], *arguments: Tree
 ) -> tuple[Carry, Tree]:
-    """`run(*arguments)`, whatever the axes of the mesh; its two results are placed as `out_specs`
-    say, if any axis is explicit.
+    """Call `run(*arguments)` with all axes of the mesh left to the compiler.
+
+    If the mesh has explicit axes, the two results are sharded as `out_specs` says.
     """
     if split.mesh is None:
         return run(*arguments)
@@ -112,8 +123,9 @@ def _in_groups(
     in_time: Tree,
     at_start: Tree,
 ) -> tuple[Carry, Tree]:
-    """`run` with the groups of the batch side by side; `carry_axis` is where the batch begins in
-    the carry that it returns.
+    """Map `run` over the groups of the batch.
+
+    `carry_axis` is the first batch axis of the carry that `run` returns.
     """
     axis = max((axis for axis, size in enumerate(groups) if size > 1), default=None)
     if axis is None:
@@ -141,16 +153,17 @@ def _in_groups(
 
 
 def equally_varying(tree: T) -> T:
-    """Under `jax.shard_map`, let every array vary over the mesh axes that any of them varies over;
-    elsewhere, nothing.
+    """Let every array vary over the mesh axes that any of them varies over (`jax.shard_map`).
 
     A loop's carry must vary as its inputs do. For a parameter that all devices share, the transpose
-    of this is the one sum over devices that its gradient needs."""
+    of this function is the one sum over devices that its gradient needs. Outside `jax.shard_map`,
+    nothing changes.
+    """
     return varying_as(tree, tree)
 
 
 def varying_as(like: Tree, tree: T) -> T:
-    """`tree`, varying over all mesh axes that a leaf of `like` varies over."""
+    """Return `tree`, varying over all mesh axes that a leaf of `like` varies over."""
     axes = frozenset().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves(like)))
 
     def cast(leaf: Array) -> Array:

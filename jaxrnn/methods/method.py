@@ -1,4 +1,4 @@
-"""What a method is: how T steps of a cell are run, and how their derivative is computed."""
+"""The base class of methods. A method runs T steps of a cell, and defines their derivative."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -12,20 +12,19 @@ from jaxrnn.core.walk import Step, StepFlags, Walk, guarded_step
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """How T steps of one cell are run and differentiated: a frozen dataclass with one method,
-    `run`.
+    """How T steps of one cell are run and differentiated: a frozen dataclass that defines `run`.
 
-    `jaxrnn.scan(..., method=)` and the homes take a name or any instance. Lengths, masks, resets,
-    direction, random draws, stacks and devices are dealt with outside; what is left of them stands
-    in `walk`, and `steps` hands it on.
+    `jaxrnn.scan(..., method=)` and the Flax modules take a name or any instance. Random draws,
+    stacks and devices are handled before `run` is called. Lengths, masks, resets and direction
+    arrive as `walk`, and the step that `steps` returns applies them.
 
     Args:
-        batch_axes: the mesh axes that split the first batch axis, if they are the compiler's
-            (`jax.sharding.AxisType.Auto`), for then no array's type tells. With them named, the sum
-            over devices that a weight gradient needs is taken once, not within the loop. Explicit
-            axes, and those of `jax.shard_map`, need no name.
+        batch_axes: the mesh axes that split the first batch axis, if they are of type
+            `jax.sharding.AxisType.Auto`. Such axes are no part of an array's type. If they are
+            named here, the sum over devices that a weight gradient needs is taken once, outside the
+            loop. Explicit axes, and those of `jax.shard_map`, need no name.
 
-    A method of your own, which keeps no more of a sequence than its last output:
+    Example: a method that keeps nothing of a sequence but its last output.
 
     >>> import dataclasses, jax, jax.numpy as jnp, jaxrnn
     >>> from jaxrnn.methods import Method, steps
@@ -51,14 +50,14 @@ class Method(ABC):
     def run(
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
     ) -> tuple[Carry, Tree]:
-        """Run a cell that draws nothing and is made of no others.
+        """Run a cell over time.
 
         Args:
-            cell: what one time step is.
+            cell: one time step. It draws no random numbers and contains no other cells.
             params: its parameters.
-            xs: inputs `[time, *batch, ...]`, zero at steps that are masked out.
+            xs: inputs `[time, *batch, ...]`, zero at masked steps.
             carry: the carry before the first step.
-            walk: direction, valid steps and boundaries, and what a step puts out.
+            walk: the direction, the valid steps, the boundaries, and what a step returns.
 
         Returns:
             The last carry, and the outputs in the order of `xs`.
@@ -66,11 +65,14 @@ class Method(ABC):
 
 
 def step_of(cell: Cell, xs: Tree, walk: Walk) -> Step:
-    """A cell's step with restarts and masking, and the output that `walk` asks for."""
+    """Return the cell's step with restarts and masking. `walk` says what its output is."""
     first = jax.tree.leaves(xs)[0]
     return guarded_step(cell, first.shape[1:], first.dtype, walk.all_carries)
 
 
 def steps(cell: Cell, params: Params, xs: Tree, walk: Walk) -> tuple[Step, tuple[Tree, StepFlags]]:
-    """A cell's step with restarts and masking, and what it reads: projected inputs and flags."""
+    """Return the cell's step with restarts and masking, and what it reads.
+
+    It reads `(us, flags)`: the projected inputs and the flags of all steps.
+    """
     return step_of(cell, xs, walk), (cell.project(params, xs), walk.flags())

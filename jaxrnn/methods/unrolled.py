@@ -1,4 +1,4 @@
-"""A Python loop over time."""
+"""The method that unrolls the loop over time."""
 
 import dataclasses
 
@@ -15,8 +15,9 @@ from jaxrnn.methods.method import Method, step_of
 
 @dataclasses.dataclass(frozen=True)
 class Unrolled(Method):
-    """Every step written out: the reference, whose program and compile time grow with T
-    (`jaxrnn.unroll`).
+    """Run a Python loop over time, as `jaxrnn.unroll` does.
+
+    It is the reference for all other methods. Its program and its compile time grow with T.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))

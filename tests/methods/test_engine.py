@@ -12,12 +12,12 @@ from jax.extend.core import Jaxpr
 
 import jaxrnn
 from jaxrnn.core.walk import Walk
-from jaxrnn.methods import BPTT, Checkpointed
+from jaxrnn.methods import BPTT, Checkpointed, Unrolled
 from jaxrnn.methods.bptt import plan
 from jaxrnn.methods.bptt.platforms import CPU, GPU, Platform, Sizes
-from tests.support.helpers import assert_close
+from tests.support.helpers import assert_close, make_flags
 from tests.support.jaxprs import equations
-from tests.support.user_cells import Ring
+from tests.support.user_cells import Decaying, Leaky, Ring, Timed
 
 CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset_gate="before")]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_after", "gru_before"])
@@ -100,6 +100,81 @@ def test_narrow_projections_are_made_at_once():
         assert not planned(cell, GPU(), features=width).projects_at_once
     assert CPU().projects_at_once(sizes(2**12, rows=16, width=64, inputs=64))
     assert not CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=64))
+
+
+NARROW = {
+    "lstm": (jaxrnn.LSTM(2), lambda steps: normal(*steps, 9)),
+    "pytrees": (Decaying(2), lambda steps: Timed(normal(*steps, 4), jnp.abs(normal(*steps)))),
+}
+"""Cells and inputs that are projected at once."""
+
+
+def normal(*shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(1), shape, jnp.float64)
+
+
+@pytest.mark.parametrize(("cell", "inputs"), NARROW.values(), ids=list(NARROW))
+def test_gradients_of_projections_made_at_once(x64, cell, inputs):
+    """In one block, which keeps everything, and in two and a rest, with all flags."""
+    xs, flags = inputs((7, 2)), make_flags((7, 2))
+    first = jax.tree.leaves(xs)[0]
+    params = cell.init(jax.random.key(0), first.shape[-1], jnp.float64)
+    carry = cell.initial_carry(params, first.shape[1:])
+    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk(), CPU())
+    assert made.projects_at_once
+    assert made.keep == "all"
+
+    def over(method: Any) -> Any:
+        def loss(params: Any, xs: Any) -> jax.Array:
+            carry, ys = jaxrnn.scan(cell, params, xs, method=method, reverse=True, **flags)
+            return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(carry))
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, xs)
+
+    wanted = over(Unrolled())
+    for method in (BPTT(platform="cpu"), BPTT(3, platform="cpu")):
+        assert_close(over(method), wanted, 1e-12)
+
+
+def test_cells_without_products():
+    """Their projections bound a block, as there are no pre-activations. Carries are kept, for there
+    is no product that rebuilds them.
+    """
+    cell = Leaky(hidden=8, out=1000)
+    short, long = planned(cell, CPU(), time=64), planned(cell, CPU(), time=2**14)
+    assert short.block == 64
+    assert long.block <= 2**14 // 8
+    assert long.keep == "carries"
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_output_that_is_the_state_is_stacked_once(batch):
+    cell = jaxrnn.Elman(3)
+    params, xs = setup(cell, time=8, batch=batch)
+    run = jax.make_jaxpr(lambda params: jaxrnn.trajectory(cell, params, xs, method=BPTT(4)))
+    loops = [e for _, e in equations(run(params).jaxpr) if e.primitive.name == "scan"]
+    stacked = [len(loop.outvars) - loop.params["num_carry"] for loop in loops]
+    assert sorted(stacked) == [1, 2]  # over steps; over blocks, with the carry before each
+
+
+class Oscillator(jaxrnn.Elman):
+    """Has no use for an input."""
+
+    def project(self, params: Any, xs: Any) -> Any:
+        return None
+
+    def step(self, params: Any, carry: Any, u: Any, affine: Any = jaxrnn.affine) -> Any:
+        h = jnp.tanh(affine(None, carry + 1, params.w_h))
+        return h, h
+
+
+def test_a_step_without_inputs():
+    """There is nothing to cut into blocks, so JAX's own derivative is used."""
+    cell = Oscillator(3)
+    params, xs = setup(cell, time=4)
+    with pytest.warns(UserWarning, match="gets no array from project"):
+        got = jax.grad(lambda p: loss(cell, p, xs))(params)
+    assert_close(got, jax.grad(lambda p: loss(cell, p, xs, "autodiff"))(params), 1e-6)
 
 
 def test_numbers_of_a_row():

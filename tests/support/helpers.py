@@ -41,7 +41,7 @@ WALKS = {
 }
 """Whether a driver walks in reverse, where both directions for every spec would take too long. With
 `STEPS`, a carry and all flags, each is one program, which serves all that is asked of gradients.
-The default is one of the first two, with one block.
+The default keeps both in one block, which `tests/methods` tests.
 """
 
 

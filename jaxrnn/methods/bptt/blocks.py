@@ -1,7 +1,7 @@
-"""Loops over time in blocks, and over the steps of one.
+"""Loops over blocks of time, and over the steps of one block.
 
-A *tree of steps* is a pytree of arrays that start with time; a tree of blocks starts with the
-block's number.
+A *tree of steps* is a pytree of arrays `[time, ...]`. A *tree of blocks* is a pytree of arrays
+`[blocks, ...]`.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ from jax import Array, lax
 from jaxrnn.core.trees import Tree
 
 C = TypeVar("C")  # the carry of a loop
-X = TypeVar("X")  # what it reads, of a step
-B = TypeVar("B")  # what it reads, of a block
-Y = TypeVar("Y")  # what it writes, of a step
-Z = TypeVar("Z")  # what it writes, of a block
+X = TypeVar("X")  # a tree of steps that it reads
+B = TypeVar("B")  # a tree of blocks that it reads
+Y = TypeVar("Y")  # a tree of steps that it writes
+Z = TypeVar("Z")  # a tree of blocks that it writes
 
 
 def over_blocks(
@@ -31,11 +31,22 @@ def over_blocks(
     reverse: bool,
     recompute: bool = False,
 ) -> tuple[C, Y, Z]:
-    """`lax.scan` over blocks of time.
+    """Run `lax.scan` over blocks of time.
 
-    `body(carry, steps, block)` gets `size` steps, of which there are as many or more (the last
-    block in time may have fewer), and one block's entry. It returns the carry, and likewise outputs
-    for the steps and for the block. `recompute`: the body's transpose keeps its arguments alone.
+    Args:
+        body: `body(carry, steps, block) -> (carry, of_steps, of_block)`. It gets the steps of one
+            block and the block's entry of `blocks`. It returns outputs of each step and of the
+            block.
+        carry: the carry before the first block.
+        steps: what the body reads of each step.
+        blocks: what the body reads of each block.
+        size: steps in a block, at most as many as there are. The last block in time gets the
+            remainder.
+        reverse: walk from the last block in time to the first.
+        recompute: the transpose of the body stores its arguments and recomputes the rest.
+
+    Returns:
+        The last carry, and the outputs of all steps and of all blocks, both in order of time.
     """
     whole, rest = divmod(steps_in(steps), size)
 
@@ -83,14 +94,25 @@ def loop(
     unroll: int = 1,
     recompute: bool = False,
 ) -> tuple[C, Y]:
-    """`lax.scan` over arrays without axes of size one: for a batch of one, XLA would choose layouts
-    that cost a copy of each. To recompute is said here, for the argument that is kept is then the
-    array that the loop reads anyway; with its axes of size one it would be a copy.
+    """Run `lax.scan` over the steps, on arrays without axes of size one.
+
+    With such an axis, as in a batch of one, XLA chooses layouts that cost a copy of each array. An
+    array that the body returns more than once is stacked once.
+
+    Args:
+        body: `body(carry, step) -> (carry, output)`.
+        carry: the carry before the first step.
+        steps: what the body reads.
+        reverse: walk from the last step in time to the first.
+        unroll: steps that one iteration takes.
+        recompute: the transpose of the body stores its arguments and recomputes the rest. This
+            function applies it, because the arguments are then the arrays that the loop reads
+            anyway. A checkpoint inside `body` would store a copy with the axes of size one.
     """
 
-    def squeezed(carry: C, inputs: Tree) -> tuple[C, "_Distinct"]:
+    def squeezed(carry: C, inputs: Tree) -> tuple[C, Tree]:
         carry, outputs = body(carry, _restore(inputs, 0))
-        return carry, _distinct(_squeeze(outputs, 0))
+        return carry, _squeeze(_distinct(outputs), 0)  # squeezing makes new arrays
 
     carry, outputs = lax.scan(
         recomputed(squeezed) if recompute else squeezed,
@@ -100,22 +122,24 @@ def loop(
         reverse=reverse,
         unroll=unroll,
     )
-    return carry, _restore(outputs.tree(), 1)
+    return carry, _restore(outputs, 1).tree()
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["form", "which"])
 @dataclasses.dataclass(frozen=True)
 class _Distinct:
-    """A tree whose leaves are often the same array, such as an output that is h: a loop stacks each
-    array once. Which leaf is which array is a part of the pytree's structure.
+    """A tree in which several leaves may be one array, such as an output that is the hidden state.
+
+    Each array is stored once. The rest belongs to the pytree's structure, and so passes through
+    `lax.scan`.
     """
 
-    leaves: list[Array]
+    leaves: list[Array]  # the distinct arrays
     form: Any  # the structure of the tree
-    which: tuple[int, ...]
+    which: tuple[int, ...]  # for each leaf of the tree: its position in `leaves`
 
     def tree(self) -> Tree:
-        """The tree again."""
+        """Return the tree."""
         return jax.tree.unflatten(self.form, [self.leaves[i] for i in self.which])
 
 
@@ -129,16 +153,17 @@ def _distinct(tree: Tree) -> _Distinct:
 @partial(jax.tree_util.register_dataclass, data_fields=["array"], meta_fields=["shape"])
 @dataclasses.dataclass(frozen=True)
 class _Squeezed:
-    """An array that may start with time, and the shape of a step before axes of size one went. The
-    shape is a part of the pytree's structure, and so finds its own way into a loop and out of it.
+    """An array without its axes of size one. It may have a leading time axis.
+
+    The shape belongs to the pytree's structure, and so passes through `lax.scan`.
     """
 
     array: Array
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of one step, with its axes of size one
 
 
 def _squeeze(tree: Tree, kept: int) -> Tree:
-    """Each leaf without its axes of size one, but for the first `kept` axes."""
+    """Remove the axes of size one from each leaf. The first `kept` axes stay."""
 
     def leaf(array: Array) -> _Squeezed:
         shape = array.shape[kept:]
@@ -148,7 +173,7 @@ def _squeeze(tree: Tree, kept: int) -> Tree:
 
 
 def _restore(tree: Tree, kept: int) -> Tree:
-    """The inverse of `_squeeze`."""
+    """Undo `_squeeze`."""
     return jax.tree.map(
         lambda leaf: leaf.array.reshape(*leaf.array.shape[:kept], *leaf.shape),
         tree,
@@ -157,12 +182,16 @@ def _restore(tree: Tree, kept: int) -> Tree:
 
 
 def shift(start: Array, after: Array, reverse: bool) -> Array:
-    """The carry before each step of a block, from the one before the block and those after its
-    steps.
+    """Return the carry before each step of a block.
+
+    Args:
+        start: the carry before the block.
+        after: the carries after each step, `[time, ...]`.
+        reverse: whether the block is walked from its last step to its first.
     """
     return jnp.concatenate([after[1:], start[None]] if reverse else [start[None], after[:-1]])
 
 
 def steps_in(steps: Tree) -> int:
-    """How many steps a tree of steps has."""
+    """Return the number of steps in a tree of steps."""
     return jax.tree.leaves(steps)[0].shape[0]

@@ -1,4 +1,4 @@
-"""The two methods of the engine."""
+"""The methods `BPTT` and `Checkpointed`, which run the engine."""
 
 import dataclasses
 import warnings
@@ -25,9 +25,8 @@ from jaxrnn.methods.method import Method
 class _InBlocks(Method):
     """What the two methods share.
 
-    They leave to JAX's derivative what the engine cannot do: time is a symbol (`jax.export`) and
-    cannot be cut, there is no step, or the step breaks the law of `affine`, of which a warning
-    tells.
+    They fall back to JAX's own derivative where the engine cannot run: time is a symbol
+    (`jax.export`), there is no step, or the step breaks the law of `affine`. The last case warns.
     """
 
     block: int | None = None
@@ -42,7 +41,7 @@ class _InBlocks(Method):
 
     @abstractmethod
     def _keeps(self) -> Keep | None:
-        """What the forward pass keeps; None for a choice from the sizes."""
+        """Return what the forward pass keeps; None if the plan chooses."""
 
     def run(
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
@@ -58,7 +57,7 @@ class _InBlocks(Method):
 
         try:
             if self.platform == "any":
-                # which one is lowered is known when the program is
+                # JAX chooses when it lowers the program
                 cpu, gpu, tpu = (partial(bptt, planned_for(name)) for name in ("cpu", "gpu", "tpu"))
                 return lax.platform_dependent(
                     params, xs, carry, flags, cpu=cpu, tpu=tpu, default=gpu
@@ -78,21 +77,24 @@ class _InBlocks(Method):
 class BPTT(_InBlocks):
     """Back-propagation through time in blocks, the default.
 
-    The forward pass keeps the carry after each step, or the pre-activations. The backward pass
-    rebuilds a block of time with large products, walks back through it, and forms each weight's
-    gradient as one large product.
+    The forward pass keeps the carry after each step, its pre-activations, or both. The backward
+    pass takes one block of time after the other, from the last to the first. It rebuilds with large
+    products what was not kept, walks back through the block, and computes what the block adds to
+    each weight's gradient as one large product. See `jaxrnn.methods.bptt`.
 
     Args:
-        block: steps in a block; chosen from the sizes if left out.
-        keep: `"carries"`, which are rebuilt into pre-activations with one product per block, or
-            `"preactivations"`, which save it; chosen from the sizes if left out.
-        platform: what the program is planned for, by default what the process runs on. `"any"`
-            holds a plan for each, of which the compiler takes one: for `jax.export` to several
-            platforms, or to another one. Tracing then takes three times as long.
-        kernel: `"pallas"`: the loop is one kernel for NVIDIA GPUs, with the recurrent weight on the
-            chip, for `Elman`, `LSTM` and `GRU` whose weight fits there. It takes neither `block`
-            nor `keep`. Compiled ahead and interpreted in tests, but never timed; it has first
-            derivatives in reverse mode alone.
+        block: steps in a block; chosen from the sizes and the platform if None.
+        keep: `"carries"`, from which one product for each block rebuilds the pre-activations, or
+            `"preactivations"`, which save that product. Chosen from the sizes and the platform if
+            None; where one block holds all of time, both are then kept.
+        platform: the platform that the program is planned for; if None, the one that the process
+            runs on. With `"any"`, the program holds a plan for each platform, and the compiler
+            takes one: for `jax.export` to several platforms, or to another one. Tracing then takes
+            three times as long.
+        kernel: with `"pallas"`, the loop over time is one kernel for NVIDIA GPUs that holds the
+            recurrent weight on the chip. It runs `Elman`, `LSTM` and `GRU` whose weight fits there,
+            takes neither `block` nor `keep`, and has first derivatives in reverse mode alone. It
+            was compiled ahead of time and is interpreted in tests, but was never timed.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
@@ -121,9 +123,9 @@ class BPTT(_InBlocks):
         self, cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk
     ) -> tuple[Carry, Tree]:
         first = jax.tree.leaves(xs)[0]
-        if self.kernel is None or 0 in first.shape:  # a kernel for no step or no row is none
+        if self.kernel is None or 0 in first.shape:  # a kernel needs a step and a row
             return super().run(cell, params, xs, carry, walk)
-        from jaxrnn.methods.bptt import kernel  # Pallas takes long to import
+        from jaxrnn.methods.bptt import kernel  # here, because Pallas takes long to import
 
         interpret = (self.platform or jax.default_backend()) != "gpu"
         return kernel.run(cell, params, xs, carry, walk, interpret)
@@ -134,14 +136,15 @@ class BPTT(_InBlocks):
 
 @dataclasses.dataclass(frozen=True)
 class Checkpointed(_InBlocks):
-    """Back-propagation through time that keeps the carries between blocks alone, for long
-    sequences.
+    """Back-propagation through time that keeps only the carries between blocks.
 
-    With blocks of √T steps it keeps O(√T) carries, and takes every step twice (Chen et al. 2016).
+    It is for long sequences. With blocks of √T steps it keeps O(√T) carries, and its gradient takes
+    every step twice (Chen et al. 2016).
 
     Args:
-        block: steps in a block; about √T if left out.
-        platform: as of `BPTT`.
+        block: steps in a block; if None, about √T, or more where the platform prefers longer
+            blocks.
+        platform: as in `BPTT`.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))

@@ -3,26 +3,24 @@
 from functools import partial
 from typing import NamedTuple
 
-import jax
-
 from jaxrnn.core.cell import Carry, Params
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, over_blocks
 from jaxrnn.methods.bptt.plan import Plan
 from jaxrnn.methods.bptt.platforms import Keep
-from jaxrnn.methods.bptt.seam import Call, Pieces, computing, keeping, record
+from jaxrnn.methods.bptt.seam import Pieces, keeping, record
 
 
 class Kept(NamedTuple):
-    """What is kept of each step; None where the derivative rebuilds it."""
+    """What is kept of each step. The derivative rebuilds what is None."""
 
-    carries: Carry | None  # after the step
-    preactivations: list[Pieces] | None  # of each call of `affine`, as `keeping` records them
+    carries: Carry | None  # the carry after the step
+    preactivations: list[Pieces] | None  # for each call of `affine`, what `keeping` records
 
 
 class Residuals(NamedTuple):
-    """What the forward pass hands to the derivative."""
+    """What the forward pass stores for the derivative."""
 
     params: Params
     xs: Tree
@@ -34,8 +32,11 @@ class Residuals(NamedTuple):
 def forward(
     plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags, size: int, keep: Keep
 ) -> tuple[tuple[Carry, Tree], Residuals]:
-    """Run all steps in blocks of `size`: the last carry and all outputs, and the residuals."""
+    """Run all steps in blocks of `size`.
 
+    Returns:
+        The last carry and all outputs, and the residuals.
+    """
     inputs = plan.project(params, xs) if plan.projects_at_once else xs
 
     def block(carry: Carry, steps: tuple[Tree, StepFlags], _: None) -> tuple[Carry, Tree, Carry]:
@@ -49,14 +50,9 @@ def forward(
 
 
 def walk_forward(
-    plan: Plan,
-    params: Params,
-    carry: Carry,
-    us: Tree,
-    flags: StepFlags,
-    keep: Keep,
+    plan: Plan, params: Params, carry: Carry, us: Tree, flags: StepFlags, keep: Keep
 ) -> tuple[Carry, Tree, Kept]:
-    """The steps of one block, one after the other: the last carry, the outputs, what is kept."""
+    """Run the steps of one block, and return the last carry, the outputs, and what is kept."""
 
     def body(carry: Carry, inputs: tuple[Tree, StepFlags]) -> tuple[Carry, tuple[Tree, Kept]]:
         step = partial(plan.step, params, carry, *inputs)
@@ -69,12 +65,3 @@ def walk_forward(
 
     last, (ys, kept) = loop(body, carry, (us, flags), plan.reverse, plan.platform.unroll)
     return last, ys, kept
-
-
-def first_calls(plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags) -> list[Call]:
-    """The calls of `affine` in the first step. Only their weights are used, which are those of
-    every step; the compiler drops the rest.
-    """
-    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
-    u = plan.cell.project(params, x)
-    return record(partial(plan.step, params, carry, u, flags_t), computing)[1]

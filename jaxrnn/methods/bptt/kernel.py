@@ -1,15 +1,16 @@
-"""The loop over time as one GPU kernel, in Pallas: carry and recurrent weight stay on the chip.
+"""The loop over time as one GPU kernel, in Pallas. Carry and recurrent weight stay on the chip.
 
-One program of the kernel walks all time for sixteen rows of the batch. Nothing else needs a loop:
-given the carries, the pre-activations are one large product; given the gradient of every carry,
-`λ_t = ∂L/∂carry_t`, those of weights and inputs are one large program, too. So the kernel that
-walks back computes λ alone:
+Each program of the kernel walks all time steps for sixteen rows of the batch. Only two things need
+a loop: the forward pass, and the gradient of every carry, `λ_t = ∂L/∂carry_t`. Given the carries,
+the pre-activations are one large product. Given λ, the gradients of weights and inputs are large
+products. The kernel that walks back therefore computes λ alone. With the symbols of
+`jaxrnn.methods.bptt`, where the output y_t is a part of the carry,
 
-    δ_t     = J_{a,t}ᵀ (λ_t, ȳ_t)
-    λ_{t-1} = J_{h,t}ᵀ (λ_t, ȳ_t) + δ_t Wᵀ + what reaches the carry before step t otherwise
+    δ_t     = J_{a,t}ᵀ λ_t
+    λ_{t-1} = J_{h,t}ᵀ λ_t + δ_t Wᵀ + the gradient that carry_{t-1} gets as a result of the run
 
-It compiles for NVIDIA GPUs; elsewhere it is interpreted, which is slow. It was compiled ahead and
-checked by interpreting it; it was never timed.
+The kernels compile for NVIDIA GPUs. On other platforms they are interpreted, which is slow. They
+were compiled ahead of time and tested by interpretation, but never timed.
 """
 
 import dataclasses
@@ -34,26 +35,27 @@ from jaxrnn.methods.bptt.plan import count
 from jaxrnn.methods.bptt.seam import Call, LawBrokenError, Pieces, computing, inspect, record
 
 ROWS = 16
-"""Of the batch, that one program walks: the fewest that a tensor core multiplies."""
+"""Rows of the batch that one program walks: the fewest that a tensor core multiplies."""
 
 MOST_BYTES = 3 * 2**16
-"""Of the recurrent weight: a program has 227 KiB of an H100's chip, and more does not compile."""
+"""The largest recurrent weight. A program has 227 KiB of an H100's on-chip memory, and a larger
+weight does not compile."""
 
 
 class Flags(NamedTuple):
-    """`[time, rows]`, 0 or 1; None where no row needs it."""
+    """The flags of all steps, `[time, rows]`, 0 or 1. A flag is None if no row needs it."""
 
-    valid: Array | None
-    fresh: Array | None  # where a step begins from the initial carry
+    valid: Array | None  # where 0, the step holds the carry
+    fresh: Array | None  # where 1, the step begins from the initial carry
 
 
 class _Given(NamedTuple):
-    """What the kernels read; of rows, there is a multiple of `ROWS`."""
+    """What the kernels read. The number of rows is a multiple of `ROWS`."""
 
     params: Params
-    us: Tree  # [time, rows, ...], projected inputs
-    carry: Carry  # [rows, ...]
-    initial: Carry  # likewise, what a boundary restarts from
+    us: Tree  # [time, rows, ...], the projected inputs
+    carry: Carry  # [rows, ...], before the first step
+    initial: Carry  # [rows, ...], where a restart begins
     flags: Flags
 
 
@@ -62,26 +64,26 @@ class _Loop:
     """All that is fixed when the kernels are traced."""
 
     cell: Cell
-    weight: int  # which leaf of the parameters is multiplied by
-    widths: tuple[int, ...]  # of the pieces of its product
-    output: int  # which leaf of the carry is put out
+    weight: int  # the position of the recurrent weight among the parameters
+    widths: tuple[int, ...]  # the widths of the pieces of its product
+    output: int  # the position of the output among the leaves of the carry
     reverse: bool
     interpret: bool
 
     def pieces(self, params: Params) -> Pieces:
-        """The weight, cut as its product is: a kernel cuts no arrays."""
+        """Split the weight as its product is split, because a kernel cannot split arrays."""
         edges = [sum(self.widths[:k]) for k in range(1, len(self.widths))]
         return tuple(jnp.split(jax.tree.leaves(params)[self.weight], edges, axis=-1))
 
     def vectors(self, params: Params) -> Params:
-        """The parameters that a step may use, for `_checked` refuses one that uses others."""
+        """Return the parameters that are vectors. `_checked` refuses a step that uses others."""
         return jax.tree.map(lambda leaf: leaf if leaf.ndim == 1 else None, params)
 
 
 def run(
     cell: Cell, params: Params, xs: Tree, carry: Carry, walk: Walk, interpret: bool
 ) -> tuple[Carry, Tree]:
-    """Run a cell over time; there is a step and a row, or more.
+    """Run a cell over time. There must be at least one step and one row.
 
     Raises:
         ValueError: the kernels cannot run this cell, its weight is too large, or a size is a
@@ -93,8 +95,9 @@ def run(
     padding = -count(batch) % ROWS
 
     def as_rows(leaf: Array, leading: int) -> Array:
-        """One axis of rows in place of those of the batch. The last is repeated: what is finite
-        for all rows is so for these.
+        """Merge the batch axes into one axis of rows, and pad it by repeating the last row.
+
+        What is finite for all rows is then finite for the padding.
         """
         flat = leaf.reshape(*leaf.shape[:leading], -1, *leaf.shape[leading + len(batch) :])
         widths = [(0, padding if axis == leading else 0) for axis in range(flat.ndim)]
@@ -122,7 +125,7 @@ def run(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _walk(loop: _Loop, given: _Given) -> Carry:
-    """The carries after all steps, `[time, rows, ...]`."""
+    """Return the carries after all steps, `[time, rows, ...]`."""
 
     def body(whole: Any, initial: Carry, before: Carry, at: Any) -> Carry:
         pieces, vectors = whole
@@ -155,12 +158,12 @@ def _forward(loop: _Loop, given: _Given) -> tuple[Carry, tuple[_Given, Carry]]:
 
 
 def _back(loop: _Loop, kept: tuple[_Given, Carry], of_states: Carry) -> tuple[_Given]:
-    """The gradients of what was given, from those of all carries."""
+    """Return the gradients of what was given, for those of all carries."""
     given, states = kept
     before = jax.tree.map(partial(shift, reverse=loop.reverse), given.carry, states)
 
     def steps(params: Params, us: Tree, initial: Carry) -> tuple[Carry, Pieces]:
-        """All at once."""
+        """Take all steps at once, from known carries."""
 
         def one(before: Carry, u: Tree, flags: Flags) -> tuple[Carry, Pieces]:
             start = _start(flags, initial, before)
@@ -190,7 +193,7 @@ def _showing(j: int, call: Call) -> tuple[Pieces, Pieces]:
 def _walk_back(
     loop: _Loop, given: _Given, before: Carry, preactivations: Pieces, of_states: Carry
 ) -> Carry:
-    """The gradient of the carry before each step, as all that follows makes it."""
+    """Return the gradient of the carry before each step, without that of `of_states` itself."""
 
     def body(whole: Any, initial: Carry, later: Carry, at: Any) -> Carry:
         turned, vectors = whole
@@ -231,7 +234,11 @@ def _over_time(
     in_time: Tree,
     reverse: bool,
 ) -> Carry:
-    """`carry = body(whole, of_rows, carry, in_time[t])` for all t in one kernel: every carry."""
+    """Compute `carry = body(whole, of_rows, carry, in_time[t])` for all t in one kernel.
+
+    Returns:
+        The carries after all steps, `[time, rows, ...]`.
+    """
     time, rows = jax.tree.leaves(in_time)[0].shape[:2]
     arguments, form = jax.tree.flatten((whole, of_rows, carry, in_time))
     leaves, carry_form = jax.tree.flatten(carry)
@@ -251,7 +258,7 @@ def _over_time(
         lax.fori_loop(0, time, turn, start)
 
     def spec(shape: tuple[int, ...], axis: int | None) -> pl.BlockSpec:
-        """All of an array, or of its rows those of one program."""
+        """Give a program the whole array, or its own rows of the array."""
         block = tuple(ROWS if i == axis else size for i, size in enumerate(shape))
         return pl.BlockSpec(
             block, lambda program: tuple(program if i == axis else 0 for i in range(len(shape)))
@@ -278,7 +285,7 @@ def _over_time(
 def _checked(
     cell: Cell, params: Params, xs: Tree, carry: Carry, reverse: bool, interpret: bool
 ) -> _Loop:
-    """What the kernels need to know of a cell; refused if they cannot run it."""
+    """Find what the kernels need to know of a cell, and refuse one that they cannot run."""
     if any(export.is_symbolic_dim(n) for leaf in jax.tree.leaves((xs, carry)) for n in leaf.shape):
         raise ValueError(
             f'{name_of(cell)}: kernel="pallas" needs sizes that are numbers, got a symbol in the '
@@ -310,8 +317,9 @@ def _checked(
 
 
 def _one_step(cell: Cell, params: Params, xs: Tree, carry: Carry) -> tuple[Call, int, int] | None:
-    """The product of a step, the parameter that is its weight, and the leaf of the carry that is
-    the output; None if the kernels cannot run the cell.
+    """Return the call of `affine`, the position of its weight, and that of the output in the carry.
+
+    It is None if the kernels cannot run the cell.
     """
     if cell.feature_axes > 1 or cell.takes_context:
         return None
@@ -320,21 +328,21 @@ def _one_step(cell: Cell, params: Params, xs: Tree, carry: Carry) -> tuple[Call,
         seam = inspect(cell.step, params, carry, u)
     except LawBrokenError:
         return None
-    _, calls = record(partial(cell.step, params, carry, u), computing)
+    (after, y), calls = record(partial(cell.step, params, carry, u), computing)
     leaves = jax.tree.leaves(params)
     weights = [i for i, leaf in enumerate(leaves) if calls and leaf is calls[0].w]
+    outputs = [i for i, leaf in enumerate(jax.tree.leaves(after)) if leaf is y]
     others = {*seam.pointwise_params, *seam.input_only_params}
     fits = (
-        len(calls) == len(weights) == len(seam.outputs) == 1
+        len(calls) == len(weights) == 1
+        and outputs
         and calls[0].linear is matmul
         and calls[0].w.ndim == 2
         and all(seam.input_only[0])
         and all(leaves[i].shape in {(n,) for n in _widths(calls[0])} for i in others)
         and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(carry))
-        and jax.tree.structure(0) == seam.output_form
     )
-    (output,) = seam.outputs if fits else (None,)
-    return None if output is None else (calls[0], weights[0], output)
+    return (calls[0], weights[0], outputs[0]) if fits else None
 
 
 def _widths(call: Call) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
-"""What the engine chooses by the platform that a program is compiled for, one class for each.
+"""The choices that depend on the platform a program is compiled for. Each platform has a class.
 
-A CPU is bound by its caches: blocks are short, and how a product is laid out decides. A GPU is
-bound by how many kernels it launches: blocks are long, their loops are written out a few steps at a
-time, and no kernel is spent on copies. A TPU compiler plans its memory itself and likes long
-blocks.
+The speed of a CPU depends on its caches: blocks are short, and operands are copied where another
+layout multiplies faster. The speed of a GPU depends on the number of kernels it launches: blocks
+are long, their loops are unrolled, and no kernel copies an operand. A TPU's compiler plans the
+memory itself: blocks are long.
 """
 
 import dataclasses
@@ -14,23 +14,24 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 
 Keep = Literal["carries", "preactivations", "all", "nothing"]
-"""What is kept of each step: the carry after it, the pre-activations as `seam.keeping` records
-them, both, or neither. The carry before each block is always kept.
+"""What the forward pass keeps of each step: the carry after it, its pre-activations (as
+`seam.keeping` records them), both, or neither. It always keeps the carry before each block.
 """
 
 
 class Sizes(NamedTuple):
-    """Those of a problem: at each step, and for each of its rows, the cell multiplies for `width`
-    pre-activations.
+    """The sizes that a plan depends on.
+
+    A *row* is one row of a step's products. A batch of pictures has a row for each pixel.
     """
 
     time: int
-    rows: int  # of the batch and of any other axes, such as a picture's
-    width: int  # of all products of a step together
-    inputs: int  # numbers in an input, of a row
-    projections: int  # and in what it is projected to
-    projecting: int  # multiply-adds for a pre-activation's part of a projection
-    stepping: int  # and for the rest of it, in the loop
+    rows: int  # in a step
+    width: int  # pre-activations of a row, those of all products of a step together
+    inputs: int  # numbers in the input of a row
+    projections: int  # numbers in the projected input of a row
+    projecting: int  # multiply-adds that the projection takes for each pre-activation
+    stepping: int  # multiply-adds that the step takes for each pre-activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +39,21 @@ class Platform(ABC):
     """The choices for one platform."""
 
     unroll: ClassVar[int] = 1
-    """Steps that one turn of a loop takes."""
+    """Steps that one iteration of a loop takes."""
 
     flattens: ClassVar[bool] = False
-    """Whether the products of a whole block have one axis of rows in place of time and batch.
-    Where the compiler splits the batch over devices, that would gather it."""
+    """Whether the products of a whole block have a single axis of rows, in place of time and batch.
+    If the compiler splits the batch over devices, such an axis makes it gather the batch."""
 
     copies_operands: ClassVar[bool] = False
-    """Whether what a weight's gradient contracts over rows is turned first."""
+    """Whether the operand of a weight gradient is transposed before the product contracts its rows.
+    """
 
     def block(self, sizes: Sizes, checkpointed: bool) -> int:
-        """Steps in a block. Where only carries at borders are kept, blocks are about √T, so that
-        both are few.
+        """Return the number of steps in a block.
+
+        `checkpointed` says that only the carries between blocks are kept. Blocks then have about √T
+        steps or more, so that there are few such carries.
         """
         if not checkpointed and self.takes_one_block(sizes):
             return sizes.time
@@ -57,38 +61,41 @@ class Platform(ABC):
         return _near_divisor(sizes.time, max(fewest, self.steps_in_block(sizes)))
 
     def block_forward(self, sizes: Sizes) -> int:
-        """Steps in a block where nobody differentiates."""
+        """Return the number of steps in a block of a call that is not differentiated."""
         return _near_divisor(sizes.time, self.steps_in_block_forward(sizes))
 
     def projects_at_once(self, sizes: Sizes) -> bool:
-        """Whether all inputs are projected before the first block."""
+        """Return whether the inputs of all steps are projected before the first block."""
         del sizes
         return False
 
     def keep(self, rebuilding: int) -> Keep:
-        """What is kept of each step, for so many multiply-adds that rebuild a pre-activation."""
+        """Return what to keep of each step, if several blocks of several steps are needed.
+
+        `rebuilding` counts the multiply-adds that rebuild one pre-activation from kept carries.
+        """
         del rebuilding
         return "carries"
 
     def takes_one_block(self, sizes: Sizes) -> bool:
-        """Whether all of time is one block."""
+        """Return whether one block holds all of time."""
         del sizes
         return False
 
     @abstractmethod
     def steps_in_block(self, sizes: Sizes) -> int:
-        """About how many steps a block has."""
+        """Return the wanted number of steps in a block; `block` prefers a near divisor of T."""
 
     @abstractmethod
     def steps_in_block_forward(self, sizes: Sizes) -> int:
-        """About how many steps a block has where nobody differentiates."""
+        """Return the wanted number of steps in a block of a call that is not differentiated."""
 
 
 class CPU(Platform):
-    """Measured on CPUs with AVX2 and AVX-512 (benchmarks/results)."""
+    """Measured on CPUs with AVX2 and AVX-512 (`benchmarks/results`)."""
 
-    flattens = True  # a product over two axes costs XLA a transposed copy in its derivative
-    copies_operands = True  # contracting over rows takes up to twice the time
+    flattens = True  # the derivative of a product over two axes of rows makes a transposed copy
+    copies_operands = True  # a product that contracts the rows takes up to twice the time
 
     most_rows: ClassVar[int] = 1024
     most_numbers: ClassVar[int] = 2**18
@@ -102,28 +109,39 @@ class CPU(Platform):
     parts: ClassVar[int] = 8
 
     def projects_at_once(self, sizes: Sizes) -> bool:
-        """If that makes them no larger, and a cache holds them: a block would copy its part of the
-        inputs, and its part of their gradient.
+        """Return whether the projections are no larger than the inputs, and fit into a cache.
+
+        The alternative is to project each block by itself. That copies the block's part of the
+        inputs, and the block's part of their gradient.
         """
         all_numbers = sizes.time * sizes.rows * sizes.projections
         return sizes.projections <= sizes.inputs and all_numbers <= self.most_numbers_projected
 
     def keep(self, rebuilding: int) -> Keep:
-        """Carries, which are fewer numbers, unless rebuilding is most of a block's work: a product
-        of some hundred numbers runs as fast in the loop as with all rows of a block.
+        """Keep carries, which are fewer numbers, unless rebuilding is much of a block's work.
+
+        Pre-activations pay only where the products are long. A product over some hundred numbers is
+        about as fast in the loop as with all rows of a block.
         """
         return "preactivations" if rebuilding >= self.much_to_rebuild else "carries"
 
     def takes_one_block(self, sizes: Sizes) -> bool:
-        """If caches hold what one block needs: nothing is then rebuilt."""
-        return sizes.time * sizes.rows * sizes.width <= self.most_numbers_in_one
+        """Return whether the caches hold all that one block needs. Nothing is then rebuilt.
+
+        A cell without products has a width of 0. Its projections tell how much a block holds.
+        """
+        widest = max(sizes.width, sizes.projections)
+        return sizes.time * sizes.rows * widest <= self.most_numbers_in_one
 
     def steps_in_block(self, sizes: Sizes) -> int:
-        """The products of a block are `[steps * rows, width]`: tall enough to be fast, small enough
-        to stay in a cache, and a small part of all time, for its temporaries are some thirty
-        numbers per unit and step. They have at least half as many rows as the weight, or else most
-        of a block's work would be to add to the weight's gradient. A step whose products are tall
-        enough by themselves, as those of pictures are, is a block.
+        """Return a number of steps for which a block's products, `[steps * rows, width]`, are fast.
+
+        - They have enough rows to be fast, and stay in a cache.
+        - A block is a small part of all time, because its temporaries take some thirty numbers per
+          unit and step.
+        - They have at least half as many rows as the weight, even if they leave the cache. With
+          fewer, most of a block's work would be to add to the weight's gradient.
+        - If one step has enough rows by itself, as with pictures, a block has one step.
         """
         rows, width = max(sizes.rows, 1), max(sizes.width, 1)
         if rows >= self.most_rows:
@@ -133,9 +151,11 @@ class CPU(Platform):
         return max(self.fewest_steps, wanted, sizes.stepping // 2 // rows)
 
     def steps_in_block_forward(self, sizes: Sizes) -> int:
-        """As many as a cache holds inputs and projections of. In a small problem a step projects
-        its own input, if that is the lesser part of its work and rows are many: writing and reading
-        the projections would take longer.
+        """Return the number of steps whose inputs and projections a cache holds.
+
+        A small problem with many rows gets blocks of one step, if projecting is less work than
+        stepping. Each step then projects its own input: to write and read the projections of many
+        steps would take longer.
         """
         lesser = sizes.projecting < sizes.stepping and sizes.rows >= self.many_rows
         if lesser and self.takes_one_block(sizes):
@@ -145,12 +165,14 @@ class CPU(Platform):
 
 
 class GPU(Platform):
-    """Counted in programs compiled for an H100 (`benchmarks/ahead`).
+    """Derived from kernel counts of programs compiled for an H100 (`benchmarks/ahead`).
 
-    A step of small products takes about as long as its kernels take to launch, the loop's own
-    counter and the slices that it reads and writes included. Eight steps in a turn share some of
-    them, and the compiler fuses across steps. Carries are kept, for pre-activations are written by
-    one kernel for each gate, and would need one more loop to rebuild the carries.
+    A step with small products takes about as long as its kernels take to launch. These include the
+    loop's own counter and the slices that it reads and writes. Eight steps in an iteration share
+    some of them, and the compiler fuses across steps.
+
+    Carries are kept. Pre-activations would take a kernel for each gate to write, and another loop
+    to rebuild the carries.
     """
 
     unroll = 8
@@ -161,22 +183,23 @@ class GPU(Platform):
     most_numbers: ClassVar[int] = 2**24
 
     def steps_in_block(self, sizes: Sizes) -> int:
-        """A part of all time, for a block's temporaries add to what is kept. A block costs some
-        thirty launches of its own, which 32 steps outweigh.
+        """Return a small part of all time, because a block's temporaries add to what is kept.
+
+        A block costs some thirty launches of its own. 32 steps outweigh them.
         """
         time = sizes.time
         steps = max(time // self.parts, min(time // self.fewest_parts, self.some_steps))
         return min(steps, self.steps_in_block_forward(sizes))
 
     def steps_in_block_forward(self, sizes: Sizes) -> int:
-        """Many, at the cost of as many projections."""
+        """Return many steps. The projections of as many steps are in memory at once."""
         return min(self.most_steps, self.most_numbers // max(sizes.rows * sizes.width, 1))
 
 
 class TPU(GPU):
-    """Counted in the compiler's own estimate of cycles, for a v5e (`benchmarks/ahead`).
+    """Derived from the compiler's own estimate of cycles, for a v5e (`benchmarks/ahead`).
 
-    Its compiler gains nothing from loops that are written out.
+    The compiler gains nothing from unrolled loops.
     """
 
     unroll = 1
@@ -184,9 +207,11 @@ class TPU(GPU):
     most_rows_in_block: ClassVar[int] = 2**14
 
     def steps_in_block(self, sizes: Sizes) -> int:
-        """As many as leave a block's temporaries in the chip's own memory, where they are no part
-        of what the program allocates: each block costs cycles of its own. Pictures, which have many
-        rows, have patches of them, too.
+        """Return as many steps as leave a block's temporaries in the chip's own memory.
+
+        There they are no part of what the program allocates. Blocks are as long as that permits,
+        because each block costs cycles of its own. Rows are limited, too: a picture has many, and
+        the convolution of a picture makes patches of them.
         """
         rows, width = max(sizes.rows, 1), max(sizes.width, 1)
         most = min(self.most_numbers_in_block // width, self.most_rows_in_block)
@@ -194,16 +219,22 @@ class TPU(GPU):
 
 
 PLATFORMS: dict[str, Platform] = {"cpu": CPU(), "gpu": GPU(), "tpu": TPU()}
-"""By the names of `jax.default_backend()`."""
+"""The platforms by the names that `jax.default_backend()` returns."""
 
 
 def platform_of(name: str | None) -> Platform:
-    """The platform of a name, or the process's own; one that is not known is taken for a GPU."""
+    """Return the platform with this name; if it is None, the one that the process runs on.
+
+    An unknown backend is treated as a GPU.
+    """
     return PLATFORMS.get(name or jax.default_backend(), PLATFORMS["gpu"])
 
 
 def _near_divisor(time: int, wanted: int) -> int:
-    """The nearest divisor of `time` if one is near: a shorter last block is compiled by itself."""
+    """Return the divisor of `time` nearest to `wanted`; `wanted` if none is within a factor of 2.
+
+    A divisor leaves no shorter last block, which would be compiled by itself.
+    """
     wanted = max(wanted, 1)
     if wanted >= time:
         return time

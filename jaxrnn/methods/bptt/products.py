@@ -1,8 +1,7 @@
-"""How the engine multiplies: by a recurrent weight, and by the tangent of one.
+"""The products of the derivative: tangents by a recurrent weight, operands by its tangent.
 
-What can be done before a loop is done when these are called, outside it; what they return is for
-the loop. The products of tangents are written so that their transposes, which `jax.grad` runs, are
-the fast ones.
+`jax.grad` runs the transposes of these products. They are therefore written so that the transposes
+are fast.
 """
 
 import dataclasses
@@ -22,26 +21,26 @@ from jaxrnn.methods.bptt.seam import Call, Pieces
 @partial(jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["linear", "is_turned"])
 @dataclasses.dataclass(frozen=True)
 class Turned:
-    """The weight of a call, laid out for the transpose of its product."""
+    """The weight of a call, laid out so that the transpose of its product is fast in a loop."""
 
     w: Array
     linear: Linear
-    is_turned: bool
+    is_turned: bool  # whether `w` is the transpose of the weight, for the plain product `h @ w`
 
     def __call__(self, dh: Array) -> Array:
-        """The tangent of the product, from that of its operand."""
+        """Return the tangent of the product, for the tangent of its operand."""
         if not self.is_turned:
             return jax.jvp(lambda h: self.linear(h, self.w), (jnp.zeros_like(dh),), (dh,))[1]
         dh = dh.astype(self.w.dtype)
-        # transposed: g @ w
+        # the transpose of this product is g @ w, without a transposed factor
         return lax.dot_general(
             dh, self.w, (((dh.ndim - 1,), (1,)), ((), ())), preferred_element_type=wide(self.w)
         )
 
 
 def turned(call: Call) -> Turned:
-    """The weight of a call, laid out for the loop over tangents."""
-    # one row is as fast either way: no copy of the weight
+    """Lay out the weight of a call, outside the loop."""
+    # for one row both layouts are as fast, and the copy of the weight is saved
     if is_plain(call) and _rows(call) > 1:
         return Turned(call.w.T, matmul, is_turned=True)
     return Turned(call.w, call.linear, is_turned=False)
@@ -49,13 +48,18 @@ def turned(call: Call) -> Turned:
 
 @jax.custom_jvp
 def given(turned: Turned, h: Array, dproduct: Array | None, pieces: Pieces, probe: Array) -> Pieces:
-    """The pre-activations that are known already. Their tangents are those of the operand's
-    product, and of what else the product's tangent is made of: `dproduct`, an array of zeros that
-    has this tangent.
+    """Return pre-activations that are known, with a tangent rule that puts their product back.
 
-    That is true for the `jax.jvp` around the step alone; in a second derivative, the pieces have
-    tangents of their own. `probe` is a number that always has a tangent, so that the first
-    `jax.jvp` uses the rule up, even where the operand has none.
+    Their tangent is `turned(dh)`, plus the tangent of `dproduct`. This rule holds for one
+    `jax.jvp`, the one around the step. In a second derivative, `pieces` has tangents of its own.
+
+    Args:
+        turned: the weight of the product.
+        h: the operand of the product.
+        dproduct: zeros. Their tangent is the rest of the product's tangent; None if there is none.
+        pieces: the pre-activations.
+        probe: a number that always has a tangent. The first `jax.jvp` thus always applies the rule,
+            and removes it, even if the operand has no tangent.
     """
     del turned, h, dproduct, probe
     return pieces
@@ -74,26 +78,30 @@ def _given_with_tangents(
 
 
 def plus(a: Array, b: Array) -> Array:
-    """Their sum, in the wider of their dtypes."""
+    """Return the sum in the wider dtype of the two."""
     dtype = wide(a, b)
     return a.astype(dtype) + b.astype(dtype)
 
 
 def is_plain(call: Call) -> bool:
-    """Whether the product is `h @ w` with one matrix for all rows, of two real or two complex
-    numbers; all else is left to JAX's own transposition.
+    """Return whether the product is `h @ w`, with one matrix `w` for all rows.
+
+    Both factors must be real, or both complex. JAX transposes every other product itself.
     """
     same_kind = jnp.iscomplexobj(call.h) == jnp.iscomplexobj(call.w)
     return call.linear is matmul and call.w.ndim == 2 and same_kind
 
 
 def over_steps(turned: Turned, dhs: Array) -> Array:
-    """Tangents of the products of many steps, from those of their operands."""
+    """Return the tangents of the products of many steps, for those of their operands."""
     return jax.vmap(turned)(dhs)
 
 
 def through_weight(call: Call, operands: Array, dw: Array, platform: Platform) -> Array:
-    """`operand @ dw` for many steps, as one product; so is its transpose, the weight's gradient."""
+    """Return `operand @ dw` for many steps, as one product.
+
+    Its transpose, which computes the weight's gradient, is one product, too.
+    """
     dw = dw.astype(call.w.dtype)
     if not is_plain(call):
         if len(operands) == 1:  # an axis of size one would cost copies

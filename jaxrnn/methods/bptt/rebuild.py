@@ -1,4 +1,4 @@
-"""What a block's derivative is taken at: computed anew from what the forward pass kept."""
+"""Part 1 of a block's derivative: rebuild carries and pre-activations from what was kept."""
 
 from functools import partial
 from typing import NamedTuple
@@ -17,16 +17,16 @@ from jaxrnn.methods.bptt.seam import Call, Pieces, keeping, record, replaying
 
 
 class Fixed(NamedTuple):
-    """What is the same in every block."""
+    """What all blocks share."""
 
     plan: Plan
     params: Params
-    calls: list[Call]  # of the first step: weights and forms are those of every step
-    turned: list[Turned]  # the weights of the calls, for the loop
+    calls: list[Call]  # those of the first step; all steps have the same weights and shapes
+    turned: list[Turned]  # their weights, laid out for the loop
 
 
 class Rebuilt(NamedTuple):
-    """All that a step's derivative is taken at; with a leading axis, for all steps of a block."""
+    """The point at which a step's derivative is taken. For a block, arrays are `[time, ...]`."""
 
     before: Carry  # the carry before the step
     u: Tree
@@ -35,10 +35,11 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild(fixed: Fixed, start: Carry, us: Tree, flags: StepFlags, kept: Kept) -> Rebuilt:
-    """The projected input, carry and pre-activations of each step.
+    """Return the projected input, the carry before and the pre-activations, for each step.
 
-    Given carries, each product of the block is one large product. Given pre-activations, carries
-    take a loop, without products. Given neither, the block is run again.
+    If carries were kept, each product of the block is computed as one large product. If
+    pre-activations were kept, a loop without products computes the carries. If both were, nothing
+    is computed. If neither was, the block is run again.
     """
     plan, params = fixed.plan, fixed.params
     if kept.carries is None and kept.preactivations is None:
@@ -55,7 +56,7 @@ def rebuild(fixed: Fixed, start: Carry, us: Tree, flags: StepFlags, kept: Kept) 
 def _carries(
     fixed: Fixed, start: Carry, us: Tree, flags: StepFlags, preactivations: list[Pieces]
 ) -> Carry:
-    """The carries after each step of a block whose pre-activations are known."""
+    """Compute the carry after each step of a block from its pre-activations."""
     plan = fixed.plan
 
     def body(before: Carry, inputs: tuple[Tree, StepFlags, list[Pieces]]) -> tuple[Carry, Carry]:
@@ -67,7 +68,7 @@ def _carries(
 
 
 def _preactivations(fixed: Fixed, before: Carry, us: Tree, flags: StepFlags) -> list[Pieces]:
-    """The pre-activations of a block whose carries are known, for all steps at once."""
+    """Compute the pre-activations of a block from its carries, for all steps at once."""
     plan = fixed.plan
 
     def one(*at: Tree) -> list[Pieces]:
@@ -77,7 +78,11 @@ def _preactivations(fixed: Fixed, before: Carry, us: Tree, flags: StepFlags) -> 
 
 
 def replay(plan: Plan, params: Params, step: Rebuilt) -> tuple[tuple[Carry, Tree], list[Array]]:
-    """A step with its pre-activations given: its results, and the operand of each product."""
+    """Run a step on given pre-activations.
+
+    Returns:
+        The step's results, and the operand of each product.
+    """
     before, u, flags, preactivations = step
     return record(
         partial(plan.step, params, before, u, flags), replaying(plan.seam, preactivations)

@@ -1,4 +1,4 @@
-"""The function with a derivative of its own, over all blocks of time."""
+"""The function that runs a cell over time and has the engine's derivative (`jax.custom_jvp`)."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ from jaxrnn.methods.bptt.tangent import Tangents, derivative
 def bptt(
     plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags
 ) -> tuple[Carry, Tree]:
-    """Run a cell over time, with the engine's derivative."""
+    """Run a cell over time, and return the last carry and all outputs."""
     results, _ = forward(plan, params, xs, carry, flags, plan.block_forward, "nothing")
     return results
 
@@ -41,13 +41,13 @@ def _derivative(
 
 
 def _nonzero(tree: Tree, tangents: Tree) -> dict[int, Array]:
-    """By position, the tangents that are not zero."""
+    """Return the tangents that are not zero, by position."""
     leaves = jax.tree.leaves(tangents)
     return {i: leaves[i] for i in float_positions(tree) if not isinstance(leaves[i], SymbolicZero)}
 
 
 def _dense(tree: Tree, tangents: Tree) -> list[Array]:
-    """The tangents of all floating leaves."""
+    """Return the tangents of all floating leaves, zeros included."""
     known = _nonzero(tree, tangents)
     leaves = zip(float_positions(tree), floats(tree), strict=True)
     return [known[i] if i in known else jnp.zeros_like(leaf) for i, leaf in leaves]

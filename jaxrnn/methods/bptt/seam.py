@@ -1,15 +1,18 @@
-"""The seam between a step and the engine: the `affine` that a step multiplies by.
+"""The seam between a step and the engine: the `affine` that a step multiplies through.
 
-`record` runs a step with an `affine` of the engine's own. What that does at a call is an *answer*:
-it computes, keeps what it computed, or returns what was kept before. `inspect` traces a step once,
-abstractly, and reads off its jaxpr which parameters, inputs and carries reach what. A step that
-breaks the law of `jaxrnn.Cell` is reported there; the method then falls back to JAX's derivative.
+`record` runs a step with an `affine` of the engine's own. An *answer* is a function that says what
+this `affine` does at a call: multiply, multiply and record the pre-activation, or return a
+pre-activation that was kept.
+
+`inspect` traces a step once, on shapes alone, and finds in its jaxpr which parameters, inputs and
+carries each result and each call depends on. It raises `LawBrokenError` for a step that breaks the
+law of `affine` (`jaxrnn.Cell`). The methods then fall back to JAX's own derivative.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 Pieces = tuple[Array, ...]
-"""One array for each part of a call of `affine`; their last axes partition the product's."""
+"""One array for each part of a call of `affine`. Their last axes partition that of the product."""
 
 NESTED = (
     "it calls affine inside control flow, a checkpoint or a transformation, "
@@ -35,13 +38,13 @@ NESTED = (
 
 
 class LawBrokenError(Exception):
-    """A step calls `affine` in a way that the engine cannot use; the message says how."""
+    """The engine cannot use a step; the message says why."""
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["u", "h", "w"], meta_fields=["linear"])
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What a step asked of `affine` in one call."""
+    """The arguments of one call of `affine`."""
 
     u: Pieces | None
     h: Array
@@ -50,24 +53,24 @@ class Call:
 
     @property
     def parts(self) -> tuple[Array | None, ...]:
-        """What is added to each piece of the product: to one alone, and nothing, without a `u`."""
+        """What is added to each piece of the product. Without `u`, there is one piece, and None."""
         return (None,) if self.u is None else self.u
 
     def cut(self, product: Array) -> Pieces:
-        """The pieces of the product."""
+        """Split the product into pieces."""
         return cut_like(self.u, product)
 
 
 Answer = Callable[[int, Call], tuple[Pieces, T]]
-"""What `affine` does at the j-th call: its results, and what is recorded of the call."""
+"""`answer(j, call)` returns the results of the j-th call of `affine`, and a record of the call."""
 
 
 def record(step: Callable[..., R], answer: Answer[T]) -> tuple[R, list[T]]:
-    """`step(affine)`, and what `answer` recorded at each call of that `affine`.
+    """Return `step(affine)`, and what `answer` records at each call of that `affine`.
 
-    This is the one place of the engine that appends to a list. A step returns what its cell says
-    and nothing else, so what it asked for can leave it no other way. The list never outlives the
-    step: traced code that uses `record` returns it, as any result.
+    A step returns its results alone, so the records leave it by a side effect: `affine` appends
+    them to a list. No other function of the engine has one. The list does not outlive the step.
+    Traced code that calls `record` returns it, like any other result.
     """
     records: list[T] = []
 
@@ -81,34 +84,39 @@ def record(step: Callable[..., R], answer: Answer[T]) -> tuple[R, list[T]]:
 
 @dataclasses.dataclass(frozen=True)
 class Seam:
-    """How a step uses what it is given. Parameters and inputs are positions among the flat leaves,
-    and those are listed alone that have a gradient.
+    """How a step uses its parameters and inputs.
 
-    A part of a call is *input-only* if neither the carry nor a product reaches it. Then its tangent
-    can be computed for many steps at once.
+    Parameters and projected inputs are named by their positions among the flat leaves. Only those
+    with a gradient are listed.
+
+    A part of a call is *input-only* if it depends neither on the carry nor on a product. Its
+    tangent can then be computed for many steps at once.
+
+    A parameter is *pointwise* if a result, an operand or a part that is not input-only depends on
+    it other than through a product or an input-only part. Likewise a projected input.
     """
 
-    products: tuple[jax.ShapeDtypeStruct, ...]  # of each call, in one step
-    weight_params: tuple[tuple[int, ...], ...]  # for each call: those that its weight depends on
-    operand_params: tuple[tuple[int, ...], ...]  # and those that its operand is made with
-    input_only: tuple[tuple[bool, ...], ...]  # for each call: which of its parts are
-    input_only_params: tuple[int, ...]  # those that input-only parts depend on
-    pointwise_params: tuple[int, ...]  # those that are used in any other way but as weights
-    pointwise_inputs: tuple[int, ...]  # projected inputs that are used outside input-only parts
-    outputs: tuple[int | None, ...]  # for each leaf of the output: which of the new carry it is
-    output_form: Any  # the structure of the output
+    products: tuple[jax.ShapeDtypeStruct, ...]  # for each call: the product, in one step
+    weight_params: tuple[tuple[int, ...], ...]  # for each call: what its weight depends on
+    operand_params: tuple[tuple[int, ...], ...]  # for each call: what its operand depends on
+    input_only: tuple[tuple[bool, ...], ...]  # for each call: whether each part is input-only
+    input_only_params: tuple[int, ...]  # what input-only parts depend on
+    pointwise_params: tuple[int, ...]
+    pointwise_inputs: tuple[int, ...]  # of the projected input
 
 
 def computing(j: int, call: Call) -> tuple[Pieces, Call]:
-    """Multiply, as the default does, and record the call."""
+    """Answer with the product, as the default `affine` does, and record the call."""
     del j
     pieces = call.cut(call.linear(call.h, call.w))
     return tuple(map(_plus, call.parts, pieces)), call
 
 
 def keeping(seam: Seam) -> Answer[Pieces]:
-    """Multiply, and record what `replaying` needs: each pre-activation, without its part if that is
-    not input-only.
+    """Answer with the product, and record what `replaying` needs.
+
+    That is each pre-activation `part + piece` if its part is input-only, else the piece of the
+    product alone.
     """
 
     def answer(j: int, call: Call) -> tuple[Pieces, Pieces]:
@@ -123,7 +131,7 @@ def keeping(seam: Seam) -> Answer[Pieces]:
 
 
 def replaying(seam: Seam, preactivations: Sequence[Pieces]) -> Answer[Array]:
-    """Return what `keeping` recorded of the same step, and record each operand."""
+    """Answer with what `keeping` recorded in the same step, and record each operand."""
 
     def answer(j: int, call: Call) -> tuple[Pieces, Array]:
         return complete(seam, j, call, preactivations[j]), call.h
@@ -132,7 +140,7 @@ def replaying(seam: Seam, preactivations: Sequence[Pieces]) -> Answer[Array]:
 
 
 def complete(seam: Seam, j: int, call: Call, kept: Pieces) -> Pieces:
-    """The pre-activations, from those that lack a part that is not input-only."""
+    """Return the pre-activations: add each part that is not input-only to what was kept."""
     return tuple(
         piece if present else _plus(part, piece)
         for part, piece, present in zip(call.parts, kept, seam.input_only[j], strict=True)
@@ -140,8 +148,9 @@ def complete(seam: Seam, j: int, call: Call, kept: Pieces) -> Pieces:
 
 
 def input_only_parts(seam: Seam, j: int, call: Call) -> Pieces:
-    """What the j-th call adds to its product before the loop: zeros for a part that is not
-    input-only.
+    """Return the input-only parts of the j-th call, and zeros in place of its other parts.
+
+    They are as wide as the pieces of the product.
     """
     form = seam.products[j]
     pieces = call.cut(jnp.zeros(form.shape, form.dtype))
@@ -157,7 +166,7 @@ def _plus(part: Array | None, piece: Array) -> Array:
 
 
 def join(pieces: Pieces) -> Array:
-    """The inverse of `Call.cut`, in the widest of their dtypes."""
+    """Undo `Call.cut`. The result has the widest dtype of the pieces."""
     if len(pieces) == 1:
         return pieces[0]
     dtype = wide(*pieces)
@@ -170,11 +179,11 @@ def inspect(
     carry: Carry,
     u: Tree,
 ) -> Seam:
-    """Trace `step(params, carry, u, affine)` once and read off how it uses what it is given.
+    """Trace `step(params, carry, u, affine)` once, and find how it uses its arguments.
 
     Raises:
-        LawBrokenError: a weight depends on more than parameters, or `affine` was called inside
-            control flow or a checkpoint.
+        LawBrokenError: a weight depends on more than parameters, `affine` is called inside control
+            flow or a checkpoint, or the step closes over a traced value.
     """
     traced = _trace(step, params, carry, u)
     differentiable = {"params": {*float_positions(params)}, "u": {*float_positions(u)}}
@@ -185,10 +194,9 @@ def inspect(
 
     pointwise = traced.reached(traced.result)
     for marked in traced.calls:
-        traced.reached(marked.call.u)  # known, or `affine` was called in another trace
+        traced.reached(marked.call.u)  # raises if `affine` was called in another trace
         pointwise |= traced.reached(marked.call.h)
         pointwise |= traced.reached([p for p in marked.parts if p not in traced.input_only])
-    after, y = traced.result
     return Seam(
         products=tuple(marked.form for marked in traced.calls),
         weight_params=tuple(positions("params", traced.of_weight(m)) for m in traced.calls),
@@ -197,20 +205,15 @@ def inspect(
         input_only_params=positions("params", _union(traced.input_only.values())),
         pointwise_params=positions("params", pointwise),
         pointwise_inputs=positions("u", pointwise),
-        outputs=tuple(_position(leaf, jax.tree.leaves(after)) for leaf in jax.tree.leaves(y)),
-        output_form=jax.tree.structure(y),
     )
-
-
-def _position(variable: Var | Literal, among: list[Var | Literal]) -> int | None:
-    return next((i for i, other in enumerate(among) if other is variable), None)
 
 
 def params_used(
     project: Callable[[Params, Tree], Tree], params: Params, xs: Tree
 ) -> tuple[int, ...]:
-    """The positions of the parameters that any output of `project(params, xs)` depends on, and that
-    have a gradient.
+    """Return the positions of the parameters that `project(params, xs)` depends on.
+
+    Only parameters with a gradient are listed.
     """
     traced = _trace(lambda params, carry, xs, affine: project(params, xs), params, (), xs)
     used = {position for name, position in traced.reached(traced.result) if name == "params"}
@@ -218,14 +221,16 @@ def params_used(
 
 
 Source = tuple[str, int]
-"""What a variable depends on: a tree that the step is given, and the position of a leaf."""
+"""What a variable depends on: the name of an argument of the step, and the position of a leaf."""
 
 PRODUCT: Source = ("product", 0)
 
 
 class _Marked(NamedTuple):
-    """A call in a step's jaxpr. The product and the parts have variables of their own, at which
-    dependence is cut.
+    """A call of `affine`, as variables of a step's jaxpr.
+
+    The product and the parts have variables of their own. Dependence is followed no further back
+    than these.
     """
 
     call: Call
@@ -235,22 +240,22 @@ class _Marked(NamedTuple):
 
 
 class _Traced(NamedTuple):
-    """A step's jaxpr: the variables of its results and calls, and what reaches them."""
+    """The variables of a step's results and calls in its jaxpr, and what each depends on."""
 
     result: Tree
     calls: list[_Marked]
     reach: Mapping[Var, frozenset[Source]]
-    input_only: Mapping[Var | None, frozenset[Source]]  # what reaches the parts that are
+    input_only: Mapping[Var | None, frozenset[Source]]  # for the input-only parts
 
     def reached(self, variables: Tree) -> frozenset[Source]:
-        """What any of these depends on."""
+        """Return what any of these variables depends on."""
         leaves = [leaf for leaf in jax.tree.leaves(variables) if not isinstance(leaf, Literal)]
         if any(leaf not in self.reach for leaf in leaves):
             raise LawBrokenError(NESTED)
         return _union(self.reach[leaf] for leaf in leaves)
 
     def of_weight(self, marked: _Marked) -> frozenset[Source]:
-        """What the weight of a call depends on: parameters alone."""
+        """Return what the weight of a call depends on. Only parameters are allowed."""
         sources = self.reached(marked.call.w)
         if any(name != "params" for name, _ in sources):
             raise LawBrokenError(
@@ -262,7 +267,7 @@ class _Traced(NamedTuple):
 def _trace(step: Callable[..., Tree], params: Params, carry: Carry, u: Tree) -> _Traced:
     def mark(j: int, call: Call) -> tuple[Pieces, tuple[Call, Array, tuple[Array | None, ...]]]:
         del j
-        # a barrier gives a variable of its own
+        # the result of a barrier is a variable of its own
         product = lax.optimization_barrier(call.linear(call.h, call.w))
         parts = tuple(p if p is None else lax.optimization_barrier(p) for p in call.parts)
         return tuple(map(_plus, parts, call.cut(product))), (call, product, parts)
@@ -289,8 +294,10 @@ def _trace(step: Callable[..., Tree], params: Params, carry: Carry, u: Tree) -> 
 def _reach(
     jaxpr: Jaxpr, given: list[Source], calls: list[_Marked]
 ) -> tuple[dict[Var, frozenset[Source]], dict[Var | None, frozenset[Source]]]:
-    """What reaches each variable, seen up to the last product or input-only part on the way, and
-    what reaches the input-only parts.
+    """Return what each variable depends on, and what each input-only part depends on.
+
+    In the first mapping, a product depends on `PRODUCT` alone, and an input-only part on nothing.
+    What depends on these inherits that.
     """
     reach = {var: frozenset({source}) for var, source in zip(jaxpr.invars, given, strict=True)}
     reach |= {var: frozenset() for var in jaxpr.constvars}

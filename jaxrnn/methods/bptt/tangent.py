@@ -1,11 +1,11 @@
-"""The derivative of all blocks of time: a linear map from tangents to tangents.
+"""The derivative of a whole run: a linear map from tangents to tangents.
 
 JAX evaluates it for `jax.jvp`, and transposes it for `jax.grad`. Its transpose is back-propagation
-through time: what is done here for all steps of a block at once becomes one large product for each
-weight, and the loop over steps becomes the walk back. `jax.checkpoint` says what the transpose
-computes anew: all but what the forward pass kept.
+through time. What is computed here for all steps of a block at once becomes one large product for
+each weight, and the loop over steps becomes the walk back. `jax.checkpoint` makes the transpose
+recompute everything but what the forward pass kept.
 
-The tangent of `v` is called `dv`. Tangents that are zero throughout are left out.
+The tangent of `v` is called `dv`. Tangents that are known to be zero are left out.
 """
 
 from collections.abc import Iterable
@@ -21,15 +21,9 @@ from jaxrnn.core.dtypes import wide
 from jaxrnn.core.trees import Tree, float_positions, floats, pick, put
 from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, over_blocks, recomputed
-from jaxrnn.methods.bptt.forward import Kept, Residuals, first_calls
+from jaxrnn.methods.bptt.forward import Kept, Residuals
 from jaxrnn.methods.bptt.plan import Plan
-from jaxrnn.methods.bptt.products import (
-    given,
-    over_steps,
-    plus,
-    through_weight,
-    turned,
-)
+from jaxrnn.methods.bptt.products import given, over_steps, plus, through_weight, turned
 from jaxrnn.methods.bptt.rebuild import Fixed, Rebuilt, rebuild, replay
 from jaxrnn.methods.bptt.seam import (
     Answer,
@@ -43,38 +37,41 @@ from jaxrnn.methods.bptt.seam import (
 )
 
 Results = tuple[list[Array], list[Array]]
-"""The tangents of the carry after a step, and of the output; of their floating leaves."""
+"""The tangents of the carry after a step and of its output, one for each floating leaf."""
 
 ByCall = dict[int, Array]
-"""For some of the calls of `affine` in a step, by number."""
+"""An array for some of the calls of `affine` in a step, by the call's number."""
 
 ByPosition = dict[int, Array]
-"""For some leaves of a tree."""
+"""An array for some leaves of a tree, by position."""
 
 
 class Tangents(NamedTuple):
-    """Those of what is differentiated; of params and xs, those that are not zero."""
+    """The tangents of the arguments of a run."""
 
-    params: ByPosition
-    xs: ByPosition
-    carry: list[Array]
+    params: ByPosition  # those that are not zero
+    xs: ByPosition  # those that are not zero
+    carry: list[Array]  # one for each floating leaf
 
 
 class Shared(NamedTuple):
-    """The tangents of what all steps share, wide enough for gradients to be added up in."""
+    """The tangents that all steps share.
+
+    Their dtypes are wide: the transpose adds up gradients in them.
+    """
 
     weights: ByCall
     params: ByPosition
 
     def of(self, params: Params, positions: Iterable[int]) -> ByPosition:
-        """Those of some parameters, in the parameters' dtypes."""
+        """Return the tangents of some parameters, in the parameters' dtypes."""
         found = [i for i in positions if i in self.params]
         leaves = pick(params, found)
         return {i: self.params[i].astype(p.dtype) for i, p in zip(found, leaves, strict=True)}
 
 
 def derivative(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
-    """The tangents of the last carry and of the outputs."""
+    """Return the tangents of the last carry and of the outputs."""
     return recomputed(partial(_over_time, plan))(residuals, tangents)
 
 
@@ -103,13 +100,13 @@ def _over_time(plan: Plan, residuals: Residuals, tangents: Tangents) -> Results:
 
 
 def _prepare(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[Fixed, Shared]:
-    """What is the same in every block."""
+    """Compute what all blocks share."""
     params, xs, flags, _, starts = residuals
     start = jax.tree.map(lambda leaf: leaf[0], starts)
     dparams = tangents.params
 
     def weights(theta: list[Array]) -> tuple[list[Array], list[Call]]:
-        calls = first_calls(plan, put(params, dparams, theta), xs, start, flags)
+        calls = _first_calls(plan, put(params, dparams, theta), xs, start, flags)
         return [call.w for call in calls], calls
 
     primals, dtheta = pick(params, dparams), [*dparams.values()]
@@ -123,22 +120,34 @@ def _prepare(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[Fixe
     return Fixed(plan, params, calls, [turned(call) for call in calls]), widened
 
 
+def _first_calls(
+    plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags
+) -> list[Call]:
+    """Return the calls of `affine` in the first step.
+
+    Only their weights and shapes are used. All steps have the same. The compiler drops the rest.
+    """
+    x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
+    u = plan.cell.project(params, x)
+    return record(partial(plan.step, params, carry, u, flags_t), computing)[1]
+
+
 class _Step(NamedTuple):
     """What the loop over steps reads."""
 
     at: Rebuilt
-    du: ByPosition  # of projected inputs that are used pointwise
-    dproducts: ByCall
-    dresults: Results | None  # what small parameters add
+    du: ByPosition  # for projected inputs that are used pointwise
+    dproducts: ByCall  # what is known of the tangents of products before the loop
+    dresults: Results | None  # what the tangents of small parameters add to the results
 
 
 def _over_steps(
     fixed: Fixed, shared: Shared, rebuilt: Rebuilt, dus: ByPosition, dcarry: list[Array]
 ) -> Results:
-    """The tangents of the carry after a block and of its outputs.
+    """Return the tangents of the carry after a block and of its outputs.
 
-    All that does not need the tangent of the carry is computed before the loop, for all steps at
-    once.
+    Part 2 of the derivative comes before the loop: everything that needs no tangent of the carry,
+    for all steps at once. The loop is part 3.
     """
     plan = fixed.plan
     dresults, dproducts = _through_small_params(fixed, shared, rebuilt)
@@ -148,14 +157,14 @@ def _over_steps(
         _through_input_only_parts(fixed, shared, rebuilt, dus),
     )
     du = {i: dus[i] for i in plan.seam.pointwise_inputs if i in dus}
-    # wide in the loop, where their gradients are added up
+    # wide, because the transpose of the loop adds up their gradients
     dlarge = {i: shared.params[i] for i in plan.large_params if i in shared.params}
     body, steps = partial(_of_step, fixed, dlarge), _Step(rebuilt, du, dproducts, dresults)
     return loop(body, dcarry, steps, plan.reverse, plan.platform.unroll, recompute=True)
 
 
 def _of_step(fixed: Fixed, dlarge: ByPosition, dbefore: list[Array], step: _Step) -> Results:
-    """The tangents of a step's results, with the pre-activations given."""
+    """Return the tangents of a step's results, at given pre-activations."""
     at, du, dproducts, dresults = step
 
     def replayed(
@@ -179,7 +188,7 @@ def _of_step(fixed: Fixed, dlarge: ByPosition, dbefore: list[Array], step: _Step
 
 
 def _giving(fixed: Fixed, at: Rebuilt, products: ByCall, probe: Array) -> Answer[None]:
-    """Answers with the pre-activations of a step, which are known, and with their tangents."""
+    """Answer with the known pre-activations of a step, and give them their tangents."""
 
     def answer(j: int, call: Call) -> tuple[Pieces, None]:
         pieces = given(fixed.turned[j], call.h, products.get(j), at.preactivations[j], probe)
@@ -189,7 +198,7 @@ def _giving(fixed: Fixed, at: Rebuilt, products: ByCall, probe: Array) -> Answer
 
 
 def _project(fixed: Fixed, shared: Shared, xs: Tree, dxs: ByPosition) -> tuple[Tree, ByPosition]:
-    """The projected inputs of a block, and their tangents."""
+    """Return the projected inputs of many steps, and their tangents."""
     plan, params = fixed.plan, fixed.params
     dtheta = shared.of(params, plan.projected_params)
     if not dtheta and not dxs:
@@ -204,7 +213,7 @@ def _project(fixed: Fixed, shared: Shared, xs: Tree, dxs: ByPosition) -> tuple[T
 
 
 def _through_weights(fixed: Fixed, shared: Shared, rebuilt: Rebuilt) -> ByCall:
-    """The tangents of the products, from those of the weights."""
+    """Return what the tangents of the weights add to those of the products."""
     _, operands = jax.vmap(partial(replay, fixed.plan, fixed.params))(rebuilt)
     return {
         j: through_weight(fixed.calls[j], operands[j], dw, fixed.plan.platform)
@@ -215,7 +224,7 @@ def _through_weights(fixed: Fixed, shared: Shared, rebuilt: Rebuilt) -> ByCall:
 def _through_input_only_parts(
     fixed: Fixed, shared: Shared, rebuilt: Rebuilt, dus: ByPosition
 ) -> ByCall:
-    """The tangents of pre-activations, from those of their input-only parts."""
+    """Return what the tangents of input-only parts add to those of the pre-activations."""
     plan, seam = fixed.plan, fixed.plan.seam
     dtheta = shared.of(fixed.params, seam.input_only_params)
     chosen = [j for j, input_only in enumerate(seam.input_only) if any(input_only)]
@@ -242,8 +251,9 @@ def _through_input_only_parts(
 
 
 def _joined_flat(pieces: Pieces) -> Array:
-    """`join` by way of one flat batch: the projection, which cut the pieces, then finds that
-    nothing was done.
+    """Do `join` on one axis of rows.
+
+    A projection that flattens split the pieces there. XLA then removes the split and the join.
     """
     flat = join(tuple(piece.reshape(-1, piece.shape[-1]) for piece in pieces))
     return flat.reshape(*pieces[0].shape[:-1], flat.shape[-1])
@@ -252,8 +262,9 @@ def _joined_flat(pieces: Pieces) -> Array:
 def _through_small_params(
     fixed: Fixed, shared: Shared, rebuilt: Rebuilt
 ) -> tuple[Results | None, ByCall]:
-    """What the tangents of small parameters that a step uses pointwise add to those of its results
-    and products.
+    """Return what the tangents of small pointwise parameters add to the results and products.
+
+    Only for parameters that have tangents; None and an empty dict if there are none.
     """
     plan = fixed.plan
     dtheta = shared.of(fixed.params, plan.small_params)
@@ -279,6 +290,7 @@ def _through_small_params(
 
 
 def _sum(*terms: ByCall) -> ByCall:
+    """Return the sum for each call that any of the terms has."""
     total: ByCall = {}
     for j, array in (item for term in terms for item in term.items()):
         total[j] = plus(total[j], array) if j in total else array
