@@ -1,5 +1,6 @@
 """Fixtures and the Hypothesis profiles."""
 
+import gc
 import os
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +31,10 @@ if not os.environ.get("CI"):
 import jax
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Programs live in caches and not in garbage, but looking for garbage passes by all of them: a tenth
+# of the time, unless it is done a hundred times more rarely.
+gc.set_threshold(70_000)
 
 # Compiling happens inside the first example, and `x64` holds for all examples of a test on purpose.
 _COMMON = {

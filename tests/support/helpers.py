@@ -72,14 +72,14 @@ def is_floating(leaf: Any) -> bool:
 
 def perturb(tree: Any, scale: float, seed: int) -> Any:
     """Add noise to every floating leaf, so that no zero bias or zero carry hides a mistake. By
-    NumPy, for JAX would compile each sum.
+    NumPy and `device_put`, for JAX would compile each sum, and `jnp.asarray` for each shape.
     """
     rng = np.random.default_rng(seed)
 
     def leaf(a: Any) -> Any:
         a = np.asarray(a)
         noise = scale * rng.normal(size=a.shape) if is_floating(a) else 0
-        return jnp.asarray(a + np.asarray(noise, a.dtype))
+        return jax.device_put(a + np.asarray(noise, a.dtype))
 
     return jax.tree.map(leaf, tree)
 
@@ -105,7 +105,7 @@ def make_xs(
 ) -> Any:
     """Inputs for `steps = (time, *batch)`."""
     xs = spec.inputs(np.random.default_rng(seed), steps, spec.in_features)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), xs)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, dtype)), xs)
 
 
 def make_carry(spec: Spec, params: Any, xs: Any, seed: int = 2) -> Any:
@@ -155,7 +155,7 @@ def cotangents(outputs: Any, seed: int = 4) -> Any:
     """
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda a: jnp.asarray(rng.normal(size=a.shape), wide(a)) if is_floating(a) else None,
+        lambda a: np.asarray(rng.normal(size=a.shape), wide(a)) if is_floating(a) else None,
         outputs,
     )
 
