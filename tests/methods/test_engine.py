@@ -91,15 +91,16 @@ def test_what_is_kept():
 
 
 def test_narrow_projections_are_made_at_once():
-    """Of all steps, where they are no wider than the inputs, and a cache holds them; on a CPU,
-    whose blocks copy inputs.
+    """Of all steps, where they are no wider than the inputs, and a cache holds them, or are
+    much narrower; on a CPU, whose blocks copy inputs.
     """
     for cell, width in ((jaxrnn.LSTM(8), 32), (jaxrnn.GRU(8), 24)):
         assert planned(cell, CPU(), features=width).projects_at_once
         assert not planned(cell, CPU(), features=width - 1).projects_at_once
         assert not planned(cell, GPU(), features=width).projects_at_once
     assert CPU().projects_at_once(sizes(2**12, rows=16, width=64, inputs=64))
-    assert not CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=64))
+    assert not CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=255))
+    assert CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=256))
 
 
 NARROW = {

@@ -102,6 +102,7 @@ class CPU(Platform):
     most_numbers_in_one: ClassVar[int] = 2**18
     most_numbers_forward: ClassVar[int] = 2**20
     most_numbers_projected: ClassVar[int] = 2**22
+    much_narrower: ClassVar[int] = 4
     much_to_rebuild: ClassVar[int] = 450
     fewest_rows: ClassVar[int] = 256
     many_rows: ClassVar[int] = 32
@@ -109,13 +110,14 @@ class CPU(Platform):
     parts: ClassVar[int] = 8
 
     def projects_at_once(self, sizes: Sizes) -> bool:
-        """Return whether the projections are no larger than the inputs, and fit into a cache.
+        """Return whether the projections are no larger than the inputs and fit into a cache, or are
+        much smaller than the inputs.
 
         The alternative is to project each block by itself. That copies the block's part of the
         inputs, and the block's part of their gradient.
         """
-        all_numbers = sizes.time * sizes.rows * sizes.projections
-        return sizes.projections <= sizes.inputs and all_numbers <= self.most_numbers_projected
+        fit = sizes.time * sizes.rows * sizes.projections <= self.most_numbers_projected
+        return sizes.projections * (1 if fit else self.much_narrower) <= sizes.inputs
 
     def keep(self, rebuilding: int) -> Keep:
         """Keep carries, which are fewer numbers, unless rebuilding is much of a block's work.
