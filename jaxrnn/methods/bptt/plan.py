@@ -158,24 +158,20 @@ def _sizes(
     """Return the sizes that a platform chooses by.
 
     The multiply-adds are estimated by numbers of parameters: those that the projection uses, and
-    those that the weights of the step depend on.
+    all others for the step. Without products there is no pre-activation, and nothing to rebuild.
     """
     rows = max([count(product.shape[:-1]) for product in seam.products], default=count(batch))
     width = sum(count(product.shape[-1:]) for product in seam.products)
     sizes_of = [count(leaf.shape) for leaf in jax.tree.leaves(params)]
-    weights = {i for params_of_one in seam.weight_params for i in params_of_one}
-
-    def for_each_preactivation(positions: Iterable[int]) -> int:
-        return sum(sizes_of[i] for i in positions) // width if width else 0
-
+    projecting = sum(sizes_of[i] for i in projected_params)
     return Sizes(
         time=time,
         rows=rows,
         width=width,
         inputs=numbers(x, 0) // max(rows, 1),
         projections=numbers(u, 0) // max(rows, 1),
-        projecting=for_each_preactivation(projected_params),
-        stepping=for_each_preactivation(weights),
+        projecting=projecting // width if width else 0,
+        stepping=(sum(sizes_of) - projecting) // width if width else 0,
     )
 
 
