@@ -19,20 +19,21 @@ def attention_by_hand(params: Any, xs: Array, memory: Array) -> Array:
     """The outputs of an LSTM that attends before each step, by the dot product if its score has no
     parameters, else by a general or an additive one.
     """
-    cell, score = params.inner, params.score
-    additive = hasattr(score, "v")
-    if additive:
+    cell: Any = params.inner
+    score: Any = params.score
+    if hasattr(score, "v"):
         keys = memory @ score.w_k + score.b
     else:
         keys = memory if score is None else memory @ score.w_k
 
+    def scores_of(h: Array, score: Any = score) -> Array:
+        if hasattr(score, "v"):
+            return jnp.tanh((h @ score.w_q)[:, None] + keys) @ score.v
+        return jnp.einsum("bn,bpn->bp", h, keys)
+
     def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
         h, _ = carry
-        if additive:
-            scores = jnp.tanh((h @ score.w_q)[:, None] + keys) @ score.v
-        else:
-            scores = jnp.einsum("bn,bpn->bp", h, keys)
-        seen = jnp.einsum("bp,bpn->bn", jax.nn.softmax(scores), memory)
+        seen = jnp.einsum("bp,bpn->bn", jax.nn.softmax(scores_of(h)), memory)
         z = jnp.concatenate([x, seen], axis=-1) @ cell.w_x + cell.b
         return STEPS["LSTM"](cell, carry, z)
 

@@ -30,8 +30,12 @@ from benchmarks.sides import (
     make_variant,
     scan_apply,
 )
+from jaxrnn.methods import MethodLike
 
 Record = dict[str, Any]
+
+
+METHODS: dict[str, MethodLike] = {OWN: "bptt", "autodiff": "autodiff"}
 
 
 def chosen_sides(
@@ -131,7 +135,7 @@ def variants(plan: Plan) -> Iterator[Comparison]:
             f"{name} {plan.base.label}",
             {
                 side: (training_step(scan_apply(problem.cell, method, seed=0)), given)
-                for side, method in (("jaxrnn", "bptt"), ("autodiff", "autodiff"))
+                for side, method in METHODS.items()
             },
         )
 

@@ -76,7 +76,7 @@ def _first(function: Callable[..., Any], given: tuple[Any, ...]) -> Record:
         lowered.compile()
         tracing.append(traced - start)
         compiling.append(time.perf_counter() - traced)
-    both = [sum(pair) for pair in zip(tracing, compiling, strict=True)]
+    both = [traced + compiled for traced, compiled in zip(tracing, compiling, strict=True)]
     return {
         "step_ms": spread(both),
         "trace_ms": spread(tracing),

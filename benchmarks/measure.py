@@ -142,7 +142,7 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
     return {name: spread(times) for name, times in turns.items()}
 
 
-def spread(seconds: list[float]) -> dict[str, Any]:
+def spread(seconds: Sequence[float]) -> dict[str, Any]:
     """Minimum, median and maximum in milliseconds."""
     low, middle, high = (
         round(1e3 * value, 4) for value in (min(seconds), statistics.median(seconds), max(seconds))

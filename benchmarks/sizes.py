@@ -55,13 +55,14 @@ def _one_unrolling(kind: str, what: str, plan: Plan) -> list[Record]:
     records, going = [], True
     for time in plan.unrolled:
         say(f"{kind}, {what}: scan{' and the unrolled loop' if going else ''}, T = {time}")
-        problem = make_problem(kind, plan.unrolled_base._replace(time=time))
+        shape = plan.unrolled_base._replace(time=time)
+        problem = make_problem(kind, shape)
         applies = {"scan": scan_apply(problem.cell)}
         if going:
             applies["unroll"] = unroll_apply(problem.cell)
         programs = {driver: _program(problem, apply, what) for driver, apply in applies.items()}
         seconds = plan.point_seconds
-        records += _records(programs, seconds, "driver", problem.shape, cell=kind, what=what)
+        records += _records(programs, seconds, "driver", shape, cell=kind, what=what)
         going = going and (programs["unroll"].compile_seconds or 0.0) < plan.compile_limit
     return records
 
@@ -83,11 +84,12 @@ def growth(plan: Plan) -> list[Record]:
     records = []
     for time in plan.growth:
         say(f"LSTM, small, T = {time}")
-        problem = make_problem("LSTM", plan.growth_base._replace(time=time))
+        shape = plan.growth_base._replace(time=time)
+        problem = make_problem("LSTM", shape)
         programs = {
             method: _step_of(problem, method) for method in ("bptt", "checkpointed", "autodiff")
         }
-        records += _records(programs, plan.point_seconds, "method", problem.shape, cell="LSTM")
+        records += _records(programs, plan.point_seconds, "method", shape, cell="LSTM")
     return records
 
 

@@ -116,12 +116,23 @@ def test_spread_and_turns():
 
 def test_a_long_call_has_one_turn(monkeypatch):
     monkeypatch.setattr(measure, "LONG", 0.0)
+    monkeypatch.setattr(measure, "VERY_LONG", 0.0)
     calls = []
     times = take_turns(
         {"long": lambda: calls.append(time.sleep(0.02)), "short": lambda: None}, seconds=0.01
     )
     assert (times["long"]["rounds"], len(calls)) == (1, 1)
     assert times["short"]["rounds"] >= 3
+
+
+def test_a_side_that_is_much_slower_has_one_turn(monkeypatch):
+    """Than the fastest, that is; here a call says itself how many seconds it took."""
+    monkeypatch.setattr(measure, "_timed", lambda call: call())
+    times = take_turns(
+        {"slow": lambda: 0.4, "slower than most": lambda: 0.2, "fast": lambda: 0.1}, seconds=1.0
+    )
+    assert times["slow"]["rounds"] == 1
+    assert min(times[side]["rounds"] for side in ("slower than most", "fast")) >= 3
 
 
 def test_table_has_a_row_for_each_cell_and_shape(result):

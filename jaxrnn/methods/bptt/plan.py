@@ -139,11 +139,10 @@ def make_plan(
 
 def _kept(platform: Platform, sizes: Sizes, steps: int, projects_at_once: bool) -> Keep:
     """Return what the forward pass keeps, for blocks of so many steps."""
-    if steps == sizes.time:
-        return "all"  # the temporaries of one block are as many numbers anyway
     if steps == 1:
         return "nothing"  # the carry before each block is kept already
-    return platform.keep(sizes.stepping + (0 if projects_at_once else sizes.projecting))
+    rebuilding = sizes.stepping + (0 if projects_at_once else sizes.projecting)
+    return platform.keep(rebuilding, one_block=steps == sizes.time)
 
 
 def _sizes(

@@ -69,12 +69,13 @@ class Platform(ABC):
         del sizes
         return False
 
-    def keep(self, rebuilding: int) -> Keep:
-        """Return what to keep of each step, if several blocks of several steps are needed.
+    def keep(self, rebuilding: int, one_block: bool) -> Keep:
+        """Return what to keep of each step of a block of several.
 
         `rebuilding` counts the multiply-adds that rebuild one pre-activation from kept carries.
+        `one_block` says whether the block holds all of time.
         """
-        del rebuilding
+        del rebuilding, one_block
         return "carries"
 
     def takes_one_block(self, sizes: Sizes) -> bool:
@@ -119,12 +120,15 @@ class CPU(Platform):
         fit = sizes.time * sizes.rows * sizes.projections <= self.most_numbers_projected
         return sizes.projections * (1 if fit else self.much_narrower) <= sizes.inputs
 
-    def keep(self, rebuilding: int) -> Keep:
+    def keep(self, rebuilding: int, one_block: bool) -> Keep:
         """Keep carries, which are fewer numbers, unless rebuilding is much of a block's work.
 
         Pre-activations pay only where the products are long. A product over some hundred numbers is
-        about as fast in the loop as with all rows of a block.
+        about as fast in the loop as with all rows of a block. One block keeps both, because its
+        temporaries are as many numbers anyway.
         """
+        if one_block:
+            return "all"
         return "preactivations" if rebuilding >= self.much_to_rebuild else "carries"
 
     def takes_one_block(self, sizes: Sizes) -> bool:
