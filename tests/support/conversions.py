@@ -36,7 +36,7 @@ def random_like(shapes: Any, dtype: Any = "float32", seed: int = 0) -> Any:
     """Random arrays of these shapes without zeros, so that a bias left out would be seen."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(size=np.shape(leaf)) / 2, dtype), shapes
+        lambda leaf: jax.device_put(np.asarray(rng.normal(size=np.shape(leaf)) / 2, dtype)), shapes
     )
 
 
