@@ -80,7 +80,7 @@ class Jordan(GatedCell[JordanParams, Any]):
         h_t = φ(x_t W_x + s_t W_h + b),    s_t = μ s_{t-1} + y_{t-1}
 
     With `teacher`, the input is `Taught(x, y)`, and the target of the step before, y, replaces
-    y_{t-1} (teacher forcing, Williams & Zipser 1989). `jaxrnn.sequences.shift` makes this y from
+    `y_{t-1}` (teacher forcing, Williams & Zipser 1989). `jaxrnn.sequences.shift` makes this y from
     the targets. Without `decay`, nothing is then sequential, and all products are computed for many
     steps at once. After training, `dataclasses.replace(cell, teacher=False)` runs on its own
     outputs, with the same parameters.

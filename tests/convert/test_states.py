@@ -72,7 +72,7 @@ MISTAKES: dict[str, Any] = {
     ),
     "kinds": (convert.carry_from_torch, MIXED, H, "the cell has layers with and without c"),
     "integers": (convert.carry_from_torch, GRU(4), H[:1].astype(int), "h has dtype int64"),
-    "no cell of torch": (convert.carry_from_torch, Residual(GRU(4)), H, "Residual: GRU gives 4"),
+    "no cell of torch": (convert.carry_from_torch, Residual(GRU(4)), H, "Residual: GRU returns 4"),
     "sizes": (
         convert.carry_to_torch,
         Stack([GRU(4), GRU(3)]),

@@ -117,6 +117,8 @@ class CPU(Platform):
         The alternative is to project each block by itself. That copies the block's part of the
         inputs, and the block's part of their gradient.
         """
+        if sizes.rows >= self.most_rows:
+            return False  # patches of all pictures would be a large array
         fit = sizes.time * sizes.rows * sizes.projections <= self.most_numbers_projected
         return sizes.projections * (1 if fit else self.much_narrower) <= sizes.inputs
 
@@ -137,7 +139,8 @@ class CPU(Platform):
         A cell without products has a width of 0. Its projections tell how much a block holds.
         """
         widest = max(sizes.width, sizes.projections)
-        return sizes.time * sizes.rows * widest <= self.most_numbers_in_one
+        numbers = sizes.time * sizes.rows * widest
+        return sizes.rows < self.most_rows and numbers <= self.most_numbers_in_one
 
     def steps_in_block(self, sizes: Sizes) -> int:
         """Return a number of steps for which a block's products, `[steps * rows, width]`, are fast.
