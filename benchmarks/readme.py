@@ -60,7 +60,7 @@ def summary(machines: Machines, name: str = "") -> str:
 
 def _machine(result: Record, name: str) -> str:
     """What was measured on one machine: the summary, and the rest to unfold."""
-    texts = [f"### {report.device_name(result['device'])}", _measured_on(result)]
+    texts = [f"## {report.device_name(result['device'])}", _measured_on(result)]
     texts += [_summary(result["peers"])]
     texts += [report.folded("Goals, reached or not", report.goals_table(result))]
     texts += [report.folded("Every shape", report.peers_table(result["peers"]))]
