@@ -163,12 +163,12 @@ def test_readme_section_is_made_from_the_complete_records(result, tmp_path):
     assert "1.20× (1.20)" in text
     assert "2.19× (1.20)" in text
     assert "0.50 (0.50)" in text
-    assert text.count("### a machine") == 1
+    assert text.count("## a machine") == 1
     other = {**result, "device": {**result["device"], "name": "another"}}
     record.write(results / "another.json", other)
     assert readme.main(["--check"], page, results) == 1
     assert readme.main([], page, results) == 0
-    assert "### another" in page.read_text(encoding="utf-8")
+    assert "## another" in page.read_text(encoding="utf-8")
     result["peers"][0]["sides"]["jaxrnn"]["step_ms"]["min"] = 11.0
     record.write(results / "a-machine.json", result)
     assert readme.main(["--check"], page, results) == 1
