@@ -14,10 +14,10 @@ import jaxrnn
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods import BPTT, Checkpointed, Unrolled
 from jaxrnn.methods.bptt import plan
-from jaxrnn.methods.bptt.platforms import CPU, GPU, Platform, Sizes
+from jaxrnn.methods.bptt.platforms import CPU
 from tests.support.helpers import assert_close, make_flags
 from tests.support.jaxprs import equations
-from tests.support.user_cells import Decaying, Leaky, Ring, Timed
+from tests.support.user_cells import Decaying, Timed
 
 CELLS = [jaxrnn.Elman(8), jaxrnn.LSTM(8), jaxrnn.GRU(8), jaxrnn.GRU(8, reset_gate="before")]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=["elman", "lstm", "gru_after", "gru_before"])
@@ -69,40 +69,6 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     assert len(re.findall(r" = \S+ dot\(", compiled)) == in_loop + in_block
 
 
-def planned(cell: Any, platform: Platform, time: int = 64, features: int = 6) -> plan.Plan:
-    params, xs = setup(cell, time=time, features=features)
-    carry = cell.initial_carry(params, xs.shape[1:])
-    return plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk(), platform)
-
-
-def test_what_is_kept():
-    """Carries, or pre-activations where it is much work to rebuild them: two products, or one if
-    the inputs are projected at once.
-    """
-
-    def kept(cell: Any, features: int, platform: Platform) -> str:
-        return planned(cell, platform, 1024, features).keep
-
-    for cell in (jaxrnn.Elman, jaxrnn.LSTM, jaxrnn.GRU):
-        assert kept(cell(384), 96, CPU()) == "preactivations"
-        assert kept(cell(384), 96, GPU()) == "carries"
-        assert kept(cell(96), 96, CPU()) == "carries"
-        assert kept(cell(96), 400, CPU()) == "carries"
-
-
-def test_narrow_projections_are_made_at_once():
-    """Of all steps, where they are no wider than the inputs, and a cache holds them, or are
-    much narrower; on a CPU, whose blocks copy inputs.
-    """
-    for cell, width in ((jaxrnn.LSTM(8), 32), (jaxrnn.GRU(8), 24)):
-        assert planned(cell, CPU(), features=width).projects_at_once
-        assert not planned(cell, CPU(), features=width - 1).projects_at_once
-        assert not planned(cell, GPU(), features=width).projects_at_once
-    assert CPU().projects_at_once(sizes(2**12, rows=16, width=64, inputs=64))
-    assert not CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=255))
-    assert CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=256))
-
-
 NARROW = {
     "lstm": (jaxrnn.LSTM(2), lambda steps: normal(*steps, 9)),
     "pytrees": (Decaying(2), lambda steps: Timed(normal(*steps, 4), jnp.abs(normal(*steps)))),
@@ -137,17 +103,6 @@ def test_gradients_of_projections_made_at_once(x64, cell, inputs):
         assert_close(over(method), wanted, 1e-12)
 
 
-def test_cells_without_products():
-    """Their projections bound a block, as there are no pre-activations. Carries are kept, for there
-    is no product that rebuilds them.
-    """
-    cell = Leaky(hidden=8, out=1000)
-    short, long = planned(cell, CPU(), time=64), planned(cell, CPU(), time=2**14)
-    assert short.block == 64
-    assert long.block <= 2**14 // 8
-    assert long.keep == "carries"
-
-
 @pytest.mark.parametrize("batch", [1, 2])
 def test_an_output_that_is_the_state_is_stacked_once(batch):
     cell = jaxrnn.Elman(3)
@@ -176,54 +131,6 @@ def test_a_step_without_inputs():
     with pytest.warns(UserWarning, match="gets no array from project"):
         got = jax.grad(lambda p: loss(cell, p, xs))(params)
     assert_close(got, jax.grad(lambda p: loss(cell, p, xs, "autodiff"))(params), 1e-6)
-
-
-def test_numbers_of_a_row():
-    """Whatever its axes, for a convolution has several; a complex number is two real ones."""
-    image = jax.ShapeDtypeStruct((3, 5, 6, 7), jnp.float32)
-    wave = jax.ShapeDtypeStruct((3, 8), jnp.complex64)
-    assert plan.numbers((image, wave), batch_axes=1) == 5 * 6 * 7 + 2 * 8
-
-    cell = Ring(4)
-    params = cell.init(jax.random.key(0), 2)
-    xs = jnp.zeros((6, 3, 10, 2))
-    carry = jnp.zeros((3, 10, 4))
-    made = plan.make_plan(cell, params, xs, carry, Walk().flags(), Walk(), CPU())
-    assert [product.shape for product in made.seam.products] == [(3, 10, 4)]
-
-
-def sizes(time: int, rows: int, width: int, inputs: int = 8, operand: int = 8) -> Sizes:
-    return Sizes(time, rows, width, inputs, width, projecting=inputs, stepping=operand)
-
-
-def test_blocks():
-    """All of time if a cache holds it, else tall enough, small enough for a cache, and a small part
-    of all time; about √T where carries are kept at borders alone.
-    """
-    block = CPU().block
-    assert block(sizes(128, rows=32, width=512), checkpointed=False) == 16
-    assert block(sizes(256, rows=1, width=1024), checkpointed=False) == 256
-    assert block(sizes(100_000, rows=32, width=4096), checkpointed=False) == 4
-    assert block(sizes(16_384, rows=8, width=512), checkpointed=True) == 128
-    assert block(sizes(256, rows=1, width=1024), checkpointed=True) == 256
-    assert block(sizes(3, rows=1, width=4), checkpointed=False) == 3
-    assert block(sizes(1009, rows=0, width=0), checkpointed=False) > 0
-
-
-def test_blocks_where_nobody_differentiates():
-    """As many steps as a cache holds inputs and projections of; one, of a small problem of many
-    rows whose inputs are narrow.
-    """
-    block = CPU().block_forward
-    assert block(sizes(256, rows=128, width=256)) == 32
-    assert block(sizes(256, rows=128, width=256, inputs=512)) == 16
-    assert block(sizes(16, rows=128, width=128, operand=9)) == 1
-    for other in (
-        sizes(16, rows=128, width=128, operand=8),
-        sizes(16, rows=31, width=128, operand=9),
-        sizes(17, rows=128, width=128, operand=9),
-    ):
-        assert block(other) == other.time
 
 
 @pytest.mark.parametrize("hidden", [3, 384], ids=["small", "large"])

@@ -10,7 +10,6 @@ from jax import export
 
 import jaxrnn
 from jaxrnn.methods import BPTT, Checkpointed
-from jaxrnn.methods.bptt.platforms import CPU, GPU, TPU, Sizes
 from tests.support.helpers import assert_close, make_flags, make_params, make_xs
 from tests.support.specs import Spec, some
 
@@ -67,24 +66,6 @@ def test_a_program_for_any_platform_holds_the_plan_of_each(method: Any) -> None:
     xs = jax.random.normal(jax.random.key(1), form.shape)
     expected = jax.grad(partial(loss, cell, "autodiff", flags={}))(params, xs)
     assert_close(whole.call(params, xs), expected, 1e-5)
-
-
-def test_blocks() -> None:
-    """A CPU's fit a cache; a GPU's are as long as 64 steps, but a part of all time; a TPU's as long
-    as its own memory allows.
-    """
-
-    def sizes(time: int, rows: int = 64, width: int = 1024) -> Sizes:
-        return Sizes(time, rows, width, inputs=8, projections=width, projecting=8, stepping=8)
-
-    for platform, expected in ((GPU(), [16, 32, 64]), (TPU(), [64, 64, 64])):
-        lengths = [platform.block(sizes(time), checkpointed=False) for time in (64, 128, 2048)]
-        assert lengths == expected
-        assert platform.block(sizes(16, rows=2**22, width=8), checkpointed=False) == 1
-        assert platform.block(sizes(10_000), checkpointed=True) == 100
-    assert TPU().block(sizes(64, rows=256, width=1536), checkpointed=False) == 8
-    assert TPU().block(sizes(32, rows=2048, width=64), checkpointed=False) == 8
-    assert CPU().block(sizes(128), checkpointed=False) == 4
 
 
 def test_an_unknown_platform_is_refused() -> None:
