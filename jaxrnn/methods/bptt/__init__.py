@@ -96,10 +96,12 @@ The terms with K·B are the temporaries of one block, some thirty numbers per un
 a CPU's depend on its caches, a GPU's on kernel launches.
 
 - It keeps carries by default. On a CPU it keeps pre-activations, if to rebuild them is much work.
-- If one block holds all T steps, it keeps both. The temporaries of that block are as many numbers.
+- On a CPU, if one block holds all T steps, it keeps both. The temporaries of that block are as many
+  numbers.
 - If a block has one step, it keeps nothing of the step. The carry before the block is enough.
 - The projection is made block by block, for it may be wider than the inputs. On a CPU, a projection
-  that is no wider, and fits a cache, is made for all T steps before the first block.
+  that is no wider and fits a cache, or is much narrower, is made for all T steps before the first
+  block.
 - A run that is not differentiated keeps nothing, and has a block length of its own.
 
 **The seam** (`seam.py`). The engine has no list of cells, and no cell has a derivative of its own.

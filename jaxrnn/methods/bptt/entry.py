@@ -86,7 +86,7 @@ class BPTT(_InBlocks):
         block: steps in a block; chosen from the sizes and the platform if None.
         keep: `"carries"`, from which one product for each block rebuilds the pre-activations, or
             `"preactivations"`, which save that product. Chosen from the sizes and the platform if
-            None; where one block holds all of time, both are then kept.
+            None; on a CPU, where one block holds all of time, both are then kept.
         platform: the platform that the program is planned for; if None, the one that the process
             runs on. With `"any"`, the program holds a plan for each platform, and the compiler
             takes one: for `jax.export` to several platforms, or to another one. Tracing then takes

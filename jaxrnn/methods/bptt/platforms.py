@@ -1,6 +1,6 @@
 """The choices that depend on the platform a program is compiled for. Each platform has a class.
 
-The speed of a CPU depends on its caches: blocks are short, and operands are copied where another
+The speed of a CPU depends on its caches: a block fits them, and operands are copied where another
 layout multiplies faster. The speed of a GPU depends on the number of kernels it launches: blocks
 are long, their loops are unrolled, and no kernel copies an operand. A TPU's compiler plans the
 memory itself: blocks are long.
@@ -93,7 +93,7 @@ class Platform(ABC):
 
 
 class CPU(Platform):
-    """Measured on CPUs with AVX2 and AVX-512 (`benchmarks/results`)."""
+    """Measured on a CPU with AVX-512 (`benchmarks/results`, `docs/performance.md`)."""
 
     flattens = True  # the derivative of a product over two axes of rows makes a transposed copy
     copies_operands = True  # a product that contracts the rows takes up to twice the time
