@@ -1,5 +1,6 @@
 """A decoder that attends, beside the same written by hand in `lax.scan`."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,11 +26,7 @@ def attention_by_hand(params: Any, xs: Array, memory: Array) -> Array:
         keys = memory @ score.w_k + score.b
     else:
         keys = memory if score is None else memory @ score.w_k
-
-    def scores_of(h: Array, score: Any = score) -> Array:
-        if hasattr(score, "v"):
-            return jnp.tanh((h @ score.w_q)[:, None] + keys) @ score.v
-        return jnp.einsum("bn,bpn->bp", h, keys)
+    scores_of = partial(_scores, score, keys)
 
     def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
         h, _ = carry
@@ -38,6 +35,13 @@ def attention_by_hand(params: Any, xs: Array, memory: Array) -> Array:
         return STEPS["LSTM"](cell, carry, z)
 
     return lax.scan(body, zero_carry("LSTM", cell, xs.shape[1:-1]), xs)[1]
+
+
+def _scores(score: Any, keys: Array, h: Array) -> Array:
+    """Of each place, `[batch, places]`."""
+    if hasattr(score, "v"):
+        return jnp.tanh((h @ score.w_q)[:, None] + keys) @ score.v
+    return jnp.einsum("bn,bpn->bp", h, keys)
 
 
 def attention(score: str, sizes: Attended) -> Comparison:

@@ -24,9 +24,10 @@ ALL_PARTS = tuple(experiments.PARTS)
 class Options:
     """Measure jaxrnn beside the other libraries that are installed, on this machine.
 
-    All sides get the same weights and must agree before they are timed. A complete run, 25 minutes
-    on two cores, writes RESULTS/PROCESSOR.json and its pictures; one that is restricted to some
-    parts PROCESSOR-PART.json; one that is restricted in any other way PROCESSOR-partial.json."""
+    All sides get the same weights and must agree before they are timed. A complete run, about half
+    an hour on two cores, writes RESULTS/PROCESSOR.json and its pictures; one that is restricted to
+    some parts PROCESSOR-PART.json; one that is restricted in any other way PROCESSOR-partial.json.
+    """
 
     cells: tuple[str, ...] = (*CELLS, *CONVOLUTIONAL)
     """Which cells."""
@@ -43,7 +44,7 @@ class Options:
     memory against each size.
     """
     quick: bool = False
-    """Real but small sizes, a point of every part, three peers: two minutes."""
+    """Real but small sizes, a point of every part, three peers: under three minutes."""
     tiny: bool = False
     """Tiny sizes: does everything work? Its numbers mean nothing."""
     out: Path = record.RESULTS

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import (
     acting,
     agreement,
-    by_hand,
+    attention,
     convolutional,
     first_result,
     foreign,
@@ -147,10 +147,10 @@ def foreign_cells(plan: Plan) -> Iterator[Comparison]:
             yield foreign.comparison(name, shape)
 
 
-def attention(plan: Plan) -> Iterator[Comparison]:
+def decoders(plan: Plan) -> Iterator[Comparison]:
     """A training step of decoders that attend, beside the same by hand."""
-    for score in plan.few(by_hand.SCORES):
-        yield by_hand.attention(score, plan.attention)
+    for score in plan.few(attention.SCORES):
+        yield attention.attention(score, plan.attention)
 
 
 def acting_steps(plan: Plan) -> Iterator[Comparison]:
@@ -184,7 +184,7 @@ PARTS: dict[str, Callable[[Plan], list[Record]]] = {
     "convolutional": pictures_versus_peers,
     "variants": lambda plan: compared(variants(plan), plan.point_seconds),
     "foreign": lambda plan: compared(foreign_cells(plan), plan.point_seconds),
-    "attention": lambda plan: compared(attention(plan), plan.forward_seconds),
+    "attention": lambda plan: compared(decoders(plan), plan.forward_seconds),
     "acting": lambda plan: compared(acting_steps(plan), plan.point_seconds),
     "populations": lambda plan: compared(mapped(plan), plan.point_seconds),
     "first_result": first_result.records,

@@ -217,8 +217,8 @@ def drawn_cells(plan: Plan, among: Container[str] = CELLS) -> list[str]:
 
 
 def quick(plan: Plan) -> Plan:
-    """Real sizes, in two minutes: the comparison with three peers at small shapes, and a point of
-    every other part.
+    """Real sizes, in under three minutes: the comparison with three peers at small shapes, and a
+    point of every other part.
     """
     return dataclasses.replace(
         plan,

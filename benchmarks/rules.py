@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from benchmarks.comparison import Comparison, Record
-from benchmarks.limit import repeated
+from benchmarks.limit import Product, repeated, turns
 from benchmarks.measure import say, training_step
 from benchmarks.plan import Plan, Shape
 from benchmarks.sides import make_problem, scan_apply
@@ -18,10 +18,6 @@ from jaxrnn.methods import BPTT
 
 ALL_TIME = 2**20
 """Steps of a block that holds any number of them."""
-
-LOOP_FLOP = 1e9
-MOST_TURNS = 200
-
 
 Compare = Callable[[tuple[int, ...]], Comparison]
 Multiply = Callable[[Array, Array], Array]
@@ -69,12 +65,12 @@ def _products(label: str, ways: Mapping[str, Way], rows_of_both: bool = False) -
         keys = jax.random.split(jax.random.key(0))
         a = jax.random.normal(keys[0], (rows, inner))
         b = jax.random.normal(keys[1], (rows if rows_of_both else inner, columns))
-        turns = int(min(MOST_TURNS, max(1, LOOP_FLOP // (2 * rows * inner * columns))))
+        times = turns(Product(rows, inner, columns, times=1))
         calls = {
-            name: (lambda a, b, way=way: repeated(way.multiply, a, way.prepared(b), turns), (a, b))
+            name: (lambda a, b, way=way: repeated(way.multiply, a, way.prepared(b), times), (a, b))
             for name, way in ways.items()
         }
-        return Comparison(f"{label.format(*sizes)}, {turns} times", calls)
+        return Comparison(f"{label.format(*sizes)}, {times} times", calls)
 
     return compare
 

@@ -9,9 +9,9 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import jaxrnn
-from benchmarks import by_hand
 from benchmarks.accelerator_sides import by_hand as cell_by_hand
 from benchmarks.ahead.targets import DEVICES, Target
+from benchmarks.attention import attention_by_hand
 from benchmarks.measure import training_step
 from benchmarks.plan import PEER_CELLS, Shape
 from jaxrnn.methods import BPTT
@@ -100,7 +100,7 @@ def peers(case: Case) -> dict[str, Callable[[Any, Any], Any]]:
     if case.cell == "Stack":
         return {"lax.scan, hoisted": _stack}
     if case.cell.startswith("Attention") and case.dtype == "float32":
-        return {"lax.scan": lambda params, xs: by_hand.attention_by_hand(params, *xs)}
+        return {"lax.scan": lambda params, xs: attention_by_hand(params, *xs)}
     return {}
 
 

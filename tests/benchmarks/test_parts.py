@@ -9,7 +9,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tyro")
 
 import jaxrnn
-from benchmarks import by_hand, command_line, experiments, goals, limit, record, report, rules
+from benchmarks import attention, command_line, experiments, goals, limit, record, report, rules
 from benchmarks.agreement import Disagreement
 from benchmarks.plan import SHAPES, VARIANTS, Attended, Shape
 
@@ -56,7 +56,7 @@ def test_shapes_are_those_of_the_grid():
 
 
 def test_sides_that_are_off_are_named():
-    comparison = by_hand.attention("dot", Attended(2, 3, 4, 5))
+    comparison = attention.attention("dot", Attended(2, 3, 4, 5))
     assert [*comparison.programs()] == ["jaxrnn", "by hand"]
     function, given = comparison.sides["by hand"]
 
