@@ -222,8 +222,8 @@ def _run(
     split = split_of(call.xs, call._replace(key=None), len(batch), True, method.batch_axes)
     return over_devices(
         split,
-        partial(_walk, method, cell, reverse, all_carries, call.key),
-        call.params,
+        partial(_walk, method, cell, reverse, all_carries),
+        (call.params, call.key),
         in_time=(call.xs, valid, call.reset, numbers),
         at_start=(call.carry, call.context),
         all_carries=all_carries,
@@ -235,13 +235,12 @@ def _walk(
     cell: Cell,
     reverse: bool,
     all_carries: bool,
-    key: Array | None,
-    params: Params,
+    shared: tuple[Params, Array | None],
     in_time: tuple[Tree, Array | None, Array | None, Numbers | None],
     at_start: tuple[Carry, Tree],
 ) -> tuple[Carry, Tree]:
     """Run the cell over the sequences of one device."""
-    (xs, valid, reset, numbers), (carry, context) = in_time, at_start
+    (params, key), (xs, valid, reset, numbers), (carry, context) = shared, in_time, at_start
     if carry is None:
         carry = varying_as(xs, cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:]))
     draws = None if key is None or numbers is None else Draws(key, numbers)

@@ -16,11 +16,11 @@ from jaxrnn.core.check import check_inner
 from jaxrnn.core.composite import Composite, Delegate
 from jaxrnn.core.kinds import Keys, NoisyCell, WithContext
 from jaxrnn.core.noise import for_each
-from jaxrnn.core.trees import Tree, is_float, path_names
+from jaxrnn.core.trees import Tree, abstract, is_float, path_names
 
 
 class Row(NamedTuple):
-    """The arguments of one step for one row of the batch, as trees of `jax.ShapeDtypeStruct`."""
+    """The types of the arguments of one step for one row of the batch."""
 
     params: Params
     carry: Carry
@@ -67,9 +67,9 @@ class Wrapper(Delegate[P, C], NoisyCell[P, C]):
     def _row(self, params: P, xs: Tree, us: Tree) -> Row:
         shape = jax.tree.leaves(xs)[0].shape
         rows = len(shape) - self.feature_axes
-        carry = jax.eval_shape(lambda p: self.cell.initial_carry(p, shape[rows:]), params)
+        carry = abstract(lambda p: self.cell.initial_carry(p, shape[rows:]), params)
         u = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[rows:], leaf.dtype), us)
-        return Row(jax.eval_shape(lambda p: p, params), carry, u)
+        return Row(jax.tree.map(jax.typeof, params), carry, u)
 
     def step(
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine

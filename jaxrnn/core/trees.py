@@ -3,7 +3,7 @@
 Positions are indices into the flattened leaves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -18,6 +18,16 @@ Tree = Any
 def form(tree: Tree) -> tuple[object, list[tuple[int, ...]]]:
     """Return the structure of a tree and the shapes of its leaves. Dtypes do not matter."""
     return jax.tree.structure(tree), [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def abstract(function: Callable[..., Tree], *args: Tree) -> Tree:
+    """Return the types of what `function(*args)` returns, as `jax.typeof` gives them.
+
+    `jax.eval_shape` does the same but for devices: inside `jax.shard_map` over some axes of a mesh,
+    JAX cannot trace with what it returns.
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+    return jax.tree.unflatten(jax.tree.structure(shapes), closed.out_avals)
 
 
 def is_float(leaf: Array | jax.ShapeDtypeStruct) -> bool:

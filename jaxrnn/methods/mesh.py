@@ -5,22 +5,20 @@ Two things are done around a whole run, so that no loop depends on devices.
 - Explicit axes of the mesh (`AxisType.Explicit`, the default of `jax.make_mesh`) are part of an
   array's type. They become the compiler's for the run, because cells name no sharding for their
   operations.
-- The rows of each device run as a group, with a copy of the parameters. A weight gradient then
-  stays on its device, and the transpose of the copy sums it over devices once. Without groups,
-  every block of time would need a sum over devices, inside the loop.
+- Each device runs its own rows (`jax.shard_map`). A weight gradient then stays on its device, and
+  is summed over devices once. Otherwise, every block of time would need a sum over devices, inside
+  the loop.
 """
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax import Array, export, lax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.cell import Carry
 from jaxrnn.core.trees import Tree
 
 T = TypeVar("T")
@@ -33,9 +31,14 @@ Spec = tuple[Axes, ...]
 class Split(NamedTuple):
     """How the batch of some inputs is split."""
 
-    mesh: AbstractMesh | None  # the mesh, if it has explicit axes
+    mesh: AbstractMesh
     spec: Spec  # the explicit axes that split time, if the inputs have it, and each batch axis
-    groups: tuple[int, ...]  # for each batch axis: over how many devices it is split
+    batch: Spec  # the axes that split each batch axis, explicit or named
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether the mesh has explicit axes."""
+        return AxisType.Explicit in self.mesh.axis_types
 
 
 def split_of(inputs: Tree, others: Tree, batch_axes: int, timed: bool, named: Axes) -> Split:
@@ -48,7 +51,8 @@ def split_of(inputs: Tree, others: Tree, batch_axes: int, timed: bool, named: Ax
         others: all other arrays of the run.
         batch_axes: how many batch axes there are.
         timed: whether the inputs have a time axis.
-        named: the mesh axes of type Auto that split the first batch axis.
+        named: the mesh axes of type Auto that split the first batch axis. They are left to the
+            compiler if their devices do not divide it.
 
     Raises:
         ValueError: the mesh has no axis of that name.
@@ -64,40 +68,54 @@ def split_of(inputs: Tree, others: Tree, batch_axes: int, timed: bool, named: Ax
         )
     steps = batch_axes + timed
     spec = (*jax.typeof(first).sharding.spec, *[None] * steps)[:steps]
-    groups = [math.prod(sizes[name] for name in _names(entry)) for entry in spec[timed:]]
-    unseen = math.prod(sizes[name] for name in _names(named) if kinds.get(name) == AxisType.Auto)
-    if groups and groups[0] == 1 and not export.is_symbolic_dim(first.shape[timed]):
-        groups[0] = math.gcd(unseen, first.shape[timed])
-    return Split(mesh if AxisType.Explicit in kinds.values() else None, spec, tuple(groups))
+    batch = spec[timed:]
+    unseen = tuple(name for name in _names(named) if kinds.get(name) == AxisType.Auto)
+    if unseen and batch[:1] == (None,) and _divides(unseen, sizes, first.shape[timed]):
+        batch = (unseen, *batch[1:])
+    return Split(mesh, spec, batch)
 
 
 def _names(entry: Axes) -> tuple[str, ...]:
     return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
 
 
+def _divides(names: tuple[str, ...], sizes: dict[str, int], rows: int) -> bool:
+    devices = math.prod(sizes[name] for name in names)
+    return not export.is_symbolic_dim(rows) and rows % devices == 0
+
+
 Run = Callable[..., tuple[Carry, Tree]]
-"""`run(params, in_time, at_start) -> (carry, ys)`. `in_time` and `ys` are `[time, *batch, ...]`;
-`at_start` and the carry are `[*batch, ...]`."""
+"""`run(shared, in_time, at_start) -> (carry, ys)`. `in_time` and `ys` are `[time, *batch, ...]`;
+`at_start` and the carry are `[*batch, ...]`. All rows get the same `shared`."""
 
 
 def over_devices(
     split: Split,
     run: Run,
-    params: Params,
+    shared: Tree,
     in_time: Tree,
     at_start: Tree,
     all_carries: bool = False,
 ) -> tuple[Carry, Tree]:
-    """Call `run(params, in_time, at_start)` on the rows of each device by themselves.
+    """Call `run(shared, in_time, at_start)` on each device, with the device's own rows.
 
     With `all_carries`, the carry that `run` returns has a leading time axis, too.
     """
-    if split.mesh is None and math.prod(split.groups) == 1:
-        return run(params, in_time, at_start)
-    grouped = partial(_in_groups, split.groups, run, int(all_carries))
-    batch = split.spec[1:]
-    out_specs = ((None, *batch) if all_carries else batch, split.spec)
-    return left_to_the_compiler(grouped, split, out_specs, params, in_time, at_start)
+    batch, timed = PartitionSpec(*split.batch), PartitionSpec(None, *split.batch)
+    names = {name for entry in split.batch for name in _names(entry)}
+    of_carry = (None,) if all_carries else ()
+    on_each = run
+    if names:
+        on_each = jax.shard_map(
+            run,
+            mesh=None if split.is_explicit else split.mesh,
+            in_specs=(PartitionSpec(), timed, batch),
+            out_specs=(PartitionSpec(*of_carry, *split.batch), timed),
+            axis_names=names,
+            check_vma=False,  # a Pallas kernel and a user's cell need not say what varies
+        )
+    out_specs = ((*of_carry, *split.spec[1:]), split.spec)
+    return left_to_the_compiler(on_each, split, out_specs, shared, in_time, at_start)
 
 
 def left_to_the_compiler(
@@ -107,49 +125,12 @@ def left_to_the_compiler(
 
     If the mesh has explicit axes, the two results are sharded as `out_specs` says.
     """
-    if split.mesh is None:
+    if not split.is_explicit:
         return run(*arguments)
     places = tuple(NamedSharding(split.mesh, PartitionSpec(*spec)) for spec in out_specs)
     with jax.sharding.use_abstract_mesh(split.mesh):
         placed: Run = jax.sharding.auto_axes(run, out_sharding=places)  # type: ignore[assignment]
         return placed(*arguments)
-
-
-def _in_groups(
-    groups: tuple[int, ...],
-    run: Run,
-    carry_axis: int,
-    params: Params,
-    in_time: Tree,
-    at_start: Tree,
-) -> tuple[Carry, Tree]:
-    """Map `run` over the groups of the batch.
-
-    `carry_axis` is the first batch axis of the carry that `run` returns.
-    """
-    axis = max((axis for axis, size in enumerate(groups) if size > 1), default=None)
-    if axis is None:
-        return run(params, in_time, at_start)
-    size = groups[axis]
-
-    def fold(tree: Tree, axis: int) -> Tree:
-        def leaf(a: Array) -> Array:
-            return a.reshape(*a.shape[:axis], size, -1, *a.shape[axis + 1 :])
-
-        return jax.tree.map(leaf, tree)
-
-    def unfold(tree: Tree, axis: int) -> Tree:
-        def leaf(a: Array) -> Array:
-            return a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
-
-        return jax.tree.map(leaf, tree)
-
-    copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), params)
-    inner = partial(_in_groups, groups[:axis], run, carry_axis)
-    carry_out = axis + carry_axis
-    mapped = jax.vmap(inner, in_axes=(0, axis + 1, axis), out_axes=(carry_out, axis + 1))
-    carry, ys = mapped(copies, fold(in_time, axis + 1), fold(at_start, axis))
-    return unfold(carry, carry_out), unfold(ys, axis + 1)
 
 
 def equally_varying(tree: T) -> T:

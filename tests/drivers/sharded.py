@@ -147,6 +147,15 @@ def explicit() -> None:
     agree("scan with key and context", jaxrnn.scan(noisy, *at[:2], key=key, context=at[3]), wanted)
 
 
+def pictures() -> None:
+    """A convolution is split as any product: no device sees the pictures of another."""
+    cell = jaxrnn.ConvGRU(2, 3)
+    params, key = cell.init(jax.random.key(0), 1, jnp.float64), jax.random.key(1)
+    given = params, jax.random.normal(key, (3, 8, 4, 4, 1), jnp.float64), jnp.arange(8) // 2
+    grads = gradients("bptt", cell)
+    run(jax.make_mesh((8,), ("data",)), BY_DATA, grads, given, jax.jit(grads)(*given))
+
+
 def told_by_jit_alone() -> None:
     """The split is invisible when the program is traced. A GPU's plan gathers nothing for all that;
     the sum over devices its compiler takes out of the loop, which a CPU's does not.
@@ -182,6 +191,17 @@ def two_axes() -> None:
     told = "batch_axes names ['rows'], but the axes of the mesh in use are ['data', 'model']"
     with pytest.raises(ValueError, match=re.escape(told)):
         jax.jit(gradients(BPTT(batch_axes="rows")))(*placed)
+
+    def summed(*given: Any) -> Any:
+        return jax.lax.psum(grads(*given)[0], "data")
+
+    auto = jax.make_mesh((4, 2), ("data", "model"), axis_types=kinds)
+    specs: Any = {"in_specs": BY_DATA, "out_specs": P()}
+    for body in (summed, lambda *given: grads(*given)[0]):
+        mapped = jax.shard_map(
+            body, mesh=auto, axis_names={"data"}, check_vma=body is not summed, **specs
+        )
+        agree("shard_map over one of two axes", jax.jit(mapped)(*placed), want[0])
 
     params, xs, lengths = given
     square = params, xs.reshape(300, 4, 4, 4), lengths.reshape(4, 4)
@@ -242,7 +262,7 @@ def silent_outputs() -> None:
 
 PROGRAMS = {
     program.__name__: program
-    for program in (auto, explicit, told_by_jit_alone, two_axes, silent_outputs, draws)
+    for program in (auto, explicit, pictures, told_by_jit_alone, two_axes, silent_outputs, draws)
 }
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import export
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.trees import Tree
+from jaxrnn.core.trees import Tree, abstract
 from jaxrnn.core.walk import StepFlags, Walk, guarded_step
 from jaxrnn.methods.bptt.platforms import Keep, Platform, Sizes
 from jaxrnn.methods.bptt.seam import LawBrokenError, Seam, inspect, params_used
@@ -101,7 +101,7 @@ def make_plan(
     step = guarded_step(cell, tuple(input_shape), first.dtype, walk.all_carries)
     x, flags_t = jax.tree.map(lambda leaf: leaf[0], (xs, flags))
     batch_axes = len(input_shape) - cell.feature_axes
-    u = jax.eval_shape(cell.project, params, x)
+    u = abstract(cell.project, params, x)
     if not jax.tree.leaves((u, flags_t)):
         raise LawBrokenError(
             "it gets no array from project, so there is no time to cut into blocks"
