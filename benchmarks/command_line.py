@@ -44,7 +44,7 @@ class Options:
     memory against each size.
     """
     quick: bool = False
-    """Real but small sizes, a point of every part, three peers: under three minutes."""
+    """Real but small sizes, three peers, a point of every part but rules: two minutes."""
     tiny: bool = False
     """Tiny sizes: does everything work? Its numbers mean nothing."""
     out: Path = record.RESULTS
