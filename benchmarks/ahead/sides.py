@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import jaxrnn
 from benchmarks.accelerator_sides import by_hand as cell_by_hand
@@ -19,8 +19,12 @@ from jaxrnn.methods import BPTT
 OURS = "jaxrnn"
 KINDS = ("forward", "training")
 
-TOLD = ("arrays", "in_shardings")
-"""How the compiler hears that a batch is split."""
+TOLD = {
+    "types": "arrays on explicit axes",
+    "arrays": "arrays on the compiler's axes",
+    "in_shardings": "`jit(in_shardings=)`",
+}
+"""The ways to say that a batch is split. jaxrnn sees the first; the compiler alone, the others."""
 
 PLACES = 60
 """In the memory that attention looks at."""
@@ -124,10 +128,9 @@ def on_one_device(apply: Callable[[Any, Any], Any], given: Forms, target: Target
 def split(
     apply: Callable[[Any, Any], Any], given: Forms, target: Target, told: str
 ) -> jax.stages.Lowered:
-    """The training step with its batch over all devices, told by where the arrays are, or by
-    `jax.jit(in_shardings=...)` alone.
-    """
-    mesh = Mesh(target.devices[:DEVICES], ("data",))
+    """The training step with its batch over all devices, told in one of the ways."""
+    kind = AxisType.Explicit if told == "types" else AxisType.Auto
+    mesh = Mesh(target.devices[:DEVICES], ("data",), axis_types=(kind,))
     whole = NamedSharding(mesh, PartitionSpec())
     of_steps, of_rows = (
         NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((None, "data"), ("data",))

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.ahead import promises
 from benchmarks.ahead.promises import least, steps
-from benchmarks.ahead.sides import KINDS, OURS
+from benchmarks.ahead.sides import KINDS, OURS, TOLD
 
 Record = dict[str, Any]
 
@@ -67,7 +67,7 @@ def splits(rows: list[Record]) -> str:
         [
             [
                 f"{row['device']}, {row['cell']}",
-                {"arrays": "placed arrays", "in_shardings": "`jit(in_shardings=)`"}[row["told"]],
+                TOLD[row["told"]],
                 *(str(row["collectives"][place]) for place in ("inside", "outside")),
             ]
             for row in rows

@@ -108,6 +108,7 @@ def test_a_collective_in_a_loop_breaks_a_promise():
     assert "told by arrays: collectives in loops 2" in str(found)
     split |= {"cell": "Attention, dot", "collectives": {"inside": 1, "outside": 3}}
     assert not promises.broken([], [split])  # known, of this cell alone
+    assert promises.broken([], [{**split, "told": "types"}])  # and only if jaxrnn does not hear
 
 
 def test_the_table_has_a_row_for_each_case():
