@@ -25,11 +25,11 @@ import jaxrnn
 from jaxrnn import storage
 from kit import captions, digits
 from kit.command_line import check_at_least, check_positive, check_seed, command
+from kit.conditioned import FeatureConditionedGRU
 from kit.digits import CANVAS, LONGEST, STOP, WORDS, Scenes
 from kit.files import make_writable
 from kit.fitting import fit
 from kit.training import make_adamw
-from kit.watching import Watching
 
 WAYS: tuple[str, ...] = ("start", "every step", "attention")
 FEATURES = 64  # of each place of a picture
@@ -101,7 +101,8 @@ class Captioner:
     def decoder(self) -> Any:
         gru = jaxrnn.GRU(self.hidden, update_bias=1.0)  # at first it keeps what it knows
         attention = jaxrnn.Attention(gru, "additive", memory=FEATURES, attend="after")
-        cells = dict(zip(WAYS, (gru, Watching(gru, self.hidden), attention), strict=True))
+        informed = FeatureConditionedGRU(gru, self.hidden)
+        cells = dict(zip(WAYS, (gru, informed, attention), strict=True))
         return jaxrnn.Readout(cells[self.way], len(WORDS))
 
     def init(self, key: jax.Array) -> Params:

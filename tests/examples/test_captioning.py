@@ -18,6 +18,7 @@ import captioning
 import jaxrnn
 from captioning import WAYS, Captioner
 from kit import captions, digits
+from kit.conditioned import FeatureConditionedGRU
 from kit.digits import (
     CELL,
     COLOURS,
@@ -30,7 +31,6 @@ from kit.digits import (
     Scenes,
     say,
 )
-from kit.watching import Watching
 
 TINY = ["--pictures", "30", "--hidden", "8", "--steps", "3", "--batch", "4", "--asked", "5"]
 SQUARES = Hand(np.ones((10, SIDE, SIDE)) * (np.arange(10)[:, None, None] + 1) / 10, np.arange(10))
@@ -136,8 +136,8 @@ def test_the_baselines():
     assert words == pytest.approx(right / sum(lengths))
 
 
-def test_a_watching_gru_is_one_with_the_features_in_its_input():
-    cell = Watching(jaxrnn.GRU(4), features=3)
+def test_a_feature_conditioned_gru_is_a_gru_with_the_features_in_its_input():
+    cell = FeatureConditionedGRU(jaxrnn.GRU(4), features=3)
     params = cell.init(jax.random.key(0), 2)
     xs, seen = jax.random.normal(jax.random.key(1), (5, 2, 2)), jnp.array([[1.0, 2, 3], [4, 5, 6]])
     joined = params.gru._replace(w_x=jnp.concatenate([params.gru.w_x, params.w_c]))
