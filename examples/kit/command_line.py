@@ -75,20 +75,29 @@ def parse(options: type[Options], argv: Sequence[str] | None = None) -> Options:
 
 
 def check_at_least(options: object, least: int, *names: str) -> None:
-    """Refuse a smaller number."""
+    """Refuse options of these names that are below `least`."""
     for name in names:
         if getattr(options, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, not {getattr(options, name)}")
+            given = getattr(options, name)
+            raise ValueError(f"{_flag(name)} must be at least {least}, not {given}")
 
 
 def check_positive(options: object, *names: str) -> None:
-    """Refuse a number, or a tuple of them, that is not positive or not finite."""
+    """Refuse options of these names that are not positive and finite: numbers, or tuples of them.
+
+    An empty tuple is refused, too.
+    """
     for name in names:
         given = getattr(options, name)
         numbers = given if isinstance(given, tuple) else (given,)
         if not numbers or not all(0 < number < float("inf") for number in numbers):
             said = " ".join(map(str, numbers)) or "nothing"
-            raise ValueError(f"--{name.replace('_', '-')} must be positive, not {said}")
+            raise ValueError(f"{_flag(name)} must be positive, not {said}")
+
+
+def _flag(name: str) -> str:
+    """Return the flag of an option, as the command line spells it."""
+    return f"--{name.replace('_', '-')}"
 
 
 def check_seed(seed: int) -> None:
