@@ -135,6 +135,4 @@ def _corners(place: tuple[int, ...], number: int, draw: np.random.Generator) -> 
     corner, size = np.multiply(place[:2], CELL), np.multiply(place[2:], CELL)
     share = (np.arange(number)[:, None] + 0.5) / number
     middle = corner + size * np.where(size == size.max(), share, 0.5)
-    if size[0] == size[1]:
-        middle = corner + np.full((1, 2), CELL / 2)
     return (middle - SIDE / 2).astype(int) + draw.integers(-2, 3, (number, 2))
