@@ -28,8 +28,9 @@ from kit.files import make_writable
 from kit.guesses import draw_guesses
 from kit.sampled_softmax import sampled_nats
 from kit.scores import NGram, judge, score
+from kit.symbols import UNKNOWN
 from kit.training import make_adamw
-from kit.words import SPEECH, UNKNOWN, Guess, Vocabulary
+from kit.words import SPEECH, Guess, Vocabulary
 
 WEIGHTS = "weights.safetensors"
 NGRAMS = {"unigram": 1, "bigram": 2, "trigram": 3}
@@ -147,13 +148,13 @@ def by_context(model: WordModel, params: Params, ids: np.ndarray) -> dict[int, f
 def evaluate(o: Options) -> None:
     make_writable(o.out)
     text, held_out = (words.split(words.spoken(t))[: o.limit] for t in texts.load_plays()[:2])
-    vocabulary = Vocabulary.of(text, o.vocabulary)
+    vocabulary = Vocabulary.of([text], most=o.vocabulary - 1)
     seen, asked = vocabulary.encode(text), vocabulary.encode(held_out)
     layers: list[jaxrnn.Cell] = [jaxrnn.LSTM(o.hidden), jaxrnn.Dense(o.hidden)]
     stack = jaxrnn.Stack([jaxrnn.Dropout(layer, o.dropout) for layer in layers])
-    model = WordModel(stack, len(vocabulary.words) + 1)
+    model = WordModel(stack, vocabulary.size)
     params = train(model, seen, o)
-    save_tree(o.out / WEIGHTS, params, (model, " ".join(vocabulary.words)))
+    save_tree(o.out / WEIGHTS, params, (model, " ".join(vocabulary.known)))
 
     scores = {name: NGram(seen, n, model.symbols).score(asked) for name, n in NGRAMS.items()}
     scores["LSTM"] = score(model, params, asked, vocabulary.encode([SPEECH])[0])

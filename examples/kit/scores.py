@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kit.text import UNKNOWN, evaluation_chunks, grams
+from kit.symbols import UNKNOWN
+from kit.text import evaluation_chunks, grams
 from kit.training import SequenceModel
 
 

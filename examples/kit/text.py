@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kit.files import package_file, read_text
-
-UNKNOWN = 0  # the number of every character that training never saw
+from kit.symbols import UNKNOWN
 
 
 class Text(NamedTuple):

@@ -1,14 +1,13 @@
 """Text for models of words: what counts as one, and numbers for words."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kit.text import UNKNOWN
+from kit.symbols import UNKNOWN, Symbols
 
 SPEECH = "¶"  # the word that begins a speech; the names of speakers are left out
 ENDS = (".", "?", "!", SPEECH)
@@ -51,30 +50,27 @@ class Guess(NamedTuple):
     likeliest: list[tuple[str, float]]  # words and their probabilities
 
 
-class Vocabulary(NamedTuple):
-    """The commonest words of a text, the commonest first; word k has the number k + 1."""
+class Vocabulary(Symbols):
+    """Words as numbers, and the likeliest of them."""
 
-    words: tuple[str, ...]
-
-    @classmethod
-    def of(cls, text: Sequence[str], symbols: int) -> "Vocabulary":
-        """Of at most so many symbols, the unknown word included."""
-        return cls(tuple(word for word, _ in Counter(text).most_common(symbols - 1)))
-
-    def encode(self, text: Sequence[str]) -> np.ndarray:
-        numbers = {word: number for number, word in enumerate(self.words, start=1)}
-        return np.array([numbers.get(word, UNKNOWN) for word in text], np.int32)
-
-    def decode(self, ids: Any) -> list[str]:
-        """Words of numbers none of which is `UNKNOWN`."""
-        return [self.words[number - 1] for number in ids]
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Return the words of numbers, none of which is `UNKNOWN`."""
+        return [self.known[number - 1] for number in ids]
 
     def likeliest(self, p: Any, count: int = 5) -> list[tuple[str, float]]:
-        """The likeliest words by the probabilities of all symbols; the unknown one is no guess."""
+        """Return the likeliest known words, each with its probability.
+
+        Args:
+            p: the probabilities of all numbers, that of `UNKNOWN` included.
+            count: how many words to return.
+        """
         best = np.argsort(-np.asarray(p)[1:], kind="stable")[:count] + 1
         return [(word, float(p[k])) for word, k in zip(self.decode(best), best, strict=True)]
 
     def guess(self, p: Any, came: str) -> Guess:
-        """The likeliest words where one came; one that is not known had no probability."""
-        number = self.encode([came])[0]
+        """Return what was likely where the word `came` stands.
+
+        An unknown word counts as having had the probability 0.
+        """
+        (number,) = self.encode([came])
         return Guess(came, float(p[number]) if number != UNKNOWN else 0.0, self.likeliest(p))
