@@ -35,7 +35,7 @@ WAYS: tuple[str, ...] = ("start", "every step", "attention")
 FEATURES = 64  # of each place of a picture
 KINDS = {
     "as in training": digits.is_known,
-    "digits not seen together": digits.is_new_company,
+    "digits not seen together": digits.has_new_pair,
     "digits not seen in their colour": digits.is_new,
 }
 
@@ -184,7 +184,7 @@ def describe(o: Options, count: int) -> None:
     """Print what each captioner says of pictures that nobody saw."""
     path, key = o.out / "weights.safetensors", jax.random.key(0)
     params, models = storage.load_tree(path, lambda ms: [m.init(key) for m in ms], [Captioner])
-    scenes = digits.make_scenes(digits.load()[1], digits.is_new_company, count, o.seed + 2)
+    scenes = digits.make_scenes(digits.load()[1], digits.has_new_pair, count, o.seed + 2)
     said = {m.way: m.describe(p, scenes.images) for m, p in zip(models, params, strict=True)}
     for rows in zip(scenes.captions, *map(np.asarray, said.values()), strict=True):
         for name, row in zip(("truth", *said), rows, strict=True):

@@ -27,7 +27,7 @@ from kit.command_line import check_at_least, check_positive, check_seed, command
 from kit.files import make_writable
 from kit.guesses import draw_guesses
 from kit.sampled_softmax import sampled_nats
-from kit.scores import NGram, judge, score
+from kit.scores import NGram, nats_and_ranks, score
 from kit.symbols import UNKNOWN
 from kit.training import make_adamw
 from kit.words import SPEECH, Guess, Vocabulary
@@ -140,7 +140,7 @@ def by_context(model: WordModel, params: Params, ids: np.ndarray) -> dict[int, f
     for n in CONTEXTS:
         before = ids[places - np.arange(n, 0, -1)[:, None]]
         carry, _ = model.read(params, model.initial_carry(params, places.shape), before[:-1])
-        _, (nats, _) = judge(model, params, carry, before[-1:], ids[places][None])
+        _, (nats, _) = nats_and_ranks(model, params, carry, before[-1:], ids[places][None])
         found[n] = float(np.exp(nats.mean()))
     return found
 

@@ -1,4 +1,4 @@
-"""Text for models of words: what counts as one, and numbers for words."""
+"""Text for models of words: how it is split, and the vocabulary."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 
 from kit.symbols import UNKNOWN, Symbols
 
-SPEECH = "¶"  # the word that begins a speech; the names of speakers are left out
-ENDS = (".", "?", "!", SPEECH)
+SPEECH = "¶"  # the word that begins each speech, in place of the speaker's name
+ENDS = (".", "?", "!", SPEECH)  # the words that end a sentence
 
 _ASIDE = re.compile(r"^#.*$|_[^_]*_", re.MULTILINE)  # headings and stage directions
 _SPEAKER = re.compile(r"\*\*[^*]+\*\*")
@@ -19,23 +19,23 @@ _WORD = re.compile(rf"{SPEECH}|--|'?[^\W\d_]+(?:'[^\W\d_]+)*|\w+|[^\w\s]")
 
 
 def spoken(play: str) -> str:
-    """What is said on stage in a play in Markdown, with `SPEECH` before each speech."""
+    """Return the speeches of a play in Markdown, with `SPEECH` before each."""
     return _MARKS.sub("", _SPEAKER.sub(f" {SPEECH} ", _ASIDE.sub(" ", play)))
 
 
 def split(text: str) -> list[str]:
-    """Words in lower case; a sign of punctuation is one, too."""
+    """Split a text into words in lower case. A punctuation mark is a word, too."""
     return _WORD.findall(text.lower())
 
 
 def join(words: Sequence[str]) -> str:
-    """Words as one writes them."""
+    """Join words into a text, with spaces where English has them, and without `SPEECH`."""
     text = " ".join(word for word in words if word != SPEECH)
     return re.sub(r" ([,.;:?!])", r"\1", re.sub(r" (--?) ", r"\1", text))
 
 
 def find(text: list[str], sentences: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Where sentences first stand in a text, if they do, and their words."""
+    """Yield the first position in a text of each sentence that it has, and the sentence's words."""
     for sentence in map(split, sentences):
         size = len(sentence)
         places = (k for k in range(len(text)) if text[k : k + size] == sentence)
@@ -43,10 +43,10 @@ def find(text: list[str], sentences: Sequence[str]) -> Iterator[tuple[int, list[
 
 
 class Guess(NamedTuple):
-    """What was thought likely in one place, and what came."""
+    """The prediction of a model for one word of a text, and that word."""
 
-    came: str
-    probability: float
+    came: str  # the word of the text
+    probability: float  # of that word
     likeliest: list[tuple[str, float]]  # words and their probabilities
 
 
@@ -68,9 +68,9 @@ class Vocabulary(Symbols):
         return [(word, float(p[k])) for word, k in zip(self.decode(best), best, strict=True)]
 
     def guess(self, p: Any, came: str) -> Guess:
-        """Return what was likely where the word `came` stands.
+        """Return the prediction with probabilities `p` for the word `came`.
 
-        An unknown word counts as having had the probability 0.
+        A word that is not in the vocabulary has the probability 0.
         """
         (number,) = self.encode([came])
         return Guess(came, float(p[number]) if number != UNKNOWN else 0.0, self.likeliest(p))

@@ -23,17 +23,19 @@ from kit.digits import (
     CELL,
     COLOURS,
     DIGITS,
-    NEW_COMPANY,
+    NEW_PAIRS,
     NEW_THINGS,
     PLURALS,
     SIDE,
-    Hand,
+    HandwrittenDigits,
     Scenes,
     say,
 )
 
 TINY = ["--pictures", "30", "--hidden", "8", "--steps", "3", "--batch", "4", "--asked", "5"]
-SQUARES = Hand(np.ones((10, SIDE, SIDE)) * (np.arange(10)[:, None, None] + 1) / 10, np.arange(10))
+SQUARES = HandwrittenDigits(
+    np.ones((10, SIDE, SIDE)) * (np.arange(10)[:, None, None] + 1) / 10, np.arange(10)
+)
 """Each digit is a square, as bright as the digit is large."""
 
 
@@ -97,19 +99,19 @@ def things(caption: np.ndarray) -> set[str]:
 
 def test_what_is_held_out_is_never_trained_on():
     new = {f"{colour} {DIGITS[digit]}" for colour, digit in NEW_THINGS}
-    apart = [{DIGITS[digit] for digit in pair} for pair in NEW_COMPANY]
+    apart = [{DIGITS[digit] for digit in pair} for pair in NEW_PAIRS]
     assert len(new) == len(apart) == 10
     assert {word for name in new for word in name.split()} == {*COLOURS, *DIGITS}
 
-    def has_new_company(seen: set[str]) -> bool:
+    def has_new_pair(seen: set[str]) -> bool:
         return any(pair <= {name.split()[1] for name in seen} for pair in apart)
 
     for seen in map(things, make_scenes().captions):
         assert not seen & new
-        assert not has_new_company(seen)
-    for seen in map(things, make_scenes(fits=digits.is_new_company).captions):
+        assert not has_new_pair(seen)
+    for seen in map(things, make_scenes(fits=digits.has_new_pair).captions):
         assert not seen & new
-        assert has_new_company(seen)
+        assert has_new_pair(seen)
     assert all(seen <= new for seen in map(things, make_scenes(fits=digits.is_new).captions))
 
     hand, others = digits.load()
