@@ -33,9 +33,8 @@ def sampled_nats(
     own = jnp.sum(ys * vectors[targets], axis=-1) + b[targets]
     certain = ys @ vectors[:common].T + b[:common]
     others = ys @ vectors[drawn].T + b[drawn] + jnp.log(rare / sample)
-    others = jnp.where(
-        drawn == targets[..., None], -jnp.inf, others
-    )  # the target is in the sum already
+    # The target is in the sum already.
+    others = jnp.where(drawn == targets[..., None], -jnp.inf, others)
     mine = jnp.where(targets < common, -jnp.inf, own)[..., None]
     logits = jnp.concatenate([certain, others, mine], axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - own

@@ -63,7 +63,7 @@ def table(every: list[Found]) -> str:
             limits = (f"{100 * found.limits[name]:.1f}" for found in every)
             lines.append(line("    the most it can", limits))
     blanks = [share_right(y, f.data.right)[1] for f in every[1:] for y in f.said.values()]
-    lines.append(f"where nothing is to be shown, nothing is in at least {np.min(blanks):.2%}")
+    lines.append(f"right where nothing is to be shown: at least {np.min(blanks):.2%}")
     spent = ", ".join(f"{name} {ms:.2f}" for name, ms in first.spent.items())
     return "\n".join([*lines, f"milliseconds of processor time for an update: {spent}"])
 
