@@ -25,17 +25,17 @@ import jaxrnn
 from jaxrnn import storage
 from kit import captions, digits
 from kit.command_line import check_at_least, check_positive, check_seed, command
+from kit.conditioned import FeatureConditionedGRU
 from kit.digits import CANVAS, LONGEST, STOP, WORDS, Scenes
 from kit.files import make_writable
 from kit.fitting import fit
 from kit.training import make_adamw
-from kit.watching import Watching
 
 WAYS: tuple[str, ...] = ("start", "every step", "attention")
 FEATURES = 64  # of each place of a picture
 KINDS = {
     "as in training": digits.is_known,
-    "digits not seen together": digits.is_new_company,
+    "digits not seen together": digits.has_new_pair,
     "digits not seen in their colour": digits.is_new,
 }
 
@@ -101,7 +101,8 @@ class Captioner:
     def decoder(self) -> Any:
         gru = jaxrnn.GRU(self.hidden, update_bias=1.0)  # at first it keeps what it knows
         attention = jaxrnn.Attention(gru, "additive", memory=FEATURES, attend="after")
-        cells = dict(zip(WAYS, (gru, Watching(gru, self.hidden), attention), strict=True))
+        informed = FeatureConditionedGRU(gru, self.hidden)
+        cells = dict(zip(WAYS, (gru, informed, attention), strict=True))
         return jaxrnn.Readout(cells[self.way], len(WORDS))
 
     def init(self, key: jax.Array) -> Params:
@@ -183,7 +184,7 @@ def describe(o: Options, count: int) -> None:
     """Print what each captioner says of pictures that nobody saw."""
     path, key = o.out / "weights.safetensors", jax.random.key(0)
     params, models = storage.load_tree(path, lambda ms: [m.init(key) for m in ms], [Captioner])
-    scenes = digits.make_scenes(digits.load()[1], digits.is_new_company, count, o.seed + 2)
+    scenes = digits.make_scenes(digits.load()[1], digits.has_new_pair, count, o.seed + 2)
     said = {m.way: m.describe(p, scenes.images) for m, p in zip(models, params, strict=True)}
     for rows in zip(scenes.captions, *map(np.asarray, said.values()), strict=True):
         for name, row in zip(("truth", *said), rows, strict=True):

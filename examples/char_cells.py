@@ -31,8 +31,8 @@ from kit import plots
 from kit import text as texts
 from kit.command_line import check_at_least, check_positive, check_seed, command
 from kit.files import make_writable
-from kit.forgetting import RANGES, accuracy_by_distance, find_repeats, guesses
-from kit.training import bits_per_symbol, count
+from kit.forgetting import RANGES, accuracy_by_distance, correct_guesses, find_repeats
+from kit.training import bits_per_symbol, count_parameters
 
 COLORS = {"Elman": "#999999", "GRU": "#3b78b8", "LSTM": "#c8442c"}
 STREAMS = 16  # of held-out text, for what is forgotten
@@ -84,7 +84,7 @@ def models(hidden: int, alphabet: str) -> dict[str, CharModel]:
 
     def size(cell: str, width: int) -> int:
         model = CharModel.build(cell, width, 1, alphabet)
-        return count(jax.eval_shape(model.init, jax.random.key(0)))
+        return count_parameters(jax.eval_shape(model.init, jax.random.key(0)))
 
     target, widths, made = size("LSTM", hidden), range(hidden, 4 * hidden), {}
     for cell in COLORS:
@@ -144,14 +144,16 @@ def compare(o: Options) -> None:
     for name, model in cells.items():
         weights[name], rows = train(model, corpus, o, name)
         curves[name] = rows
-        kept[name] = accuracy_by_distance(guesses(model, weights[name], streams), repeats)
+        right = correct_guesses(model, weights[name], streams)
+        kept[name] = accuracy_by_distance(right, repeats)
         at_updates = next(row for row in rows if row.update >= o.updates)
         in_time = [row for row in rows if row.seconds <= o.seconds][-1:] or rows[:1]
         bits = bits_per_symbol(model, weights[name], held_out)
         print(
-            f"{name}-{model.rnn.out_features}, {count(weights[name]):,} parameters: validation "
-            f"{at_updates.bits:.3f} after {at_updates.update} updates, {in_time[0].bits:.3f} after "
-            f"{o.seconds:g} s ({in_time[0].update} updates); held out at the end {bits:.3f}"
+            f"{name}-{model.rnn.out_features}, {count_parameters(weights[name]):,} parameters: "
+            f"validation {at_updates.bits:.3f} after {at_updates.update} updates, "
+            f"{in_time[0].bits:.3f} after {o.seconds:g} s ({in_time[0].update} updates); "
+            f"held out at the end {bits:.3f}"
         )
     storage.save_tree(o.out / "weights.safetensors", weights, cells)
     draw(o.out / "char_cells.png", curves, kept, trigram)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import jaxrnn
 from jaxrnn import storage
 from jaxrnn.streams import Categorical
-from kit.text import UNKNOWN, encode
+from kit.symbols import UNKNOWN
+from kit.text import encode
 
 
 class CharParams(NamedTuple):

@@ -30,7 +30,14 @@ from kit import plots
 from kit.command_line import check_at_least, check_positive, check_seed, command
 from kit.files import make_writable
 from kit.fitting import fit
-from kit.flip_flop.landscape import apart, ends, one_by_one, outputs, timed, vectors
+from kit.flip_flop.landscape import (
+    ends,
+    hausdorff_distance,
+    one_by_one,
+    outputs,
+    timed,
+    vectors,
+)
 from kit.flip_flop.task import LINES, Trials, batches, in_bits, right, trials
 
 SILENCE = np.zeros(LINES, np.float32)
@@ -106,7 +113,7 @@ def compare_times(found: FixedPoints, find: Any, starts: Any) -> None:
     }
     print()
     for name, way in ways.items():
-        distance = apart(way.points, vectors(found.fixed.carry))
+        distance = hausdorff_distance(way.points, vectors(found.fixed.carry))
         print(f"{name}: {way}; the same points to {distance:.1e}")
 
 

@@ -38,11 +38,11 @@ from kit.memory import (
     Task,
     baselines,
     digits,
+    format_score,
     gradient_flow,
     losses,
     make_tasks,
     score,
-    shown,
 )
 
 COLORS = ("#999999", "#3b78b8", "#c8442c", "#3f8f4f", "#8a5fb0")
@@ -114,7 +114,7 @@ def train(cell: jaxrnn.Cell, task: Task, o: Options, name: str) -> tuple[Any, fl
     best = int(jnp.nanargmax(scores(cell, several, task.validation)))
     params = jax.tree.map(lambda leaf: leaf[best : best + 1], several)
     (found,) = scores(cell, params, task.held_out)
-    print(f"{name}: rate {o.rates[best]:g}, held out {shown(task, float(found))}")
+    print(f"{name}: rate {o.rates[best]:g}, held out {format_score(task, float(found))}")
     return jax.tree.map(lambda leaf: leaf[0], params), float(found)
 
 
@@ -124,7 +124,7 @@ def compare(o: Options) -> None:
     others = {name: baselines(task) for name, task in tasks.items()}
     for task_name, task in tasks.items():
         for name, other in others[task_name].items():
-            print(f"{task_name}, {name}: {shown(task, other)}")
+            print(f"{task_name}, {name}: {format_score(task, other)}")
         for name, cell in cells.items():
             whole = jaxrnn.Readout(cell, task.classes)
             params, results[task_name, name] = train(whole, task, o, f"{task_name}, {name}")

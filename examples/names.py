@@ -24,7 +24,7 @@ from jaxrnn.sequences import last_output, shift
 from kit import surnames
 from kit.baselines import classify_texts
 from kit.command_line import check_at_least, check_positive, check_seed, command
-from kit.conditioned import Conditioned
+from kit.conditioned import LabelConditionedGRU
 from kit.confusion import draw_confusion
 from kit.files import make_writable
 from kit.fitting import fit
@@ -151,7 +151,7 @@ def train(o: Options) -> None:
         jaxrnn.save(o.out / f"{name}.safetensors", cell, params)
         return params
 
-    told = jaxrnn.Dropout(Conditioned(jaxrnn.GRU(o.hidden), len(COUNTRIES)), rate=0.1)
+    told = jaxrnn.Dropout(LabelConditionedGRU(jaxrnn.GRU(o.hidden), len(COUNTRIES)), rate=0.1)
     writer = jaxrnn.Readout(told, len(SYMBOLS))
     of_writer = fitted("writer", writer, writer_loss, lambda p: -bits(writer, p, choose))
     both_ways = jaxrnn.Bidirectional(jaxrnn.Dropout(jaxrnn.GRU(o.hidden), rate=0.1))
@@ -189,7 +189,7 @@ def main(o: Options) -> None:
             best = np.argsort(-odds)[:3]
             print(f"{name:<{LONGEST}}", ", ".join(f"{COUNTRIES[k]} {odds[k]:.0%}" for k in best))
     elif o.country is not None:
-        cell, params = jaxrnn.load(o.out / "writer.safetensors", known=[Conditioned])
+        cell, params = jaxrnn.load(o.out / "writer.safetensors", known=[LabelConditionedGRU])
         print(*invent(cell, params, [COUNTRIES.index(o.country)] * o.count, o), sep="\n")
     else:
         train(o)

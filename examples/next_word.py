@@ -27,9 +27,10 @@ from kit.command_line import check_at_least, check_positive, check_seed, command
 from kit.files import make_writable
 from kit.guesses import draw_guesses
 from kit.sampled_softmax import sampled_nats
-from kit.scores import NGram, judge, score
+from kit.scores import NGram, nats_and_ranks, score
+from kit.symbols import UNKNOWN
 from kit.training import make_adamw
-from kit.words import SPEECH, UNKNOWN, Guess, Vocabulary
+from kit.words import SPEECH, Guess, Vocabulary
 
 WEIGHTS = "weights.safetensors"
 NGRAMS = {"unigram": 1, "bigram": 2, "trigram": 3}
@@ -139,7 +140,7 @@ def by_context(model: WordModel, params: Params, ids: np.ndarray) -> dict[int, f
     for n in CONTEXTS:
         before = ids[places - np.arange(n, 0, -1)[:, None]]
         carry, _ = model.read(params, model.initial_carry(params, places.shape), before[:-1])
-        _, (nats, _) = judge(model, params, carry, before[-1:], ids[places][None])
+        _, (nats, _) = nats_and_ranks(model, params, carry, before[-1:], ids[places][None])
         found[n] = float(np.exp(nats.mean()))
     return found
 
@@ -147,13 +148,13 @@ def by_context(model: WordModel, params: Params, ids: np.ndarray) -> dict[int, f
 def evaluate(o: Options) -> None:
     make_writable(o.out)
     text, held_out = (words.split(words.spoken(t))[: o.limit] for t in texts.load_plays()[:2])
-    vocabulary = Vocabulary.of(text, o.vocabulary)
+    vocabulary = Vocabulary.of([text], most=o.vocabulary - 1)
     seen, asked = vocabulary.encode(text), vocabulary.encode(held_out)
     layers: list[jaxrnn.Cell] = [jaxrnn.LSTM(o.hidden), jaxrnn.Dense(o.hidden)]
     stack = jaxrnn.Stack([jaxrnn.Dropout(layer, o.dropout) for layer in layers])
-    model = WordModel(stack, len(vocabulary.words) + 1)
+    model = WordModel(stack, vocabulary.size)
     params = train(model, seen, o)
-    save_tree(o.out / WEIGHTS, params, (model, " ".join(vocabulary.words)))
+    save_tree(o.out / WEIGHTS, params, (model, " ".join(vocabulary.known)))
 
     scores = {name: NGram(seen, n, model.symbols).score(asked) for name, n in NGRAMS.items()}
     scores["LSTM"] = score(model, params, asked, vocabulary.encode([SPEECH])[0])

@@ -29,7 +29,7 @@ from kit.files import make_writable
 from kit.fitting import batches, fit
 from kit.training import make_adamw
 from kit.translations import choose, draw, score, table
-from kit.vocabulary import START, STOP, Vocabulary
+from kit.vocabulary import START, STOP, SlotVocabulary
 
 VARIANTS = ("plain", "reversed", "attention", "both")
 LONGEST = 20  # words of a source; four more of a translation
@@ -73,10 +73,10 @@ class Translator:
     encoder: jaxrnn.Cell
     decoder: jaxrnn.Dropout
     reverse: bool
-    vocabulary: Vocabulary
+    vocabulary: SlotVocabulary
 
     @classmethod
-    def build(cls, variant: str, o: Options, words: Vocabulary) -> "Translator":
+    def build(cls, variant: str, o: Options, words: SlotVocabulary) -> "Translator":
         cell = jaxrnn.LSTM(o.hidden)
         attention = jaxrnn.Attention(cell, "general", memory=2 * o.hidden, attend="after")
         plain = jaxrnn.Readout(cell, o.hidden, "tanh")
@@ -164,7 +164,7 @@ def look(model: Translator, params: Any, old: bible.Verse, new: bible.Verse) -> 
 def compare(o: Options) -> None:
     make_writable(o.out)
     pairs, held_out = bible.split(LONGEST, o.held_out)
-    words = Vocabulary.find((text for pair in pairs for text in pair), least=5)
+    words = SlotVocabulary.of((text for pair in pairs for text in pair), least=5)
     encoded, (old, new) = words.encode_pairs(pairs), zip(*held_out, strict=True)
     said, params = {"copy": [bible.join_words(verse) for verse in old]}, {}
     optimizer = make_adamw(o.learning_rate, o.steps, o.steps // 10)
@@ -191,7 +191,7 @@ def main(o: Options) -> None:
     words, path = bible.split_words(o.translate), o.out / f"{o.variant}.safetensors"
     if not 0 < len(words) <= LONGEST:
         raise ValueError(f"--translate takes 1 to {LONGEST} words, not {len(words)}")
-    known, key = [Translator, Vocabulary], jax.random.key(0)
+    known, key = [Translator, SlotVocabulary], jax.random.key(0)
     params, model = storage.load_tree(path, lambda model: model.init(key), known)
     print(*translate(model, params, [words], o.beam))
 

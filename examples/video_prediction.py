@@ -30,7 +30,7 @@ from kit import digits
 from kit.command_line import check_at_least, check_positive, check_seed, command
 from kit.files import make_writable
 from kit.fitting import fit
-from kit.training import count, make_adamw
+from kit.training import count_parameters, make_adamw
 from kit.video import pictures
 from kit.video.metrics import baselines, compare
 from kit.video.motion import AHEAD, GIVEN, clips
@@ -166,7 +166,7 @@ def train(o: Options) -> None:
         loss = partial(mean_error, cell)
         trained[name] = fit(loss, start, lessons(hand.images, o), optimizer, o.steps, name)
         found[name] = np.asarray(look_ahead(cell, trained[name], asked))
-        print(f"{name}: {hidden} channels, {count(start):,} parameters")
+        print(f"{name}: {hidden} channels, {count_parameters(start):,} parameters")
     storage.save_tree(o.out / "weights.safetensors", trained, sizes)
     compare(asked, found)
     draw(o.out / "video_prediction", asked, found)

@@ -1,1 +1,1 @@
-"""What the examples share: the command line, files, data, checkpoints, pictures, environments."""
+"""What the examples share: the command line, files, data, training, checkpoints, pictures."""

@@ -1,4 +1,4 @@
-"""Classical methods for text, to compare with: those of scikit-learn as they come."""
+"""Baselines for text: logistic regression on n-grams, and a table of tags by context."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -10,7 +10,10 @@ import numpy as np
 def classify_texts(
     texts: Sequence[str], labels: Sequence | np.ndarray, others: Sequence[str], **tfidf: Any
 ) -> np.ndarray:
-    """Labels for other texts, by logistic regression on what `TfidfVectorizer(**tfidf)` counts."""
+    """Predict the labels of `others` by logistic regression on `TfidfVectorizer(**tfidf)`.
+
+    All other options are the defaults of scikit-learn. The model is fitted to `texts` and `labels`.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -22,19 +25,26 @@ def classify_texts(
 def fit_back_off(
     texts: Sequence[tuple[Sequence[str], Sequence[int] | np.ndarray]], contexts: Sequence[range]
 ) -> Callable[[Sequence[str]], list[int]]:
-    """A tagger that looks a word up among words whose tags are known, and takes the most frequent.
+    """Fit a tagger that returns the most frequent tag of a word in its context.
 
-    It looks the word up with its neighbours in the first context, `range(-1, 2)` for one on either
-    side, and if that was never seen in the next one. A word that is new has the tag 0.
+    It looks a word up with its neighbours in the first context. If this combination is new, it uses
+    the next context. A word that is new in all contexts gets the tag 0.
+
+    Args:
+        texts: words and their tags.
+        contexts: the relative positions of the words that are looked up together; `range(-1, 2)`
+            has one neighbour on either side.
+
+    Returns:
+        A function from words to tags.
     """
     tables: list[dict[Any, Counter[int]]] = [defaultdict(Counter) for _ in contexts]
 
     def keys(words: Sequence[str], k: int) -> list[tuple[str, ...]]:
-        around = [
-            [words[k + d] if 0 <= k + d < len(words) else "" for d in context]
+        return [
+            tuple(words[k + d] if 0 <= k + d < len(words) else "" for d in context)
             for context in contexts
         ]
-        return [tuple(context) for context in around]
 
     for words, tags in texts:
         for k, tag in enumerate(tags):

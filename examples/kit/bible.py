@@ -1,6 +1,7 @@
 """Verses in two translations: King James's (1611, as of 1769) and the World English Bible (2000).
 
-The packages are read, not imported: what they hold is one call with literals in it."""
+The files of the packages are parsed, not imported. Each is one call with literals.
+"""
 
 import ast
 import re
@@ -12,11 +13,11 @@ from kit.files import package_file, read_text
 Verse = tuple[str, ...]
 """Words and punctuation in lower case."""
 Pair = tuple[Verse, Verse]
-"""A verse in old words and in new ones."""
+"""A verse in the old translation and in the new one."""
 
 
 def read_verses(version: str) -> dict[int, str]:
-    """The text of each verse, by its number."""
+    """Return the text of each verse. Book 1, chapter 2, verse 3 has the number 1002003."""
     path = f"pythonbible_{version}/plain_text_readers_bible.py"
     program = ast.parse(read_text(package_file(f"pythonbible-{version}", path)))
     call = next(node.value for node in program.body if isinstance(node, ast.Assign))
@@ -26,25 +27,30 @@ def read_verses(version: str) -> dict[int, str]:
 
 
 def split_words(text: str) -> Verse:
-    """Words and punctuation, without brackets (words that the translators added) and quotes."""
+    """Split a text into words and punctuation marks in lower case.
+
+    Quotes and brackets are left out. The words in brackets, which the translators added, are kept.
+    """
     text = text.lower().replace("`", "'").replace("’", "'")
     return tuple(re.findall(r"[a-z]+(?:['-][a-z]+)*'?|[.,;:?!]", text))
 
 
 def load() -> list[Pair]:
-    """The 31,099 verses that both have: old words and new ones."""
+    """Load the 31,099 verses that both translations have."""
     old, new = read_verses("kjv"), read_verses("web")
     return [(split_words(old[n]), split_words(new[n])) for n in sorted(old.keys() & new.keys())]
 
 
 def join_words(words: Verse | list[str]) -> str:
-    """Text again, in lower case."""
+    """Join words and punctuation marks into a text in lower case."""
     return re.sub(r" ([.,;:?!])", r"\1", " ".join(words))
 
 
 def split(longest: int, held_out: int) -> tuple[list[Pair], list[Pair]]:
-    """Verses to train on and verses to hold out, always the same ones, of at most so many words in
-    the source and four more in the translation; no source is on both sides.
+    """Split verses into those for training and at most `held_out` others, always in the same way.
+
+    Only verses of at most `longest` words in the old translation, and at most four more in the new
+    one, are used. No source is in both parts, nor twice in the second.
     """
     pairs = [
         (old, new) for old, new in load() if 0 < len(old) <= longest and 0 < len(new) <= longest + 4

@@ -1,4 +1,4 @@
-"""Captions: what needs no network, scores, and pictures of where a decoder looked."""
+"""Captions: baselines without a network, scores, and pictures of attention weights."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,31 +10,40 @@ from kit import plots
 from kit.digits import STOP, WORDS, Scenes, say
 
 Method = Callable[[np.ndarray], Any]
-"""From pictures to captions `[pictures, LONGEST]`."""
+"""A method writes captions `[pictures, LONGEST]` for pictures."""
 TITLE = "Digits that training never showed together. Lit: where the GRU looked as it chose a word"
 
 
 def most_frequent(known: Scenes, images: np.ndarray) -> np.ndarray:
-    """For every picture the caption that most of the known ones have, the first of several."""
+    """Return the most frequent caption of known scenes for every picture.
+
+    If several are equally frequent, it is the one whose numbers come first in sorted order.
+    """
     captions, counts = np.unique(known.captions, axis=0, return_counts=True)
     return np.repeat(captions[np.argmax(counts)][None], len(images), axis=0)
 
 
 def nearest(known: Scenes, images: np.ndarray) -> np.ndarray:
-    """For each picture the caption of that known one whose pixels differ least, by squares."""
+    """Return for each picture the caption of the known picture with the nearest pixels.
+
+    The distance is Euclidean.
+    """
     theirs, ours = (x.reshape(len(x), -1).astype(np.float32) for x in (known.images, images))
     distance = np.sum(theirs**2, axis=1) - 2 * ours @ theirs.T
     return known.captions[np.argmin(distance, axis=1)]
 
 
 def score(method: Method, scenes: Scenes) -> tuple[float, float]:
-    """The shares of captions without a mistake, and of words that stand where they should."""
+    """Return the share of captions that are entirely right, and that of words in their place.
+
+    The words are those of the true captions.
+    """
     same = np.asarray(method(scenes.images)) == scenes.captions
     return float(np.mean(same.all(axis=1))), float(np.mean(same[scenes.captions != STOP]))
 
 
 def compare(methods: Mapping[str, Method], asked: Mapping[str, Scenes]) -> None:
-    """Print the scores of all methods, for each set of scenes."""
+    """Print the scores of all methods on each set of scenes."""
     for name, scenes in asked.items():
         print(f"{len(scenes.images):,} pictures, {name}:")
         for method_name, method in methods.items():
@@ -43,8 +52,13 @@ def compare(methods: Mapping[str, Method], asked: Mapping[str, Scenes]) -> None:
 
 
 def draw_looks(path: Path, scenes: Scenes, found: np.ndarray, weights: np.ndarray) -> None:
-    """Draw each picture, what was found in it, and for each word how much weight `[time, pictures,
-    places]` lay on what.
+    """Draw each picture, and beside it once more for each word of its caption, lit by attention.
+
+    Args:
+        path: the file to write.
+        scenes: the pictures and their true captions.
+        found: the captions that were found `[pictures, LONGEST]`.
+        weights: the attention weights at each word `[time, pictures, places]`.
     """
     count, longest = found.shape
     size = (0.85 * (longest + 1), 0.5 + 1.15 * count)
@@ -70,7 +84,7 @@ def draw_looks(path: Path, scenes: Scenes, found: np.ndarray, weights: np.ndarra
 
 
 def _lit(image: np.ndarray, look: np.ndarray) -> np.ndarray:
-    """The picture as if a lamp shone on it where the weights of its places are."""
+    """Return the picture, brighter where the attention weights of its places are larger."""
     side = round(len(look) ** 0.5)
     part = np.ones((image.shape[0] // side, image.shape[1] // side, 1))
     light = np.kron((look / look.max()).reshape(side, side, 1), part)

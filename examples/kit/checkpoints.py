@@ -1,5 +1,6 @@
-"""Checkpoints of a run: orbax writes each into a folder of its own and renames that only when it is
-whole.
+"""Checkpoints of a run.
+
+orbax writes each into a folder of its own, and gives the folder its name once it is complete.
 """
 
 import logging
@@ -11,46 +12,49 @@ import orbax.checkpoint as ocp
 
 from kit.files import make_writable
 
-# orbax warns of each half-written folder that it passes over
+# orbax warns of each incomplete folder that it ignores.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class Checkpoint(NamedTuple):
-    """Where a run stands after `step` steps."""
+    """The state of a run after `step` steps."""
 
     step: int
     state: Any  # a pytree of arrays
-    record: dict[str, Any]  # what fits into JSON; its "run" says which run this is
+    record: dict[str, Any]  # written as JSON; its "run" identifies the run
 
 
 class Checkpoints:
     """The two newest checkpoints of a run."""
 
     def __init__(self, folder: Path) -> None:
-        # Not asynchronous: a training step may give its state away, so that must be on disk before
-        # the next one begins.
+        # Not asynchronous, because a training step may donate the arrays of its state. The state
+        # must be on disk before the next step begins.
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         self._folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def steps(self) -> list[int]:
-        """Those that were written to the end."""
+        """Return the steps of the complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write one, then remove what is older than the last two."""
+        """Write a checkpoint, then remove all but the two newest."""
         record = ocp.args.JsonSave(checkpoint.record)
         state = ocp.args.StandardSave(checkpoint.state)
         self._manager.save(checkpoint.step, args=ocp.args.Composite(record=record, state=state))
 
     def restore(self, like: Any, run: dict[str, Any]) -> Checkpoint | None:
-        """The newest checkpoint that can be read, None if there is none.
+        """Return the newest checkpoint that can be read, or None if there is no checkpoint.
 
-        `like` gives the structure, shapes and dtypes of the state. A checkpoint that something else
-        has damaged is removed once an older one has been read.
+        Damaged checkpoints that are newer are removed.
+
+        Args:
+            like: a state with the structure, shapes and dtypes of the saved one.
+            run: what identifies the run.
 
         Raises:
-            ValueError: it is of another `run`, or none of them can be read.
+            ValueError: the checkpoint is of another run, or no checkpoint can be read.
         """
         damaged = []
         for step in reversed(self.steps()):
@@ -69,16 +73,23 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, item: str, how: Any) -> Any:
+        """Return an item of a checkpoint, or None if it cannot be read."""
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
-        except Exception:  # orbax raises whatever its storage does
+        except Exception:  # orbax passes on whatever its storage raises
             return None
 
 
 def open_run(out: Path, products: Sequence[str], resume: bool) -> Checkpoints:
-    """The checkpoints of a run in a folder, once it is sure that this can be written and that
-    nothing in it is lost; ValueError otherwise. `products` are the names of files that the run
-    writes beside them.
+    """Return the checkpoints of a run, after a check that the run would overwrite nothing.
+
+    Args:
+        out: the folder of the run. It is created if it does not exist.
+        products: the names of the files that the run writes beside its checkpoints.
+        resume: whether the run continues from a checkpoint, if there is one.
+
+    Raises:
+        ValueError: the folder cannot be written, or holds a run or product that would be lost.
     """
     make_writable(out)
     checkpoints, advice = Checkpoints(out / "checkpoints"), "choose another --out"
@@ -93,7 +104,10 @@ def open_run(out: Path, products: Sequence[str], resume: bool) -> Checkpoints:
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What sets two runs apart: a flag, if its name begins like one, or something large."""
+    """Return the first difference between two runs in words.
+
+    A name that begins with two dashes is a flag, whose values are short enough to be shown.
+    """
     for name, value in before.items():
         if value != now.get(name):
             other = f"with {name} {value}, not {now.get(name)}"

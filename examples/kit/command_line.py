@@ -1,5 +1,6 @@
-"""The command line of the examples: tyro reads the flags, and whatever is wrong is one line on
-stderr with exit status 2.
+"""The command line of the examples.
+
+tyro reads the flags. An error becomes one line on stderr, and the exit status is 2.
 """
 
 import contextlib
@@ -17,21 +18,21 @@ Options = TypeVar("Options")
 
 
 class Main(Protocol):
-    """A script's entry point: it reads the process's own flags if it is given none."""
+    """The entry point of a script. Without `argv` it reads the flags of the process."""
 
     def __call__(self, argv: Sequence[str] | None = None) -> None: ...
 
 
 def command(options: type[Options], hint: str = "") -> Callable[[Callable[[Options], None]], Main]:
-    """Decorate a function of a dataclass of options: it becomes the script's `main`.
+    """Decorate a function of options, which becomes the `main` of a script.
+
+    The function may raise ValueError for a wrong file or flag, OSError for a file, and
+    FloatingPointError if training diverges. Other errors keep their traceback.
 
     Args:
-        options: the dataclass, a field for each flag; its `__post_init__` raises ValueError for a
-            value out of range.
-        hint: how to go on after an interrupt, or when a file could not be written.
-
-    The function raises ValueError for a file or a flag that is wrong, and FloatingPointError if
-    training diverges.
+        options: the dataclass of the options, one field for each flag. Its `__post_init__` raises
+            ValueError for a value out of range.
+        hint: what to do after an interrupt, or if a file could not be written.
     """
 
     def decorate(work: Callable[[Options], None]) -> Main:
@@ -57,7 +58,7 @@ def command(options: type[Options], hint: str = "") -> Callable[[Callable[[Optio
 
 
 def fail(message: object) -> NoReturn:
-    """Say in one line what is wrong, and exit with status 2."""
+    """Print an error in one line, and exit with status 2."""
     print("error:", " ".join(str(message).split()), file=sys.stderr)
     raise SystemExit(2)
 
@@ -70,35 +71,44 @@ def parse(options: type[Options], argv: Sequence[str] | None = None) -> Options:
             return tyro.cli(options, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as stopped:
         if stopped.code != 2:
-            raise  # --help
+            raise  # as after --help
         fail(f"{_first_paragraph(console.getvalue())} (see --help)")
 
 
 def check_at_least(options: object, least: int, *names: str) -> None:
-    """Refuse a smaller number."""
+    """Refuse options of these names that are below `least`."""
     for name in names:
         if getattr(options, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, not {getattr(options, name)}")
+            given = getattr(options, name)
+            raise ValueError(f"{_flag(name)} must be at least {least}, not {given}")
 
 
 def check_positive(options: object, *names: str) -> None:
-    """Refuse a number, or a tuple of them, that is not positive or not finite."""
+    """Refuse options of these names that are not positive and finite: numbers, or tuples of them.
+
+    An empty tuple is refused, too.
+    """
     for name in names:
         given = getattr(options, name)
         numbers = given if isinstance(given, tuple) else (given,)
         if not numbers or not all(0 < number < float("inf") for number in numbers):
             said = " ".join(map(str, numbers)) or "nothing"
-            raise ValueError(f"--{name.replace('_', '-')} must be positive, not {said}")
+            raise ValueError(f"{_flag(name)} must be positive, not {said}")
+
+
+def _flag(name: str) -> str:
+    """Return the flag of an option, as the command line spells it."""
+    return f"--{name.replace('_', '-')}"
 
 
 def check_seed(seed: int) -> None:
-    """Refuse what `jax.random.key` would not take."""
+    """Refuse a seed that NumPy or a compiled `jax.random.key` does not take."""
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed must be between 0 and {2**31 - 1}, not {seed}")
 
 
 def _first_paragraph(box: str) -> str:
-    """What tyro says inside its frame, up to the first rule."""
+    """Return the first paragraph in tyro's frame as one line, without colours."""
     lines = []
     for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
         line = line.strip("│ ")

@@ -1,4 +1,4 @@
-"""A picture of which kinds are taken for which."""
+"""A picture of a confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,15 @@ def draw_confusion(
     title: str,
     notes: tuple[str, Sequence[Sequence[str]]] = ("", ()),
 ) -> None:
-    """Draw how many of each kind, a row, are taken for which, a column, in per cent.
+    """Draw how many of each kind, a row, are classified as each kind, a column, in per cent.
 
-    `notes` are a heading and a few words for each row, to the right of it.
+    Args:
+        path: the file to write.
+        truth: the true kinds, as indices into `kinds`.
+        found: the predicted kinds.
+        kinds: the names of the kinds.
+        title: the title of the picture.
+        notes: a heading, and a few words for each row, which stand to the right of it.
     """
     counts = np.zeros((len(kinds), len(kinds)))
     np.add.at(counts, (np.array(truth), np.array(found)), 1)

@@ -1,8 +1,8 @@
-"""Environments in JAX that nobody solves without a memory.
+"""Environments in JAX that no agent solves without a memory.
 
-An environment is a frozen dataclass of pure functions of one environment; `jax.vmap` makes many.
-`step` restarts an episode that ends, so that the state after the last step of one episode is that
-before the first step of the next."""
+An environment is a frozen dataclass. Its methods are pure functions of one state, and `jax.vmap`
+runs many. When an episode ends, `step` returns the first state of the next one.
+"""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -16,46 +16,47 @@ State = Any
 
 
 class Outcome(NamedTuple):
-    """What an action led to."""
+    """The outcome of an action."""
 
     reward: Array
-    done: Array  # it was the last of its episode
-    scored: Array  # it was one that remembering decides
-    success: Array  # it was scored, and right
+    done: Array  # whether the action ended its episode
+    scored: Array  # whether a memory is needed to choose the action
+    success: Array  # whether the action was scored, and right
 
 
 class Environment(ABC):
-    """A task in episodes, of which remembering decides the success."""
+    """A task in episodes whose success needs a memory."""
 
     features: int
     """The size of an observation."""
     actions: int
-    """How many actions there are."""
+    """The number of actions."""
     chance: float
-    """The rate of success without a memory."""
+    """The success rate of the best agent without a memory."""
     discount: float
-    """γ: how much of a reward counts one step earlier."""
+    """The discount factor γ."""
 
     @property
     @abstractmethod
     def longest(self) -> int:
-        """How many steps an episode can take."""
+        """The largest number of steps in an episode."""
 
     @abstractmethod
     def reset(self, key: Array) -> State:
-        """The state in which an episode begins."""
+        """Draw the first state of an episode."""
 
     @abstractmethod
     def observe(self, state: State) -> Array:
-        """What the agent sees, `[features]`."""
+        """Return the observation `[features]` of a state."""
 
     @abstractmethod
     def advance(self, key: Array, state: State, action: Array) -> tuple[State, Outcome]:
-        """Act within an episode."""
+        """Apply an action within an episode. `step` replaces the state after its last action."""
 
     def step(self, key: Array, state: State, action: Array) -> tuple[State, Outcome]:
-        """Act, and begin a new episode if this one is over."""
-        after, outcome = self.advance(key, state, action)  # one key for both, of which one counts
+        """Apply an action, and begin a new episode if this one is over."""
+        # Both use the key, but only one of the two states is kept.
+        after, outcome = self.advance(key, state, action)
         return jax.tree.map(
             lambda new, old: jnp.where(outcome.done, new, old), self.reset(key), after
         ), outcome
@@ -65,27 +66,28 @@ NORTH, EAST, SOUTH, WEST = range(4)
 
 
 class TMazeState(NamedTuple):
-    """Where the agent stands, and what it was told."""
+    """State of `TMaze`."""
 
-    goal: Array  # the action that is right at the junction, NORTH or SOUTH
-    position: Array  # 0 is the start, `length` the junction
-    time: Array
+    goal: Array  # the right action at the junction, NORTH or SOUTH
+    position: Array  # 0 at the start, `length` at the junction
+    time: Array  # steps since the episode began
 
 
 @dataclasses.dataclass(frozen=True)
 class TMaze(Environment):
-    """A corridor with a junction at its end; a sign at the start, seen nowhere else, says where to
-    turn (Bakker 2002).
+    """A corridor with a junction at its end (Bakker 2002).
 
-    Observations, actions and rewards are the paper's: three bits are 011 or 110 at the start, 101
-    in the corridor, 010 at the junction; the right turn there gives 4, the wrong one -0.1, and so
-    does every step that leads into a wall. A turn ends the episode. So does, other than in the
-    paper, the time limit, which counts as failure."""
+    A sign at the start, which is seen nowhere else, tells where to turn. Observations, actions and
+    rewards are those of the paper. An observation has three bits: 011 or 110 at the start, 101 in
+    the corridor, 010 at the junction. The right turn gives 4. The wrong turn gives -0.1, and so
+    does a step into a wall. A turn ends the episode. Unlike in the paper, a time limit ends it,
+    too, and counts as a failure.
+    """
 
     length: int = 20
     """Steps from the start to the junction."""
     patience: int = 5
-    """The time limit, in times the shortest way."""
+    """The time limit, as a multiple of the steps on the shortest way."""
     features: ClassVar[int] = 3
     actions: ClassVar[int] = 4
     chance: ClassVar[float] = 1 / 2
@@ -97,13 +99,13 @@ class TMaze(Environment):
         return self.patience * (self.length + 1)
 
     def reset(self, key: Array) -> TMazeState:
-        """At the start, with a new sign."""
+        """Draw a sign, and place the agent at the start."""
         return TMazeState(
             jnp.where(jax.random.bernoulli(key), NORTH, SOUTH), jnp.int32(0), jnp.int32(0)
         )
 
     def observe(self, state: TMazeState) -> Array:
-        """The sign at the start, then the corridor, then the junction."""
+        """Return the sign at the start, and the bits of the corridor or the junction elsewhere."""
         sign = jnp.where(
             state.goal == NORTH, jnp.array([0.0, 1.0, 1.0]), jnp.array([1.0, 1.0, 0.0])
         )
@@ -113,7 +115,7 @@ class TMaze(Environment):
         return jnp.where(state.position == 0, sign, beyond)
 
     def advance(self, key: Array, state: TMazeState, action: Array) -> tuple[TMazeState, Outcome]:
-        """Walk, turn, or bump."""
+        """Move along the corridor, or turn at the junction, or stay before a wall."""
         del key
         move = jnp.where(action == EAST, 1, jnp.where(action == WEST, -1, 0))
         position = jnp.clip(state.position + move, 0, self.length)
@@ -126,44 +128,45 @@ class TMaze(Environment):
 
 
 class RepeatPreviousState(NamedTuple):
-    """The last symbols, the newest first."""
+    """State of `RepeatPrevious`."""
 
-    symbols: Array  # [lag + 1]
-    time: Array
+    symbols: Array  # [lag + 1], the last symbols, the newest first
+    time: Array  # steps since the episode began
 
 
 @dataclasses.dataclass(frozen=True)
 class RepeatPrevious(Environment):
-    """A new symbol at every step; the right action is the one that was shown `lag` steps ago (Morad
-    et al. 2023).
+    """A new symbol at every step; the right action is the symbol of `lag` steps ago.
+
+    Source: Morad et al. 2023.
     """
 
     lag: int = 4
-    """How many steps ago."""
+    """The number of steps between a symbol and the action that repeats it."""
     episode: int = 32
-    """Steps in an episode, more than `lag`."""
+    """The number of steps in an episode, more than `lag`."""
     features: ClassVar[int] = 4  # one-hot
     actions: ClassVar[int] = 4  # one for each symbol
     chance: ClassVar[float] = 1 / 4
-    discount: ClassVar[float] = 0.5  # an answer is paid at once: what follows is noise
+    discount: ClassVar[float] = 0.5  # an action is rewarded at once; later rewards are noise
 
     @property
     def longest(self) -> int:
-        """Every episode takes as long."""
+        """The length of every episode."""
         return self.episode
 
     def reset(self, key: Array) -> RepeatPreviousState:
-        """A first symbol, and none before it."""
+        """Draw a first symbol, with none before it."""
         return RepeatPreviousState(self._show(key, jnp.full(self.lag + 1, -1)), jnp.int32(0))
 
     def observe(self, state: RepeatPreviousState) -> Array:
-        """The newest symbol."""
+        """Return the newest symbol as a one-hot vector."""
         return jax.nn.one_hot(state.symbols[0], self.features)
 
     def advance(
         self, key: Array, state: RepeatPreviousState, action: Array
     ) -> tuple[RepeatPreviousState, Outcome]:
-        """Answer, and be shown the next symbol."""
+        """Score an action, and draw the next symbol."""
         scored = state.time >= self.lag
         success = scored & (action == state.symbols[-1])
         after = RepeatPreviousState(self._show(key, state.symbols), state.time + 1)
@@ -172,4 +175,5 @@ class RepeatPrevious(Environment):
         )
 
     def _show(self, key: Array, symbols: Array) -> Array:
+        """Draw a symbol, put it before the others, and drop the oldest."""
         return jnp.concatenate([jax.random.randint(key, (1,), 0, self.actions), symbols[:-1]])

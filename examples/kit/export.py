@@ -1,7 +1,8 @@
-"""A streaming step with its weights in one file, which any process with JAX runs without the code.
+"""A streaming step with its weights in one file, which JAX runs without the code of the model.
 
-`jax.export.deserialize(data).call(carry, ids)` runs it. What is in it is StableHLO, which other
-runtimes read, too. The carry is a list of arrays, so that the reader needs no class of jaxrnn's."""
+`jax.export.deserialize(data).call(carry, ids)` runs it. The file holds StableHLO, which other
+runtimes read, too. The carry is a list of arrays, so that the reader needs no class of jaxrnn.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,8 +17,12 @@ Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
 
 def export_step(step: Step, carry: Any, platforms: Sequence[str]) -> bytes:
-    """`(carry, ids [batch]) -> (carry, logits [batch, symbols])`, for any batch; `carry` is one of
-    a batch of one, of which only shapes count.
+    """Export a step `(carry, ids [batch]) -> (carry, logits [batch, symbols])` for any batch size.
+
+    Args:
+        step: the step, with its weights.
+        carry: a carry for a batch of one. Only its shapes and dtypes matter.
+        platforms: the platforms to compile for, such as "cpu" and "cuda".
     """
     (batch,) = export.symbolic_shape("batch")
     leaves, form = jax.tree.flatten(carry)
@@ -32,8 +37,9 @@ def export_step(step: Step, carry: Any, platforms: Sequence[str]) -> bytes:
 
 
 def generate_exported(data: bytes, prompts: jax.Array, length: int) -> jax.Array:
-    """Go on with prompts `[time, batch]` by an exported step alone, from a carry of zeros: its file
-    tells the form of that.
+    """Continue prompts `[time, batch]` with an exported step, from a carry of zeros.
+
+    The shapes of the carry are those in the file.
     """
     step = export.deserialize(bytearray(data))
     *carry, _ = step.in_avals

@@ -1,4 +1,4 @@
-"""Files that are read and written, with errors that name them."""
+"""Reading and writing files, with errors that name the file."""
 
 import importlib.metadata
 import tempfile
@@ -6,10 +6,12 @@ from pathlib import Path
 
 
 def package_file(package: str, path: str) -> Path:
-    """A file or a folder that an installed package brings; ValueError if it is not there.
+    """Return the path of a file or folder in an installed package.
 
-    The package is found, not imported: what some of them run on import is not needed, or looks for
-    data on the network.
+    The package is not imported, because some packages look for data on the network when they are.
+
+    Raises:
+        ValueError: the package is not installed, or has no such file.
     """
     try:
         found = Path(str(importlib.metadata.distribution(package).locate_file(path)))
@@ -24,7 +26,11 @@ def package_file(package: str, path: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; ValueError if it is none."""
+    """Return the text of a file in UTF-8.
+
+    Raises:
+        ValueError: the file cannot be read, or is not in UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -34,15 +40,24 @@ def read_text(path: Path) -> str:
 
 
 def read_numbers(path: Path) -> list[float]:
-    """The numbers of a text file, between spaces or lines; ValueError if it holds other words."""
+    """Return the numbers of a text file, which are separated by spaces or line breaks.
+
+    Raises:
+        ValueError: the file cannot be read, or holds a word that is not a number.
+    """
+    words = read_text(path).split()
     try:
-        return [float(word) for word in read_text(path).split()]
+        return [float(word) for word in words]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder where there is none; ValueError if no file can be written to it."""
+    """Create a folder if it does not exist.
+
+    Raises:
+        ValueError: the folder cannot be created, or no file can be written to it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

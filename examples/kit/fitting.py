@@ -1,4 +1,4 @@
-"""The training loop of the scripts that need no other: batches, updates, a bar, a check."""
+"""A training loop without a carry between updates: batches, updates, a progress bar, a check."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -12,12 +12,14 @@ import optax
 from tqdm import tqdm
 
 Loss = Callable[[Any, Any, jax.Array], jax.Array]
-"""`loss(params, batch, key)`: a number; the key is for what is random in training, dropout say."""
+"""`loss(params, batch, key)` returns a number. The key is for random numbers, as of dropout."""
 
 
 def batches(arrays: Any, size: int, seed: int, axis: int) -> Iterator[Any]:
-    """Some of what stands side by side along an axis, without end: all of it in a random order, and
-    again in another.
+    """Yield random batches along an axis without end, epoch after epoch.
+
+    Each epoch has another order. What does not fill a batch is left out of the epoch. If there are
+    fewer than `size` examples, a batch has all of them.
     """
     count, draw = jax.tree.leaves(arrays)[0].shape[axis], np.random.default_rng(seed)
     while True:
@@ -36,6 +38,7 @@ def _update(
     batch: Any,
     key: Any,
 ) -> tuple[Any, Any, jax.Array]:
+    """Return the parameters and the optimiser's state after an update, and the loss before it."""
     value, gradient = jax.value_and_grad(loss)(params, batch, key)
     updates, state = optimizer.update(gradient, state, params)
     return optax.apply_updates(params, updates), state, value
@@ -52,12 +55,26 @@ def fit(
     score: Callable[[Any], float] | None = None,
     every: int = 0,
 ) -> Any:
-    """Parameters after so many updates, a batch each; FloatingPointError if training diverges.
+    """Train parameters.
 
-    With a `score(params)`, on a validation part of the training data say, the parameters that
-    scored highest: it is asked after `every` so many updates, and at the end.
+    A second call with the same objects `loss` and `optimizer` compiles nothing.
 
-    A second call with the same `loss` and `optimizer`, the same objects, compiles nothing.
+    Args:
+        loss: the loss of a batch.
+        params: the parameters to start from.
+        batches: the batches, one for each update.
+        optimizer: the optimiser.
+        steps: the number of updates.
+        name: the name in the progress bar.
+        score: the score of parameters, such as their accuracy in validation. It is computed after
+            every `every` updates, if `every` is not 0, and after the last one.
+        every: see `score`.
+
+    Returns:
+        The parameters with the highest score, or the last ones without a `score`.
+
+    Raises:
+        FloatingPointError: the loss of a batch is not finite.
     """
     state, key, recent = optimizer.init(params), jax.random.key(0), []
     best, highest, shown = params, -np.inf, ""
@@ -78,8 +95,9 @@ def fit(
 
 
 def side_by_side(rates: Sequence[float]) -> optax.GradientTransformation:
-    """Adam with clipping, for parameters `[rates, ...]` that know nothing of each other, each with
-    a learning rate of its own.
+    """Make Adam with clipping for independent models side by side, parameters `[rates, ...]`.
+
+    Each model has a learning rate of its own, and its gradient is clipped by itself.
     """
     one = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
 

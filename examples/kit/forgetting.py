@@ -1,4 +1,4 @@
-"""What a model of text has forgotten: how well it goes on where a text repeats itself."""
+"""How long a model of text remembers: its accuracy where a text repeats a new context."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,22 +10,26 @@ import numpy as np
 from kit.training import SequenceModel
 
 CONTEXT = 6  # characters
-EDGES = (0, 100, 300, 1_000, 3_000)  # characters since a context last stood in the text
+EDGES = (0, 100, 300, 1_000, 3_000)  # characters since a context last occurred
 RANGES = [*(f"{a:,} to {b:,}" for a, b in pairwise(EDGES)), f"over {EDGES[-1]:,}"]
 
 
 class Repeats(NamedTuple):
-    """Places of streams where a context that training never had stands again, and goes on as it
-    did.
+    """Positions in streams after a repeated context that the training text does not have.
+
+    The character at such a position is the one that followed the context the last time.
     """
 
     time: np.ndarray
     stream: np.ndarray
-    distance: np.ndarray  # characters since it last stood there
+    distance: np.ndarray  # characters since the context last occurred
 
 
 def contexts(ids: np.ndarray, symbols: int) -> np.ndarray:
-    """A number for each place `[time - CONTEXT, ...]`: the characters before it."""
+    """Return a number `[time - CONTEXT, ...]` for the context before each position.
+
+    Equal contexts, of `CONTEXT` characters, have equal numbers.
+    """
     numbers = np.zeros((len(ids) - CONTEXT, *ids.shape[1:]), np.int64)
     for k in range(CONTEXT):
         numbers = numbers * symbols + ids[k : k + len(numbers)]
@@ -33,13 +37,19 @@ def contexts(ids: np.ndarray, symbols: int) -> np.ndarray:
 
 
 def find_repeats(train: np.ndarray, streams: np.ndarray, symbols: int) -> Repeats:
-    """Those in `streams [time, streams]`; each stream is a text of its own."""
+    """Find the repeats in streams `[time, streams]`, each of which is a text of its own.
+
+    Args:
+        train: the training text, as numbers.
+        streams: the streams, as numbers.
+        symbols: how many numbers there are.
+    """
     known = np.unique(contexts(train, symbols))
     numbers, nexts = contexts(streams, symbols), streams[CONTEXT:]
     found = []
     for stream in range(streams.shape[1]):
         own = numbers[:, stream]
-        order = np.argsort(own, kind="stable")  # each context's places, one after the other
+        order = np.argsort(own, kind="stable")  # equal contexts stand together, in order of time
         before, at = order[:-1], order[1:]
         again = (own[before] == own[at]) & (nexts[before, stream] == nexts[at, stream])
         before, at = before[again], at[again]
@@ -49,8 +59,11 @@ def find_repeats(train: np.ndarray, streams: np.ndarray, symbols: int) -> Repeat
 
 
 def accuracy_by_distance(right: np.ndarray, repeats: Repeats) -> np.ndarray:
-    """The share of right guesses `right [time, streams]` at repeats, between each two of `EDGES`,
-    and beyond the last.
+    """Return the accuracy at repeats, for each of `RANGES` of their distance.
+
+    Args:
+        right: whether each character was predicted `[time, streams]`, from `correct_guesses`.
+        repeats: the repeats in the same streams.
     """
     at_repeats = right[repeats.time, repeats.stream]
     bins = np.digitize(repeats.distance, EDGES) - 1
@@ -58,8 +71,12 @@ def accuracy_by_distance(right: np.ndarray, repeats: Repeats) -> np.ndarray:
     return np.bincount(bins, at_repeats, minlength=len(EDGES)) / np.maximum(count, 1)
 
 
-def guesses(model: SequenceModel, params: Any, streams: np.ndarray) -> np.ndarray:
-    """Whether each character of `streams [time, streams]` but the first is the likeliest one."""
+def correct_guesses(model: SequenceModel, params: Any, streams: np.ndarray) -> np.ndarray:
+    """Return whether the model predicts each character of streams `[time, streams]`.
+
+    The prediction is the likeliest character after those before it. The first character has none,
+    and counts as wrong.
+    """
 
     @jax.jit
     def read(carry: Any, chunk: jax.Array) -> tuple[Any, jax.Array]:

@@ -1,4 +1,4 @@
-"""A picture of what a model guesses, word by word, and of what it gains from having read more."""
+"""A picture of the predictions of a model of words, and of its perplexity by context length."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +10,9 @@ from kit import plots
 from kit.scores import Score
 from kit.words import SPEECH, Guess
 
-CELL = 0.94  # of the width of a column
-LETTERS = 8  # that fit into it
-TICKS = [50, 100, 150, 200, 300, 400, 600]
+CELL = 0.94  # the width of a cell, as a share of its column
+LETTERS = 8  # how many letters fit into a cell
+TICKS = [50, 100, 150, 200, 300, 400, 600]  # of perplexity
 
 
 def draw_guesses(
@@ -21,8 +21,13 @@ def draw_guesses(
     perplexities: Mapping[int, float],
     scores: Mapping[str, Score],
 ) -> None:
-    """Draw sentences with the guesses at each word, above perplexities by how much of the context
-    was read, beside the scores of models, the last of which is the one that guesses.
+    """Draw sentences with the guesses at each word, above perplexities by context length.
+
+    Args:
+        path: the file to write.
+        sentences: the predictions at each word of each sentence.
+        perplexities: the perplexity for each number of words read before a prediction.
+        scores: the scores of models on the whole text. The last model is the one that guesses.
     """
     heights = [*[2.4] * len(sentences), 2.8]
     figure, axes = plots.plt.subplots(
@@ -44,7 +49,7 @@ def draw_guesses(
 
 
 def _draw_sentence(axes: Any, sentence: Sequence[Guess], columns: int) -> None:
-    """A column for each word: what came, its probability, and the guesses below it."""
+    """Draw a column for each word: the word, its probability, and the guesses below."""
     count = len(sentence[0].likeliest)
     axes.set(xlim=(-1.25, columns), ylim=(count, -1.5))
     axes.axis("off")
@@ -60,12 +65,12 @@ def _draw_sentence(axes: Any, sentence: Sequence[Guess], columns: int) -> None:
 
 
 def _percent(share: float) -> str:
-    """A share large or small, to a digit or two."""
+    """Return a share in per cent: a whole number, or one digit of it below 1 %."""
     return f"{share:.0%}" if share >= 0.01 or not share else f"{100 * share:.1g}%"
 
 
 def _draw_guess(axes: Any, x: float, y: float, word: str, share: float, right: bool) -> None:
-    """A cell, the darker the likelier, with a frame if it is what came."""
+    """Draw the cell of a guess, darker if it is likelier, and with a frame if it is right."""
     shade = {"facecolor": plots.BLUE, "alpha": 0.08 + 0.9 * share, "linewidth": 0}
     axes.add_patch(Rectangle((x, y), CELL, 0.9, **shade))
     if right:
@@ -80,6 +85,7 @@ def _draw_guess(axes: Any, x: float, y: float, word: str, share: float, right: b
 def _draw_perplexities(
     axes: Any, perplexities: Mapping[int, float], scores: Mapping[str, Score]
 ) -> None:
+    """Draw perplexities by context length, and those of all models as levels."""
     axes.spines[["top", "right"]].set_visible(False)
     read, values = list(perplexities), list(perplexities.values())
     axes.plot(read, values, color=plots.BLUE, linewidth=2, marker="o", zorder=3)

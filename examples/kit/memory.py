@@ -1,4 +1,4 @@
-"""Tasks that need long memory, and what needs none: the adding problem, digits pixel by pixel."""
+"""Tasks that need a long memory: the adding problem, and digits pixel by pixel."""
 
 from typing import Any, NamedTuple
 
@@ -13,27 +13,30 @@ import jaxrnn
 from jaxrnn import diagnostics
 
 ADDING, DIGITS, PERMUTED = "adding", "digits", "digits, permuted"
-LENGTH = 100  # numbers, of the adding problem
+LENGTH = 100  # of a sequence of the adding problem
 
 
 class Data(NamedTuple):
-    """Sequences and what they mean: a number, or a class."""
+    """Sequences and their targets: numbers, or classes."""
 
     xs: np.ndarray  # [sequences, time, features]
     targets: np.ndarray  # [sequences]
 
 
 class Task(NamedTuple):
-    """Something to learn; the better of two scores is the higher one."""
+    """The data of a task: regression, or classification."""
 
     train: Data
     validation: Data
     held_out: Data
-    classes: int  # 1 for a number
+    classes: int  # 1 for regression
 
 
 def adding(seed: int, count: int) -> Data:
-    """Numbers in [0, 1], two of them marked, one in each half; their sum is asked."""
+    """Draw sequences of numbers in [0, 1], two of which are marked; the target is their sum.
+
+    One number of each half is marked.
+    """
     rng, rows = np.random.default_rng(seed), np.arange(count)
     xs = np.zeros((count, LENGTH, 2), np.float32)
     xs[..., 0] = rng.random((count, LENGTH))
@@ -45,7 +48,11 @@ def adding(seed: int, count: int) -> Data:
 
 
 def digits(seed: int, permuted: bool) -> Task:
-    """Scikit-learn's digits, one pixel a step; a fifth held out, a fifth for validation."""
+    """Load scikit-learn's digits, one pixel for each step.
+
+    A fifth is held out, and a fifth is for validation. With `permuted`, the pixels have a random
+    order, which is the same for all digits.
+    """
     images, labels = map(np.asarray, load_digits(return_X_y=True))
     order = np.random.default_rng(seed).permutation(len(images))
     pixels = np.random.default_rng(1).permutation(64) if permuted else np.arange(64)
@@ -56,29 +63,34 @@ def digits(seed: int, permuted: bool) -> Task:
 
 
 def make_tasks(seed: int) -> dict[str, Task]:
-    """All three."""
+    """Return all three tasks, by name."""
     sums = [adding(seed + k, count) for k, count in enumerate((20_000, 1_000, 2_000))]
     of_digits = {name: digits(seed, name == PERMUTED) for name in (DIGITS, PERMUTED)}
     return {ADDING: Task(*sums, classes=1), **of_digits}
 
 
 def losses(answers: jax.Array, targets: Any) -> jax.Array:
-    """Of each sequence: the squared error of a number, or the cross-entropy of a class."""
+    """Return the squared error of each number, or the cross-entropy of each class."""
     if answers.shape[-1] == 1:
         return jnp.square(answers[..., 0] - targets)
     return optax.softmax_cross_entropy_with_integer_labels(answers, targets)
 
 
 def score(answers: jax.Array, targets: Any) -> jax.Array:
-    """The share of right answers, or minus the mean squared error."""
+    """Return the accuracy of classes, or minus the mean squared error of numbers.
+
+    Higher is better.
+    """
     if answers.shape[-1] == 1:
         return -jnp.mean(losses(answers, targets))
     return jnp.mean(jnp.argmax(answers, axis=-1) == targets)
 
 
 def baselines(task: Task) -> dict[str, float]:
-    """What needs no memory: the most frequent answer, or the mean; and for digits a logistic
-    regression that sees all pixels at once.
+    """Return the scores of methods without a memory.
+
+    For numbers it is their mean. For digits it is the most frequent class, and a logistic
+    regression on all pixels at once.
     """
     if task.classes == 1:
         return {"the mean": -float(np.var(task.held_out.targets))}
@@ -89,14 +101,16 @@ def baselines(task: Task) -> dict[str, float]:
     return {"the most frequent": float(np.mean(task.held_out.targets == most)), "logistic": right}
 
 
-def shown(task: Task, score: float) -> str:
-    """A score in words."""
+def format_score(task: Task, score: float) -> str:
+    """Return a score as text."""
     return f"{score:.1%} right" if task.classes > 1 else f"error {-score:.4f}"
 
 
 def gradient_flow(cell: jaxrnn.Cell, task: Task, seed: int) -> np.ndarray:
-    """The norm of ∂(v · h_T)/∂h_t at the start of training, for t from T back to 0: over some
-    sequences, v random of length one.
+    """Return the norm of ∂(v · y_T)/∂h_t at initialisation, for t from T - 1 down to 0.
+
+    Here h is the carry, y is the output, T is the last step, and v is a random vector of length
+    one. Each norm is the mean over the first 32 sequences of the training data.
     """
     xs = jnp.swapaxes(jnp.asarray(task.train.xs[:32]), 0, 1)
     params = cell.init(jax.random.key(seed), xs.shape[-1])

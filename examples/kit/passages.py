@@ -1,5 +1,6 @@
-"""Passages of the World English Bible (2000, public domain), as words and what stands at each word:
-whether it has a capital, and which mark follows it.
+"""Passages of the World English Bible (2000, public domain) as words in lower case with tags.
+
+The tag of a word says whether it has a capital, and which punctuation mark follows it.
 """
 
 import re
@@ -11,8 +12,8 @@ import numpy as np
 from kit.bible import read_verses
 
 MARKS = ("", ",", ".", ";", ":", "?", "!")
-TAGS = 2 * len(MARKS)  # of a word in lower case with each mark, then of a capital with each
-LONGEST = 64
+TAGS = 2 * len(MARKS)  # lower case with each mark, then a capital with each mark
+LONGEST = 64  # words of a passage
 
 
 class Passage(NamedTuple):
@@ -23,7 +24,7 @@ class Passage(NamedTuple):
 
 
 def take_apart(text: str) -> Passage:
-    """What a text consists of; quotes and brackets are left out."""
+    """Split a text into words and tags. Quotes, brackets and digits are left out."""
     words, tags = [], []
     text = text.replace("`", "'").replace("’", "'")
     for word, rest in re.findall(r"([A-Za-z]+(?:['-][A-Za-z]+)*)([^A-Za-z]*)", text):
@@ -34,7 +35,7 @@ def take_apart(text: str) -> Passage:
 
 
 def put_together(words: Sequence[str], tags: Iterable[int]) -> list[str]:
-    """Each word with its capital and its mark."""
+    """Return each word with its capital and its mark: the inverse of `take_apart`."""
     together = []
     for word, tag in zip(words, tags, strict=True):
         capital, mark = divmod(int(tag), len(MARKS))
@@ -43,14 +44,15 @@ def put_together(words: Sequence[str], tags: Iterable[int]) -> list[str]:
 
 
 def cut(passage: Passage) -> list[Passage]:
-    """Pieces of `LONGEST` words, and what is left over."""
+    """Cut a passage into passages of `LONGEST` words. The last one may be shorter."""
     places = range(0, len(passage.words), LONGEST)
     return [Passage(passage.words[k : k + LONGEST], passage.tags[k : k + LONGEST]) for k in places]
 
 
 def f1(texts: Sequence[Passage], found: Sequence[Any]) -> dict[str, float]:
-    """How well each kind of thing is restored, and all of them: the harmonic mean of how many were
-    found and how many that were put in are right.
+    """Return the F1 scores of found tags: of capitals, of each mark, and of all together.
+
+    F1 is the harmonic mean of recall and precision.
     """
     true, put = np.concatenate([p.tags for p in texts]), np.concatenate(found)
     (capital, mark), (put_capital, put_mark) = (np.divmod(tags, len(MARKS)) for tags in (true, put))
@@ -62,16 +64,16 @@ def f1(texts: Sequence[Passage], found: Sequence[Any]) -> dict[str, float]:
 
 
 def thin(passages: list[Passage], most: int) -> list[Passage]:
-    """At most so many, evenly spaced."""
+    """Return at most `most` of the passages, evenly spaced."""
     count = min(most, len(passages))
     return [passages[k * len(passages) // count] for k in range(count)]
 
 
 def load() -> tuple[list[Passage], list[Passage], list[Passage]]:
-    """Passages to train on, to choose by, and to hold out: those of whole books.
+    """Return the passages for training, validation and test. Each part has whole books.
 
-    Held out is every sixth book, from Leviticus on: eleven, with few parallels in the others. Three
-    are there to choose by: Joshua, Amos, 1 Timothy.
+    The test has every sixth book from Leviticus on, eleven books, which have few parallels in the
+    others. Validation has Joshua, Amos and 1 Timothy.
     """
     parts: tuple[list[Passage], list[Passage], list[Passage]] = ([], [], [])
     for chapter, text in _chapters().items():
@@ -82,7 +84,7 @@ def load() -> tuple[list[Passage], list[Passage], list[Passage]]:
 
 
 def _chapters() -> dict[int, str]:
-    """The text of each chapter; the number of the book is in the thousands."""
+    """Return the text of each chapter. Chapter 2 of book 1 has the number 1002."""
     chapters: dict[int, list[str]] = {}
     for verse, text in read_verses("web").items():  # book 1, chapter 2, verse 3 has 1002003
         chapters.setdefault(verse // 1000, []).append(text)

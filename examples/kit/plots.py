@@ -1,4 +1,4 @@
-"""Pictures: one look for all, files that are whole or not there, curves with their names."""
+"""Pictures: axes of one style, files that are written whole or not at all, curves with names."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +21,9 @@ def make_grid(
     size: tuple[float, float] = (8, 4.5),
     share: bool = True,
 ) -> tuple[Any, Any]:
-    """A figure and its axes `[rows, columns]`; if they share, columns what is across, rows what is
-    up.
+    """Make a figure and its axes `[rows, columns]`.
+
+    With `share`, the axes of a column share their x axis, and those of a row their y axis.
     """
     figure, grid = plt.subplots(
         rows,
@@ -56,8 +57,9 @@ def draw_curves(
     title: str,
     ylabel: str,
 ) -> None:
-    """Draw up to two positive curves against training steps, and levels to compare them with; each
-    line is named at its right end.
+    """Draw up to two positive curves against training steps, and constant levels to compare with.
+
+    Each line has its name at its right end.
     """
     figure, ((axes,),) = make_grid()
     labels = []
@@ -84,10 +86,15 @@ def draw_curves(
 
 
 def name_lines(axes: Any, labels: list[tuple[float, str, str]]) -> None:
-    """Names to the right of the axes, moved apart where lines lie close together, with a thin
-    leader to the line.
+    """Write the names of lines to the right of the axes, each with a thin leader to its line.
+
+    Names of lines that lie close together are moved apart.
+
+    Args:
+        axes: the axes.
+        labels: the last value, the name and the colour of each line, in ascending order.
     """
-    least, last = 0.055, -1.0  # of the height of the axes
+    least, last = 0.055, -1.0  # the least distance, and the last name: shares of the axes' height
     to_axes = axes.transScale + axes.transLimits
     for value, text, color in labels:
         height = float(to_axes.transform((0, value))[1])

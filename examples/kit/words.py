@@ -1,17 +1,16 @@
-"""Text for models of words: what counts as one, and numbers for words."""
+"""Text for models of words: how it is split, and the vocabulary."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kit.text import UNKNOWN
+from kit.symbols import UNKNOWN, Symbols
 
-SPEECH = "¶"  # the word that begins a speech; the names of speakers are left out
-ENDS = (".", "?", "!", SPEECH)
+SPEECH = "¶"  # the word that begins each speech, in place of the speaker's name
+ENDS = (".", "?", "!", SPEECH)  # the words that end a sentence
 
 _ASIDE = re.compile(r"^#.*$|_[^_]*_", re.MULTILINE)  # headings and stage directions
 _SPEAKER = re.compile(r"\*\*[^*]+\*\*")
@@ -20,23 +19,23 @@ _WORD = re.compile(rf"{SPEECH}|--|'?[^\W\d_]+(?:'[^\W\d_]+)*|\w+|[^\w\s]")
 
 
 def spoken(play: str) -> str:
-    """What is said on stage in a play in Markdown, with `SPEECH` before each speech."""
+    """Return the speeches of a play in Markdown, with `SPEECH` before each."""
     return _MARKS.sub("", _SPEAKER.sub(f" {SPEECH} ", _ASIDE.sub(" ", play)))
 
 
 def split(text: str) -> list[str]:
-    """Words in lower case; a sign of punctuation is one, too."""
+    """Split a text into words in lower case. A punctuation mark is a word, too."""
     return _WORD.findall(text.lower())
 
 
 def join(words: Sequence[str]) -> str:
-    """Words as one writes them."""
+    """Join words into a text, with spaces where English has them, and without `SPEECH`."""
     text = " ".join(word for word in words if word != SPEECH)
     return re.sub(r" ([,.;:?!])", r"\1", re.sub(r" (--?) ", r"\1", text))
 
 
 def find(text: list[str], sentences: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Where sentences first stand in a text, if they do, and their words."""
+    """Yield the first position in a text of each sentence that it has, and the sentence's words."""
     for sentence in map(split, sentences):
         size = len(sentence)
         places = (k for k in range(len(text)) if text[k : k + size] == sentence)
@@ -44,37 +43,34 @@ def find(text: list[str], sentences: Sequence[str]) -> Iterator[tuple[int, list[
 
 
 class Guess(NamedTuple):
-    """What was thought likely in one place, and what came."""
+    """The prediction of a model for one word of a text, and that word."""
 
-    came: str
-    probability: float
+    came: str  # the word of the text
+    probability: float  # of that word
     likeliest: list[tuple[str, float]]  # words and their probabilities
 
 
-class Vocabulary(NamedTuple):
-    """The commonest words of a text, the commonest first; word k has the number k + 1."""
+class Vocabulary(Symbols):
+    """Words as numbers, and the likeliest of them."""
 
-    words: tuple[str, ...]
-
-    @classmethod
-    def of(cls, text: Sequence[str], symbols: int) -> "Vocabulary":
-        """Of at most so many symbols, the unknown word included."""
-        return cls(tuple(word for word, _ in Counter(text).most_common(symbols - 1)))
-
-    def encode(self, text: Sequence[str]) -> np.ndarray:
-        numbers = {word: number for number, word in enumerate(self.words, start=1)}
-        return np.array([numbers.get(word, UNKNOWN) for word in text], np.int32)
-
-    def decode(self, ids: Any) -> list[str]:
-        """Words of numbers none of which is `UNKNOWN`."""
-        return [self.words[number - 1] for number in ids]
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Return the words of numbers, none of which is `UNKNOWN`."""
+        return [self.known[number - 1] for number in ids]
 
     def likeliest(self, p: Any, count: int = 5) -> list[tuple[str, float]]:
-        """The likeliest words by the probabilities of all symbols; the unknown one is no guess."""
+        """Return the likeliest known words, each with its probability.
+
+        Args:
+            p: the probabilities of all numbers, that of `UNKNOWN` included.
+            count: how many words to return.
+        """
         best = np.argsort(-np.asarray(p)[1:], kind="stable")[:count] + 1
         return [(word, float(p[k])) for word, k in zip(self.decode(best), best, strict=True)]
 
     def guess(self, p: Any, came: str) -> Guess:
-        """The likeliest words where one came; one that is not known had no probability."""
-        number = self.encode([came])[0]
+        """Return the prediction with probabilities `p` for the word `came`.
+
+        A word that is not in the vocabulary has the probability 0.
+        """
+        (number,) = self.encode([came])
         return Guess(came, float(p[number]) if number != UNKNOWN else 0.0, self.likeliest(p))

@@ -1,4 +1,4 @@
-"""Single arrays: from every framework to JAX and NumPy, and the order of gates within one."""
+"""Single arrays: conversion from every framework to JAX and NumPy, gate order, and biases."""
 
 from collections.abc import Iterable
 from types import ModuleType
@@ -30,14 +30,14 @@ class ForeignArray(Protocol):
 
 
 def is_traced(array: object) -> bool:
-    """Whether JAX is tracing the array, which then has a shape and a dtype but no numbers yet."""
+    """Return whether JAX traces the array, which then has a shape and dtype but no numbers yet."""
     return isinstance(array, Tracer)
 
 
 def to_numpy(array: object, own: bool = False) -> np.ndarray:
     """Convert an array of any framework to NumPy, bit for bit, bfloat16 included.
 
-    A traced array stays an array of JAX: it has no numbers yet.
+    A traced array is returned as it is, for it has no numbers yet.
 
     Args:
         array: the array.
@@ -53,7 +53,7 @@ def to_numpy(array: object, own: bool = False) -> np.ndarray:
 
 
 def form_of(array: object, name: str) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of an array of any framework, without reading its numbers.
+    """Return the shape and dtype of an array of any framework, without reading its numbers.
 
     Raises:
         TypeError: it is not an array, it does not hold floats, or it is float64 and JAX's float64
@@ -77,7 +77,7 @@ def to_jax(array: object, name: str) -> Array:
     """Convert an array of any framework to JAX, bit for bit.
 
     Raises:
-        TypeError: as `form_of`; or the numbers cannot be read.
+        TypeError: as for `form_of`, or the numbers cannot be read.
     """
     form = form_of(array, name)
     held = None if isinstance(array, Array) else getattr(array, "__jax_array__", None)
@@ -146,28 +146,33 @@ def add_to_forget(b: Array, number: int) -> Array:
 
 
 def no_bias(b: A) -> A:
-    """A bias that changes nothing when it is added to `b`: minus zero, as 0 would change -0."""
+    """Return a bias that changes nothing when it is added to `b`.
+
+    It is -0, because adding 0 to -0 gives 0.
+    """
     return _library(b).full_like(b, -0.0)
 
 
 def _library(array: Array | np.ndarray) -> ModuleType:
-    """The library of the array, `jax.numpy` or NumPy, whose functions keep its kind."""
+    """Return `jax.numpy` for an array of JAX, and NumPy for one of NumPy."""
     return jnp if isinstance(array, Array) else np
 
 
 def gru_biases(b_x: Array, b_h: Array) -> tuple[Array, Array]:
-    """A GRU's `b` and `b_hn` from the biases of input and state, both in the order r z n.
+    """Return a GRU's `b` and `b_hn` from the biases of input and state, in the order r z n.
 
-    Only the candidate needs two biases, because the reset gate multiplies its second one.
+    The biases of the gates are added up. The candidate keeps both, because the reset gate
+    multiplies that of the state.
     """
     candidate = slice(-(b_x.size // 3), None)
     return (b_x + b_h).at[candidate].set(b_x[candidate]), b_h[candidate]
 
 
 def state_bias(b: Array, b_hn: Array | None) -> Array:
-    """The bias of the state, for a framework that adds it to that of the input, which is `b`.
+    """Return the bias of the state for a framework in which `b` is the bias of the input.
 
-    This is the inverse of `gru_biases`. Without `b_hn` the second bias changes nothing.
+    For a GRU, this is the inverse of `gru_biases`: it is `b_hn` for the candidate. Everywhere else,
+    and without `b_hn`, it changes nothing.
     """
     second = no_bias(b)
     return second if b_hn is None else second.at[-b_hn.size :].set(b_hn)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-_SHOWN = 20  # names in a message: a large model has thousands
+_SHOWN = 20  # the most names in a message, for a large model has thousands
 
 
 def refuse(caller: str, reason: str) -> NoReturn:
@@ -14,7 +14,7 @@ def refuse(caller: str, reason: str) -> NoReturn:
 
 @contextlib.contextmanager
 def said_by(caller: str) -> Iterator[None]:
-    """Put the caller's name in front of what a cell refuses within this block."""
+    """Put the caller's name in front of the message of each `ValueError` in this block."""
     try:
         yield
     except ValueError as error:
@@ -24,7 +24,7 @@ def said_by(caller: str) -> Iterator[None]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Show names in a message; of very many, the first ones.
+    """Return names in sorted order as text for a message, of many names the first ones.
 
     >>> listed("ba"), listed(map(str, range(100, 123)))[-15:]
     ("['a', 'b']", "'119'] (3 more)")

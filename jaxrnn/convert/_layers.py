@@ -1,8 +1,8 @@
-"""Cells and their parameters as layers of directions, and what a framework cannot hold of them.
+"""Cells and their parameters as layers of directions, and checks of what a framework can hold.
 
-All converters look at cells in one way. A table says, for each class that the framework has, which
-options it has; `check_cell` refuses every other class and option. Classes are compared exactly: a
-subclass may compute something else.
+Each converter has a table of the classes that its framework has, and of the options of each class.
+`check_cell` refuses every other class and option. Classes are compared exactly, because a subclass
+may compute something else.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ PlainParams = ElmanParams | LSTMParams | GRUParams
 """The parameters of a plain cell."""
 
 Layer = Sequence[tuple[Cell, Params]]
-"""The directions of one layer, the forward one first."""
+"""The cell and parameters of each direction of one layer, the forward direction first."""
 
 _HOW_TO_START = {"forget_bias", "update_bias", "w_x_init", "w_h_init", "b_init", "p_init"}
-"""Options that say how parameters are drawn, not what the cell computes: none is converted."""
+"""Options that say how parameters are drawn, not what the cell computes. None is converted."""
 
 
 def is_plain(params: object) -> TypeGuard[PlainParams]:
-    """Whether these are the parameters of one plain cell."""
+    """Return whether these are the parameters of one plain cell."""
     return isinstance(params, PlainParams)
 
 
@@ -45,14 +45,14 @@ def check_cell(
     framework: str,
     within: str = "",
 ) -> None:
-    """Refuse a cell whose class, or an option of which, a framework does not have.
+    """Refuse a cell if the framework does not have its class, or one of its options.
 
     Args:
         caller: the function that writes, for messages.
-        cell: what is to be written.
-        held: the classes that the framework has; for each, the options that it has.
+        cell: the cell to write.
+        held: the classes that the framework has, and the options of each.
         framework: its name, for messages.
-        within: in which combinators it has them, for messages.
+        within: the combinators in which it has them, for messages.
     """
     kind = type(cell)
     if kind not in held:
@@ -71,9 +71,9 @@ def check_alike(caller: str, layers: Sequence[Layer], options: Collection[str], 
 
     Args:
         caller: the function that writes, for messages.
-        layers: what is to be written.
-        options: names of fields of the cells.
-        law: what the framework demands, for the message.
+        layers: the layers to write.
+        options: the names of the options, fields of the cells.
+        law: the framework's requirement, for the message.
     """
     first = layers[0][0][0]
     for layer in layers:
@@ -86,22 +86,25 @@ def check_alike(caller: str, layers: Sequence[Layer], options: Collection[str], 
 
 
 def check_one_dtype(caller: str, params: Params, holder: str) -> None:
-    """Refuse parameters of several dtypes, where `holder` has one for all."""
+    """Refuse parameters of several dtypes, because `holder` has one for all."""
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
     if len(dtypes) > 1:
         refuse(caller, f"params have the dtypes {dtypes}, but {holder} has one; cast them")
 
 
 def _refuse_params(caller: str, cell: Cell, params: Params) -> NoReturn:
+    """Refuse parameters that are of another type than the cell's."""
     given, expected = type(params).__name__, f"what {type(cell).__name__}.init makes"
     refuse(caller, f"params are a {given}, expected {expected}")
 
 
 def own_params(caller: str, cell: Cell, params: Params) -> Params:
-    """The parameters as arrays of JAX. Their first array must be a weight of the input.
+    """Return the parameters as arrays of JAX, once they are known to fit the cell.
+
+    The input size is read from their first array, which must be a weight of the input.
 
     Raises:
-        ValueError: they do not have the structure and shapes of this cell's.
+        ValueError: they do not have the structure and shapes of the cell's parameters.
     """
     shape = [*np.shape(next(iter(jax.tree.leaves(params)), ()))]
     if len(shape) != cell.feature_axes + 1:
@@ -113,9 +116,9 @@ def own_params(caller: str, cell: Cell, params: Params) -> Params:
 
 
 def with_bias(cell: Cell, params: Params) -> tuple[Cell, Params]:
-    """The same function as a cell with biases, for a framework that always has them.
+    """Return a cell with biases that computes the same, for a framework that always has them.
 
-    Biases that the cell lacked are zero.
+    The biases that the cell did not have are zero.
     """
     biased: Cell = dataclasses.replace(cell, bias=True)  # type: ignore[type-var]
     in_features, dtype = params.w_x.shape[-2], params.w_x.dtype
@@ -129,10 +132,10 @@ def with_bias(cell: Cell, params: Params) -> tuple[Cell, Params]:
 
 
 def layers_of(caller: str, cell: Cell, params: Params) -> list[Layer]:
-    """The layers of a cell, of a `Bidirectional` that concatenates, or of a `Stack` of such.
+    """Return the layers of a cell, of a concatenating `Bidirectional`, or of a `Stack` of these.
 
     Raises:
-        ValueError: the combinator has another option, or the parameters are not its own.
+        ValueError: an option of a combinator is not the default, or the parameters do not fit it.
     """
     if isinstance(cell, Stack):
         if cell.dense:
@@ -155,17 +158,17 @@ def layers_of(caller: str, cell: Cell, params: Params) -> list[Layer]:
 def own_layers(
     caller: str, cell: Cell, params: Params, check: Callable[[list[Layer]], object]
 ) -> list[Layer]:
-    """The layers of a cell, with parameters as arrays of JAX, once `check` has found all in order.
+    """Return the layers of a cell with parameters as arrays of JAX, after `check` of the layers.
 
-    `check` refuses what the framework cannot hold. It comes first, for a cell that is refused
-    anyway should not be blamed for its parameters.
+    `check` refuses what the framework cannot hold. It runs before the parameters are checked, so
+    that the message about a cell that cannot be converted does not blame the parameters.
     """
     check(layers_of(caller, cell, params))
     return layers_of(caller, cell, own_params(caller, cell, params))
 
 
 def join_layers(layers: Sequence[Layer]) -> tuple[Cell, Params]:
-    """Invert `layers_of`: a cell, a `Bidirectional`, or a `Stack` if there are several layers."""
+    """Return a cell, a `Bidirectional`, or a `Stack` of several layers: invert `layers_of`."""
     joined = [_join_directions(layer) for layer in layers]
     if len(joined) == 1:
         return joined[0]
@@ -174,6 +177,7 @@ def join_layers(layers: Sequence[Layer]) -> tuple[Cell, Params]:
 
 
 def _join_directions(layer: Layer) -> tuple[Cell, Params]:
+    """Return a cell, or a `Bidirectional` if the layer has two directions."""
     if len(layer) == 1:
         return layer[0]
     (forward, p_forward), (backward, p_backward) = layer

@@ -1,4 +1,4 @@
-"""Dictionaries of arrays, which are checked as a whole before the first array is copied."""
+"""Dictionaries of arrays. All arrays are checked before the first one is copied."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, TypeAlias
@@ -17,7 +17,7 @@ Tree: TypeAlias = Mapping[str, "ForeignArray | Tree"]
 
 
 def flatten(caller: str, tree: object, prefix: str = "") -> dict[str, object]:
-    """The arrays of nested dictionaries, their keys joined by slashes.
+    """Return the arrays of nested dictionaries, with their keys joined by slashes.
 
     Raises:
         TypeError: `tree` is not a dictionary.
@@ -32,12 +32,13 @@ def flatten(caller: str, tree: object, prefix: str = "") -> dict[str, object]:
         nested = isinstance(value, Mapping)
         inner = flatten(caller, value, f"{name}/") if nested else {name: value}
         if twice := sorted(flat.keys() & inner.keys()):
-            refuse(caller, f"{twice[0]} is there twice, once by a key with a slash in it")
+            refuse(caller, f"{twice[0]} is there twice: a key with a slash equals another's path")
         flat |= inner
     return flat
 
 
 def _checked_mapping(caller: str, given: object) -> Mapping[object, object]:
+    """Return the argument, which must be a dictionary; otherwise raise a `TypeError`."""
     if not isinstance(given, Mapping):
         hint = "; pass its .state_dict()" if hasattr(given, "state_dict") else ""
         expected = f"expected a dictionary of arrays{hint}"
@@ -46,7 +47,7 @@ def _checked_mapping(caller: str, given: object) -> Mapping[object, object]:
 
 
 class Weights:
-    """The arrays of a dictionary: all of them are checked before the first is copied.
+    """The arrays of a dictionary. All of them are checked before the first is copied.
 
     Args:
         arrays: the arrays, by name.
@@ -62,7 +63,7 @@ class Weights:
         for key, array in _checked_mapping(caller, arrays).items():
             if not isinstance(key, str):
                 kind = type(key).__name__
-                raise TypeError(f"{caller}: the key {key!r} is a {kind}, expected a string")
+                raise TypeError(f"{caller}: the key {key!r} is of type {kind}, expected a string")
             self._all[key] = array
         self._caller, self._prefix = caller, prefix
         self._arrays = {k[len(prefix) :]: a for k, a in self._all.items() if k.startswith(prefix)}
@@ -71,19 +72,19 @@ class Weights:
         return name in self._arrays
 
     def has(self, start: str) -> bool:
-        """Whether a name starts with this."""
+        """Return whether a name starts with this."""
         return any(name.startswith(start) for name in self._arrays)
 
     def named(self, name: str) -> str:
-        """The name of an array in messages: the caller, then its whole name."""
+        """Return the name of an array for messages: the caller, then the prefix and the name."""
         return f"{self._caller}: {self._prefix}{name}"
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array; a missing one is refused."""
+        """Return the shape of an array. A missing one is refused."""
         return self._form(name).shape
 
     def sizes(self, name: str, *axes: str) -> Sequence[int]:
-        """The shape of an array. Another number of axes, or an axis of size 0, is refused.
+        """Return the shape of an array. Another number of axes, or an axis of size 0, is refused.
 
         The names of the axes appear in the message.
         """
@@ -117,15 +118,15 @@ class Weights:
             refuse(self._caller, f"unexpected {listed(self._prefix + name for name in left)}")
 
     def take(self, shapes: Shapes, *, one_dtype: bool = False) -> dict[str, Array]:
-        """All arrays as JAX's, in the order of `shapes`, after `check`."""
+        """Return all arrays as arrays of JAX, in the order of `shapes`, after `check`."""
         self.check(shapes, one_dtype=one_dtype)
         return {name: to_jax(self._arrays[name], self.named(name)) for name in shapes}
 
     def missing(self, *names: str) -> NoReturn:
-        """Raise an error that the first of these names is missing.
+        """Refuse a dictionary in which the first of these names is missing.
 
         Raises:
-            ValueError: always; the message has the prefixes with which one of the names exists.
+            ValueError: always. The message has the other prefixes with which a name exists.
         """
         fitting = [
             key.removesuffix(name)
@@ -138,6 +139,7 @@ class Weights:
         raise ValueError(f"{self.named(names[0])} is missing; {there}")
 
     def _form(self, name: str) -> jax.ShapeDtypeStruct:
+        """Return the shape and dtype of an array. A missing one is refused."""
         if name not in self._arrays:
             self.missing(name)
         return form_of(self._arrays[name], self.named(name))

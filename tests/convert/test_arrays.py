@@ -199,11 +199,11 @@ NO_ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "key": (
         lambda: convert.from_torch({1: of(3)}),  # type: ignore[dict-item]
-        "from_torch: the key 1 is a int, expected a string",
+        "from_torch: the key 1 is of type int, expected a string",
     ),
     "twice": (
         lambda: convert.from_haiku({"a/b": {"w": of(1)}, "a": {"b": {"w": of(1)}}}),  # type: ignore[dict-item]
-        "from_haiku: a/b/w is there twice",
+        "from_haiku: a/b/w is there twice: a key with a slash equals another's path",
     ),
     "no dictionary": (
         lambda: convert.from_torch(None),  # type: ignore[arg-type]

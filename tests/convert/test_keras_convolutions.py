@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[Callable[..., Any], str]] = {
     "dropout": (
         put(dropout=0.2),
         r"ConvLSTM2D has dropout=0\.2 and recurrent_dropout=0\.0: Keras drops other inputs for "
-        "each gate, which Dropout does not; set dropout to 0",
+        "each gate, and Dropout the same for all; set dropout to 0",
     ),
     "other rank": (
         lambda layer, weights: layer.update(class_name="ConvLSTM1D"),

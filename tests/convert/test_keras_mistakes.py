@@ -93,7 +93,7 @@ MISTAKES: dict[str, tuple[str, Change, str]] = {
     "forwards": (
         "both",
         lambda layer, _: put(backward_layer=layer["config"]["layer"])(layer, _),
-        "LSTM has go_backwards=False",
+        "LSTM has go_backwards=False, expected True, for it is the backward_layer of a Bidir",
     ),
     "no weights": (
         "cells",

@@ -277,16 +277,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "unlike": (
         UNLIKE,
-        r"to_onnx: both directions of a node have one operator and options, "
+        r"to_onnx: both directions of a node have the same operator and options, "
         r"but GRU\(.*before.* differs from GRU\(",
     ),
     "kinds": (
         Bidirectional(LSTM(4), GRU(4)),
-        "to_onnx: both directions of a node have one operator",
+        "to_onnx: both directions of a node have the same operator",
     ),
     "sizes": (
         Bidirectional(GRU(4), GRU(5)),
-        "to_onnx: both directions of a node have one operator",
+        "to_onnx: both directions of a node have the same operator",
     ),
     "within": (
         Bidirectional(Reversed(GRU(4))),
@@ -339,8 +339,8 @@ def test_numbers_that_float64_would_notice(x64):
     for cell, message in (
         (
             GRU(4, clip=0.1),
-            "clip of GRU is 0.1, but ONNX holds it as float32, where a cell in float64 would "
-            "notice; round it",
+            "clip of GRU is 0.1, but ONNX holds it as float32, which would change a cell in "
+            "float64; round it",
         ),
         (
             GRU(4, candidate_activation=ELU(0.1)),

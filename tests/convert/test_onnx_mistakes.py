@@ -87,7 +87,7 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
     "functions": (
         lambda: node_model("GRU", {"activations": ["Tanh"]}),
         None,
-        r"activations are \['Tanh'\], expected 2",
+        r"activations are \['Tanh'\], expected 2 of them",
     ),
     "alpha": (
         lambda: node_model("RNN", {"activations": ["ThresholdedRelu"]}),
@@ -189,12 +189,12 @@ MISTAKES: dict[str, tuple[Any, str | None, str]] = {
     "twice": (
         lambda: mutated(node_model("RNN"), lambda node: node.output.__setitem__(0, "W")),
         None,
-        "RNN node 'node': W is 'W', and 2 arrays are named so",
+        "RNN node 'node': W is 'W', but the model has 2 arrays of this name",
     ),
     "from nowhere": (
         lambda: mutated(node_model("RNN"), lambda node: node.input.__setitem__(5, "start")),
         None,
-        "initial_h is 'start', a name of no array in the model",
+        "initial_h is 'start', but the model has no array of this name",
     ),
     "attribute twice": (
         lambda: mutated(node_model("RNN"), lambda node: node.attribute.append(node.attribute[0])),

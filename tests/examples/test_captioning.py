@@ -18,22 +18,24 @@ import captioning
 import jaxrnn
 from captioning import WAYS, Captioner
 from kit import captions, digits
+from kit.conditioned import FeatureConditionedGRU
 from kit.digits import (
     CELL,
     COLOURS,
     DIGITS,
-    NEW_COMPANY,
+    NEW_PAIRS,
     NEW_THINGS,
     PLURALS,
     SIDE,
-    Hand,
+    HandwrittenDigits,
     Scenes,
     say,
 )
-from kit.watching import Watching
 
 TINY = ["--pictures", "30", "--hidden", "8", "--steps", "3", "--batch", "4", "--asked", "5"]
-SQUARES = Hand(np.ones((10, SIDE, SIDE)) * (np.arange(10)[:, None, None] + 1) / 10, np.arange(10))
+SQUARES = HandwrittenDigits(
+    np.ones((10, SIDE, SIDE)) * (np.arange(10)[:, None, None] + 1) / 10, np.arange(10)
+)
 """Each digit is a square, as bright as the digit is large."""
 
 
@@ -97,19 +99,19 @@ def things(caption: np.ndarray) -> set[str]:
 
 def test_what_is_held_out_is_never_trained_on():
     new = {f"{colour} {DIGITS[digit]}" for colour, digit in NEW_THINGS}
-    apart = [{DIGITS[digit] for digit in pair} for pair in NEW_COMPANY]
+    apart = [{DIGITS[digit] for digit in pair} for pair in NEW_PAIRS]
     assert len(new) == len(apart) == 10
     assert {word for name in new for word in name.split()} == {*COLOURS, *DIGITS}
 
-    def has_new_company(seen: set[str]) -> bool:
+    def has_new_pair(seen: set[str]) -> bool:
         return any(pair <= {name.split()[1] for name in seen} for pair in apart)
 
     for seen in map(things, make_scenes().captions):
         assert not seen & new
-        assert not has_new_company(seen)
-    for seen in map(things, make_scenes(fits=digits.is_new_company).captions):
+        assert not has_new_pair(seen)
+    for seen in map(things, make_scenes(fits=digits.has_new_pair).captions):
         assert not seen & new
-        assert has_new_company(seen)
+        assert has_new_pair(seen)
     assert all(seen <= new for seen in map(things, make_scenes(fits=digits.is_new).captions))
 
     hand, others = digits.load()
@@ -136,8 +138,8 @@ def test_the_baselines():
     assert words == pytest.approx(right / sum(lengths))
 
 
-def test_a_watching_gru_is_one_with_the_features_in_its_input():
-    cell = Watching(jaxrnn.GRU(4), features=3)
+def test_a_feature_conditioned_gru_is_a_gru_with_the_features_in_its_input():
+    cell = FeatureConditionedGRU(jaxrnn.GRU(4), features=3)
     params = cell.init(jax.random.key(0), 2)
     xs, seen = jax.random.normal(jax.random.key(1), (5, 2, 2)), jnp.array([[1.0, 2, 3], [4, 5, 6]])
     joined = params.gru._replace(w_x=jnp.concatenate([params.gru.w_x, params.w_c]))

@@ -10,7 +10,7 @@ pytest.importorskip("tqdm")
 
 import char_cells
 from kit import forgetting
-from kit.training import count
+from kit.training import count_parameters
 
 
 def test_repeats_are_new_contexts_that_go_on_as_before():
@@ -40,7 +40,8 @@ def test_accuracy_by_distance():
 
 def test_networks_of_one_size():
     cells = char_cells.models(32, "abcdef")
-    sizes = [count(jax.eval_shape(cell.init, jax.random.key(0))) for cell in cells.values()]
+    drawn = [jax.eval_shape(cell.init, jax.random.key(0)) for cell in cells.values()]
+    sizes = [*map(count_parameters, drawn)]
     assert max(sizes) < 1.05 * min(sizes)
     assert cells["LSTM"].rnn.out_features == 32
 
@@ -49,7 +50,7 @@ def test_guesses_are_of_the_character_that_comes():
     model = char_cells.models(8, "ab")["GRU"]
     params = model.init(jax.random.key(0))
     streams = np.random.default_rng(0).integers(0, 3, (9, 2))
-    right = forgetting.guesses(model, params, streams)
+    right = forgetting.correct_guesses(model, params, streams)
     carry = model.initial_carry(params, (2,))
     _, logits = model.scan(params, carry, jnp.asarray(streams[:-1]))
     np.testing.assert_array_equal(right[1:], np.argmax(logits, axis=-1) == streams[1:])

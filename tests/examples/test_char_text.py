@@ -21,6 +21,7 @@ import char_model
 import jaxrnn
 from jaxrnn import storage
 from kit import text as texts
+from kit.symbols import UNKNOWN
 from kit.training import bits_per_symbol
 from tests.support.texts import tiny_text
 
@@ -65,7 +66,7 @@ def test_characters_that_training_never_saw_are_one_unknown_symbol():
     model = char_model.CharModel.build("GRU", 4, 1, alphabet)
     assert model.symbols == 5
     params = model.init(jax.random.key(0))
-    params = params._replace(b=params.b.at[texts.UNKNOWN].set(100.0))
+    params = params._replace(b=params.b.at[UNKNOWN].set(100.0))
     # it is read, never written
     assert set(model.write(params, 30, 1.0, prompt="zzz")) <= set(alphabet)
 

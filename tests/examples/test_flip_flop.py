@@ -65,7 +65,8 @@ def test_one_by_one_finds_what_is_found_at_once():
         partial(landscape.one_by_one, find, starts, found.scale), lambda: find(starts[:1])
     )
     points = landscape.vectors(found.fixed.carry)
-    assert landscape.apart(alone.points, points) < 1e-12
+    assert landscape.hausdorff_distance(alone.points, points) < 1e-12
     assert len(alone.points) == 6
-    assert landscape.apart(points[:1], points[:1] + 0.5) == pytest.approx(np.sqrt(3) / 2)
+    moved = landscape.hausdorff_distance(points[:1], points[:1] + 0.5)
+    assert moved == pytest.approx(np.sqrt(3) / 2)
     assert landscape.vectors([np.zeros((0, 2)), np.zeros((0, 3))]).shape == (0, 5)

@@ -12,7 +12,7 @@ for needed in ("matplotlib", "tyro"):
     pytest.importorskip(needed)
 
 from kit import plots
-from kit.command_line import check_positive, command
+from kit.command_line import check_at_least, check_positive, command
 from kit.files import make_writable, read_text
 
 
@@ -21,9 +21,11 @@ class Options:
     """Nothing much."""
 
     rates: tuple[float, ...] = (1.0,)
+    held_out: int = 1
 
     def __post_init__(self) -> None:
         check_positive(self, "rates")
+        check_at_least(self, 1, "held_out")
 
 
 def stopped(error: BaseException) -> int | str | None:
@@ -69,6 +71,12 @@ def test_options_come_from_the_flags():
 def test_numbers_that_are_not_positive_are_refused(rates):
     with pytest.raises(ValueError, match="--rates must be positive, not"):
         Options(rates)
+
+
+def test_numbers_that_are_too_small_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        command(Options)(lambda options: None)(["--held-out", "0"])
+    assert "--held-out must be at least 1, not 0" in capsys.readouterr().err
 
 
 def test_files_that_are_not_there_or_no_text(tmp_path: Path):

@@ -16,7 +16,7 @@ import jaxrnn
 import names
 from jaxrnn.testing import check_cell
 from kit import surnames
-from kit.conditioned import Conditioned
+from kit.conditioned import LabelConditionedGRU
 from kit.surnames import COUNTRIES, LETTERS, Pair
 from names import Options
 
@@ -56,17 +56,19 @@ def test_one_country_of_a_name_is_enough():
 
 def test_the_conditioned_cell_keeps_the_contract():
     draw = lambda key, batch: jax.random.randint(key, batch, 0, 3)  # noqa: E731
-    check_cell(Conditioned(jaxrnn.GRU(4), kinds=3), context=draw)
+    check_cell(LabelConditionedGRU(jaxrnn.GRU(4), labels=3), context=draw)
 
 
-def test_what_it_is_told_shifts_the_gates():
-    cell = Conditioned(jaxrnn.GRU(4), kinds=2)
+def test_the_label_shifts_the_gates():
+    cell = LabelConditionedGRU(jaxrnn.GRU(4), labels=2)
     params = cell.init(jax.random.key(0), 3)
-    shifts = jax.random.normal(jax.random.key(1), params["shifts"].shape)
+    shifts = jax.random.normal(jax.random.key(1), params.w_c.shape)
     xs = jax.random.normal(jax.random.key(2), (5, 2, 3))
-    _, ys = jaxrnn.scan(cell, params | {"shifts": shifts}, xs, context=jnp.array([1, 0]))
-    for row, kind in enumerate((1, 0)):
-        gru = params["gru"]._replace(b=params["gru"].b + shifts[kind])
+    _, ys = jaxrnn.scan(cell, params._replace(w_c=shifts), xs, context=jnp.array([1, 0]))
+    b = params.gru.b
+    assert b is not None
+    for row, label in enumerate((1, 0)):
+        gru = params.gru._replace(b=b + shifts[label])
         _, alone = jaxrnn.scan(cell.gru, gru, xs[:, row])
         np.testing.assert_allclose(ys[:, row], alone, atol=1e-6)
 
@@ -75,7 +77,7 @@ def test_the_probabilities_of_all_names_of_two_letters_and_the_others_add_up_to_
     """Of one letter, of two letters, and of more, which is what is left."""
     monkeypatch.setattr(names, "SYMBOLS", "\nab")
     monkeypatch.setattr(names, "one_hot", lambda ids: jax.nn.one_hot(ids, 3))
-    cell = jaxrnn.Readout(Conditioned(jaxrnn.GRU(4), 2), 3)
+    cell = jaxrnn.Readout(LabelConditionedGRU(jaxrnn.GRU(4), 2), 3)
     params = cell.init(jax.random.key(3), 3)
     every = ["", "a", "b", "aa", "ab", "ba", "bb"]
     ended = np.exp(-names.each(names.nats, cell, params, [Pair(name, 1) for name in every]))
@@ -94,7 +96,7 @@ def test_the_probabilities_of_all_names_of_two_letters_and_the_others_add_up_to_
 def test_padding_changes_neither_model():
     rows = names.encode(Pair("Adam", 3))[:, None]
     longer = np.pad(rows, ((0, 3), (0, 0), (0, 0)), constant_values=2)
-    writer = jaxrnn.Readout(Conditioned(jaxrnn.GRU(4), 20), len(names.SYMBOLS))
+    writer = jaxrnn.Readout(LabelConditionedGRU(jaxrnn.GRU(4), 20), len(names.SYMBOLS))
     reader = jaxrnn.Stack([jaxrnn.Bidirectional(jaxrnn.GRU(4)), jaxrnn.Dense(20)])
     for function, cell in ((names.nats, writer), (names.judge, reader)):
         params = cell.init(jax.random.key(0), len(names.SYMBOLS))

@@ -21,7 +21,7 @@ from kit import scores, words
 from kit import text as texts
 from kit.sampled_softmax import sampled_nats
 from kit.scores import NGram, Score
-from kit.text import UNKNOWN
+from kit.symbols import UNKNOWN
 from kit.words import Vocabulary
 
 PLAY = """# A Play
@@ -48,8 +48,8 @@ def test_what_is_said_becomes_words():
 
 def test_the_commonest_words_are_known():
     text = words.split("b a b c b a d")
-    vocabulary = Vocabulary.of(text, symbols=3)
-    assert vocabulary.words == ("b", "a")
+    vocabulary = Vocabulary.of([text], most=2)
+    assert vocabulary.known == ("b", "a")
     assert vocabulary.encode(text).tolist() == [1, 2, 1, UNKNOWN, 1, 2, UNKNOWN]
     assert vocabulary.decode([2, 1]) == ["a", "b"]
     guess = vocabulary.guess(np.array([0.7, 0.1, 0.2]), "c")

@@ -16,9 +16,9 @@ for needed in ("matplotlib", "optax", "sacrebleu", "tqdm", "tyro"):
 import jaxrnn
 import translation
 from kit import bible, translations
-from kit.vocabulary import START, STOP, Vocabulary
+from kit.vocabulary import START, STOP, SlotVocabulary
 
-WORDS = Vocabulary(("he", "saith", "says", "to", "unto", "you", "thee", "."))
+WORDS = SlotVocabulary(("he", "saith", "says", "to", "unto", "you", "thee", "."))
 OLD = [("he", "saith", "unto", "thee", "."), ("saith", "zaham", "to", "abi", "and", "zaham")]
 NEW = [("he", "says", "to", "you", "."), ("zaham", "says", "to", "abi", "&", "zaham")]
 TINY = ["--hidden", "6", "--steps", "2", "--batch", "4", "--held-out", "5"]
@@ -33,7 +33,7 @@ def test_rare_words_are_copied_from_the_source():
     assert encoded.source_lengths.tolist() == [5, 6]
     assert encoded.targets[encoded.target_lengths - 1, [0, 1]].tolist() == [STOP, STOP]
     assert WORDS.decode([*WORDS.encode(["you"], OLD[0]), STOP, 12], OLD[0]) == ["you"]
-    found = Vocabulary.find([("a", "b", "a"), ("b", "a", "c")], least=2)
+    found = SlotVocabulary.of([("a", "b", "a"), ("b", "a", "c")], least=2)
     assert found.words == ("a", "b")
 
 

@@ -21,7 +21,7 @@ import jaxrnn
 import video_prediction as script
 from kit import digits
 from kit.digits import SIDE
-from kit.training import count
+from kit.training import count_parameters
 from kit.video import metrics, motion
 from kit.video.motion import AHEAD, CANVAS, GIVEN, ROOM, SCALE, SPEED
 from tests.support.helpers import assert_close
@@ -139,7 +139,7 @@ def test_patches_are_of_one_place_and_can_be_put_back():
 @pytest.mark.parametrize("hidden", [script.Options().hidden, 32])
 def test_networks_of_one_size(hidden: int):
     sizes = [
-        count(jax.eval_shape(partial(script.init, name, n)))
+        count_parameters(jax.eval_shape(partial(script.init, name, n)))
         for name, n in script.channels(hidden).items()
     ]
     assert max(sizes) < 1.05 * min(sizes)

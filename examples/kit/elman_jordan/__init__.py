@@ -1,1 +1,1 @@
-"""What `elman_jordan.py` needs beside its networks: the counter, and the picture."""
+"""The task of `elman_jordan.py`, a counter, and its table and picture."""

@@ -1,4 +1,4 @@
-"""What was found out about networks and a counter, as a table and as a picture."""
+"""The results of networks on the counter, as a table and as a picture."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,34 +19,35 @@ from kit.elman_jordan.counter import (
 )
 
 COLORS = (plots.GREY, plots.BLUE, "#3f8f4f", plots.RED)  # of the networks
-OF_COUNTS = ("#3b78b8", "#e0a030", "#3f8f4f", "#8a5fb0")
-EXAMPLE, STEPS = 2, 16  # a sequence, and how much of it is drawn
+COUNT_COLORS = ("#3b78b8", "#e0a030", "#3f8f4f", "#8a5fb0")
+EXAMPLE, STEPS = 2, 16  # the sequence that is drawn, and how many of its steps
 BLANK = "·"
+SYMBOLS = [*map(str, range(COUNTS)), BLANK]  # of the outputs
 
 
 class Found(NamedTuple):
-    """On one display."""
+    """The results on one display. A run is a network, either as trained or on its own outputs."""
 
     data: Sequences  # held out
-    said: dict[str, np.ndarray]  # by each run [seeds, time, batch, OUTPUTS]
-    limits: dict[str, float]  # of what runs can get right
-    errors: dict[str, Any]  # of each network in training [seeds, updates]
-    spent: dict[str, float]  # milliseconds of processor time for an update
+    said: dict[str, np.ndarray]  # the outputs of each run [seeds, time, batch, OUTPUTS]
+    limits: dict[str, float]  # the best accuracy that a run can have, where one is known
+    errors: dict[str, Any]  # the training errors of each network [seeds, updates]
+    spent: dict[str, float]  # milliseconds of processor time for an update of each network
 
 
 def shares(found: Found) -> dict[str, np.ndarray]:
-    """What each run gets right where the count is shown, in % `[seeds]`."""
+    """Return the accuracy of each run where the count is shown, in % `[seeds]`."""
     return {name: 100 * share_right(y, found.data.right)[0] for name, y in found.said.items()}
 
 
 def most_frequent(data: Sequences) -> float:
-    """What is right, in %, if the same count is always said, the best one."""
+    """Return the accuracy in % of the most frequent count as the only answer."""
     right = second_half(np.asarray(data.right))
     return 100 * np.bincount(right[right < NOTHING]).max() / np.sum(right < NOTHING)
 
 
 def table(every: list[Found]) -> str:
-    """Right where the count is shown, lowest and highest of the seeds; limits; processor time."""
+    """Return the table: accuracies, lowest to highest of the seeds, limits, and processor time."""
     scored, first = [shares(found) for found in every], every[0]
     width = max(map(len, first.said)) + 2
 
@@ -62,14 +63,16 @@ def table(every: list[Found]) -> str:
             limits = (f"{100 * found.limits[name]:.1f}" for found in every)
             lines.append(line("    the most it can", limits))
     blanks = [share_right(y, f.data.right)[1] for f in every[1:] for y in f.said.values()]
-    lines.append(f"where nothing is to be shown, nothing is in at least {np.min(blanks):.2%}")
+    lines.append(f"right where nothing is to be shown: at least {np.min(blanks):.2%}")
     spent = ", ".join(f"{name} {ms:.2f}" for name, ms in first.spent.items())
     return "\n".join([*lines, f"milliseconds of processor time for an update: {spent}"])
 
 
 def draw(path: Path, every: list[Found], leaky: str) -> None:
-    """A column for each display: some steps, and the shares of all seeds; then how fast networks
-    learn, and what one of them writes where it should say nothing.
+    """Draw a column for each display, and one about training.
+
+    The column of a display has the steps of an example above the accuracies of all seeds. The last
+    column has the learning curves above the outputs of the run `leaky` where nothing is shown.
     """
     size = (15, 6.8)
     figure, (above, below) = plots.make_grid(2, len(every) + 1, size=size, share=False)
@@ -83,19 +86,18 @@ def draw(path: Path, every: list[Found], leaky: str) -> None:
 
 
 def draw_steps(axes: Any, found: Found, names: bool) -> None:
-    """A held-out sequence: what comes in, what is right, what networks say; wrong on red."""
+    """Draw the inputs, targets and outputs of a held-out sequence, wrong outputs on red."""
     xs, right, count = (second_half(array)[:STEPS, EXAMPLE] for array in found.data)
-    shown = ["".join(map(str, range(COUNTS)))[k] if k < NOTHING else BLANK for k in range(5)]
     rows = {
         "a one comes in": ["1" if x else BLANK for x in xs[:, 0]],
         "it is asked for": ["?" if x else BLANK for x in xs[:, 1]],
-        "count": [shown[k] for k in count],
-        "to be shown": [shown[k] for k in right],
+        "count": [SYMBOLS[k] for k in count],
+        "to be shown": [SYMBOLS[k] for k in right],
     }
     wrong = {}
     for name in found.errors:
         said = np.argmax(second_half(found.said[name][0])[:STEPS, EXAMPLE], axis=-1)
-        rows[name], wrong[name] = [shown[k] for k in said], said != right
+        rows[name], wrong[name] = [SYMBOLS[k] for k in said], said != right
     for row, (name, symbols) in enumerate(rows.items()):
         heavy = "bold" if name == "to be shown" else "normal"
         dark = plots.GREY if name == "count" else "black"
@@ -116,7 +118,7 @@ def draw_steps(axes: Any, found: Found, names: bool) -> None:
 
 
 def draw_shares(axes: Any, found: Found, names: bool) -> None:
-    """A point for each seed, and a line where no network of the kind comes past."""
+    """Draw the accuracy of each seed as a point, and the limit of each run as a line."""
     scored = shares(found)
     colors = dict(zip(found.errors, COLORS, strict=True))
     for row, (name, share) in enumerate(scored.items()):
@@ -140,7 +142,7 @@ def draw_shares(axes: Any, found: Found, names: bool) -> None:
 
 
 def draw_learning(axes: Any, found: Found, window: int = 50) -> None:
-    """Squared errors of all seeds, by processor time."""
+    """Draw the squared errors of all seeds, means over `window` updates, by processor time."""
     for (name, errors), color in zip(found.errors.items(), COLORS, strict=True):
         updates = max(1, errors.shape[1] // window)
         parts = np.array_split(np.asarray(errors), updates, axis=1)
@@ -154,8 +156,10 @@ def draw_learning(axes: Any, found: Found, window: int = 50) -> None:
 
 
 def draw_leak(axes: Any, found: Found, name: str) -> None:
-    """By how much it misses 'nothing', in the two directions in which it does most, by what the
-    counter holds; of the seed that gets most right.
+    """Draw the deviations of outputs from the target where nothing is shown, coloured by count.
+
+    The two axes are the principal components of the deviations of the most accurate seed. If the
+    colours separate, the network writes the count into outputs that should be constant.
     """
     best = int(np.argmax(shares(found)[name]))
     right, count = map(second_half, (np.asarray(found.data.right), np.asarray(found.data.count)))
@@ -166,7 +170,7 @@ def draw_leak(axes: Any, found: Found, name: str) -> None:
     places = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     for k in range(COUNTS):
         some = places[count[blank][:2000] == k]
-        axes.scatter(*some.T, s=4, color=OF_COUNTS[k], label=str(k))
+        axes.scatter(*some.T, s=4, color=COUNT_COLORS[k], label=str(k))
     axes.legend(title="count", frameon=False, fontsize=8, markerscale=3)
     axes.set_title(f"{name},\nwhere it should say nothing ({DISPLAYS[QUESTIONS]})", fontsize=10)
     axes.set(xlabel="deviation, first principal component", ylabel="second principal component")

@@ -1,1 +1,1 @@
-"""What `flip_flop.py` trains on, asks of the trained network, and draws."""
+"""The task of `flip_flop.py`, and what is measured around fixed points."""

@@ -1,4 +1,4 @@
-"""Where states roll to from around a saddle, and finding points one start at a time."""
+"""Where states move to from around saddles, and the time that finding fixed points takes."""
 
 import math
 import time
@@ -13,17 +13,20 @@ import jaxrnn
 from jaxrnn.diagnostics import FixedPoints, Points
 
 Find = Callable[..., FixedPoints]
-"""`find(starts, scale=None, at_once=None)`."""
+"""`find(starts, scale=..., at_once=...)`: `fixed_points` of a cell, its parameters and an input."""
 
 
 def vectors(carry: Any) -> np.ndarray:
-    """Carries `[rows, ...]` as rows `[rows, n]`."""
+    """Return carries, pytrees of arrays `[rows, ...]`, as vectors `[rows, n]`."""
     rows = [np.asarray(leaf) for leaf in jax.tree.leaves(carry)]
     return np.concatenate([row.reshape(len(row), math.prod(row.shape[1:])) for row in rows], 1)
 
 
 def outputs(cell: jaxrnn.Cell, params: Any, carry: Any, x: Any, steps: int = 1) -> np.ndarray:
-    """What is put out `steps` steps after these carries, `[rows, outputs]`, the input constant."""
+    """Return the outputs `[rows, outputs]` that are `steps` steps after these carries.
+
+    The input x is the same at all steps.
+    """
     carry = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), carry)
     count = len(jax.tree.leaves(carry)[0])
     xs = jnp.broadcast_to(jnp.asarray(x, jnp.float32), (steps, count, *np.shape(x)))
@@ -31,8 +34,10 @@ def outputs(cell: jaxrnn.Cell, params: Any, carry: Any, x: Any, steps: int = 1) 
 
 
 def ends(cell: jaxrnn.Cell, params: Any, saddles: Points, x: Any, push: float) -> np.ndarray:
-    """Where a push one way and the other, in the direction that grows fastest, ends:
-    `[2, saddles, outputs]`.
+    """Return the outputs `[2, saddles, outputs]` 1,000 steps after a push away from each saddle.
+
+    The pushes have the length `push` and both signs. Their direction is the eigenvector of the
+    eigenvalue with the largest magnitude, or its real part.
     """
     directions = []
     for jacobian in saddles.jacobian:
@@ -52,25 +57,34 @@ def ends(cell: jaxrnn.Cell, params: Any, saddles: Points, x: Any, push: float) -
 
 
 class Timed(NamedTuple):
-    """What was found, `[points, n]`, and how long that took."""
+    """Points, and how long it took to find them."""
 
-    points: np.ndarray
-    wall: float
-    cpu: float
+    points: np.ndarray  # [points, n]
+    wall: float  # seconds
+    cpu: float  # seconds of processor time
 
     def __str__(self) -> str:
         return f"{self.wall:.2f} s ({self.cpu:.2f} s of processor time)"
 
 
 def timed(work: Callable[[], np.ndarray], warm_up: Callable[[], object]) -> Timed:
-    """What comes of it, and in what time, once the programs are compiled."""
+    """Time `work`, which finds points, after `warm_up` has compiled its programs."""
     warm_up()
     wall, cpu = time.perf_counter(), time.process_time()
     return Timed(work(), time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def one_by_one(find: Find, starts: Any, scale: float, count: int | None = None) -> np.ndarray:
-    """All points that are found by a call for each start, `[points, n]`, some of them often."""
+    """Return the points `[points, n]` that a call for each start finds.
+
+    A point that is found from several starts is there several times.
+
+    Args:
+        find: finds points from starts.
+        starts: carries `[starts, ...]`.
+        scale: as for `fixed_points`.
+        count: how many of the starts to use; by default all.
+    """
     found = []
     for row in range(count or len(jax.tree.leaves(starts)[0])):
         start = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], starts)
@@ -78,7 +92,7 @@ def one_by_one(find: Find, starts: Any, scale: float, count: int | None = None) 
     return np.concatenate(found)
 
 
-def apart(some: np.ndarray, others: np.ndarray) -> float:
-    """How far the points of one set are from the nearest ones of the other, at most."""
+def hausdorff_distance(some: np.ndarray, others: np.ndarray) -> float:
+    """Return the largest distance of a point of either set to the nearest point of the other."""
     distances = np.linalg.norm(some[:, None] - others, axis=-1)
     return float(max(distances.min(axis=0).max(), distances.min(axis=1).max()))

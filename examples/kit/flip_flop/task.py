@@ -1,4 +1,4 @@
-"""The flip-flop task: lines with rare pulses, and outputs that hold the last sign of each."""
+"""The flip-flop task: each output holds the sign of the last pulse on its input line."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,14 +9,17 @@ LINES = 3
 
 
 class Trials(NamedTuple):
-    """`[time, trials, lines]` each."""
+    """Inputs and targets, `[time, trials, LINES]` each."""
 
     xs: np.ndarray  # pulses of 1 and -1, else 0
-    targets: np.ndarray  # 1 or -1
+    targets: np.ndarray  # 1 or -1, the sign of the last pulse
 
 
 def trials(rng: np.random.Generator, length: int, count: int, rate: float) -> Trials:
-    """Random pulses, and one on every line at the start, so that there is a sign to hold."""
+    """Draw `count` trials of `length` steps, with a pulse at each step with probability `rate`.
+
+    Every line has a pulse at the first step, so that there is always a sign to hold.
+    """
     shape = (length, count, LINES)
     signs = rng.choice([-1.0, 1.0], shape)
     pulses = rng.random(shape) < rate
@@ -28,17 +31,17 @@ def trials(rng: np.random.Generator, length: int, count: int, rate: float) -> Tr
 
 
 def batches(length: int, count: int, rate: float, seed: int) -> Iterator[Trials]:
-    """New trials without end."""
+    """Yield batches of new trials without end."""
     rng = np.random.default_rng(seed)
     while True:
         yield trials(rng, length, count, rate)
 
 
 def right(ys: np.ndarray, targets: np.ndarray) -> float:
-    """The share of steps at which all lines have the right sign."""
+    """Return the share of steps at which the outputs of all lines have the right sign."""
     return float(np.mean(np.all(np.sign(ys) == targets, axis=-1)))
 
 
 def in_bits(outputs: np.ndarray) -> list[str]:
-    """Rows of outputs as "101"; 1 is positive."""
+    """Return the signs of each row of outputs as bits such as "101", with 1 for positive."""
     return ["".join("01"[int(number > 0)] for number in row) for row in outputs]

@@ -1,1 +1,1 @@
-"""A symbol, then noise, then the question which one it was: the task, and how it is learned."""
+"""The recall task: a symbol, then noise, then the question which symbol it was."""

@@ -1,4 +1,4 @@
-"""The task, and a network for it."""
+"""The sequences of the recall task, and a network that learns it."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,10 @@ SYMBOLS = 4
 
 
 def recall(key: jax.Array, length: int, batch: int) -> tuple[jax.Array, jax.Array]:
-    """Sequences `[length + 1, batch, features]`, a symbol and then noise, and the symbols."""
+    """Draw sequences `[length + 1, batch, SYMBOLS + 1]`, and their symbols `[batch]`.
+
+    The first step shows the symbol as a one-hot vector. The last feature is noise at every step.
+    """
     of_symbols, of_noise = jax.random.split(key)
     symbols = jax.random.randint(of_symbols, (batch,), 0, SYMBOLS)
     noise = jax.random.normal(of_noise, (length + 1, batch, 1))
@@ -21,7 +24,10 @@ def recall(key: jax.Array, length: int, batch: int) -> tuple[jax.Array, jax.Arra
 
 
 class Network(NamedTuple):
-    """A cell, a readout of its last output, and the direction in which it reads."""
+    """A cell with a linear readout of its last output.
+
+    With `backwards`, the cell reads the sequence from its end, and sees the symbol last.
+    """
 
     cell: jaxrnn.Cell
     backwards: bool = False
@@ -34,14 +40,14 @@ class Network(NamedTuple):
         return {"rnn": self.cell.init(of_cell, SYMBOLS + 1), "w": w}
 
     def inputs(self, xs: jax.Array) -> jax.Array:
-        """In the order in which they are read."""
+        """Return the inputs in the order in which the cell reads them."""
         return xs[::-1] if self.backwards else xs
 
     def logits(self, params: Any, ys: jax.Array) -> jax.Array:
-        """`[batch, SYMBOLS]`, of the last output."""
+        """Return the logits `[batch, SYMBOLS]` of outputs `[time, batch, features]`."""
         return ys[-1] @ params["w"]
 
     def loss(self, params: Any, ys: jax.Array, symbols: jax.Array) -> jax.Array:
-        """Cross entropy in nats."""
+        """Return the mean cross-entropy in nats."""
         logits = self.logits(params, ys)
         return optax.softmax_cross_entropy_with_integer_labels(logits, symbols).mean()

@@ -1,4 +1,4 @@
-"""Training with clipping and without, side by side, and what is recorded of it."""
+"""Training with and without gradient clipping, side by side, and its record."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,18 +17,22 @@ HELD_OUT = 1000
 
 
 class Found(NamedTuple):
-    """What became of a network; `[2]` is with clipping and without."""
+    """The results of a network. An axis `[2]` is with clipping, and without."""
 
-    recorder: Recorder  # of the one with clipping, as the two below
+    recorder: Recorder  # of the run with clipping, as are the next two
     after: Snapshot  # after the last update
     params: Any
-    right: np.ndarray  # [2], the share of sequences not seen before
-    largest: np.ndarray  # [2], the norm of the gradient in all parameters, before clipping
+    right: np.ndarray  # [2], the accuracy on sequences that training never saw
+    largest: np.ndarray  # [2], the largest norm of the gradient in training, before clipping
 
 
 def train(network: Network, o: Any, name: str) -> Found:
-    """Learn from the same sequences twice, and look every so many updates; `o` is what the command
-    line said.
+    """Train a network twice on the same sequences, with and without clipping.
+
+    Args:
+        network: the network.
+        o: the options of `gradient_flow.py`. A snapshot is taken every `o.every` updates.
+        name: the name of the network in the progress bar.
     """
     adam, key = optax.adam(o.rate), jax.random.key(o.seed)
     of_network, of_training, of_test = jax.random.split(key, 3)

@@ -1,1 +1,1 @@
-"""Moving digits, what is measured on predicted frames, and their pictures."""
+"""Clips of moving digits, the errors of predicted frames, and pictures of them."""

@@ -1,4 +1,4 @@
-"""How far predicted frames are from the true ones, and predictions that need no network."""
+"""Errors of predicted frames, and baselines without a network."""
 
 from collections.abc import Mapping
 
@@ -7,21 +7,27 @@ from scipy.ndimage import uniform_filter
 
 from kit.video.motion import GIVEN
 
-WINDOW = 7  # pixels, across and down
-C_1, C_2 = 0.01**2, 0.03**2  # for values from 0 to 1
+WINDOW = 7  # pixels, the side of a window of SSIM
+C_1, C_2 = 0.01**2, 0.03**2  # the constants of SSIM for values from 0 to 1
 
 
 def frame_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Squared error of frames `[time, clips, height, width]` at each time, as OpenSTL defines it:
-    the sum over the pixels of a frame, the mean over clips.
+    """Return the squared error `[time]` of frames `[time, clips, height, width]`.
+
+    It is the sum over the pixels of a frame and the mean over clips, as in OpenSTL.
     """
     return np.mean(np.sum(np.square(predicted - truth), axis=(-2, -1)), axis=1)
 
 
 def ssim(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Structural similarity (Wang et al. 2004) of frames `[time, clips, height, width]` at each
-    time: 1 where they are the same. The mean over clips and all 7 x 7 windows that lie within a
-    frame, every pixel of a window alike, variances with n - 1; scikit-image's default.
+    """Return the structural similarity (SSIM, Wang et al. 2004) `[time]`, which is 1 if equal.
+
+    It is the mean over clips and all 7 x 7 windows that lie within a frame. Every pixel of a window
+    has the same weight, and variances are divided by n - 1. These are the defaults of scikit-image.
+
+    Args:
+        predicted: the predicted frames `[time, clips, height, width]`.
+        truth: the true frames.
     """
     x, y = (np.asarray(frames, np.float64) for frames in (predicted, truth))
     mean_x, mean_y, square_x, square_y, product = map(_means, (x, y, x * x, y * y, x * y))
@@ -34,14 +40,21 @@ def ssim(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _means(frames: np.ndarray) -> np.ndarray:
-    """Of all windows that lie within a frame."""
+    """Return the mean of each window that lies within a frame."""
     edge = slice(WINDOW // 2, -(WINDOW // 2))
     return uniform_filter(frames, WINDOW, axes=(-2, -1))[..., edge, edge]
 
 
 def baselines(frames: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
-    """What no network is needed for, in place of the frames after the first `GIVEN`: the mean of
-    all frames of known clips, and the last frame that was seen.
+    """Predict the frames after the first `GIVEN` without a network.
+
+    Args:
+        frames: the clips `[GIVEN + AHEAD, clips, height, width]`.
+        known: other clips, from which the mean frame is computed.
+
+    Returns:
+        The predictions `[AHEAD, clips, height, width]` of each method: the mean frame, or a copy of
+        the last frame that was given.
     """
     ahead = frames[GIVEN:]
     guesses = {
@@ -52,7 +65,7 @@ def baselines(frames: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def compare(frames: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
-    """Print how well each method predicts what comes after the first `GIVEN` frames."""
+    """Print the errors of the predictions of each method for the frames after `GIVEN`."""
     truth = frames[GIVEN:]
     print(f"{frames.shape[1]:,} clips:{'error':>18}{'SSIM':>8}   error of each frame")
     for name, predicted in found.items():

@@ -1,4 +1,4 @@
-"""Predicted frames beside the true ones: in strips, with the error of each frame, and moving."""
+"""Pictures of predicted frames beside the true ones: strips with errors, and an animation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,25 +12,30 @@ from kit.video.metrics import frame_errors
 from kit.video.motion import AHEAD, CANVAS, GIVEN
 
 Predictions = Mapping[str, np.ndarray]
-"""Of each method, frames `[AHEAD, clips, CANVAS, CANVAS]`."""
+"""The predicted frames `[AHEAD, clips, CANVAS, CANVAS]` of each method."""
 COLORS = {"ConvLSTM": plots.BLUE, "ConvGRU": "#3f8f4f", "PredRNN": plots.RED}
 SHOWN = [*range(0, GIVEN, 3), *range(GIVEN, GIVEN + AHEAD)]
-"""The frames of a strip."""
-PITCH = CANVAS + 2  # from one frame to the next
+"""The indices of the frames that a strip shows: some of those given, and all of those predicted."""
+PITCH = CANVAS + 2  # pixels from one frame to the next
 SHADES, PAUSE = 128, 200
-"""Of the GIF: its colours, and milliseconds for a frame."""
+"""The number of colours of the GIF, and its milliseconds per frame."""
 
 
 def tile(frames: np.ndarray) -> np.ndarray:
-    """One picture of frames `[rows, columns, CANVAS, CANVAS]`, with nothing, NaN, between them."""
+    """Join frames `[rows, columns, CANVAS, CANVAS]` into one picture, with NaN between them."""
     rows, columns, *_ = frames.shape
     apart = np.pad(frames, [(0, 0), (0, 0), (0, 2), (0, 2)], constant_values=np.nan)
     return np.swapaxes(apart, 1, 2).reshape(rows * PITCH, columns * PITCH)
 
 
 def draw_strips(path: Path, frames: np.ndarray, found: Predictions, clips: int = 2) -> None:
-    """Draw the first clips of `frames [GIVEN + AHEAD, clips, CANVAS, CANVAS]` and what the networks
-    expected in them, beside the error that each method makes in each frame of all clips.
+    """Draw strips of the first clips, beside the errors of each method on all clips.
+
+    Args:
+        path: the file to write.
+        frames: the true frames `[GIVEN + AHEAD, clips, CANVAS, CANVAS]`.
+        found: the predictions of networks and baselines.
+        clips: how many clips to draw.
     """
     figure, ((strips, errors),) = plots.make_grid(1, 2, size=(12, 4.2), share=False)
     strips.get_gridspec().set_width_ratios([2, 1])
@@ -47,7 +52,7 @@ def draw_strips(path: Path, frames: np.ndarray, found: Predictions, clips: int =
 
 
 def _draw_strips(axes: Any, frames: np.ndarray, found: Predictions, clips: int) -> None:
-    """A row for the truth of each clip, and one for each network."""
+    """Draw, for each clip, a row of true frames and a row of the predictions of each network."""
     unseen = np.full((len(SHOWN) - AHEAD, CANVAS, CANVAS), np.nan)
     rows = []
     for clip in range(clips):
@@ -67,8 +72,9 @@ def _draw_strips(axes: Any, frames: np.ndarray, found: Predictions, clips: int) 
 
 
 def animate(path: Path, frames: np.ndarray, found: Predictions, clips: int = 3) -> None:
-    """Write the first clips as a GIF, the truth and what each network expected side by side; while
-    frames are seen, they are seen on all sides.
+    """Write the first clips as a GIF: the truth, and beside it the predictions of each network.
+
+    The first `GIVEN` frames are the same on all sides.
     """
     sides = {"truth": frames} | {
         name: np.concatenate([frames[:GIVEN], found[name]]) for name in COLORS

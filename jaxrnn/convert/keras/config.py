@@ -1,4 +1,4 @@
-"""What both directions know of Keras' configurations."""
+"""Names and rules of Keras' configurations, for reading and writing."""
 
 from typing import Literal, TypedDict
 
@@ -10,7 +10,7 @@ from jaxrnn.convert._layers import Plain
 CELLS: dict[str, type[Plain]] = {"SimpleRNN": Elman, "LSTM": LSTM, "GRU": GRU}
 
 CONVOLUTIONS = {f"ConvLSTM{rank}D": rank for rank in (1, 2, 3)}
-"""The layers that are read as a `ConvLSTM`, and how many axes space has."""
+"""Keras' names of a `ConvLSTM`, and the number of spatial axes of each."""
 
 MERGES: dict[str | None, Literal["concat", "sum", "product", "mean"] | None] = {
     "concat": "concat",
@@ -19,20 +19,20 @@ MERGES: dict[str | None, Literal["concat", "sum", "product", "mean"] | None] = {
     "ave": "mean",
     None: None,
 }
-"""Keras' words for how a `Bidirectional` merges, and jaxrnn's."""
+"""Keras' names of how a `Bidirectional` merges its outputs, and jaxrnn's."""
 
 ACTIVATIONS: dict[str, Activation] = {
     **{name: name for name in NAMED},
     "leaky_relu": LeakyReLU(0.2),
 }
-"""Activations by Keras' names, which are jaxrnn's. The slope of the leaky ReLU differs."""
+"""Activations by Keras' names, which are jaxrnn's, too. Only the leaky ReLU has another slope."""
 
 Version = Literal[2, 3] | None
-"""The version of the Keras that wrote a configuration."""
+"""The version of Keras that wrote a configuration; None if it is not known."""
 
 
 class Serialized(TypedDict):
-    """A layer or cell as `keras.layers.serialize` gives it."""
+    """A layer or cell as `keras.layers.serialize` returns it."""
 
     module: str
     class_name: str
@@ -43,11 +43,13 @@ class Serialized(TypedDict):
 def check_rates(
     caller: str, name: str, dropout: float, recurrent_dropout: float, gates: int
 ) -> None:
-    """Refuse a gated cell with dropout of both the input and the state; a convolution, with any of
-    the input.
+    """Refuse dropout for which Keras draws another mask of the input for each gate.
+
+    A gated cell does so if it has dropout of both the input and the state. A convolution does so
+    with any dropout of the input.
     """
     if dropout and gates > 1 and (recurrent_dropout or name in CONVOLUTIONS):
         given = f"{name} has dropout={dropout} and recurrent_dropout={recurrent_dropout}"
         which, hint = ("", "dropout") if name in CONVOLUTIONS else ("with both, ", "one of them")
-        reason = f"{which}Keras drops other inputs for each gate, which Dropout does not"
+        reason = f"{which}Keras drops other inputs for each gate, and Dropout the same for all"
         refuse(caller, f"{given}: {reason}; set {hint} to 0")

@@ -84,7 +84,7 @@ def from_keras(
 
 
 def _listed_weights(weights: object) -> Weights:
-    """The arrays of a list, by names that show their places in it."""
+    """Return the arrays of a list, by names that tell their position: `weights[0]`, and so on."""
     if not isinstance(weights, list | tuple):
         wanted = "expected a list of arrays as layer.get_weights() gives"
         raise TypeError(f"from_keras: weights is a {type(weights).__name__}, {wanted}")
@@ -92,7 +92,7 @@ def _listed_weights(weights: object) -> Weights:
 
 
 def _read_configs(config: object, version: Version) -> Cell:
-    """The cell of one configuration, or the `Stack` of several."""
+    """Return the cell of one configuration, or the `Stack` of several."""
     if not config:
         refuse("from_keras", f"config is {config!r}, expected a layer or a list of them")
     if isinstance(config, list | tuple):
@@ -101,7 +101,7 @@ def _read_configs(config: object, version: Version) -> Cell:
 
 
 def _plain_cells(cell: Cell) -> list[Plain]:
-    """The plain cells within a cell, in the order in which Keras and jaxrnn keep their weights."""
+    """Return the plain cells within a cell, in the order of their weights, in Keras and jaxrnn."""
     if isinstance(cell, Dropout | RecurrentDropout):
         return _plain_cells(cell.cell)
     if isinstance(cell, Stack | Bidirectional):
@@ -112,12 +112,11 @@ def _plain_cells(cell: Cell) -> list[Plain]:
 
 
 def _shapes(cell: Plain, form: PlainParams, weights: Weights, names: Iterator[str]) -> Shapes:
-    """The shapes of kernel, recurrent kernel and bias, under the next names.
+    """Return the expected shapes of kernel, recurrent kernel and bias, by the next three names.
 
-    The length of a bias tells whether cuDNN's layers stored it.
+    The shape of the bias itself tells whether a cuDNN layer stored it.
     """
-    shapes: Shapes = {}
-    shapes |= {next(names): form.w_x.shape, next(names): form.w_h.shape}
+    shapes: Shapes = {next(names): form.w_x.shape, next(names): form.w_h.shape}
     if not cell.bias:
         return shapes
     name, columns = next(names), form.w_h.shape[-1]
@@ -134,11 +133,11 @@ def _shapes(cell: Plain, form: PlainParams, weights: Weights, names: Iterator[st
 def _read_arrays(
     cell: Plain, form: PlainParams, w_x: Array, w_h: Array, b: Array | None = None
 ) -> Params:
-    """The parameters of a plain cell."""
+    """Return the parameters of a plain cell from its arrays in Keras."""
     columns = w_h.shape[-1]
     if b is not None and b.shape == (2 * columns,):
         w_x, w_h = _from_cudnn(w_x, cell.hidden), _from_cudnn(w_h, cell.hidden)
-    # No bias, one, or the input's and the state's.
+    # There is no bias, one bias, or one of the input and one of the state.
     rows = [] if b is None else [*b.reshape(-1, columns)]
     if not isinstance(cell, GRU):
         return form._replace(w_x=w_x, w_h=w_h, b=sum(rows[1:], rows[0]) if rows else None)
@@ -148,9 +147,10 @@ def _read_arrays(
 
 
 def _from_cudnn(kernel: Array, hidden: int) -> Array:
-    """Undo what Keras 2 did to cuDNN's weights, which are `[hidden, in]` for each gate.
+    """Return a kernel in Keras' layout from one of a cuDNN layer of Keras 2.
 
-    It stored the numbers as they lie in memory, within a kernel of Keras' shape.
+    cuDNN's weights are `[hidden, in]` for each gate. Keras 2 stored their numbers in this order, in
+    an array of the shape that Keras has.
     """
     gates = jnp.split(kernel, kernel.shape[1] // hidden, axis=1)
     return jnp.concatenate([gate.reshape(hidden, -1).T for gate in gates], axis=1)

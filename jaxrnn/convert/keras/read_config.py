@@ -20,7 +20,7 @@ from jaxrnn.core.cell import Cell
 
 
 class _Config(TypedDict):
-    """The keys that are read. Each class has those that `_NEEDED` lists, and the optional ones."""
+    """The keys that are read. Each class has those in `_NEEDED`, and those in `_DEFAULTS`."""
 
     units: int
     use_bias: bool
@@ -59,7 +59,7 @@ _NEEDED |= {
     "StackedRNNCells": {"cells"},
     "Bidirectional": {"layer", "merge_mode"},
 }
-"""The classes that are read, and the keys without which each is refused."""
+"""The classes that are read, and the keys that each must have."""
 
 _DEFAULTS = {
     "dropout": 0.0,
@@ -67,7 +67,7 @@ _DEFAULTS = {
     "go_backwards": False,
     "backward_layer": None,
 }
-"""The keys that may be left out, and what each then is."""
+"""The keys that may be missing, and their values then."""
 
 _IGNORED = {
     *("name", "trainable", "dtype", "seed", "batch_input_shape", "input_dim", "input_length"),
@@ -77,13 +77,14 @@ _IGNORED = {
     *("recurrent_initializer", "recurrent_regularizer", "recurrent_constraint"),
     *("bias_initializer", "bias_regularizer", "bias_constraint"),
 }
-"""The keys that do not say which function a layer is. They say how its parameters start and are
-trained, what it returns, and how it is computed.
+"""The keys that do not change the function of a layer.
+
+They say how its parameters start and are trained, what it returns, and how it is computed.
 """
 
 _KERAS_2 = {"implementation", "time_major"}
 _KERAS_3 = {"seed", "zero_output_for_mask"}
-"""The keys that only one version writes."""
+"""Keys that tell the version of Keras that wrote them."""
 
 
 def _is_rate(value: object) -> bool:
@@ -124,15 +125,15 @@ _VALUES: dict[str, _Check] = {
         "cells, bottom first",
     ),
 }
-"""What the values of some keys must be. The others are checked where they are read."""
+"""Checks of the values of some keys. The others are checked where they are read."""
 
 
 def read_config(layer: object, version: Version, backwards: bool = False) -> Cell:
-    """The cell that a configuration describes.
+    """Return the cell that a configuration describes.
 
     Args:
         layer: the configuration.
-        version: of the Keras that wrote it, where it does not show.
+        version: the version of Keras that wrote it, if the configuration does not tell.
         backwards: whether this is the backward layer of a `Bidirectional`.
     """
     name, config = _open(layer)
@@ -145,14 +146,14 @@ def read_config(layer: object, version: Version, backwards: bool = False) -> Cel
         return Stack([read_config(cell, version) for cell in config["cells"]])
     if name.startswith("CuDNN"):
         return CELLS[name.removeprefix("CuDNN")](config["units"])
-    # The last versions of Keras 2 wrote zero_output_for_mask too, but beside time_major.
+    # The last versions of Keras 2 wrote zero_output_for_mask, too, but with time_major.
     version = 2 if config.keys() & _KERAS_2 else 3 if config.keys() & _KERAS_3 else version
     name = name.removesuffix("Cell")
     return _with_dropout(name, _read_cell(name, config, version), config, version)
 
 
 def _open(layer: object) -> tuple[str, _Config]:
-    """The class and the complete configuration of something serialised, all keys checked."""
+    """Return the class and the options of something serialised, with defaults, all keys checked."""
     if not _is_serialized(layer):
         wanted = "what keras.layers.serialize(layer) gives: class_name and config"
         refuse("from_keras", f"config is {str(layer)[:80]!r}, expected {wanted}")
@@ -176,6 +177,7 @@ def _open(layer: object) -> tuple[str, _Config]:
 
 
 def _is_serialized(layer: object) -> TypeGuard[Mapping[str, object]]:
+    """Return whether this is a dictionary with a class name and a configuration."""
     keys = {"class_name", "config"}
     return (
         isinstance(layer, Mapping) and keys <= layer.keys() and isinstance(layer["config"], Mapping)
@@ -183,20 +185,22 @@ def _is_serialized(layer: object) -> TypeGuard[Mapping[str, object]]:
 
 
 def _check_direction(name: str, config: _Config, backwards: bool) -> None:
-    """Refuse `go_backwards`, except in the backward layer of a `Bidirectional`."""
-    if config["go_backwards"] != backwards:
-        given = f"{name} has go_backwards={config['go_backwards']}, expected {backwards}"
-        reason = (
-            "a layer that goes backwards by itself gives its outputs in the order of processing"
-        )
-        hint = "read it with go_backwards=False, wrap the cell in jaxrnn.Reversed, and flip them"
-        refuse("from_keras", f"{given}; {reason}: {hint}")
+    """Refuse `go_backwards`, except in the backward layer of a `Bidirectional`, which needs it."""
+    if config["go_backwards"] == backwards:
+        return
+    given = f"{name} has go_backwards={config['go_backwards']}, expected {backwards}"
+    if backwards:
+        refuse("from_keras", f"{given}, for it is the backward_layer of a Bidirectional")
+    reason = "Keras returns the outputs of such a layer from the last step to the first"
+    hint = "read it with go_backwards=False, wrap the cell in jaxrnn.Reversed, and flip its outputs"
+    refuse("from_keras", f"{given}; {reason}: {hint}")
 
 
 def _read_bidirectional(config: _Config, version: Version) -> Cell:
+    """Return the `Bidirectional` that a configuration describes."""
     layer = config["layer"]
     forward = read_config(layer, version)
-    # Keras 2 leaves out a backward layer that is like the forward one.
+    # Keras 2 leaves out a backward layer that equals the forward one.
     like_forward = {**layer, "config": {**layer["config"], "go_backwards": True}}
     given = like_forward if config["backward_layer"] is None else config["backward_layer"]
     backward = read_config(given, version, backwards=True)
@@ -204,7 +208,7 @@ def _read_bidirectional(config: _Config, version: Version) -> Cell:
 
 
 def _read_cell(name: str, config: _Config, version: Version) -> Cell:
-    """The cell of a `SimpleRNN`, `LSTM`, `GRU` or of a convolution."""
+    """Return the cell of a `SimpleRNN`, `LSTM`, `GRU` or convolution."""
     hidden, bias = config["filters" if name in CONVOLUTIONS else "units"], config["use_bias"]
     function = _read_activation(name, "activation", config["activation"], version)
     if name == "SimpleRNN":
@@ -233,7 +237,7 @@ def _read_cell(name: str, config: _Config, version: Version) -> Cell:
 
 
 def _read_sizes(name: str, config: _Config, key: _SizeKey) -> int | tuple[int, ...]:
-    """One size for all axes of space, or one for each."""
+    """Return one size for all spatial axes, or one for each."""
     value, rank = config[key], CONVOLUTIONS[name]
     if isinstance(value, int):
         return value
@@ -243,6 +247,7 @@ def _read_sizes(name: str, config: _Config, key: _SizeKey) -> int | tuple[int, .
 
 
 def _read_activation(name: str, key: str, given: object, version: Version) -> Activation:
+    """Return the activation that a key names."""
     if not isinstance(given, str) or given not in ACTIVATIONS:
         known = f"expected one of {sorted(ACTIVATIONS)}"
         refuse("from_keras", f"{name} has {key}={str(given)[:80]!r}, {known}")
@@ -253,7 +258,7 @@ def _read_activation(name: str, key: str, given: object, version: Version) -> Ac
 
 
 def _with_dropout(name: str, cell: Cell, config: _Config, version: Version) -> Cell:
-    """The cell in the combinators that draw as Keras 3 does: once for each sequence."""
+    """Return the cell in combinators that drop out as Keras 3 does, one mask for each sequence."""
     rate, recurrent, gates = config["dropout"], config["recurrent_dropout"], cell.gates
     if (rate or recurrent) and version != 3:
         given = f"{name} has dropout={rate} and recurrent_dropout={recurrent}"

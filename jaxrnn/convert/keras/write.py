@@ -81,7 +81,7 @@ def to_keras(
 
 
 def _write_arrays(params: PlainParams) -> list[np.ndarray]:
-    """Kernel, recurrent kernel and bias."""
+    """Return kernel, recurrent kernel and bias of a plain cell, as Keras orders them."""
     b = params.b
     arrays = [params.w_x, params.w_h, *([] if b is None else [b])]
     if isinstance(params, GRUParams):
@@ -92,7 +92,7 @@ def _write_arrays(params: PlainParams) -> list[np.ndarray]:
 
 
 def _write_layer(cell: Cell, dtype: str, return_state: bool) -> Serialized:
-    """A layer of one or two directions."""
+    """Return a layer of one or two directions."""
     returned: _Config = {
         "return_sequences": True,
         "return_state": return_state,
@@ -114,7 +114,7 @@ def _write_layer(cell: Cell, dtype: str, return_state: bool) -> Serialized:
 
 
 def _write_one_way(cell: Cell, dtype: str, returned: _Config) -> Serialized:
-    """A layer of one direction."""
+    """Return a layer of one direction."""
     inner = _write_cell(cell, dtype)
     if inner["class_name"] == "StackedRNNCells":
         return _serialized("RNN", {"cell": inner, "dtype": dtype, **returned})
@@ -122,7 +122,7 @@ def _write_one_way(cell: Cell, dtype: str, returned: _Config) -> Serialized:
 
 
 def _write_cell(cell: Cell, dtype: str) -> Serialized:
-    """What an `RNN` runs: a cell or `StackedRNNCells`."""
+    """Return a cell for an `RNN`: a plain one, or `StackedRNNCells`."""
     cell = _unstacked(cell)
     if not isinstance(cell, Stack):
         return _write_plain(cell, dtype)
@@ -140,12 +140,12 @@ def _write_cell(cell: Cell, dtype: str) -> Serialized:
 
 
 def _unstacked(cell: Cell) -> Cell:
-    """The cell within a stack of one: Keras cannot run `StackedRNNCells` of one."""
+    """Return the cell within a stack of one, because Keras cannot run `StackedRNNCells` of one."""
     return _unstacked(cell.cells[0]) if isinstance(cell, Stack) and len(cell.cells) == 1 else cell
 
 
 def _write_plain(cell: Cell, dtype: str) -> Serialized:
-    """A plain cell, with its dropout."""
+    """Return a plain cell, with its dropout."""
     dropout, recurrent_dropout, draws = 0.0, 0.0, None
     if isinstance(cell, Dropout):
         dropout, cell = _locked_rate(cell), cell.cell
@@ -162,7 +162,7 @@ def _write_plain(cell: Cell, dtype: str) -> Serialized:
         **_write_options(cell),
         "dropout": dropout,
         "recurrent_dropout": recurrent_dropout,
-        # The weights are set anyway, and Keras has no orthogonal ones in bfloat16.
+        # The weights are replaced anyway, and Keras cannot draw orthogonal ones in bfloat16.
         "recurrent_initializer": "zeros",
         "seed": None,  # only Keras 3 writes one, so it tells the version
         "dtype": dtype,
@@ -171,13 +171,14 @@ def _write_plain(cell: Cell, dtype: str) -> Serialized:
 
 
 def _name_of(cell: Plain) -> str:
-    """The class of Keras that computes what a cell does."""
+    """Return the name of the layer of Keras that has the same function as a cell."""
     if isinstance(cell, ConvLSTM):
         return next(name for name, rank in CONVOLUTIONS.items() if rank == cell.rank)
     return next(name for name, kind in CELLS.items() if kind is type(cell))
 
 
 def _locked_rate(cell: Dropout | RecurrentDropout) -> float:
+    """Return the rate of a dropout, which must be locked."""
     if not cell.locked:
         reason = "expected True: Keras draws once for each sequence"
         refuse("to_keras", f"{type(cell).__name__} has locked=False, {reason}")
@@ -185,7 +186,7 @@ def _locked_rate(cell: Dropout | RecurrentDropout) -> float:
 
 
 def _write_options(cell: Plain) -> _Config:
-    """The options of a plain cell."""
+    """Return the options of a plain cell, by Keras' keys."""
     config: _Config = {"use_bias": cell.bias, **_write_sizes(cell)}
     if isinstance(cell, Elman):
         return {**config, "activation": _write_activation(cell, "activation")}
@@ -202,7 +203,7 @@ def _write_options(cell: Plain) -> _Config:
 
 
 def _write_sizes(cell: Plain) -> _Config:
-    """What says how large the weights are, and how a convolution moves over a picture."""
+    """Return the number of units, or the sizes and options of a convolution."""
     if not isinstance(cell, ConvLSTM):
         return {"units": cell.hidden}
     sizes = {
@@ -219,6 +220,7 @@ def _write_sizes(cell: Plain) -> _Config:
 
 
 def _write_activation(cell: Plain, field: str) -> str:
+    """Return Keras' name of an activation of a cell."""
     own = getattr(cell, field)
     for name, known in ACTIVATIONS.items():
         if activation(known) == activation(own):
@@ -228,6 +230,7 @@ def _write_activation(cell: Plain, field: str) -> str:
 
 
 def _serialized(name: str, config: _Config) -> Serialized:
+    """Return a layer or cell in the form of `keras.layers.serialize`."""
     return {
         "module": "keras.layers",
         "class_name": name,

@@ -1,8 +1,9 @@
-"""ONNX's activation functions, both ways: names, and the numbers alpha and beta.
+"""ONNX's activation functions, read and written: their names, and the numbers alpha and beta.
 
-A file holds these numbers as float32. What a cell computes in float32 or narrower, it computes with
-the same float32 numbers after a round trip. A number comes back as the shortest one that means it:
-0.2, not 0.20000000298. For a cell that computes in float64, a number must be a float32 to be held.
+A file holds these numbers as float32. A cell that computes in float32 or less computes the same
+after a round trip. A number is read as the shortest decimal of the same float32: 0.2, not
+0.20000000298. For a cell that computes in float64, only numbers that a float32 holds exactly can be
+written.
 """
 
 import dataclasses
@@ -48,9 +49,9 @@ _NUMBERED: dict[str, tuple[type[Numbered], tuple[float | None, ...]]] = {
     "ScaledTanh": (ScaledTanh, (None, None)),
     "ThresholdedRelu": (ThresholdedReLU, (None,)),
 }
-"""The functions with numbers, and the defaults of these.
+"""The functions with numbers, and the defaults of the numbers.
 
-None stands where ONNX names no default, or ONNX Runtime takes another one: 0.
+None means that ONNX has no default, or that ONNX Runtime uses another one, which is 0.
 """
 
 _SHORT: dict[str, Numbered] = {
@@ -59,20 +60,20 @@ _SHORT: dict[str, Numbered] = {
     "leaky_relu": LeakyReLU(),
     "linear": Affine(1.0, 0.0),
 }
-"""jaxrnn's names for some functions with numbers."""
+"""Functions with numbers for which jaxrnn has names."""
 
-_BY_LOWER = {name.lower(): name for name in (*_PLAIN, *_NUMBERED)}  # ONNX ignores the case
+_BY_LOWER = {name.lower(): name for name in (*_PLAIN, *_NUMBERED)}  # ONNX ignores case
 
 _NUMBERS = ("activation_alpha", "activation_beta")
 
 
 def precision_of(dtype: np.dtype) -> Precision:
-    """The precision in which a cell with parameters of this dtype computes."""
+    """Return the precision in which a cell with parameters of this dtype computes."""
     return np.float64 if dtype == np.float64 else np.float32
 
 
 def read_number(value: float, precision: Precision) -> float:
-    """The shortest number that means the same as a file's, in the cell's precision.
+    """Return the shortest decimal that is the same number as a file's in the cell's precision.
 
     >>> held = float(np.float32(0.2))
     >>> read_number(held, np.float32), read_number(held, np.float64)
@@ -82,13 +83,13 @@ def read_number(value: float, precision: Precision) -> float:
 
 
 def write_number(name: str, value: float, precision: Precision) -> float:
-    """The number as a file holds it.
+    """Return a number as a file holds it.
 
     Raises:
-        ValueError: it is not a float32, and the cell computes in float64.
+        ValueError: float32 does not hold it exactly, and the cell computes in float64.
     """
     if precision(np.float32(value)) != precision(value):
-        reason = "ONNX holds it as float32, where a cell in float64 would notice; round it"
+        reason = "ONNX holds it as float32, which would change a cell in float64; round it"
         refuse("to_onnx", f"{name} is {value!r}, but {reason}")
     return float(np.float32(value))
 
@@ -96,13 +97,13 @@ def write_number(name: str, value: float, precision: Precision) -> float:
 def read_activations(
     caller: str, names: Sequence[str], attributes: Attributes, precision: Precision
 ) -> list[Activation]:
-    """The functions that the attributes of a node name.
+    """Return the functions that the attributes of a node name.
 
     Args:
         caller: the function that reads, for messages.
-        names: ONNX's names of the functions, in any case.
-        attributes: those of the node. Each function takes as many numbers as it needs from
-            `activation_alpha` and `activation_beta`.
+        names: ONNX's names of the functions, in upper or lower case.
+        attributes: the attributes of the node. Each function takes the numbers that it needs from
+            the front of `activation_alpha` and `activation_beta`.
         precision: the precision in which the cell computes.
 
     Raises:
@@ -123,7 +124,7 @@ def read_activations(
 def _read(
     caller: str, given: str, left: Mapping[str, list[float]], precision: Precision
 ) -> Activation:
-    """One function, which takes its numbers from the front of those that are left."""
+    """Return one function, which takes its numbers from the front of those that are left."""
     name = _BY_LOWER.get(given.lower())
     if name is None:
         known = f"expected one of {sorted(_BY_LOWER.values())}"
@@ -145,14 +146,19 @@ def _read(
 
 
 def _meaning(function: Numbered, precision: Precision) -> tuple[object, ...]:
-    """What is equal for functions that compute the same."""
+    """Return a key that is equal for functions that compute the same in this precision."""
     return type(function), *map(precision, dataclasses.astuple(function))
 
 
 def write_activations(
     cells: Iterable[Plain], options: Iterable[str], precision: Precision
 ) -> Attributes:
-    """The attributes for the functions that are these options of the cells of a node.
+    """Return the attributes of a node for the activations of its cells.
+
+    Args:
+        cells: the cells of the node, one for each direction.
+        options: the options of the cells that are activations, in ONNX's order.
+        precision: the precision in which the cells compute.
 
     Raises:
         ValueError: ONNX has no such function, or cannot hold its numbers.
@@ -170,7 +176,7 @@ def write_activations(
 
 
 def _write(what: str, given: Activation, precision: Precision) -> tuple[str, dict[str, float]]:
-    """The name of a function, and its numbers by attribute; `what` describes it in messages."""
+    """Return the name of a function, and its numbers by attribute. `what` is for messages."""
     by_name = {ours: name for name, ours in _PLAIN.items()}
     by_class = {build: name for name, (build, _) in _NUMBERED.items()}
     function = _long(given)
@@ -187,7 +193,7 @@ def _write(what: str, given: Activation, precision: Precision) -> tuple[str, dic
 
 
 def mirrors(function: Activation) -> bool:
-    """Whether a(-z) = 1 - a(z).
+    """Return whether a function a has a(-z) = 1 - a(z).
 
     >>> mirrors("sigmoid"), mirrors(HardSigmoid(0.2)), mirrors("tanh")
     (True, True, False)
@@ -201,5 +207,5 @@ def mirrors(function: Activation) -> bool:
 
 
 def _long(function: Activation) -> Activation:
-    """The function with its numbers, if it is a name for one."""
+    """Return the function with numbers that a name stands for, and any other function as it is."""
     return _SHORT.get(function, function) if isinstance(function, str) else function

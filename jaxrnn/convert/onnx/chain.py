@@ -1,4 +1,4 @@
-"""Which nodes of a graph are the layers of one stack, by the axes of the arrays between them."""
+"""The recurrent nodes of a graph that form one stack, by the axes of the arrays between them."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 Axes = tuple[str, ...]
-"""What each axis of an array is."""
+"""The names of the axes of an array."""
 
 _TIME_MAJOR: tuple[Axes, Axes] = (
     ("time", "batch", "features"),
@@ -20,18 +20,18 @@ _BATCH_MAJOR: tuple[Axes, Axes] = (
     ("batch", "time", "features"),
     ("batch", "time", "directions", "features"),
 )
-"""The axes of a node's input X and of its output Y, with layout 0 and with layout 1."""
+"""The axes of the input X and of the output Y of a node, for layout 0 and for layout 1."""
 
 
 def recurrent_nodes(graph: Graph, wanted: str | None) -> "list[NodeProto]":
-    """The recurrent node of that name; without a name all of them, which must form a chain.
+    """Return the recurrent node of a name, or without a name all of them, which must form a chain.
 
     Returns:
         The nodes, the bottom one first.
 
     Raises:
         ValueError: no node or several have that name, or the nodes form no chain. The message lists
-            those that exist.
+            the names of the nodes.
     """
     recurrent = [node for node in graph.nodes if is_recurrent(node)]
     names = [name_of(node) for node in recurrent]
@@ -48,12 +48,13 @@ def recurrent_nodes(graph: Graph, wanted: str | None) -> "list[NodeProto]":
 
 
 def _check_chain(graph: Graph, names: list[str]) -> None:
-    """Refuse unless each recurrent node takes all that the one before gives.
+    """Refuse recurrent nodes that form no chain.
 
-    It must take the directions side by side. So this follows what the nodes between make of the
-    last recurrent node's outputs: the axes of each array, or words about what else it is.
+    In a chain, each node reads all outputs of the one before, with its directions concatenated. The
+    function therefore follows the outputs of the last recurrent node through the nodes after it.
     """
     below: str | None = None
+    # For each array made from these outputs: its axes, or a phrase that says why it does not fit.
     made: dict[str, Axes | str] = {}
     for node in graph.nodes:
         first = node.input[0] if node.input else ""
@@ -85,16 +86,17 @@ def _check_input(
 
 
 def _axes_after(graph: Graph, node: "NodeProto", axes: Axes) -> Axes | str:
-    """The axes of an array after a node that moves or joins some; words about any other node."""
+    """Return the axes of an array after a node, or a phrase if the node changes more than axes."""
     try:
         after = _moved(graph, node, axes)
-    except (IndexError, TypeError):  # it names axes that are not there
+    except (IndexError, TypeError):  # the node names axes that do not exist
         after = None
     other = f"{node.op_type} node {name_of(node)!r} does more than put directions side by side"
     return after or other
 
 
 def _moved(graph: Graph, node: "NodeProto", axes: Axes) -> Axes | None:
+    """Return the axes after a node that only moves axes, or joins directions and features."""
     attributes = attributes_of(node)
     if node.domain not in DOMAINS:
         return None
@@ -109,7 +111,7 @@ def _moved(graph: Graph, node: "NodeProto", axes: Axes) -> Axes | None:
             return tuple(axis for axis in axes if axis != "directions")
     if node.op_type == "Reshape" and axes[2:] == ("directions", "features"):
         shape = graph.integers(node.input[1])
-        keeps = not attributes.get("allowzero", 0)  # a size of 0 keeps an axis
+        keeps = not attributes.get("allowzero", 0)  # a size of 0 in the shape keeps an axis
         if keeps and shape is not None and len(shape) == 3 and not shape[:2].any():
             return (*axes[:2], "features")
     return None

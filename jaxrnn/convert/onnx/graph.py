@@ -1,4 +1,4 @@
-"""The graph of an ONNX model that is read: its nodes, and the constants that they name."""
+"""The graph of an ONNX model that is read: its nodes, and the constants that they use."""
 
 import collections
 import os
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def load_model(path_or_model: "str | os.PathLike[str] | ModelProto") -> "ModelProto":
-    """The model itself, or that of a file, with its external data.
+    """Return the model itself, or load it from a file, with its external data.
 
     Raises:
         ValueError: the file is not a complete ONNX file.
         OSError: the file cannot be read.
     """
     onnx = import_onnx()
-    from google.protobuf.message import DecodeError  # onnx needs it, so it is there
+    from google.protobuf.message import DecodeError  # a requirement of onnx
     from onnx import ModelProto
 
     if isinstance(path_or_model, ModelProto):
@@ -37,7 +37,7 @@ def load_model(path_or_model: "str | os.PathLike[str] | ModelProto") -> "ModelPr
 
 
 class Graph:
-    """The nodes of a model, each after those that it needs, and its arrays by name."""
+    """The nodes of a model, each after the nodes that it reads from, and its arrays by name."""
 
     def __init__(self, model: "ModelProto") -> None:
         self.nodes = [*model.graph.node]
@@ -53,18 +53,18 @@ class Graph:
         self._expanded = {name: node.input[0] for node in expands for name in node.output}
 
     def check_names(self, caller: str, node: "NodeProto") -> None:
-        """Refuse inputs that ONNX's schema does not know, and names of no array or of several."""
+        """Refuse inputs that ONNX's schema does not have, and names of no array or of several."""
         known = inputs_of(node.op_type)
         if surplus := [*node.input][len(known) :]:
             refuse(caller, f"inputs {surplus} are too many, expected at most {list(known)}")
         for key, name in zip(known, node.input, strict=False):
             if name and not self._made[name] and name not in self._given:
-                refuse(caller, f"{key} is {name!r}, a name of no array in the model")
-            if self._made[name] > 1:
-                refuse(caller, f"{key} is {name!r}, and {self._made[name]} arrays are named so")
+                refuse(caller, f"{key} is {name!r}, but the model has no array of this name")
+            if (count := self._made[name]) > 1:
+                refuse(caller, f"{key} is {name!r}, but the model has {count} arrays of this name")
 
     def constant(self, name: str) -> np.ndarray | None:
-        """The array of that name; None if it is computed, or an input of the model."""
+        """Return the constant of a name; None if the array is computed or an input of the model."""
         tensor, onnx = self._tensors.get(name), import_onnx()
         if tensor is None:
             return None
@@ -79,10 +79,10 @@ class Graph:
         return array.astype(jnp.bfloat16) if is_bfloat16 else array  # onnx 1.18 gives float32
 
     def expanded(self, name: str) -> np.ndarray | None:
-        """The constant of that name, or the one that an Expand makes it of, for any batch."""
+        """Return the constant of a name, or the constant that an Expand repeats for each row."""
         return self.constant(self._expanded.get(name, name))
 
     def integers(self, name: str) -> np.ndarray | None:
-        """The constant of that name, if it is a list of axes or sizes."""
+        """Return the constant of a name if it can be a list of axes or sizes, else None."""
         array = self.constant(name)
         return array if array is not None and array.dtype == np.int64 and array.ndim == 1 else None

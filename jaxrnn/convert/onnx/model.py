@@ -1,6 +1,6 @@
 """An ONNX model that is written: a recurrent node for each layer.
 
-The directions of a layer are put side by side for the next one.
+After each node, the outputs of its directions are concatenated.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from jaxrnn.convert.onnx.schema import OPSET, Attributes, import_onnx, inputs_of
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_IR_VERSION = 10  # the first that knows the opset
+_IR_VERSION = 10  # the first version that has the opset
 
 _TYPES = {
     "float16": "FLOAT16",
@@ -31,12 +31,12 @@ class LayerNode(NamedTuple):
 
     operator: str
     attributes: Attributes
-    weights: dict[str, np.ndarray]  # by the name of the input
-    starts: dict[str, np.ndarray]  # initial states [directions, 1, hidden], if it has its own
+    weights: dict[str, np.ndarray]  # by the names of the operator's inputs
+    starts: dict[str, np.ndarray]  # likewise, initial states [directions, 1, hidden] of its own
 
 
 def build_model(layers: Sequence[LayerNode], lengths: bool, carry: bool) -> "ModelProto":
-    """The model of `to_onnx`, which says what it takes and gives.
+    """Return the model of `to_onnx`, whose docstring lists its inputs and outputs.
 
     Args:
         layers: the nodes, the bottom one first.
@@ -63,7 +63,7 @@ def build_model(layers: Sequence[LayerNode], lengths: bool, carry: bool) -> "Mod
 
 
 class _Writer:
-    """The parts of a graph, as it grows."""
+    """The parts of a graph that is being built."""
 
     def __init__(self) -> None:
         self._onnx = import_onnx()
@@ -77,24 +77,29 @@ class _Writer:
         name: str = "",
         **attributes: object,
     ) -> None:
+        """Add a node. Its name is by default that of its first output."""
         make, name = self._onnx.helper.make_node, name or outputs[0]
         self._nodes.append(make(operator, list(inputs), outputs, name, **attributes))
 
     def constant(self, name: str, array: np.ndarray) -> str:
+        """Add a constant, and return its name."""
         make, kind = self._onnx.helper.make_tensor, self._kind(array.dtype)
         self._constants.append(make(name, kind, array.shape, array.tobytes(), raw=True))
         return name
 
     def input(self, name: str, dtype: np.dtype, shape: Sequence[str | int]) -> str:
+        """Add an input of the model, and return its name."""
         make = self._onnx.helper.make_tensor_value_info
         self._inputs.append(make(name, self._kind(dtype), shape))
         return name
 
     def output(self, name: str, dtype: np.dtype, shape: Sequence[str | int]) -> None:
+        """Declare an array as an output of the model."""
         make = self._onnx.helper.make_tensor_value_info
         self._outputs.append(make(name, self._kind(dtype), shape))
 
     def model(self) -> "ModelProto":
+        """Return the model of all parts."""
         helper = self._onnx.helper
         parts = self._nodes, "jaxrnn", self._inputs, self._outputs, self._constants
         return helper.make_model(
@@ -105,6 +110,7 @@ class _Writer:
         )
 
     def _kind(self, dtype: np.dtype) -> int:
+        """Return ONNX's number of a dtype."""
         if str(dtype) not in _TYPES:
             floats = [name for name in _TYPES if "float" in name]
             refuse("to_onnx", f"params have dtype {dtype}, expected one of {floats}")
@@ -112,9 +118,9 @@ class _Writer:
 
 
 def _write_empty_rows(writer: _Writer) -> None:
-    """Mark the sequences without a step, in `empty_rows`.
+    """Add the array `empty_rows`, which is True for sequences of length 0.
 
-    ONNX Runtime gives zeros as their final states, where the initial ones are wanted.
+    Their final states should be the initial ones, but ONNX Runtime returns zeros.
     """
     no_step = writer.constant("no_step", np.array(0, np.int32))
     writer.node("Equal", ["lengths", no_step], ["empty"])
@@ -123,7 +129,7 @@ def _write_empty_rows(writer: _Writer) -> None:
 
 
 def _write_start_shape(writer: _Writer) -> None:
-    """The shape `[1, batch, 1]` to which initial states are expanded, in `start_shape`."""
+    """Add the array `start_shape`, the shape `[1, batch, 1]` to which initial states expand."""
     writer.node("Shape", ["xs"], ["batch_size"], start=1, end=2)
     one = writer.constant("one", np.array([1], np.int64))
     writer.node("Concat", [one, "batch_size", one], ["start_shape"], axis=0)
@@ -132,7 +138,7 @@ def _write_start_shape(writer: _Writer) -> None:
 def _write_layer(
     writer: _Writer, k: int, layer: LayerNode, xs: str, ys: str, lengths: bool, carry: bool
 ) -> None:
-    """Layer k, from `xs` to `ys`."""
+    """Add layer k, which reads the array `xs` and makes the array `ys`."""
     ways, _, hidden = layer.weights["R"].shape
     form = layer.weights["R"].dtype, [ways, "batch", hidden]
     taken = dict.fromkeys(inputs_of(layer.operator), "") | {"X": xs}
@@ -157,6 +163,6 @@ def _write_layer(
         if final != state:
             writer.node("Where", ["empty_rows", taken[initial], final], [state])
     writer.node("Transpose", [f"layer_{k}.Y"], [f"layer_{k}.rows"], perm=[0, 2, 1, 3])
-    # A size of 0 keeps time and batch as they are.
+    # A size of 0 in the shape keeps the axis: time and batch.
     shape = writer.constant(f"layer_{k}.shape", np.array([0, 0, ways * hidden]))
     writer.node("Reshape", [f"layer_{k}.rows", shape], [ys])

@@ -1,4 +1,4 @@
-"""ONNX's recurrent operators, and the cells that they are."""
+"""ONNX's recurrent operators, and the cells that compute the same."""
 
 import dataclasses
 
@@ -11,15 +11,15 @@ from jaxrnn.core.cell import Cell
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """An operator of ONNX, and the cell that it is."""
+    """An operator of ONNX, and the cell that computes the same."""
 
     name: str
     cell: type[Plain]
     params: type[PlainParams]
     theirs: str  # the order of its gates in ONNX
-    ours: str  # the same in jaxrnn
-    activations: dict[str, str]  # ONNX's defaults for the cell's activations
-    options: tuple[str, ...]  # the cell's other options that it has, alike in both directions
+    ours: str  # the order of its gates in jaxrnn
+    activations: dict[str, str]  # the cell's activations, in ONNX's order, and ONNX's defaults
+    options: tuple[str, ...]  # the cell's other options, which both directions share
 
 
 _GATED = {"gate_activation": "Sigmoid", "candidate_activation": "Tanh"}
@@ -42,7 +42,7 @@ BY_CELL: dict[type[Cell], Operator] = {each.cell: each for each in OPERATORS.val
 
 
 def check_coupling(caller: str, cell: Plain) -> None:
-    """Refuse an LSTM with coupled gates whose activation does not mirror."""
+    """Refuse an LSTM with coupled gates unless their activation has a(-z) = 1 - a(z)."""
     if isinstance(cell, LSTM) and cell.coupled and not mirrors(cell.gate_activation):
         refuse(
             caller,

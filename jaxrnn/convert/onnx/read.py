@@ -84,7 +84,7 @@ def from_onnx(
 
 
 def _read_node(graph: Graph, node: "NodeProto") -> Layer:
-    """The layer that a node is."""
+    """Return the layer that a node holds."""
     caller = f"from_onnx: {node.op_type} node {name_of(node)!r}"
     operator, attributes = OPERATORS[node.op_type], _checked_attributes(caller, node)
     arrays = _constants(graph, node, caller, attributes.get("layout", 0))
@@ -106,7 +106,7 @@ def _read_node(graph: Graph, node: "NodeProto") -> Layer:
 
 
 def _checked_attributes(caller: str, node: "NodeProto") -> Attributes:
-    """The attributes of a node, once they are known to be ONNX's."""
+    """Return the attributes of a node, after a check of their names, types and values."""
     check_attributes(caller, node)
     attributes = attributes_of(node)
     for name, choices in _CHOICES.items():
@@ -116,7 +116,7 @@ def _checked_attributes(caller: str, node: "NodeProto") -> Attributes:
 
 
 def _of_one_row(caller: str, key: str, start: np.ndarray, layout: int) -> np.ndarray:
-    """An initial state of a node `[directions, hidden]`, which has to be the same for all rows."""
+    """Return an initial state `[directions, hidden]`, which must be the same for all rows."""
     rows = np.moveaxis(start, 0, 1) if layout and start.ndim == 3 else start
     if rows.ndim != 3 or not rows.shape[1] or np.any(rows != rows[:, :1]):
         given = f"{key} is a constant of shape {start.shape}, not zero"
@@ -126,7 +126,10 @@ def _of_one_row(caller: str, key: str, start: np.ndarray, layout: int) -> np.nda
 
 
 def _constants(graph: Graph, node: "NodeProto", caller: str, layout: int) -> dict[str, np.ndarray]:
-    """The weights of a node, and what initial states it has, by their names in the operator."""
+    """Return the weights of a node, and its constant initial states that are not zero.
+
+    The keys are the names of the operator's inputs.
+    """
     arrays = {}
     graph.check_names(caller, node)
     for key, name in zip(inputs_of(node.op_type), node.input, strict=False):
@@ -153,7 +156,7 @@ def _check_arrays(
     attributes: Attributes,
     ways: int,
 ) -> int:
-    """Refuse weights of other shapes than the node's; the size of its state otherwise."""
+    """Refuse weights whose shapes do not fit the node. Return the size of its state."""
     weights, gates = Weights(arrays, caller), len(operator.theirs)
     _, rows, in_features = weights.sizes("W", "directions", "gates * hidden", "in")
     hidden = attributes.get("hidden_size", rows // gates)
@@ -176,7 +179,7 @@ def _options(
     attributes: Attributes,
     precision: Precision,
 ) -> dict[str, Any]:
-    """The options of the cell, besides its size and activations."""
+    """Return the options of the cell, except its size and activations."""
     options: dict[str, Any] = {"bias": "B" in arrays}
     if "clip" in attributes:
         options["clip"] = read_number(attributes["clip"], precision)
@@ -190,18 +193,18 @@ def _options(
 def _functions(
     caller: str, operator: Operator, attributes: Attributes, ways: int, precision: Precision
 ) -> list[Activation]:
-    """The activations of all directions, one direction after the other."""
+    """Return the activations of all directions, one direction after the other."""
     defaults = [*operator.activations.values()]
     names = attributes.get("activations", defaults * ways)
     if names == defaults * 2:  # ONNX's schema has this default for RNN, whatever the direction
         names = defaults * ways
     if len(names) != len(defaults) * ways:
-        refuse(caller, f"activations are {names}, expected {len(defaults) * ways}")
+        refuse(caller, f"activations are {names}, expected {len(defaults) * ways} of them")
     return read_activations(caller, names, attributes, precision)
 
 
 def _started(cell: Cell, params: Params, arrays: Mapping[str, np.ndarray]) -> tuple[Cell, Params]:
-    """The cell and its parameters, with an initial state of its own if there is one."""
+    """Return the cell and its parameters, in a `LearnedCarry` if the node has an initial state."""
     states = ("initial_h", "initial_c") if isinstance(cell, LSTM) else ("initial_h",)
     if not arrays.keys() & {*states}:
         return cell, params
@@ -212,9 +215,9 @@ def _started(cell: Cell, params: Params, arrays: Mapping[str, np.ndarray]) -> tu
 
 
 def _read_params(operator: Operator, cell: Plain, arrays: Mapping[str, np.ndarray]) -> Params:
-    """The parameters of one direction.
+    """Return the parameters of one direction.
 
-    NumPy adds the biases, because XLA makes subnormal sums zero.
+    NumPy adds the biases, because XLA rounds subnormal sums to zero.
     """
     coupled = isinstance(cell, LSTM) and cell.coupled
 

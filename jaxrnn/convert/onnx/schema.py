@@ -1,4 +1,4 @@
-"""The package `onnx`, and what its schema says of a node."""
+"""The package `onnx`, and what its schema says about a node."""
 
 import collections
 from types import ModuleType
@@ -9,14 +9,14 @@ from jaxrnn.convert._errors import refuse
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-OPSET = 22
+OPSET = 22  # the version of ONNX's operators
 
 RECURRENT = ("RNN", "GRU", "LSTM")
 DOMAINS = ("", "ai.onnx")  # both are names of ONNX's own operators
 
 
 class Attributes(TypedDict, total=False):
-    """The attributes of nodes that are read or written."""
+    """The attributes that are read or written, of all nodes."""
 
     activations: list[str]
     activation_alpha: list[float]
@@ -33,7 +33,7 @@ class Attributes(TypedDict, total=False):
 
 
 def import_onnx() -> ModuleType:
-    """Import the package, which only ONNX models need.
+    """Import the package `onnx`, which is not a requirement of jaxrnn.
 
     Raises:
         ImportError: it is not installed.
@@ -49,22 +49,22 @@ def import_onnx() -> ModuleType:
 
 
 def is_recurrent(node: "NodeProto") -> bool:
-    """Whether a node is an RNN, GRU or LSTM of ONNX itself."""
+    """Return whether a node is an RNN, GRU or LSTM of ONNX itself."""
     return node.op_type in RECURRENT and node.domain in DOMAINS
 
 
 def name_of(node: "NodeProto") -> str:
-    """The name of a node; that of its first output if it has none, as ONNX allows."""
+    """Return the name of a node, or that of its first output if the node has none."""
     return node.name or next((name for name in node.output if name), "")
 
 
 def inputs_of(operator: str) -> tuple[str, ...]:
-    """The names that ONNX gives to the inputs of an operator."""
+    """Return the names that ONNX gives to the inputs of an operator."""
     return tuple(each.name for each in import_onnx().defs.get_schema(operator, OPSET, "").inputs)
 
 
 def attributes_of(node: "NodeProto") -> Attributes:
-    """The attributes of a node, by name; words as `str`."""
+    """Return the attributes of a node, by name. Strings are `str`."""
     value_of = import_onnx().helper.get_attribute_value
 
     def text(value: object) -> object:
@@ -76,7 +76,7 @@ def attributes_of(node: "NodeProto") -> Attributes:
 
 
 def check_attributes(caller: str, node: "NodeProto") -> None:
-    """Refuse attributes that stand twice, or that ONNX's schema does not know so."""
+    """Refuse attributes that occur twice, are not in ONNX's schema, or have another type there."""
     onnx = import_onnx()
     known = onnx.defs.get_schema(node.op_type, OPSET, "").attributes
     times = collections.Counter(attribute.name for attribute in node.attribute)

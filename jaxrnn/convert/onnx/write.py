@@ -99,8 +99,8 @@ def to_onnx(
         raise TypeError(f"to_onnx: params are traced, but {reason}")
     check_one_dtype("to_onnx", leaves, "a node of ONNX")
     if carry and any(_starts(layer) for layer in layers):
-        reason = "a LearnedCarry starts from its own state, and carry=True lets the caller say it"
-        refuse("to_onnx", f"{reason}; leave one of them out")
+        reason = "a LearnedCarry has its own initial state, but carry=True makes it an input"
+        refuse("to_onnx", f"{reason}; leave out one of them")
     precision = precision_of(leaves[0].dtype)
     model = build_model([_write_node(layer, precision) for layer in layers], lengths, carry)
     if path is not None:
@@ -109,21 +109,21 @@ def to_onnx(
 
 
 def _check_layers(layers: list[Layer]) -> None:
-    """Refuse what no node holds."""
+    """Refuse layers that a node of ONNX cannot hold."""
     for layer in layers:
         directions = _directions(layer)[1]
         for cell, _ in directions:
             where = ", in one LearnedCarry, in one Reversed or Bidirectional"
             check_cell("to_onnx", cell, _OPTIONS, "a node of ONNX", where)
             check_coupling("to_onnx", cell)
-        law = "both directions of a node have one operator and options"
+        law = "both directions of a node have the same operator and options"
         check_alike("to_onnx", [directions], BY_CELL[type(directions[0][0])].options, law)
 
 
 def _directions(layer: Layer) -> tuple[str, list[tuple[Plain, PlainParams]]]:
-    """What ONNX calls the direction of a layer, and the cells that walk it, all of them forwards.
+    """Return ONNX's name of the direction of a layer, and its cells without combinators.
 
-    They are plain, unless `_check_layers` refuses them.
+    The cells are plain, unless `_check_layers` refuses them.
     """
     direction, plain = "forward", [*layer]
     if len(layer) == 2:
@@ -137,8 +137,9 @@ def _directions(layer: Layer) -> tuple[str, list[tuple[Plain, PlainParams]]]:
 
 
 def _starts(layer: Layer) -> dict[str, np.ndarray]:
-    """The initial states of a layer for one row, `[directions, 1, hidden]`; nothing if all of its
-    directions start at zero.
+    """Return the initial states of a layer for one row, `[directions, 1, hidden]`.
+
+    There are none if no direction has a `LearnedCarry`.
     """
     if not any(isinstance(params, LearnedCarryParams) for _, params in layer):
         return {}
@@ -155,7 +156,7 @@ def _starts(layer: Layer) -> dict[str, np.ndarray]:
 
 
 def _write_node(layer: Layer, precision: Precision) -> LayerNode:
-    """The node of a layer."""
+    """Return the node of a layer."""
     direction, directions = _directions(layer)
     first = directions[0][0]
     operator = BY_CELL[type(first)]
@@ -174,14 +175,14 @@ def _write_node(layer: Layer, precision: Precision) -> LayerNode:
 
 
 def _write_params(operator: Operator, cell: Plain, params: PlainParams) -> dict[str, np.ndarray]:
-    """The weights of one direction, by their names in the operator."""
+    """Return the weights of one direction, by the names of the operator's inputs."""
     held = {name: to_numpy(a) for name, a in params._asdict().items() if a is not None}
     coupled = isinstance(cell, LSTM) and cell.coupled
 
     def ordered(array: np.ndarray) -> np.ndarray:
         if coupled:
-            # ONNX ignores the weights of f. With these, a runtime that knows no coupling computes
-            # the same.
+            # ONNX ignores the weights of f. With these, a runtime without coupling computes the
+            # same.
             f, g, o = np.split(array, 3, axis=-1)
             return np.concatenate([-f, o, f, g], axis=-1)
         return reorder_gates(array, operator.ours, operator.theirs)
