@@ -49,6 +49,8 @@ def over_blocks(
         The last carry, and the outputs of all steps and of all blocks, both in order of time.
     """
     whole, rest = divmod(steps_in(steps), size)
+    if (whole, rest) == (1, 0):
+        whole, rest = 0, size  # a single block needs no loop
 
     def first(carry: C) -> tuple[C, Y, Z]:
         def one(carry: C, inputs: tuple[X, B]) -> tuple[C, tuple[Y, Z]]:
@@ -73,6 +75,8 @@ def over_blocks(
 
     if not rest:
         return first(carry)
+    if not whole:
+        return last(carry)
     carry, *earlier = (last if reverse else first)(carry)
     carry, *later = (first if reverse else last)(carry)
     in_time = (later, earlier) if reverse else (earlier, later)
