@@ -2,6 +2,7 @@
 runs all of them in one process of their own, and prints what was raised by each.
 """
 
+import gc
 import json
 import os
 import re
@@ -13,6 +14,7 @@ if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     )
+    gc.set_threshold(70_000)  # as in conftest.py
 
 import jax
 import jax.numpy as jnp
