@@ -1,6 +1,7 @@
 """One output for each sequence: the last, the mean or the maximum; and outputs of masked steps."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -120,13 +121,7 @@ def mean_output(
     >>> mean_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
     [[1.0]]
     """
-
-    def mean(leaf: Array, valid: Array) -> Array:
-        total = jnp.sum(leaf, axis=0, where=valid, dtype=wide(leaf))
-        steps = jnp.sum(valid, axis=0, dtype=total.dtype)
-        return (total / jnp.maximum(steps, 1)).astype(leaf.dtype)
-
-    return _pooled("mean_output", mean, ys, lengths, mask, time_axis)
+    return _pooled("mean_output", _mean, ys, lengths, mask, time_axis)
 
 
 def max_output(
@@ -156,14 +151,26 @@ def max_output(
     >>> max_output(jnp.arange(4.0).reshape(4, 1, 1), lengths=jnp.array([3])).tolist()
     [[2.0]]
     """
-
-    def highest(leaf: Array, valid: Array) -> Array:
-        found = jnp.max(leaf, axis=0, where=valid, initial=-jnp.inf)
-        return jnp.where(jnp.any(valid, axis=0), found, 0)
-
-    return _pooled("max_output", highest, ys, lengths, mask, time_axis)
+    return _pooled("max_output", _highest, ys, lengths, mask, time_axis)
 
 
+# jit stands here so that a call outside of the user's jit compiles one program for each shape.
+@jax.jit
+def _mean(leaf: Array, valid: Array) -> Array:
+    """Return the mean over the valid steps; zero without one."""
+    total = jnp.sum(leaf, axis=0, where=valid, dtype=wide(leaf))
+    steps = jnp.sum(valid, axis=0, dtype=total.dtype)
+    return (total / jnp.maximum(steps, 1)).astype(leaf.dtype)
+
+
+@jax.jit
+def _highest(leaf: Array, valid: Array) -> Array:
+    """Return the maximum over the valid steps; zero without one."""
+    found = jnp.max(leaf, axis=0, where=valid, initial=-jnp.inf)
+    return jnp.where(jnp.any(valid, axis=0), found, 0)
+
+
+@partial(jax.jit, static_argnames="backwards")
 def _end(leaf: Array, valid: Array, backwards: bool) -> Array:
     """Return the output at the last valid step (the first if `backwards`); zero without one."""
     if not len(leaf):
@@ -175,6 +182,7 @@ def _end(leaf: Array, valid: Array, backwards: bool) -> Array:
     return select(jnp.any(valid, axis=0), end, jnp.zeros_like(end))
 
 
+@partial(jax.jit, static_argnames="backwards")
 def _filled(leaf: Array, valid: Array, backwards: bool) -> Array:
     """Return the outputs, with that of the last valid step before each step that is not valid."""
     if backwards:

@@ -18,18 +18,19 @@ import pytest
 import jaxrnn
 from tests.support.helpers import (
     DRIVERS,
+    SHORT,
     STEPS,
     all_flags,
     assert_close,
     assert_equal,
     at_step,
     both_directions,
+    form_of_carry,
     forms,
     make_carry,
     make_flags,
     make_params,
     make_xs,
-    one_step_shape,
     over_walks,
     perturb,
     value_and_grads,
@@ -156,34 +157,35 @@ def test_a_gradient_is_traced_once():
 @pytest.mark.usefixtures("x64", "strict")
 @every_program
 def test_the_carry_keeps_its_form(spec):
-    params, xs = make_params(spec), make_xs(spec)
-    carry = spec.cell.initial_carry(params, one_step_shape(xs))
-    given, flags = (params, xs, make_carry(spec, params, xs)), make_flags()
-    for last, ys in (
-        jax.eval_shape(lambda *a: jaxrnn.scan(spec.cell, *a), params, xs),
-        jax.eval_shape(lambda *a: jaxrnn.unroll(spec.cell, *a, reverse=True, **flags), *given),
-    ):
-        assert forms(last) == forms(carry)
-        lead = jax.tree.leaves(xs)[0].shape[: -spec.cell.feature_axes]
-        sizes = {leaf.shape[: len(lead)] for leaf in jax.tree.leaves(ys)}
-        assert sizes == {lead}
-        if len(jax.tree.leaves(ys)) == 1:
-            assert ys.shape[-1] == spec.cell.out_features
-        assert {leaf.dtype for leaf in jax.tree.leaves(ys)} == {jax.tree.leaves(xs)[0].dtype}
-    states, _ = jax.eval_shape(lambda *a: jaxrnn.trajectory(spec.cell, *a, **flags), *given)
-    assert forms(
-        jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), states)
-    ) == forms(carry)
+    params, xs, few = make_params(spec), make_xs(spec), make_xs(spec, SHORT)
+    check_forms(spec, params, xs, partial(jaxrnn.scan, spec.cell), (params, xs))
+    backwards = partial(jaxrnn.unroll, spec.cell, reverse=True, **make_flags(SHORT))
+    check_forms(spec, params, few, backwards, (params, few, make_carry(spec, params, few)))
+    given = (params, xs, make_carry(spec, params, xs))
+    states, _ = jax.eval_shape(partial(jaxrnn.trajectory, spec.cell, **make_flags()), *given)
+    after = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), states)
+    assert after == form_of_carry(spec, params, xs)
     assert {leaf.shape[0] for leaf in jax.tree.leaves(states)} == {STEPS[0] + 1}
+
+
+def check_forms(spec, params, xs, run, given):
+    """Of the last carry and of the outputs."""
+    last, ys = jax.eval_shape(run, *given)
+    assert forms(last) == form_of_carry(spec, params, xs)
+    lead = jax.tree.leaves(xs)[0].shape[: -spec.cell.feature_axes]
+    sizes = {leaf.shape[: len(lead)] for leaf in jax.tree.leaves(ys)}
+    assert sizes == {lead}
+    if len(jax.tree.leaves(ys)) == 1:
+        assert ys.shape[-1] == spec.cell.out_features
+    assert {leaf.dtype for leaf in jax.tree.leaves(ys)} == {jax.tree.leaves(xs)[0].dtype}
 
 
 @every_causal
 def test_a_step_keeps_the_form_of_the_carry(spec):
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
-    x = at_step(xs, 0)
-    carry = spec.cell.initial_carry(params, one_step_shape(xs))
-    after, y = jax.eval_shape(partial(jaxrnn.step, spec.cell), params, carry, x)
-    assert forms(after) == forms(carry)
+    carry = form_of_carry(spec, params, xs)
+    after, y = jax.eval_shape(partial(jaxrnn.step, spec.cell), params, carry, at_step(xs, 0))
+    assert forms(after) == carry
     assert (y.shape[-1], y.dtype) == (spec.cell.out_features, jnp.float32)
 
 
@@ -219,12 +221,12 @@ def test_a_cell_that_is_not_causal_sees_everything(spec):
 @every_other
 def test_a_cell_that_is_not_causal_has_no_step(spec):
     params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
-    carry = spec.cell.initial_carry(params, one_step_shape(xs))
+    carry = make_carry(spec, params, xs)
     with pytest.raises(
         TypeError,
         match=r"needs the whole sequence, so it has no single step; run it with jaxrnn\.scan",
     ):
-        jaxrnn.step(spec.cell, params, carry, jax.tree.map(lambda leaf: leaf[0], xs))
+        jaxrnn.step(spec.cell, params, carry, at_step(xs, 0))
 
 
 @some(
@@ -248,7 +250,7 @@ def test_vmap_over_params(spec):
     def run(params):
         return jaxrnn.scan(spec.cell, params, xs, carry, **flags)
 
-    together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *several))
+    together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *leaves: np.stack(leaves), *several))
     for k, params in enumerate(several):
         assert_close(at_step(together, k), run(params), 1e-12)
 
@@ -265,7 +267,7 @@ def test_vmap_over_params_in_gradients(spec, driver, reverse):
         return value_and_grads(driver, spec.cell, params, xs, carry, reverse=reverse, **flags)[1]
 
     together = jax.jit(jax.vmap(gradients))(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
+        jax.tree.map(lambda *leaves: np.stack(leaves), *several)
     )
     for k, params in enumerate(several):
         assert_close(at_step(together, k), gradients(params), 1e-11)
@@ -324,9 +326,7 @@ def test_vmap_over_the_batch(spec):
         return jaxrnn.scan(spec.cell, params, xs, carry, **flags)
 
     axes = {"lengths": 0, "mask": 1, "reset": 1}
-    mapped = jax.vmap(run, in_axes=(1, 0, axes), out_axes=(0, 1))(
-        xs, carry, {k: jnp.asarray(v) for k, v in flags.items()}
-    )
+    mapped = jax.vmap(run, in_axes=(1, 0, axes), out_axes=(0, 1))(xs, carry, flags)
     assert_close(mapped, run(xs, carry, flags), 1e-12)
 
 

@@ -15,7 +15,10 @@ from tests.support.helpers import (
     all_flags,
     assert_close,
     assert_equal,
+    at_step,
     both_directions,
+    cast,
+    form_of_carry,
     is_floating,
     make_carry,
     make_flags,
@@ -79,7 +82,7 @@ def test_gradients_of_narrow_weights(spec, method):
     by the default.
     """
     arguments = narrow(spec, jnp.bfloat16)
-    wide = jax.tree.map(lambda a: a.astype(jnp.float32) if is_floating(a) else a, arguments)
+    wide = cast(arguments, jnp.float32)
 
     def driver(*args, **flags):
         return jaxrnn.scan(*args, method=method, **flags)
@@ -105,9 +108,7 @@ def test_float64_promotes_nothing(spec):
         carry,
     )
     assert floating_dtypes(outputs) == {jnp.dtype(jnp.float64)}
-    assert floating_dtypes(spec.cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])) == {
-        jnp.dtype(jnp.float64)
-    }
+    assert floating_dtypes(form_of_carry(spec, params, xs)) == {jnp.dtype(jnp.float64)}
 
 
 @every_program
@@ -147,9 +148,8 @@ def test_mixed_dtypes(spec, of_params, of_xs, of_carry):
         assert floating_dtypes(carry) == {jnp.dtype(of_carry)}
         assert floating_dtypes(ys) == {jnp.dtype(of_xs)}
     if spec.causal:
-        carry = spec.cell.initial_carry(params, jax.tree.leaves(xs)[0].shape[1:])
-        x = jax.tree.map(lambda leaf: leaf[0], xs)
-        after, y = jax.eval_shape(lambda *args: jaxrnn.step(spec.cell, *args), params, carry, x)
+        at = (params, form_of_carry(spec, params, xs), at_step(xs, 0))
+        after, y = jax.eval_shape(lambda *args: jaxrnn.step(spec.cell, *args), *at)
         assert floating_dtypes(after) == {jnp.dtype(of_carry)}
         assert y.dtype == of_xs
 
@@ -201,8 +201,8 @@ def test_the_state_is_not_rounded_to_the_weights_dtype():
 @some(*FEW, "user_clockwork")
 def test_a_narrower_carry_is_widened(spec):
     params, xs, carry = narrow(spec, jnp.float32)
-    carry = jax.tree.map(lambda a: a.astype(jnp.bfloat16) if is_floating(a) else a, carry)
-    wide = jax.tree.map(lambda a: a.astype(jnp.float32) if is_floating(a) else a, carry)
+    carry = cast(carry, jnp.bfloat16)
+    wide = cast(carry, jnp.float32)
     flags = all_flags()
     assert_equal(
         jaxrnn.scan(spec.cell, params, xs, carry, **flags),
@@ -217,7 +217,7 @@ def test_a_narrower_carry_is_widened(spec):
 def test_a_wider_carry_is_refused(spec):
     """It would lose digits."""
     params, xs, carry = narrow(spec, jnp.float32)
-    carry = jax.tree.map(lambda a: a.astype(jnp.float64) if is_floating(a) else a, carry)
+    carry = cast(carry, jnp.float64)
     with pytest.raises(
         TypeError,
         match=r"dtype float64, expected float32 or a narrower float; it would lose digits",
@@ -257,7 +257,7 @@ def test_lengths_of_any_integer_dtype(spec, reverse, dtype):
     params, xs, carry = narrow(spec, jnp.float32)
     lengths = np.array([5, 3, 0, 2])
     got = jaxrnn.scan(
-        spec.cell, params, xs, carry, lengths=jnp.asarray(lengths, dtype), reverse=reverse
+        spec.cell, params, xs, carry, lengths=jax.device_put(lengths.astype(dtype)), reverse=reverse
     )
     assert_close(
         got,

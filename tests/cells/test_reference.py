@@ -2,6 +2,8 @@
 flags.
 """
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,11 +77,33 @@ def test_gradients(spec, driver, reverse):
     """Along random directions, against the central difference of the reference: no derivative of
     JAX's in it.
     """
+    expected, directions, slopes = along_directions(spec, reverse)
     params, xs = make_params(spec), make_xs(spec)
     at = (params, xs, make_carry(spec, params, xs))
+    outputs, gradients = value_and_grads(driver, spec.cell, *at, reverse=reverse, **make_flags())
+    assert_close(outputs, expected, 1e-12)
+    for name, gradient, direction, slope in zip(
+        ("params", "xs", "carry"), gradients, directions, slopes, strict=True
+    ):
+        pairs = zip(
+            jax.tree.leaves(gradient),
+            [d for d in jax.tree.leaves(direction) if np.ndim(d)],
+            strict=True,
+        )
+        got = sum(float(np.sum(np.asarray(g) * d)) for g, d in pairs)
+        assert abs(got - slope) <= 1e-7 * max(1.0, abs(slope)), (
+            f"{name}: {got} along the direction, expected {slope}"
+        )
+
+
+@cache
+def along_directions(spec, reverse):
+    """What the reference gives for the arguments and all flags, a random direction for each
+    argument, and the slope of the product with random cotangents along each.
+    """
+    params, xs = make_params(spec), make_xs(spec)
+    at = jax.tree.map(np.asarray, (params, xs, make_carry(spec, params, xs)))
     flags = make_flags()
-    outputs, gradients = value_and_grads(driver, spec.cell, *at, reverse=reverse, **flags)
-    assert_close(outputs, reference.run(spec.reference, *at, reverse=reverse, **flags), 1e-12)
 
     def objective(arguments):
         outputs = reference.run(spec.reference, *arguments, reverse=reverse, **flags)
@@ -91,10 +115,12 @@ def test_gradients(spec, driver, reverse):
         )
 
     rng, width = np.random.default_rng(5), 3e-6
-    for argument, name in enumerate(("params", "xs", "carry")):
-        direction = jax.tree.map(
-            lambda a: rng.normal(size=a.shape) if is_floating(a) else 0, at[argument]
-        )
+    directions = [
+        jax.tree.map(lambda a: rng.normal(size=a.shape) if is_floating(a) else 0, tree)
+        for tree in at
+    ]
+    slopes = []
+    for argument, direction in enumerate(directions):
         ends = []
         for sign in (-1, 1):
             moved = jax.tree.map(
@@ -103,13 +129,6 @@ def test_gradients(spec, driver, reverse):
                 direction,
             )
             ends.append(objective((*at[:argument], moved, *at[argument + 1 :])))
-        expected = (ends[1] - ends[0]) / (2 * width)
-        pairs = zip(
-            jax.tree.leaves(gradients[argument]),
-            [d for d in jax.tree.leaves(direction) if np.ndim(d)],
-            strict=True,
-        )
-        got = sum(float(np.sum(np.asarray(g) * d)) for g, d in pairs)
-        assert abs(got - expected) <= 1e-7 * max(1.0, abs(expected)), (
-            f"{name}: {got} along the direction, expected {expected}"
-        )
+        slopes.append((ends[1] - ends[0]) / (2 * width))
+    outputs = reference.run(spec.reference, *at, reverse=reverse, **flags)
+    return outputs, directions, slopes

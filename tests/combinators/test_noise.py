@@ -25,7 +25,8 @@ from jaxrnn import (
     Zoneout,
 )
 from jaxrnn.core.noise import Draws, number
-from tests.support.helpers import DRIVERS, assert_close, assert_equal
+from jaxrnn.methods import BPTT, Checkpointed
+from tests.support.helpers import assert_close, assert_equal
 from tests.support.papers import sigmoid
 
 KEY = jax.random.key(7)
@@ -75,11 +76,14 @@ def test_every_driver_draws_the_same(x64, cell, flags):
     if flags:
         reset = np.random.default_rng(0).random((T, B)) < 0.3
         options = {"reset": reset, "lengths": np.array([T, 2, 0, 3]), "reverse": True}
-    names = ("autodiff", "preactivations_in_blocks" if flags else "checkpointed_in_blocks")
+    blocks = BPTT(2, keep="preactivations") if flags else Checkpointed(2)
 
     @jax.jit  # all in one program, which draws once
     def run(key: Any, *at: Any) -> Any:
-        losses = [noisy_loss(DRIVERS[name], cell, key=key, **options) for name in names]
+        losses = [
+            noisy_loss(jaxrnn.scan, cell, key=key, method=method, **options)
+            for method in ("autodiff", blocks)
+        ]
         unrolled = noisy_loss(jaxrnn.unroll, cell, key=key, **options)(*at)
         return unrolled, [jax.value_and_grad(loss, (0, 1))(*at) for loss in losses]
 

@@ -19,6 +19,9 @@ Driver = Callable[..., tuple[Any, Any]]
 STEPS = (6, 4)
 """Time and batch of most tests; those that agree on shapes share a compiled program."""
 
+SHORT = (3, 2)
+"""For unrolled programs, which are slow to trace and to compile."""
+
 DRIVERS: dict[str, Driver] = {
     "bptt": jaxrnn.scan,
     "carries_in_blocks": partial(jaxrnn.scan, method=BPTT(3, keep="carries")),
@@ -84,11 +87,16 @@ def perturb(tree: Any, scale: float, seed: int) -> Any:
     return jax.tree.map(leaf, tree)
 
 
+def cast(tree: Any, dtype: Any) -> Any:
+    """The floating leaves in this dtype; by NumPy and `device_put`, too."""
+    return jax.tree.map(
+        lambda a: jax.device_put(np.asarray(a).astype(dtype)) if is_floating(a) else a, tree
+    )
+
+
 def make_params(spec: Spec, dtype: Any = jnp.float64, seed: int = 0) -> Any:
     """Parameters without zeros."""
-    drawn = _drawn(spec.cell, spec.in_features, seed)
-    cast = jax.tree.map(lambda a: a.astype(dtype) if is_floating(a) else a, drawn)
-    return perturb(cast, 0.3, seed)
+    return perturb(cast(_drawn(spec.cell, spec.in_features, seed), dtype), 0.3, seed)
 
 
 @cache
@@ -108,23 +116,36 @@ def make_xs(
     return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, dtype)), xs)
 
 
+def form_of_carry(spec: Spec, params: Any, xs: Any) -> Any:
+    """Shapes and dtypes of the carry, for which nothing is compiled."""
+    shape = one_step_shape(xs)
+    return forms(jax.eval_shape(lambda p: spec.cell.initial_carry(p, shape), params))
+
+
 def make_carry(spec: Spec, params: Any, xs: Any, seed: int = 2) -> Any:
-    """A carry other than the initial one."""
-    return perturb(spec.cell.initial_carry(params, one_step_shape(xs)), 0.5, seed)
+    """A carry other than the initial one, whose integers are zeros."""
+    form = form_of_carry(spec, params, xs)
+    return perturb(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), form), 0.5, seed)
 
 
 def initial_carry(spec: Spec, params: Any, xs: Any) -> tuple[Any, Callable[[Any], Any]]:
     """The initial carry, and what leads its gradients to the parameters, None at integers."""
-    start, back = jax.vjp(lambda p: spec.cell.initial_carry(p, one_step_shape(xs)), params)
-    zeros = jax.tree.map(lambda a: np.zeros(a.shape, jax.dtypes.float0), start)
 
-    def pull_back(of_carry: Any) -> Any:
+    def start(params: Any) -> Any:
+        return spec.cell.initial_carry(params, one_step_shape(xs))
+
+    @jax.jit
+    def pull_back(params: Any, of_carry: Any) -> Any:
+        carry, back = jax.vjp(start, params)
         given = jax.tree.map(
-            lambda g, zero: zero if g is None else g, of_carry, zeros, is_leaf=lambda g: g is None
+            lambda g, a: np.zeros(a.shape, jax.dtypes.float0) if g is None else g,
+            of_carry,
+            carry,
+            is_leaf=lambda g: g is None,
         )
         return jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, back(given)[0])
 
-    return start, pull_back
+    return jax.jit(start)(params), partial(pull_back, params)
 
 
 def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, Any]:

@@ -104,6 +104,7 @@ ELMAN, IRNN, AFTER, BEFORE = (
     papers.gru("after"),
     papers.gru("before"),
 )
+JORDAN = papers.jordan(np.tanh, lambda z: z, decay=0.5)
 BOTH = ref.BothWays(AFTER, AFTER, concat)
 CONV_GRU, STRIDED = pictures.conv_gru("after"), pictures.conv_gru("after", strides=2)
 
@@ -283,8 +284,8 @@ SPECS = [
     ),
     Spec(
         "stack_repeated",
-        Stack.repeat(LSTM(4, projection=2), 2, bidirectional=True, dropout=0.5),
-        ref.Layers((ref.BothWays(papers.LSTM, papers.LSTM, concat),) * 2),
+        Stack.repeat(Jordan(4, features=2, decay=0.5), 2, bidirectional=True, dropout=0.5),
+        ref.Layers((ref.BothWays(JORDAN, JORDAN, concat),) * 2),
     ),
     Spec(
         "stack_of_functions",
