@@ -207,7 +207,7 @@ def two_axes() -> None:
         mapped = jax.shard_map(
             body, mesh=auto, axis_names={"data"}, check_vma=body is not summed, **specs
         )
-        agree("shard_map over one of two axes", jax.jit(mapped)(*placed), want[0])
+        agree("shard_map over one of two axes", jax.jit(mapped)(*placed), wanted()[0])
 
     params, xs, lengths = given
     square = params, xs.reshape(300, 4, 4, 4), lengths.reshape(4, 4)
