@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -132,12 +133,18 @@ def read(layer: Any) -> tuple[jaxrnn.Cell, Any]:
 
 def run_keras(layer: Any, xs: Any) -> Any:
     """Its final states, and its outputs, zero in the padding; time comes first."""
-    returned = layer(xs.swapaxes(0, 1), mask=VALID.T)
-    count = 2 if getattr(layer, "merge_mode", "") is None else 1
-    ys = [np.where(VALID[..., None], np.swapaxes(y, 0, 1), 0) for y in returned[:count]]
-    return keras.tree.flatten(returned[count:]), ys
+
+    @jax.jit
+    def run(xs: Any) -> Any:
+        returned = layer(xs.swapaxes(0, 1), mask=VALID.T)
+        count = 2 if getattr(layer, "merge_mode", "") is None else 1
+        ys = [jnp.where(VALID[..., None], jnp.swapaxes(y, 0, 1), 0) for y in returned[:count]]
+        return keras.tree.flatten(returned[count:]), ys
+
+    return run(xs)
 
 
+@partial(jax.jit, static_argnums=0)
 def run(cell: jaxrnn.Cell, params: Any, xs: Any) -> Any:
     """The same of jaxrnn."""
     carry, ys = jaxrnn.scan(cell, params, xs, lengths=LENGTHS)
