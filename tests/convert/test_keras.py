@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -102,11 +103,14 @@ def policy(dtype, monkeypatch):
 
 
 def build(layer: Any, *shape: int) -> None:
-    """For inputs `[..., *shape]`. All weights are set afterwards, and the decomposition of an
-    orthogonal start would be compiled for each shape.
+    """For inputs `[..., *shape]`. All weights are set afterwards, and an orthogonal or a uniform
+    start would be compiled for each shape.
     """
     zeros = lambda self, shape, dtype=None: np.zeros(shape, dtype)  # noqa: E731
-    with mock.patch.object(keras.initializers.Orthogonal, "__call__", zeros):
+    drawn = keras.initializers.Orthogonal, keras.initializers.VarianceScaling
+    with ExitStack() as stack:
+        for initializer in drawn:
+            stack.enter_context(mock.patch.object(initializer, "__call__", zeros))
         layer.build((None, None, *shape))
 
 
