@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.trees import Tree, float_positions, pick, put, sparse
-from jaxrnn.diagnostics._state import Map, flat, step_map, unflat
+from jaxrnn.diagnostics._state import Map, step_map, unflat
 
 _STATIONARY = 1e-9
 """‖∇q‖ / ‖F(h) − h‖ where the search stops: a number without a unit, as J − I is."""
@@ -70,17 +70,17 @@ class Seen(NamedTuple):
 def search(
     system: System,
     starts: Carry,
+    vectors: np.ndarray,
     tolerance: float,
     period: int,
     steps: int,
     at_once: int | None,
 ) -> Ended:
-    """The minimum of q near each start, on the host.
+    """The minimum of q near each start, which is also given as a vector, on the host.
 
     In parallel, the slowest search decides how long all take. So after some steps, the searches
     that have not ended continue without the others.
     """
-    vectors = flat(starts, 1)
     none = np.zeros(len(vectors))
     at = _At(vectors, none, none + 2, none.astype(np.int32))
     first = steps if len(vectors) <= _FEW else min(steps, _EARLY)

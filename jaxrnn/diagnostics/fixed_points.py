@@ -113,11 +113,11 @@ def fixed_points(
     with jax.enable_x64(True):
         system = System(cell, *_in_float64((params, x, context)))
         starts = _checked_starts(system, starts)
-        first, integers = np.asarray(flat(starts, 1)), _integers(starts)
+        first, integers = host(jax.jit(flat, static_argnums=1)(starts, 1)), _integers(starts)
         centre = first.mean(axis=0)
         scale = scale or _size(first - centre) or 1.0
         same, fast = duplicate * scale, max(slow * scale, tolerance)
-        ended = search(system, starts, tolerance, period, steps, at_once)
+        ended = search(system, starts, first, tolerance, period, steps, at_once)
         labels, some = _distinct(ended, integers, same, fast)
         rows = take((starts, ended.orbit[:, 0]), padded(some))
         seen = take(host(refine(system, *rows, same, period)), slice(len(some)))
@@ -236,8 +236,8 @@ def _checked_starts(system: System, starts: Carry) -> Carry:
             f"{name}: initial_carry has dtype {', '.join(narrow)} with parameters in float64, in "
             "which fixed points are found; let it follow the parameters' dtype"
         )
-    starts = check_carry(cell, params, starts, shape)
-    if not np.isfinite(np.asarray(flat(starts, 1))).all():
+    starts = host(check_carry(cell, params, starts, shape))
+    if not all(np.isfinite(leaf).all() for leaf in floats(starts)):
         raise ValueError(f"{name}: starts hold numbers that are not finite; leave them out")
     return starts
 

@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -101,11 +103,14 @@ def policy(dtype, monkeypatch):
 
 
 def build(layer: Any, *shape: int) -> None:
-    """For inputs `[..., *shape]`. All weights are set afterwards, and the decomposition of an
-    orthogonal start would be compiled for each shape.
+    """For inputs `[..., *shape]`. All weights are set afterwards, and an orthogonal or a uniform
+    start would be compiled for each shape.
     """
     zeros = lambda self, shape, dtype=None: np.zeros(shape, dtype)  # noqa: E731
-    with mock.patch.object(keras.initializers.Orthogonal, "__call__", zeros):
+    drawn = keras.initializers.Orthogonal, keras.initializers.VarianceScaling
+    with ExitStack() as stack:
+        for initializer in drawn:
+            stack.enter_context(mock.patch.object(initializer, "__call__", zeros))
         layer.build((None, None, *shape))
 
 
@@ -132,12 +137,18 @@ def read(layer: Any) -> tuple[jaxrnn.Cell, Any]:
 
 def run_keras(layer: Any, xs: Any) -> Any:
     """Its final states, and its outputs, zero in the padding; time comes first."""
-    returned = layer(xs.swapaxes(0, 1), mask=VALID.T)
-    count = 2 if getattr(layer, "merge_mode", "") is None else 1
-    ys = [np.where(VALID[..., None], np.swapaxes(y, 0, 1), 0) for y in returned[:count]]
-    return keras.tree.flatten(returned[count:]), ys
+
+    @jax.jit
+    def run(xs: Any) -> Any:
+        returned = layer(xs.swapaxes(0, 1), mask=VALID.T)
+        count = 2 if getattr(layer, "merge_mode", "") is None else 1
+        ys = [jnp.where(VALID[..., None], jnp.swapaxes(y, 0, 1), 0) for y in returned[:count]]
+        return keras.tree.flatten(returned[count:]), ys
+
+    return run(xs)
 
 
+@partial(jax.jit, static_argnums=0)
 def run(cell: jaxrnn.Cell, params: Any, xs: Any) -> Any:
     """The same of jaxrnn."""
     carry, ys = jaxrnn.scan(cell, params, xs, lengths=LENGTHS)

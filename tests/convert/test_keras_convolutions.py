@@ -4,6 +4,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,6 +27,9 @@ from tests.support.conversions import (
 from tests.support.helpers import assert_close, assert_equal
 
 assert policy  # a fixture
+
+scan = jax.jit(jaxrnn.scan, static_argnums=0)
+"""As one program: eagerly, the initial carry's operations are compiled by themselves."""
 
 SPACE = {1: (7,), 2: (5, 6), 3: (3, 4, 3)}
 LAYERS: dict[str, tuple[int, Callable[[], Any]]] = {
@@ -53,8 +58,13 @@ LAYERS: dict[str, tuple[int, Callable[[], Any]]] = {
 
 def run_keras(layer: Any, xs: Any, states: Any) -> Any:
     """Its final states and its outputs; time comes first."""
-    ys, *states = layer(xs.swapaxes(0, 1), initial_state=keras.tree.flatten(states))
-    return states, np.swapaxes(ys, 0, 1)
+
+    @jax.jit
+    def run(xs: Any, states: Any) -> Any:
+        ys, *after = layer(xs.swapaxes(0, 1), initial_state=states)
+        return after, jnp.swapaxes(ys, 0, 1)
+
+    return run(xs, keras.tree.flatten(states))
 
 
 @pytest.mark.parametrize("id", LAYERS)
@@ -69,7 +79,7 @@ def test_equals_keras(id, dtype, tolerance):
     cell, params = read(theirs)
     start = random_like(cell.initial_carry(params, xs.shape[1:]), dtype)
     wanted = run_keras(theirs, xs, carry_to_keras(cell, start))
-    carry, ys = jaxrnn.scan(cell, params, xs, start)
+    carry, ys = scan(cell, params, xs, start)
     assert_close((carry, ys), wanted, tolerance)
     assert_equal(carry_from_keras(cell, carry_to_keras(cell, carry)), carry)
     again = loaded(*to_keras(cell, params, return_state=True), *SPACE[rank])
@@ -106,13 +116,18 @@ def test_layers_on_each_other():
     weights = [array for layer in theirs for array in layer.get_weights()]
     cell, params = from_keras([layers.serialize(layer) for layer in theirs], weights)
     assert isinstance(cell, Stack)
-    ys = (xs := random_inputs("float32", 9)).swapaxes(0, 1)
-    states: list[Any] = []
-    for layer in theirs:
-        ys, *after = layer(ys)
-        states += after
-    carry, ours = jaxrnn.scan(cell, params, xs)
-    assert_close((carry, ours), (states, np.swapaxes(ys, 0, 1)), 1e-5)
+    xs = random_inputs("float32", 9)
+
+    @jax.jit
+    def run(xs: Any) -> Any:
+        ys, states = xs.swapaxes(0, 1), []
+        for layer in theirs:
+            ys, *after = layer(ys)
+            states += after
+        return states, jnp.swapaxes(ys, 0, 1)
+
+    carry, ours = scan(cell, params, xs)
+    assert_close((carry, ours), run(xs), 1e-5)
     assert_equal(carry_from_keras(cell, carry_to_keras(cell, carry)), carry)
 
 
@@ -127,9 +142,9 @@ def test_channels_first():
     config["config"]["data_format"] = "channels_last"
     xs = random_inputs("float32", *SPACE[2])
     turned = np.moveaxis(np.asarray(xs).swapaxes(0, 1), -1, -3)
-    ys, *states = (np.moveaxis(array, -3, -1) for array in layer(turned))
+    ys, *states = (np.moveaxis(array, -3, -1) for array in jax.jit(lambda xs: layer(xs))(turned))
     wanted = states, np.swapaxes(ys, 0, 1)
-    assert_close(jaxrnn.scan(*from_keras(config, weights), xs), wanted, 1e-5)
+    assert_close(scan(*from_keras(config, weights), xs), wanted, 1e-5)
 
 
 def test_what_says_nothing_of_the_function():

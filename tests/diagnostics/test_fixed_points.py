@@ -16,7 +16,8 @@ import jaxrnn
 from jaxrnn.diagnostics import FixedPoints, Points, _search, fixed_points, sample_states
 from jaxrnn.diagnostics._state import flat, step_map
 from jaxrnn.foreign import FunctionCell
-from tests.support.helpers import make_params, make_xs
+from tests.support.conversions import random_params
+from tests.support.helpers import at_step, make_params, make_xs
 from tests.support.specs import Spec, some
 from tests.support.user_cells import Attending, Clockwork, ClockworkCarry
 
@@ -76,8 +77,8 @@ def test_tanh(w: float) -> None:
 
 
 def linear(w: Any, b: Any) -> tuple[FixedPoints, Any]:
-    w, b = jnp.asarray(w, jnp.float32), jnp.asarray(b, jnp.float32)
-    params = LINEAR.init(jax.random.key(0), 1)._replace(w_h=w, b=b)
+    w, b = np.asarray(w, np.float32), np.asarray(b, np.float32)
+    params = random_params(LINEAR, in_features=1)._replace(w_h=w, b=b)
     return fixed_points(LINEAR, params, ZERO, GRID), np.asarray(w, np.float64)
 
 
@@ -129,8 +130,8 @@ def test_stored_patterns_are_sinks() -> None:
     """
     beta, patterns = 2.0, np.array([[1, 1, 1, 1, -1, -1, -1, -1], [1, -1, 1, -1, 1, -1, 1, -1]])
     cell = jaxrnn.Elman(8, bias=False)
-    w = jnp.asarray(beta * patterns.T @ patterns / 8, jnp.float32)
-    params = cell.init(jax.random.key(0), 1)._replace(w_h=w)
+    w = np.asarray(beta * patterns.T @ patterns / 8, np.float32)
+    params = random_params(cell, in_features=1)._replace(w_h=w)
     starts = np.random.default_rng(0).uniform(-1, 1, (256, 2)) @ patterns
     found = fixed_points(cell, params, ZERO, starts).fixed
     assert [*found.names] == 4 * ["sink"] + 4 * ["saddle, 1 unstable"] + ["saddle, 2 unstable"]
@@ -232,13 +233,16 @@ def ravelled(tree: Any, rows: int) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=0)
 def told_by_steps(cell: jaxrnn.Cell, params: Any, carries: Any, x: Any) -> Any:
-    """How far each carry moves in a step, and the derivatives of that step."""
+    """How far each carry moves in a step, as a part of its size or of 1, and the derivatives of
+    that step.
+    """
 
     def one(carry: Any) -> Any:
         after, _ = jaxrnn.step(cell, params, carry, x)
+        size = jnp.maximum(1, jnp.linalg.norm(flat(carry)))
         jacobian = jax.jacfwd(step_map(cell, params, carry, x))(flat(carry))
         by_input = jax.jacrev(lambda x: flat(jaxrnn.step(cell, params, carry, x)[0]))(x)
-        return jnp.linalg.norm(flat(after) - flat(carry)), jacobian, by_input
+        return jnp.linalg.norm(flat(after) - flat(carry)) / size, jacobian, by_input
 
     return jax.vmap(one)(carries)
 
@@ -248,11 +252,12 @@ def test_points_of_any_cell(spec: Spec, x64: None) -> None:
     """What is said of a point, its own step says."""
     params, xs = make_params(spec), make_xs(spec, (5, 2))
     states, _ = jaxrnn.trajectory(spec.cell, params, xs)
-    starts, x = sample_states(states), jax.tree.map(lambda leaf: leaf[0, 0], xs)
+    starts, x = sample_states(jax.tree.map(np.asarray, states)), at_step(xs, (0, 0))
     found = fixed_points(spec.cell, params, x, starts, outlier=1e6).fixed
     assert len(found) > 0
-    moved, jacobian, by_input = told_by_steps(spec.cell, params, found.carry, x)
-    assert np.all(moved <= 1e-12 * np.maximum(1, np.linalg.norm(flat(found.carry, 1), axis=-1)))
+    told = told_by_steps(spec.cell, params, found.carry, x)
+    moved, jacobian, by_input = jax.tree.map(np.asarray, told)
+    assert np.all(moved <= 1e-12)
     np.testing.assert_allclose(found.jacobian, jacobian, atol=1e-10)
     for said, true in zip(found.eigenvalues, np.linalg.eigvals(jacobian), strict=True):
         np.testing.assert_allclose(np.poly(said), np.poly(true), atol=1e-9)  # in any order
@@ -265,10 +270,13 @@ def test_integers_stay_as_each_start_has_them(x64: None) -> None:
     the same state after an even number is no duplicate of that.
     """
     cell = Clockwork(1)
-    weights = {"w_x": jnp.ones((1, 1)), "w_h": jnp.full((1, 1), 0.5)}
-    params = {**weights, "periods": jnp.array([2], jnp.int32)}
+    params = {
+        "w_x": np.ones((1, 1)),
+        "w_h": np.full((1, 1), 0.5),
+        "periods": np.array([2], np.int32),
+    }
     rest = 0.0  # = tanh(0.5 · 0)
-    starts = ClockworkCarry(jnp.full((4, 1), rest), jnp.arange(4, dtype=jnp.int32))
+    starts: Any = ClockworkCarry(np.full((4, 1), rest), np.arange(4, dtype=np.int32))  # type: ignore[arg-type]
     found = fixed_points(cell, params, ZERO, starts).fixed
     assert len(found) == 4
     of_start = found.kind[found.led_to]
@@ -290,9 +298,9 @@ def test_complex_states_count_twice() -> None:
 
 def test_a_context_and_few_at_once(x64: None) -> None:
     cell, rng = Attending(4), np.random.default_rng(0)
-    params = cell.init(jax.random.key(0), 3, jnp.float64)
-    context = (jnp.asarray(rng.normal(size=(5, 3))), jnp.arange(5) < 4)
-    x, starts = jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=(6, 4)))
+    params = random_params(cell, np.float64, 3)
+    context = rng.normal(size=(5, 3)), np.arange(5) < 4
+    x, starts = rng.normal(size=3), rng.normal(size=(6, 4))
     found = fixed_points(cell, params, x, starts, context=context)
     h = found.fixed.carry[0]
     after, _ = jaxrnn.step(cell, params, h, x, context=context)
@@ -319,26 +327,27 @@ def test_slow_searches_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) ->
 def test_parameters_of_any_dtype_are_those_of_float64() -> None:
     """And JAX's own setting comes back, after an error, too."""
     cell = jaxrnn.LSTM(3)
-    half = cell.init(jax.random.key(1), 2, jnp.bfloat16)
-    starts = jax.tree.map(lambda leaf: leaf + 0.1, cell.initial_carry(half, (1, 2)))
+    half = random_params(cell, jnp.bfloat16, 2)
+    tenth = np.full((1, 3), 0.1, jnp.bfloat16)
+    starts = jaxrnn.cells.LSTMCarry(tenth, tenth)  # type: ignore[arg-type]
     double = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), half)
-    a, b = (fixed_points(cell, params, jnp.ones(2), starts) for params in (half, double))
+    a, b = (fixed_points(cell, params, np.ones(2), starts) for params in (half, double))
     np.testing.assert_array_equal(a.fixed.carry.c, b.fixed.carry.c)
     assert a.fixed.carry.c.dtype == np.float64
     assert a.fixed.residual[0] < 1e-12
     with pytest.raises(ValueError, match="not finite"):
-        fixed_points(cell, half, jnp.ones(2), jax.tree.map(lambda leaf: leaf * jnp.nan, starts))
+        fixed_points(cell, half, np.ones(2), jax.tree.map(lambda leaf: leaf * np.nan, starts))
     assert jnp.ones(1).dtype == jnp.float32
     assert not jax.config.jax_enable_x64  # type: ignore[attr-defined]
 
 
 def test_what_is_wrong_is_said() -> None:
     cell = jaxrnn.LSTM(3)
-    params, x = cell.init(jax.random.key(0), 2), jnp.zeros(2)
-    starts = cell.initial_carry(params, (5, 2))
+    params, x = random_params(cell, in_features=2), np.zeros(2)
+    starts: Any = jaxrnn.cells.LSTMCarry(*2 * [np.zeros((5, 3), np.float32)])  # type: ignore[arg-type]
     find = partial(fixed_points, cell, params)
     with pytest.raises(ValueError, match=r"x has shape \(5, 2\), expected one step's constant"):
-        find(jnp.zeros((5, 2)), starts)
+        find(np.zeros((5, 2)), starts)
     with pytest.raises(ValueError, match=r"LSTM: starts have the shapes \[\(\), \(\)\], expected"):
         find(x, jax.tree.map(lambda leaf: leaf[0, 0], starts))
     with pytest.raises(ValueError, match=r"carry\.h has shape \(5, 2\), expected \(5, 3\)"):
@@ -360,15 +369,18 @@ def test_what_is_wrong_is_said() -> None:
 
 def test_sampled_states() -> None:
     """Rows of the trajectory, each at most once; noise has the size that is asked for."""
-    states = {"h": jnp.arange(24.0).reshape(4, 3, 2), "t": jnp.arange(12).reshape(4, 3)}
+    states = {
+        "h": np.arange(24, dtype=np.float32).reshape(4, 3, 2),
+        "t": np.arange(12).reshape(4, 3),
+    }
     every = sample_states(states)
     np.testing.assert_array_equal(every["h"][:, 0], 2 * every["t"])
     few = sample_states(states, 7, key=jax.random.key(0))
     assert len({*few["t"].tolist()}) == 7
     np.testing.assert_array_equal(few["h"][:, 0], 2 * few["t"])
-    many = sample_states(states, 5000, key=jax.random.key(0), noise=0.5)
-    noise = many["h"] - 2 * many["t"][:, None] - jnp.array([0, 1])
-    assert float(jnp.std(noise)) == pytest.approx(0.5, rel=0.05)
+    many = jax.tree.map(np.asarray, sample_states(states, 5000, key=jax.random.key(0), noise=0.5))
+    noise = many["h"] - 2 * many["t"][:, None] - np.array([0, 1])
+    assert np.std(noise) == pytest.approx(0.5, rel=0.05)
     with pytest.raises(ValueError, match="need a key"):
         sample_states(states, 3)
     with pytest.raises(ValueError, match=r"leading axes \[\(4, 3\), \(4, 3, 2\)\], expected"):

@@ -11,19 +11,29 @@ import pytest
 import jaxrnn
 from jaxrnn.diagnostics import gradient_flow, jacobian_flow
 from jaxrnn.diagnostics._state import flat, unflat
-from jaxrnn.initializers import Identity
 from tests.support.helpers import assert_close, is_floating, make_carry, make_params, make_xs
 from tests.support.specs import BY_ID, Spec, every_causal, some
-from tests.support.user_cells import FastWeights, Plain, draw
+from tests.support.user_cells import Plain, draw
 
 BORDER, TIME = 1, 3
 """The state after so many steps is looked at. There are no batch axes, so that Jacobians are few
 numbers."""
 
 
-flow_of = jax.jit(gradient_flow, static_argnums=0, static_argnames="reverse")
-jacobians_of = jax.jit(jacobian_flow, static_argnames=("reverse", "singular_values", "vectors"))
-"""Each as one program: eagerly, every operation of theirs is compiled by itself."""
+jacobians_of = jax.jit(jacobian_flow, static_argnames="singular_values")
+"""As one program: eagerly, every operation is compiled by itself."""
+
+
+@jax.jit
+def of_the_sum(cell: jaxrnn.Cell, params: Any, xs: Any) -> Any:
+    """The flow of the gradient of the last carry's sum, and its total."""
+    flow = gradient_flow(lambda carry, ys: jnp.sum(carry), cell, params, xs)
+    return flow, flow.total()
+
+
+def traced(function: Any, *args: Any, **options: Any) -> Any:
+    """What a function returns in shapes, or its error: nothing is compiled."""
+    return jax.eval_shape(partial(function, *args, **options))
 
 
 def loss(carry: Any, ys: Any) -> Any:
@@ -49,7 +59,7 @@ def found(cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any) -> Any:
 @partial(jax.jit, static_argnums=0)
 def expected(cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any) -> Any:
     """The gradient of the loss in the carry at the border, and the Jacobian of the last carry,
-    from loops written out.
+    from a loop written out.
     """
     first, late = (
         jax.tree.map(lambda leaf, p=p: leaf[p], xs) for p in (slice(BORDER), slice(BORDER, None))
@@ -64,11 +74,9 @@ def expected(cell: jaxrnn.Cell, params: Any, xs: Any, carry: Any) -> Any:
             all_leaves[k] = leaf
         last, later = jaxrnn.unroll(cell, params, late, form.unflatten(all_leaves))
         whole = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, later)
-        return loss(last, whole), [flat(last)]
+        return loss(last, whole), flat(last)
 
-    floating = [leaves[k] for k in at]
-    gradient = jax.grad(lambda moved: end(moved)[0])(floating)
-    blocks = jax.jacfwd(lambda moved: end(moved)[1][0])(floating)
+    gradient, blocks = jax.jacrev(end)([leaves[k] for k in at])
     size = len(flat(border))
     return gradient, jnp.concatenate([block.reshape(size, -1) for block in blocks], axis=1)
 
@@ -95,30 +103,45 @@ def test_flow_agrees_with_a_loop_written_out(spec: Spec, x64: None) -> None:
 def test_a_layer_is_reached_through_the_one_above(x64: None) -> None:
     """In a stack, a layer's gradient is that of the layer alone, whose loss runs the one above."""
     spec = BY_ID["stack"]
-    (lower, upper), params, xs = spec.cell.cells, make_params(spec), make_xs(spec)  # type: ignore[attr-defined]
-    whole = flow_of(loss, spec.cell, params, xs)
+    lower, upper = spec.cell.cells  # type: ignore[attr-defined]
 
-    def above(carry: Any, ys: Any) -> Any:
-        carry_above, ys = jaxrnn.scan(upper, params[1], ys)
-        return loss((carry, carry_above), ys)
+    @jax.jit
+    def flows(params: Any, xs: Any) -> Any:
+        def above(carry: Any, ys: Any) -> Any:
+            carry_above, ys = jaxrnn.scan(upper, params[1], ys)
+            return loss((carry, carry_above), ys)
 
-    alone = flow_of(above, lower, params[0], xs)
-    assert_close(whole.parts[0], alone.parts, 1e-10)
-    last, ys = jaxrnn.scan(lower, params[0], xs)
-    top = flow_of(lambda carry, ys: loss((last, carry), ys), upper, params[1], ys)
-    assert_close(whole.parts[1], top.parts, 1e-10)
-    assert_close(whole.total(), np.sqrt(alone.total() ** 2 + top.total() ** 2), 1e-10)
+        last, ys = jaxrnn.scan(lower, params[0], xs)
+        each = (
+            gradient_flow(loss, spec.cell, params, xs),
+            gradient_flow(above, lower, params[0], xs),
+            gradient_flow(lambda carry, ys: loss((last, carry), ys), upper, params[1], ys),
+        )
+        return [(flow.parts, flow.total()) for flow in each]
+
+    (whole, total), (alone, of_alone), (top, of_top) = flows(make_params(spec), make_xs(spec))
+    assert_close(whole[0], alone, 1e-10)
+    assert_close(whole[1], top, 1e-10)
+    assert_close(total, np.hypot(of_alone, of_top), 1e-10)
 
 
 def test_both_directions(x64: None) -> None:
     """The cell that reads backwards is reached from its own last step on, which is the first."""
-    cell = jaxrnn.Bidirectional(jaxrnn.GRU(4))
-    params = cell.init(jax.random.key(0), 3, jnp.float64)
-    xs = jax.random.normal(jax.random.key(1), (6, 2, 3), jnp.float64)
-    flow = flow_of(lambda carry, ys: jnp.sum(carry.forward + carry.backward), cell, params, xs)
-    flipped = flow_of(
-        lambda carry, ys: jnp.sum(carry), cell.forward, params.backward, np.flip(xs, 0)
-    )
+    spec = BY_ID["both_concat"]
+    cell: Any = spec.cell
+
+    @jax.jit
+    def flows(params: Any, xs: Any) -> Any:
+        return (
+            gradient_flow(
+                lambda carry, ys: jnp.sum(carry.forward + carry.backward), cell, params, xs
+            ),
+            gradient_flow(
+                lambda carry, ys: jnp.sum(carry), cell.forward, params.backward, jnp.flip(xs, 0)
+            ),
+        )
+
+    flow, flipped = flows(make_params(spec), make_xs(spec))
     backward, wanted = np.asarray(flow.parts.backward), np.asarray(flipped.parts)
     assert_close(backward[0], wanted[0], 1e-10)
     assert_close(backward[1:], wanted[:0:-1], 1e-10)
@@ -129,21 +152,21 @@ def test_lengths_masks_and_resets(reverse: bool, x64: None) -> None:
     """Nothing arrives at a step that is masked out, nor from beyond a boundary. A Jacobian passes
     the one and stops at the other.
     """
-    cell = jaxrnn.LSTM(4)
-    params = cell.init(jax.random.key(0), 3, jnp.float64)
-    xs = jax.random.normal(jax.random.key(1), (6, 2, 3), jnp.float64)
+    spec = BY_ID["lstm"]
+    params, xs = make_params(spec), np.array(make_xs(spec, (6, 2)))
+    xs[5, 0] = np.nan
     mask = np.ones((6, 2), bool)
     mask[3, 0] = False
     reset = np.zeros((6, 2), bool)
     reset[3, 1] = True
     flags = {"lengths": np.array([5, 6]), "mask": mask, "reset": reset, "reverse": reverse}
-    xs = np.asarray(xs).copy()
-    xs[5, 0] = np.nan
 
-    def end(carry: Any, ys: Any) -> Any:
-        return jnp.sum(carry.h)
+    @jax.jit
+    def flows(params: Any, xs: Any) -> Any:
+        flow = gradient_flow(lambda carry, ys: jnp.sum(carry.h), spec.cell, params, xs, **flags)
+        return flow.total(), jacobian_flow(spec.cell, params, xs, **flags).log_norm
 
-    norms = flow_of(end, cell, params, xs, **flags).total()
+    norms, log_norms = flows(params, xs)
     assert np.all(np.isfinite(norms))
     reached = np.ones((7, 2), bool)
     reached[[4, 6], 0] = False  # masked out, and padding
@@ -151,8 +174,7 @@ def test_lengths_masks_and_resets(reverse: bool, x64: None) -> None:
     reached[:4, 1] = reverse
     reached[0, 1] = False  # the carry before the first step, in either direction
     np.testing.assert_array_equal(np.asarray(norms) > 0, reached)
-    flow = jacobians_of(cell, params, xs, **flags)
-    sizes = np.exp(np.asarray(flow.log_norm))
+    sizes = np.exp(np.asarray(log_norms))
     held = 2 if reverse else 3  # the masked step begins there, in the order of the walk
     assert sizes[held, 0] == pytest.approx(sizes[held + 1, 0], rel=1e-12)
     np.testing.assert_array_equal(sizes[:, 1] == 0, np.arange(7) < 4)
@@ -160,12 +182,16 @@ def test_lengths_masks_and_resets(reverse: bool, x64: None) -> None:
 
 def test_random_vectors_are_unbiased(x64: None) -> None:
     """Over many draws their mean is the square of the norm, and their error is what they say."""
-    cell = jaxrnn.GRU(8)
-    params = cell.init(jax.random.key(0), 3, jnp.float64)
-    xs = jax.random.normal(jax.random.key(1), (5, 3), jnp.float64)
-    exact = np.asarray(jacobians_of(cell, params, xs).log_norm)
+    spec = BY_ID["gru_after"]
+
+    @jax.jit
+    def flows(params: Any, xs: Any, keys: Any) -> Any:
+        drawn = jax.vmap(lambda key: jacobian_flow(spec.cell, params, xs, vectors=6, key=key))(keys)
+        return jacobian_flow(spec.cell, params, xs).log_norm, drawn
+
     keys = jax.random.split(jax.random.key(2), 400)
-    drawn = jax.vmap(lambda key: jacobians_of(cell, params, xs, vectors=6, key=key))(keys)
+    exact, drawn = flows(make_params(spec), make_xs(spec, (5,)), keys)
+    exact = np.asarray(exact)
     squares = np.exp(2 * np.asarray(drawn.log_norm))
     spread = squares.std(0) / np.sqrt(len(keys))
     assert np.all(np.abs(squares.mean(0) - np.exp(2 * exact)) <= 4 * spread + 1e-12)
@@ -174,26 +200,31 @@ def test_random_vectors_are_unbiased(x64: None) -> None:
     np.testing.assert_allclose(said[:-1], found[:-1], rtol=0.3)
 
 
+def scaled(factor: float) -> tuple[jaxrnn.Elman, Any]:
+    """The cell `h_t = factor h_{t-1} + x_t W`."""
+    cell = jaxrnn.Elman(3, activation="linear", bias=False)
+    w_x, w_h = np.ones((2, 3), np.float32), factor * np.eye(3, dtype=np.float32)
+    return cell, jaxrnn.cells.ElmanParams(w_x, w_h, None)  # type: ignore[arg-type]
+
+
 def test_nothing_underflows() -> None:
     """In float32, after more steps than its exponents reach."""
-    cell = jaxrnn.Elman(3, activation="linear", w_h_init=Identity(0.5))
-    params = cell.init(jax.random.key(0), 2)
-    flow = jacobians_of(cell, params, jnp.zeros((400, 2)), singular_values=True)
+    cell, params = scaled(0.5)
+    flow = jacobians_of(cell, params, np.zeros((400, 2), np.float32), singular_values=True)
     back = -np.log(2) * np.arange(400, -1, -1)
     values = np.asarray(flow.log_singular_values)
     np.testing.assert_allclose(values, np.stack([back] * 3, axis=1), rtol=1e-4)
-    restarted = jacobians_of(cell, params, jnp.zeros((4, 2)), reset=np.arange(4) == 2)
+    xs, reset = np.zeros((4, 2), np.float32), np.arange(4) == 2
+    restarted = jacobians_of(cell, params, xs, reset=reset)
     np.testing.assert_array_equal(np.isneginf(restarted.log_norm), [True, True, True, False, False])
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0], ids=["vanishing", "exploding"])
 def test_norms_whose_squares_float32_does_not_hold(factor: float) -> None:
-    cell = jaxrnn.Elman(3, activation="linear", w_h_init=Identity(factor))
-    params = cell.init(jax.random.key(0), 2)
-    flow = flow_of(lambda carry, ys: jnp.sum(carry), cell, params, jnp.zeros((110, 2)))
+    flow, total = of_the_sum(*scaled(factor), np.zeros((110, 2), np.float32))
     expected = np.sqrt(3) * factor ** np.arange(110.0, -1, -1)
     np.testing.assert_allclose(np.asarray(flow.parts), expected, rtol=1e-5)
-    np.testing.assert_allclose(np.asarray(flow.total()), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(total), expected, rtol=1e-5)
 
 
 class Doubled(Plain):
@@ -214,46 +245,55 @@ class Doubled(Plain):
 
 def test_parts_that_are_one_array_have_gradients_of_their_own() -> None:
     cell = Doubled(4)
-    params, xs = cell.init(jax.random.key(0), 3), jnp.ones((5, 3))
-    flow = gradient_flow(lambda carry, ys: jnp.sum(carry[0] + 2 * carry[1]), cell, params, xs)
-    first, second = (float(part[-1]) for part in flow.parts)
-    assert (first, second) == (pytest.approx(2.0), pytest.approx(4.0))
-    assert not np.any(flow.parts[1][:-1])  # no step reads it
+
+    @jax.jit
+    def parts(key: Any) -> Any:
+        params, xs = cell.init(key, 3), jnp.ones((5, 3))
+        loss = lambda carry, ys: jnp.sum(carry[0] + 2 * carry[1])  # noqa: E731
+        return gradient_flow(loss, cell, params, xs).parts
+
+    first, second = map(np.asarray, parts(jax.random.key(0)))
+    assert (first[-1], second[-1]) == (pytest.approx(2.0), pytest.approx(4.0))
+    assert not np.any(second[:-1])  # no step reads it
 
 
 @pytest.mark.filterwarnings("error:_NudgedStep", "ignore:FastWeights.step")
 def test_a_warning_names_the_cell() -> None:
-    cell = FastWeights(4)
-    params = cell.init(jax.random.key(0), 3)
-    gradient_flow(lambda carry, ys: jnp.sum(ys), cell, params, jnp.ones((5, 2, 3)))
+    spec = BY_ID["user_fast_weights"]
+    params, xs = make_params(spec, np.float32), make_xs(spec, dtype=np.float32)
+    traced(gradient_flow, lambda carry, ys: jnp.sum(ys), spec.cell, params, xs)
 
 
 def test_what_is_refused() -> None:
-    cell, xs = jaxrnn.GRU(4), jnp.ones((5, 2, 3))
-    params = cell.init(jax.random.key(0), 3)
+    cell, xs = jaxrnn.GRU(4), np.ones((5, 2, 3), np.float32)
+
+    def flow_of(loss: Any, cell: Any = cell, params: Any = None) -> Any:
+        drawn = getattr(cell, "init", jaxrnn.GRU(4).init)(jax.random.key(0), 3)
+        return gradient_flow(loss, cell, drawn if params is None else params, xs)
+
+    def jacobians_of(cell: Any = cell, **options: Any) -> Any:
+        return jacobian_flow(cell, cell.init(jax.random.key(0), 3), xs, **options)
+
     with pytest.raises(ValueError, match=r"loss returned shape \(5, 2, 4\), float32"):
-        gradient_flow(lambda carry, ys: ys, cell, params, xs)
+        traced(flow_of, lambda carry, ys: ys)
     with pytest.raises(TypeError, match="loss returned a tuple, expected one real number"):
-        gradient_flow(lambda carry, ys: (jnp.sum(ys), ys), cell, params, xs)  # type: ignore[arg-type]
+        traced(flow_of, lambda carry, ys: (jnp.sum(ys), ys))
     with pytest.raises(TypeError, match=r"loss is a GRU, expected function\(carry, ys\)"):
-        gradient_flow(cell, params, xs, None)  # type: ignore[arg-type]
-    dense = jaxrnn.Dense(4)
-    of_dense = dense.init(jax.random.key(0), 3)
+        gradient_flow(cell, {}, xs, None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Dense: its carry holds no real or complex numbers"):
-        jacobian_flow(dense, of_dense, xs)
+        traced(jacobians_of, jaxrnn.Dense(4))
     with pytest.raises(ValueError, match="total: there is no norm"):
-        gradient_flow(lambda carry, ys: jnp.sum(ys), dense, of_dense, xs).total()
+        traced(lambda: flow_of(lambda carry, ys: jnp.sum(ys), jaxrnn.Dense(4)).total())
     with pytest.raises(ValueError, match="params has the structure"):
-        gradient_flow(lambda carry, ys: jnp.sum(ys), cell, {}, xs)
+        traced(flow_of, lambda carry, ys: jnp.sum(ys), params={})
     with pytest.raises(TypeError, match=r"jaxrnn.diagnostics.gradient_flow: the first argument"):
-        gradient_flow(lambda carry, ys: jnp.sum(ys), "GRU", params, xs)  # type: ignore[arg-type]
-    both = jaxrnn.Bidirectional(cell)
+        traced(flow_of, lambda carry, ys: jnp.sum(ys), "GRU")
     with pytest.raises(TypeError, match="so it has no single step, and no Jacobian of one"):
-        jacobian_flow(both, both.init(jax.random.key(0), 3), xs)
+        traced(jacobians_of, jaxrnn.Bidirectional(cell))
     with pytest.raises(ValueError, match="vectors and key belong together"):
-        jacobian_flow(cell, params, xs, vectors=3)
+        traced(jacobians_of, vectors=3)
     with pytest.raises(ValueError, match="random vectors give no singular values"):
-        jacobian_flow(cell, params, xs, vectors=3, key=jax.random.key(0), singular_values=True)
+        traced(jacobians_of, vectors=3, key=jax.random.key(0), singular_values=True)
 
 
 @some("gru_before", "lstm_peepholes", "stack_connected", "user_clockwork")
