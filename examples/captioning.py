@@ -104,7 +104,6 @@ class Captioner:
         cells = dict(zip(WAYS, (gru, Watching(gru, self.hidden), attention), strict=True))
         return jaxrnn.Readout(cells[self.way], len(WORDS))
 
-    @partial(jax.jit, static_argnums=0)
     def init(self, key: jax.Array) -> Params:
         k_encoder, k_summary, k_decoder = jax.random.split(key, 3)
         grid, encoder = Encoder().init_with_output(k_encoder, jnp.zeros((CANVAS, CANVAS, 3)))
