@@ -21,7 +21,7 @@ help:
 	@echo "make doctest   run the examples in the docstrings"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku, Equinox and lyapax (installs them)"
 	@echo "make aot-test  compile for an H100 and a TPU v5e, which need not be here, and count (installs their compilers)"
-	@echo "make examples  every example for a few steps"
+	@echo "make examples  every example for a few steps, and every part of the benchmarks at tiny sizes"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
 $(BIN)/python$(EXE):
@@ -88,7 +88,7 @@ aot-test: .venv-aot/.installed
 	.venv-aot/bin/python -m benchmarks.ahead --out $(OUT) --limit $(LIMIT)
 	.venv-aot/bin/python -m benchmarks.ahead.readme
 
-examples: .venv/.installed-examples .venv/.textgenrnn
+examples: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
 	rm -rf runs/smoke
 	$(BIN)/python examples/quickstart.py
 	$(BIN)/python examples/char_lm.py --cell GRU --hidden 32 --steps 20 --out runs/smoke/char_lm
@@ -126,6 +126,7 @@ examples: .venv/.installed-examples .venv/.textgenrnn
 	$(BIN)/python examples/exploding_gradients.py --length 20 --updates 20 --seeds 3 --out runs/smoke/exploding_gradients
 	$(BIN)/python examples/recurrent_ppo.py --corridor 3 --seeds 1 --updates 10 --out runs/smoke/recurrent_ppo
 	PYTHONPATH=examples $(BIN)/python -m benchmarks.ppo_throughput --hidden 16 --horizon 16 --rounds 1
+	$(BIN)/python -m pytest tests/benchmarks/every_part.py
 
 # Wheel and source, each installed in an empty environment, where it counts one sequence.
 dist: | $(BIN)/python$(EXE)

@@ -84,6 +84,7 @@ def channels(hidden: int) -> dict[str, int]:
     return {name: round(width * hidden) for name, width in WIDTHS.items()}
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def init(name: str, hidden: int, seed: int = 0) -> Any:
     return network(name, hidden).init(jax.random.key(seed), PATCH**2)
 

@@ -76,7 +76,7 @@ def fit(
     Raises:
         FloatingPointError: the loss of a batch is not finite.
     """
-    state, key, recent = optimizer.init(params), jax.random.key(0), []
+    state, key, recent = jax.jit(optimizer.init)(params), jax.random.key(0), []
     best, highest, shown = params, -np.inf, ""
     with tqdm(islice(batches, steps), desc=name, total=steps, unit="step") as bar:
         for number, batch in enumerate(bar):

@@ -18,24 +18,29 @@ def page() -> Any:
     return run_blocks(ROOT / "docs" / "generation.md")
 
 
+def test_blocks():
+    assert page()
+
+
 def test_scheduled_sampling_reads_the_mixture():
     """With greedy choices, what is read tells at which steps it is not the truth: there it is what
     the model chooses after all that it has read.
     """
     names, time, batch = page(), 8, 40
     params, cell = names["weights"], names["speller"]
-    truth = jax.random.randint(jax.random.key(5), (time, batch), 0, names["symbols"])
+    truth = np.random.default_rng(5).integers(names["symbols"], size=(time, batch), dtype=np.int32)
     mixed: Any = jax.jit(lambda p, epsilon, key: names["mixed"](p, truth, epsilon, key, greedy))
 
+    @jax.jit
     def after(read: Any) -> Any:
         """The likeliest symbol after each that is read."""
         _, ys = jaxrnn.scan(cell, params["rnn"], params["embedding"][read])
-        return np.asarray(jnp.argmax(ys @ params["w"], axis=-1))
+        return jnp.argmax(ys @ params["w"], axis=-1)
 
     assert_equal(mixed(params, 1.0, jax.random.key(0)), truth)
     for epsilon in (0.0, 0.3):
         read = np.asarray(mixed(params, epsilon, jax.random.key(0)))
-        chosen, known = after(read)[:-1], np.asarray(truth)[1:]
+        chosen, known = np.asarray(after(read))[:-1], truth[1:]
         differ = chosen != known
         own = (read[1:] == chosen) & differ
         assert_equal(read[0], truth[0])

@@ -1,6 +1,7 @@
 """The Python blocks of the README and of the pages under `docs/` run, those of one page in one
-namespace; those that need another framework by themselves, in `test_coming_from.py`. Notebooks run
-when `make docs` builds the site, which fails where one does.
+namespace; those that need another framework by themselves, in `test_coming_from.py`. What other
+tests ask more of runs there. Notebooks run when `make docs` builds the site, which fails where one
+does.
 """
 
 import re
@@ -34,8 +35,11 @@ def run_blocks(page: Path) -> dict[str, Any]:
     return names
 
 
+ELSEWHERE = ("coming_from.md", "generation.md")
 PAGES = [
-    page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if blocks(page)
+    page
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    if page.name not in ELSEWHERE and blocks(page)
 ]
 
 

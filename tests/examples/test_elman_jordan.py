@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter, defaultdict
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,15 @@ from kit.elman_jordan.counter import ALWAYS, CHANGES, COUNTS, NOTHING, QUESTIONS
 
 SHOWN = range(len(counter.DISPLAYS))
 CELLS = study.networks(study.Options(hidden=8))
+draw = jax.jit(counter.draw, static_argnums=(2, 3))
+run = jax.jit(study.run, static_argnums=0)
 
 
 def held_out(display: int, batch: int = 300) -> Sequences:
-    return jax.tree.map(np.asarray, counter.draw(display, jax.random.key(1), 40, batch))
+    return jax.tree.map(np.asarray, draw(display, jax.random.key(1), 40, batch))
 
 
+@partial(jax.jit, static_argnums=0)
 def wild(cell, seed):
     """Parameters of any size."""
     params = cell.init(jax.random.key(seed), 2)
@@ -87,7 +91,7 @@ def test_the_limit_is_reached_and_not_passed(display):
         table[key] = count.most_common(1)[0][0]
     assert share(table) == pytest.approx(limit, abs=1e-12)
     for seed in range(5):
-        said = study.run(cell, wild(cell, seed), data)
+        said = run(cell, wild(cell, seed), data)
         assert counter.share_right(said, data.right)[0] <= limit
 
 
@@ -105,13 +109,13 @@ def test_pasts_that_end_alike_are_one_to_jordan(name):
     data, cell = held_out(QUESTIONS, batch=30), CELLS[name]
     if name == study.ALONE:
         (cell,) = (c for row, (_, c) in study.runs(CELLS).items() if row == f"{name}, rounded")
-    said = np.asarray(study.run(cell, wild(cell, 0), data))
+    said = np.asarray(run(cell, wild(cell, 0), data))
     own = np.argmax(said, axis=-1) if name == study.ALONE else data.right
     pairs = outputs_by_pair(said[1:], own[:-1], data.xs[1:])
     assert len(pairs) > 3
     assert max(np.ptp(rows, axis=0).max() for rows in pairs) < 1e-5
     elman = CELLS[study.ELMAN]
-    said = np.asarray(study.run(elman, wild(elman, 0), data))
+    said = np.asarray(run(elman, wild(elman, 0), data))
     pairs = outputs_by_pair(said[1:], data.right[:-1], data.xs[1:])
     assert min(np.ptp(rows, axis=0).max() for rows in pairs) > 0.1
 
@@ -136,7 +140,7 @@ def test_training_comes_up_to_the_limit():
     assert errors.shape == (2, 1, 400)
     for k, display in enumerate((ALWAYS, CHANGES)):
         data, own = held_out(display), jax.tree.map(lambda leaf, k=k: leaf[k, 0], params)
-        share = counter.share_right(study.run(cell, own, data), data.right)[0]
+        share = counter.share_right(run(cell, own, data), data.right)[0]
         limit = counter.limit_of_last_output(data)
         assert limit - 0.04 < share <= limit
 

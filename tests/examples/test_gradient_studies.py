@@ -3,6 +3,7 @@ figures what training really does.
 """
 
 import math
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import truncation_bias as truncation
 from jaxrnn.streams import tbptt
 
 T, LONGEST = 20, 22
+adding_problem = jax.jit(truncation.adding_problem, static_argnums=(1, 2))
 CELLS = {"Elman": jaxrnn.Elman(4), "LSTM": jaxrnn.LSTM(4), "GRU": jaxrnn.GRU(4)}
 
 
@@ -47,7 +49,7 @@ def check_adding(pairs: np.ndarray, target: float, length: int) -> tuple[int, ..
 
 
 def test_the_adding_problem_is_the_papers():
-    sequences = jax.device_get(truncation.adding_problem(jax.random.key(0), 100, (2000,)))
+    sequences = jax.device_get(adding_problem(jax.random.key(0), 100, (2000,)))
     marks = [check_adding(p[:n], target, 100) for p, n, target in zip(*sequences, strict=True)]
     assert set(sequences.steps) == set(range(100, 111))
     assert {second for places in marks if len(places) == 2 for second in places} == set(
@@ -75,7 +77,8 @@ def test_a_stream_is_sequences_one_after_the_other():
 
 
 def test_the_temporal_order_problem_is_the_papers():
-    symbols, order = jax.device_get(exploding.temporal_order(jax.random.key(0), 100, 2000))
+    draw = jax.jit(exploding.temporal_order, static_argnums=(1, 2))
+    symbols, order = jax.device_get(draw(jax.random.key(0), 100, 2000))
     assert symbols.shape == (100, 2000)
     for sequence, label in zip(symbols.T, order, strict=True):
         first, second = np.flatnonzero(sequence < 2)
@@ -103,11 +106,11 @@ def gradients_by_trainer(
     )
     asked = np.arange(time)[:, None] == ends
     target = np.broadcast_to(sequences.target[which], asked.shape)
-    stream = jax.tree.map(jnp.asarray, truncation.Stream(pairs, place == 0, asked, target))  # pyright: ignore[reportArgumentType]
+    stream: Any = truncation.Stream(pairs, place == 0, asked, target)  # pyright: ignore[reportArgumentType]
 
     trainer = model.trainer(optax.chain(optax.trace(decay=1.0), optax.set_to_zero()), windows, T)
     chunks = list(tbptt.chunks(stream, size))
-    state = trainer.init(
+    state = jax.jit(trainer.init)(
         params, model.cell.initial_carry(params["rnn"], (len(which), 2)), chunk=chunks[0]
     )
     for chunk in chunks:
@@ -117,10 +120,11 @@ def gradients_by_trainer(
     return flat * size / (1.05 * T)  # the trainer's loss is a mean over steps
 
 
+@cache
 def by_lag_of(name: str) -> tuple[Any, Any, Any, np.ndarray]:
     model = truncation.Adder(CELLS[name])
-    params = model.init(jax.random.key(1), jnp.float64)
-    sequences = truncation.adding_problem(jax.random.key(2), T, (5,))
+    params = jax.jit(model.init, static_argnums=1)(jax.random.key(1), jnp.float64)
+    sequences = jax.device_get(adding_problem(jax.random.key(2), T, (5,)))
     return model, params, sequences, np.asarray(jax.jit(model.gradient_by_lag)(params, sequences))
 
 
@@ -188,7 +192,7 @@ def test_clipping_keeps_runs_that_diverge_without_it(descended):
 
 def test_what_counts_as_diverged_and_as_solved():
     fine, far, bad = 1.0, 1.01 * exploding.DIVERGED, float("nan")
-    losses = jnp.array(
+    losses: Any = np.array(
         [
             [fine, fine],
             [fine, far],
@@ -197,7 +201,9 @@ def test_what_counts_as_diverged_and_as_solved():
             [fine, 0.99 * exploding.DIVERGED],
         ]
     )
-    result = exploding.Result(losses, losses, jnp.zeros(5), jnp.array([1.0, 0.99, 0.98, 0.5, 0.25]))
+    accuracy: Any = np.array([1.0, 0.99, 0.98, 0.5, 0.25], np.float32)
+    skipped: Any = np.zeros(5)
+    result = exploding.Result(losses, losses, skipped, accuracy)
     assert result.diverged().tolist() == [False, True, True, True, False]
     assert result.solved().tolist() == [True, True, False, False, False]
     assert math.isclose(exploding.GUESSING, math.log(4))

@@ -35,9 +35,9 @@ Flags = Callable[[Any], Any]
 
 SHIFTS: dict[str, Flags] = {
     "right": lambda flags: flags,
-    "never": jnp.zeros_like,
-    "a step late": lambda flags: jnp.concatenate([jnp.zeros_like(flags[:1]), flags[:-1]]),
-    "a step early": lambda flags: jnp.concatenate([flags[1:], jnp.zeros_like(flags[:1])]),
+    "never": np.zeros_like,
+    "a step late": lambda flags: np.concatenate([np.zeros_like(flags[:1]), flags[:-1]]),
+    "a step early": lambda flags: np.concatenate([flags[1:], np.zeros_like(flags[:1])]),
 }
 """What may be done to flags `[time, envs]`."""
 
@@ -74,34 +74,60 @@ class Acted(NamedTuple):
 @functools.cache
 def act(cell: str = "LSTM", acting: str = "right") -> Acted:
     agent = Mistaken(CELLS[cell], ENV.features, ENV.actions, encoding=5, acting=acting)
-    trainer = make_ppo(agent)
-    params, _, situation, key = trainer.init(jax.random.key(3))
+    params, _, situation, key = untrained(cell)
     # at first all actions are all but equally likely
-    params = params._replace(policy=params.policy._replace(w=100 * params.policy.w))
-    window = jax.jit(trainer.act)
+    w: Any = 100 * np.asarray(params.policy.w)
+    params = params._replace(policy=params.policy._replace(w=w))
+    window = jax.jit(make_ppo(agent).act)
     situation, _ = window(params, situation, key)
     after, rollout = window(params, situation, jax.random.key(4))
     return Acted(agent, params, rollout, after)
+
+
+@functools.cache
+def untrained(cell: str) -> ppo.Training:
+    agent = Agent(CELLS[cell], ENV.features, ENV.actions, encoding=5)
+    return jax.jit(make_ppo(agent).init)(jax.random.key(3))
 
 
 def make_ppo(agent: Any) -> ppo.PPO:
     return ppo.PPO(ENV, agent, updates=1, envs=ENVS, horizon=HORIZON)
 
 
+# whatever the agent
+sequences_of = jax.jit(make_ppo(None).sequences)
+
+
 # What must hold
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decide(agent: Agent, params: Any, sequences: ppo.Sequences, envs: Any, action: Any) -> Any:
+    """The values of some environments' steps, and how likely these actions were."""
+    carry, steps, _ = sequences.of(envs)
+    decision = agent.scan(params, carry, steps.observation, steps.first)
+    return decision.value, ppo.log_probability(decision.logits, action)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decide_alone(cell: jaxrnn.Cell, params: AgentParams, observations: Any) -> Any:
+    _, ys = jaxrnn.scan(cell, params.cell, jax.nn.relu(params.encoder(observations)))
+    return params.value(ys)[..., 0]
 
 
 def check_replay(acted: Acted, sequences: ppo.Sequences) -> None:
     """Learning finds the log-probabilities and values that acting recorded, for any choice of
     sequences.
     """
-    chosen = jnp.array([7, 2, 10, 5])
-    carry, steps, _ = sequences.of(chosen)
-    decision = acted.agent.scan(acted.params, carry, steps.observation, steps.first)
-    recorded = acted.rollout.steps
-    np.testing.assert_allclose(decision.value, recorded.value[:, chosen], atol=1e-5)
-    log_prob = ppo.log_probability(decision.logits, recorded.action[:, chosen])
-    np.testing.assert_allclose(log_prob, recorded.log_prob[:, chosen], atol=1e-5)
+    chosen, steps = np.array([7, 2, 10, 5]), acted.rollout.steps
+    recorded = {
+        name: np.asarray(getattr(steps, name))[:, chosen]
+        for name in ("value", "log_prob", "action")
+    }
+    learning = dataclasses.replace(acted.agent, acting="right")
+    value, log_prob = decide(learning, acted.params, sequences, chosen, recorded["action"])
+    np.testing.assert_allclose(value, recorded["value"], atol=1e-5)
+    np.testing.assert_allclose(log_prob, recorded["log_prob"], atol=1e-5)
 
 
 def check_episodes_alone(acted: Acted, sequences: ppo.Sequences) -> None:
@@ -109,21 +135,21 @@ def check_episodes_alone(acted: Acted, sequences: ppo.Sequences) -> None:
     so, run without any flag.
     """
     del sequences
-    (agent, params, rollout, _), steps = acted, acted.rollout.steps
+    (agent, params, *_), steps = acted, acted.rollout.steps
     done = np.asarray(steps.outcome.done)
     begins = [(t + 1, env) for t, env in np.argwhere(done) if t + 1 < HORIZON]
     assert len(begins) > 2 * ENVS
-    inputs = jax.nn.relu(params.encoder(steps.observation))
-    padded = np.zeros((HORIZON, len(begins), agent.encoding), np.float32)
+    seen = np.asarray(steps.observation)
+    padded = np.zeros((HORIZON, len(begins), ENV.features), np.float32)
     for column, (t, env) in enumerate(begins):
-        padded[: HORIZON - t, column] = inputs[t:, env]
-    _, ys = jaxrnn.scan(agent.cell, params.cell, padded)
-    values = np.asarray(params.value(ys)[..., 0])
+        padded[: HORIZON - t, column] = seen[t:, env]
+    values = np.asarray(decide_alone(agent.cell, params, padded))
+    recorded = np.asarray(steps.value)
     for column, (begin, env) in enumerate(begins):
         last = begin + int(np.argmax([*done[begin:-1, env], True]))
         np.testing.assert_allclose(
             values[: last + 1 - begin, column],
-            rollout.steps.value[begin : last + 1, env],
+            recorded[begin : last + 1, env],
             atol=1e-5,
         )
 
@@ -153,14 +179,14 @@ CHECKS = [check_replay, check_episodes_alone, check_advantages]
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_right_program_passes(check: Callable[[Acted, ppo.Sequences], None], cell: str) -> None:
     acted = act(cell)
-    check(acted, make_ppo(acted.agent).sequences(acted.rollout))
+    check(acted, sequences_of(acted.rollout))
 
 
 def test_windows_cut_episodes() -> None:
     """Without this, a carry of the wrong window could not be told from the right one."""
-    first = act().rollout.steps.first[0]
-    assert bool(first.any())
-    assert not bool(first.all())
+    first = np.asarray(act().rollout.steps.first)[0]
+    assert first.any()
+    assert not first.all()
 
 
 # Mistakes
@@ -177,7 +203,7 @@ class Mispaired(ppo.Sequences):
 def with_resets(acting: str, learning: str) -> Callable[[], tuple[Acted, ppo.Sequences]]:
     def plant() -> tuple[Acted, ppo.Sequences]:
         acted = act(acting=acting)
-        sequences = make_ppo(acted.agent).sequences(acted.rollout)
+        sequences = sequences_of(acted.rollout)
         steps = sequences.steps
         return acted, sequences._replace(steps=steps._replace(first=SHIFTS[learning](steps.first)))
 
@@ -187,7 +213,7 @@ def with_resets(acting: str, learning: str) -> Callable[[], tuple[Acted, ppo.Seq
 def with_carry(carry: Callable[[Acted], Any]) -> Callable[[], tuple[Acted, ppo.Sequences]]:
     def plant() -> tuple[Acted, ppo.Sequences]:
         acted = act()
-        return acted, make_ppo(acted.agent).sequences(acted.rollout)._replace(carry=carry(acted))
+        return acted, sequences_of(acted.rollout)._replace(carry=carry(acted))
 
     return plant
 
@@ -199,16 +225,14 @@ def with_done(shift: str) -> Callable[[], tuple[Acted, ppo.Sequences]]:
         acted = act()
         steps = acted.rollout.steps
         outcome = steps.outcome._replace(done=SHIFTS[shift](steps.outcome.done))
-        return acted, make_ppo(acted.agent).sequences(
-            acted.rollout._replace(steps=steps._replace(outcome=outcome))
-        )
+        return acted, sequences_of(acted.rollout._replace(steps=steps._replace(outcome=outcome)))
 
     return plant
 
 
 def mispaired() -> tuple[Acted, ppo.Sequences]:
     acted = act()
-    return acted, Mispaired(*make_ppo(acted.agent).sequences(acted.rollout))
+    return acted, Mispaired(*sequences_of(acted.rollout))
 
 
 MISTAKES = {
@@ -246,15 +270,16 @@ def test_a_program_that_never_resets_looks_consistent() -> None:
 # The environments
 
 
-def walk(
-    env: TMaze, goal: int, actions: list[int]
-) -> tuple[list[list[float]], list[tuple[float, bool, bool]]]:
+reset, observe, advance = map(jax.jit, (ENV.reset, ENV.observe, ENV.advance))
+
+
+def walk(goal: int, actions: list[int]) -> tuple[list[list[float]], list[tuple[float, bool, bool]]]:
     """What is seen before each action, and the reward, the end, and the success after it."""
     seen, came = [], []
-    state = env.reset(jax.random.key(0))._replace(goal=jnp.int32(goal))
+    state = reset(jax.random.key(0))._replace(goal=np.int32(goal))
     for action in actions:
-        seen.append([*map(float, env.observe(state))])
-        state, outcome = env.advance(jax.random.key(1), state, jnp.int32(action))
+        seen.append([*map(float, np.asarray(observe(state)))])
+        state, outcome = advance(jax.random.key(1), state, np.int32(action))
         came.append((round(float(outcome.reward), 6), bool(outcome.done), bool(outcome.success)))
     return seen, came
 
@@ -263,24 +288,16 @@ def test_t_maze() -> None:
     """The bits and rewards of the paper's table."""
     sign_north, sign_south, corridor, junction = [0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0]
     going, bumped = (0.0, False, False), (-0.1, False, False)
-    seen, came = walk(ENV, NORTH, [WEST, EAST, WEST, EAST, SOUTH, EAST, EAST, NORTH])
-    assert seen == [
-        sign_north,
-        sign_north,
-        corridor,
-        sign_north,
-        corridor,
-        corridor,
-        junction,
-        junction,
-    ]
+    seen, came = walk(NORTH, [WEST, EAST, WEST, EAST, SOUTH, EAST, EAST, NORTH])
+    north = [sign_north, sign_north, corridor, sign_north, corridor, corridor, junction, junction]
+    assert seen == north
     assert came == [bumped, going, going, going, bumped, going, bumped, (4.0, True, True)]
-    seen, came = walk(ENV, SOUTH, [EAST, EAST, NORTH])
+    seen, came = walk(SOUTH, [EAST, EAST, NORTH])
     assert seen == [sign_south, corridor, junction]
     assert came[-1] == (-0.1, True, False)
-    _, came = walk(ENV, SOUTH, [EAST, EAST, SOUTH])
+    _, came = walk(SOUTH, [EAST, EAST, SOUTH])
     assert came[-1] == (4.0, True, True)
-    _, came = walk(ENV, SOUTH, [NORTH] * ENV.longest)
+    _, came = walk(SOUTH, [NORTH] * ENV.longest)
     assert [done for _, done, _ in came] == [False] * (ENV.longest - 1) + [True]
 
 
@@ -289,17 +306,18 @@ def test_a_new_episode_begins_where_one_ends() -> None:
     t, env = np.nonzero(np.asarray(steps.outcome.done)[:-1])
     signs = np.asarray(steps.observation)[t + 1, env]
     assert {tuple(sign) for sign in signs} == {(0, 1, 1), (1, 1, 0)}
-    assert bool((steps.first[1:] == steps.outcome.done[:-1]).all())
+    assert np.array_equal(np.asarray(steps.first)[1:], np.asarray(steps.outcome.done)[:-1])
 
 
 def test_repeat_previous() -> None:
     env, key = RepeatPrevious(lag=2, episode=6), jax.random.key(0)
-    state, shown, step = env.reset(key), [], jax.jit(env.advance)
+    state, shown, step = jax.jit(env.reset)(key), [], jax.jit(env.advance)
+    see = jax.jit(env.observe)
     for t in range(env.episode):
-        shown.append(int(np.argmax(env.observe(state))))
+        shown.append(int(np.argmax(see(state))))
         right = shown[t - 2] if t >= 2 else 0
-        _, wrong = step(jax.random.key(t), state, jnp.int32((right + 1) % 4))
-        state, outcome = step(jax.random.key(t), state, jnp.int32(right))
+        _, wrong = step(jax.random.key(t), state, np.int32((right + 1) % 4))
+        state, outcome = step(jax.random.key(t), state, np.int32(right))
         assert bool(outcome.scored) == bool(outcome.success) == bool(outcome.reward) == (t >= 2)
         assert not bool(wrong.success)
         assert bool(outcome.done) == (t == env.episode - 1)
@@ -310,22 +328,10 @@ def test_repeat_previous() -> None:
 
 
 def test_memory_is_what_succeeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = [
-        "--corridor",
-        "3",
-        "--hidden",
-        "16",
-        "--seeds",
-        "1",
-        "--updates",
-        "40",
-        "--envs",
-        "32",
-        "--horizon",
-        "32",
-    ]
-    sizes += ["--learning-rate", "5e-3"]
-    recurrent_ppo.main(["--out", str(tmp_path), "--cells", "GRU", "none", *sizes])
+    sizes = {"corridor": 3, "hidden": 16, "seeds": 1, "updates": 40, "envs": 32, "horizon": 32}
+    flags = [f"--{name}={size}" for name, size in sizes.items()]
+    some = ["--cells", "GRU", "none", "--learning-rate", "5e-3"]
+    recurrent_ppo.main(["--out", str(tmp_path), *some, *flags])
     printed = capsys.readouterr().out
     rates = {
         line[:12].strip(): float(line[12:21])

@@ -2,11 +2,11 @@
 written word by word is what training scored, and a reversed model is one of reversed sources.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,25 +56,28 @@ def test_verses_are_read_and_split(tmp_path: Path, monkeypatch: Any):
         assert {old for old, _ in [*train, *test]} == {verses[0], verses[1]}
 
 
+@cache
 def build(variant: str) -> tuple[Any, Any]:
     options = translation.Options(hidden=6)
     model = translation.Translator.build(variant, options, WORDS)
-    return model, jax.tree.map(lambda a: 4 * a, model.init(jax.random.key(1)))
+    large = jax.jit(lambda key: jax.tree.map(lambda a: 4 * a, model.init(key)))
+    return model, large(jax.random.key(1))
 
 
 @pytest.mark.parametrize("variant", ["reversed", "attention"])
 def test_writing_is_teacher_forcing_word_by_word(variant: str):
     model, params = build(variant)
     pairs = WORDS.encode_pairs(zip(OLD, NEW, strict=True))
-    carry, memory = model.encode(params, pairs.sources, pairs.source_lengths)
+    logits = jax.jit(model.logits)
+    carry, memory = jax.jit(model.encode)(params, pairs.sources, pairs.source_lengths)
     written = jaxrnn.generate(
-        model.step, params, carry, jnp.full((1, 2), START), steps=6, context=memory, keep=True
+        model.step, params, carry, np.full((1, 2), START), steps=6, context=memory, keep=True
     )
-    forced = model.logits(params, pairs._replace(targets=written.tokens))
+    tokens = np.asarray(written.tokens)
+    forced = np.asarray(logits(params, pairs._replace(targets=tokens)))
     np.testing.assert_allclose(written.outputs, forced, atol=1e-5)
     alone = WORDS.encode_pairs([(OLD[0], NEW[0])])  # without the other's padding
-    carry, memory = model.encode(params, alone.sources, alone.source_lengths)
-    again = model.logits(params, alone._replace(targets=written.tokens[:, :1]))
+    again = logits(params, alone._replace(targets=tokens[:, :1]))
     np.testing.assert_allclose(again, forced[:, :1], atol=1e-5)
 
 
@@ -85,9 +88,10 @@ def test_a_reversed_model_is_one_of_reversed_sources():
     sources = pairs.sources.copy()
     for k, length in enumerate(pairs.source_lengths):
         sources[:length, k] = pairs.sources[:length, k][::-1]
-    found = plain.logits(params, pairs._replace(sources=sources))
-    np.testing.assert_allclose(model.logits(params, pairs), found, atol=1e-6)
-    assert not np.allclose(found, plain.logits(params, pairs), atol=1e-3)
+    logits = jax.jit(plain.logits)
+    found = logits(params, pairs._replace(sources=sources))
+    np.testing.assert_allclose(jax.jit(model.logits)(params, pairs), found, atol=1e-6)
+    assert not np.allclose(found, logits(params, pairs), atol=1e-3)
 
 
 def test_the_decoder_looks_at_words_of_the_source():

@@ -129,11 +129,11 @@ def test_the_baselines():
 
 
 def test_patches_are_of_one_place_and_can_be_put_back():
-    frames = jnp.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)
-    patches = script.to_patches(frames)
+    frames = np.arange(2 * 3 * 8 * 12.0, dtype=np.float32).reshape(2, 3, 8, 12)
+    patches = np.asarray(jax.jit(script.to_patches)(frames))
     assert patches.shape == (2, 3, 2, 3, 16)
-    assert jnp.array_equal(patches[1, 2, 1, 2], frames[1, 2, 4:, 8:].ravel())
-    assert jnp.array_equal(script.to_frames(patches), frames)
+    assert np.array_equal(patches[1, 2, 1, 2], frames[1, 2, 4:, 8:].ravel())
+    assert np.array_equal(jax.jit(script.to_frames)(patches), frames)
 
 
 @pytest.mark.parametrize("hidden", [script.Options().hidden, 32])
@@ -150,8 +150,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """The beginnings of clips, in which fewer frames are seen and asked for: by hand, steps take
     long.
     """
-    monkeypatch.setattr(script, "GIVEN", 3)
-    monkeypatch.setattr(script, "AHEAD", 4)
+    monkeypatch.setattr(script, "GIVEN", 2)
+    monkeypatch.setattr(script, "AHEAD", 3)
     return make_clips()[: script.GIVEN + script.AHEAD]
 
 
@@ -189,9 +189,14 @@ def test_a_coin_for_each_step_and_clip_says_what_is_read(name: str, short: np.nd
 def test_true_frames_alone_are_teacher_forcing():
     cell, params = script.network("ConvGRU", HIDDEN), script.init("ConvGRU", HIDDEN)
     frames = make_clips()
-    found = script.predict(cell, params, frames, jnp.ones((AHEAD - 1, CLIPS), bool))
-    _, ys = jaxrnn.scan(cell, params, script.to_patches(frames[:-1]))
-    assert_close(found, script.to_frames(ys), 1e-5)
+
+    @jax.jit
+    def both_ways(params: Any, frames: Any, given: Any) -> Any:
+        _, ys = jaxrnn.scan(cell, params, script.to_patches(frames[:-1]))
+        return script.predict(cell, params, frames, given), script.to_frames(ys)
+
+    found, forced = both_ways(params, frames, np.ones((AHEAD - 1, CLIPS), bool))
+    assert_close(found, forced, 1e-5)
 
 
 @pytest.mark.parametrize("name", WIDTHS)
@@ -220,10 +225,11 @@ def test_fewer_and_fewer_frames_are_given():
 
 def test_the_loss_is_the_error_of_all_frames(short: np.ndarray):
     cell, params = script.network("ConvLSTM", HIDDEN), script.init("ConvLSTM", HIDDEN)
+    mean_error: Any = jax.jit(script.mean_error, static_argnums=0)
     for share in (0.0, 1.0):
-        loss = script.mean_error(cell, params, Lesson(short, np.float32(share)), jax.random.key(0))
+        loss = mean_error(cell, params, Lesson(short, np.float32(share)), jax.random.key(0))
         given = np.full((script.AHEAD - 1, CLIPS), share == 1)
-        predicted = by_hand(cell, params, short, given)
+        predicted = jax.jit(partial(by_hand, cell, given=given))(params, short)
         errors = metrics.frame_errors(np.asarray(predicted), short[1:])
         np.testing.assert_allclose(loss, errors.mean(), rtol=1e-4)
 

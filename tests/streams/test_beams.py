@@ -1,12 +1,14 @@
 """`beam_search` against a list of all sequences, against `greedy`, and against itself."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 import jaxrnn
 from jaxrnn.streams import beams
@@ -34,6 +36,7 @@ def decoder(params: Any, carry: Any, token: Any, inputs: Any, *, context: Any) -
     return carry, 2 * y @ params["w"]
 
 
+@partial(jax.jit, static_argnums=0)
 def build(cell: Any, seed: int = 0) -> tuple[Any, Any]:
     """Parameters, and the carry of three sequences."""
     k_embedding, k_rnn, k_w = jax.random.split(jax.random.key(seed), 3)
@@ -82,7 +85,11 @@ def ranked(written: Any, each: Any, stop: Any, penalty: float) -> list[tuple[flo
 
 def row(tree: Any, k: int) -> Any:
     """One sequence's part."""
-    return jax.tree.map(lambda leaf: leaf[k], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[k], tree)
+
+
+def tokens_of(out: Any) -> np.ndarray:
+    return np.asarray(out.tokens)
 
 
 def test_a_search_that_drops_nothing_is_exact():
@@ -98,10 +105,10 @@ def test_a_search_that_drops_nothing_is_exact():
         for k, length in enumerate(LENGTHS):
             written, each = listed(speller, params, row(carry, k), PROMPT[:length, k], (None, None))
             wanted = ranked(written, each, STOP, penalty)[:5]
-            assert out.tokens[:, k].T.tolist() == [tokens for _, tokens, _ in wanted]
-            assert out.lengths[k].tolist() == [length for _, _, length in wanted]
-            log_p = jnp.array([log_p for log_p, _, _ in wanted])
-            assert_close(out.log_probabilities[k], log_p, 1e-5)
+            assert tokens_of(out)[:, k].T.tolist() == [tokens for _, tokens, _ in wanted]
+            assert row(out.lengths, k).tolist() == [length for _, _, length in wanted]
+            log_p = np.array([log_p for log_p, _, _ in wanted])
+            assert_close(row(out.log_probabilities, k), log_p, 1e-5)
             kinds |= {(length == STEPS, tokens[-1] in STOP) for _, tokens, length in wanted}
         orders.append(out.tokens.tolist())
     assert orders[0] != orders[1]
@@ -111,9 +118,9 @@ def test_a_search_that_drops_nothing_is_exact():
 def looking() -> tuple[Any, Any]:
     """A context with padding, and inputs for each token that is read."""
     rng = np.random.default_rng(1)
-    memory = jnp.asarray(rng.normal(size=(3, 2, 5)), jnp.float32)
-    inputs = jnp.asarray(rng.normal(size=(len(PROMPT) - 1 + STEPS, 3)), jnp.float32)
-    return (memory, jnp.array([[True, True], [True, False], [False, True]])), inputs
+    memory = rng.normal(size=(3, 2, 5)).astype(np.float32)
+    inputs = rng.normal(size=(len(PROMPT) - 1 + STEPS, 3)).astype(np.float32)
+    return (memory, np.array([[True, True], [True, False], [False, True]])), inputs
 
 
 def test_what_a_decoder_looks_at():
@@ -126,8 +133,9 @@ def test_what_a_decoder_looks_at():
         more = inputs[:, k], row(context, k)
         written, each = listed(decoder, params, row(carry, k), PROMPT[:length, k], more)
         wanted = ranked(written, each, STOP, 0.0)[:3]
-        assert out.tokens[:, k].T.tolist() == [tokens for _, tokens, _ in wanted]
-        assert_close(out.log_probabilities[k], jnp.array([log_p for log_p, _, _ in wanted]), 1e-5)
+        assert tokens_of(out)[:, k].T.tolist() == [tokens for _, tokens, _ in wanted]
+        log_p = np.array([log_p for log_p, _, _ in wanted])
+        assert_close(row(out.log_probabilities, k), log_p, 1e-5)
 
 
 def test_over_devices_and_alone():
@@ -141,7 +149,7 @@ def test_over_devices_and_alone():
         given = {"lengths": lengths, "inputs": inputs, "context": context}
         return tuple(jaxrnn.beam_search(decoder, params, carry, prompt, **given, **options))
 
-    arguments = carry, jnp.asarray(PROMPT), jnp.array(LENGTHS), inputs, context
+    arguments = carry, PROMPT, np.array(LENGTHS), inputs, context
     wanted = search(*arguments)
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, later = jax.P("d"), jax.P(None, "d")
@@ -152,16 +160,19 @@ def test_over_devices_and_alone():
     assert_close(alone[2], wanted[2], 1e-5)
 
 
+spell = jax.jit(speller)
+
+
 def by_hand(params: Any, carry: Any, prompt: Any, width: int, stop: Any) -> Any:
     """One sequence after the other, in plain lists."""
     for token in prompt[:-1]:
-        carry, _ = speller(params, carry, token)
+        carry, _ = spell(params, carry, token)
     live, done = [(0.0, [], carry, prompt[-1])], []
     for _ in range(STEPS):
         longer = []
         for log_p, tokens, own, last in live:
-            own, logits = speller(params, own, last)
-            for token, more in enumerate(np.asarray(jax.nn.log_softmax(logits))):
+            own, logits = spell(params, own, last)
+            for token, more in enumerate(log_softmax(np.asarray(logits))):
                 longer.append((log_p + more, [*tokens, token], own, token))
         longer.sort(key=lambda beam: -beam[0])
         done += [beam for beam in longer[:width] if beam[3] in stop]
@@ -183,14 +194,14 @@ def test_narrow_searches_and_one_program():
             out = jaxrnn.beam_search(speller, params, carry, PROMPT, width=width, **options)
             greedy = jaxrnn.generate(speller, params, carry, PROMPT, **options)
             if width == 1:
-                assert_equal(out.tokens[..., 0], greedy.tokens)
-                assert_equal(out.lengths[..., 0], greedy.lengths)
-            misses += int(jnp.sum(jnp.any(out.tokens[..., 0] != greedy.tokens, axis=0)))
+                assert_equal(tokens_of(out)[..., 0], greedy.tokens)
+                assert_equal(np.asarray(out.lengths)[..., 0], greedy.lengths)
+            misses += np.sum(np.any(tokens_of(out)[..., 0] != tokens_of(greedy), axis=0))
             for k, length in enumerate(LENGTHS):
                 tokens, log_p = by_hand(params, row(carry, k), PROMPT[:length, k], width, stop)
-                got = out.tokens[: out.lengths[k, 0], k, 0]
+                got = tokens_of(out)[: np.asarray(out.lengths)[k, 0], k, 0]
                 assert got.tolist() == tokens
-                assert_close(out.log_probabilities[k, 0], jnp.asarray(log_p), 1e-5)
+                assert_close(row(out.log_probabilities, k)[0], log_p, 1e-5)
             jaxrnn.beam_search(
                 speller, params, carry, PROMPT, width=width, length_penalty=seed + 0.5, **options
             )

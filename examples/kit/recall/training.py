@@ -50,6 +50,12 @@ def train(network: Network, o: Any, name: str) -> Found:
         updates, state = adam.update(clipped, state, params)
         return optax.apply_updates(params, updates), state, norm
 
+    @jax.jit
+    def begin(key: jax.Array) -> tuple:
+        start = network.init(key)
+        runs = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), (start, adam.init(start)))
+        return (*runs, jnp.zeros(2))
+
     @partial(jax.jit, donate_argnums=0)
     def both(runs: tuple, number: jax.Array) -> tuple:
         params, state, largest = runs
@@ -67,19 +73,21 @@ def train(network: Network, o: Any, name: str) -> Found:
 
         return snapshot(loss, network.cell, own["rnn"], network.inputs(xs))
 
-    start = network.init(of_network)
-    runs = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), (start, adam.init(start)))
-    runs, recorder = (*runs, jnp.zeros(2)), Recorder(look, o.every)
+    @jax.jit
+    def right(params: Any, key: jax.Array) -> jax.Array:
+        xs, symbols = recall(key, o.length, HELD_OUT)
+        answers = jax.vmap(lambda p: jnp.argmax(network.logits(p, outputs(p, xs)), axis=-1))
+        return answers(params) == symbols
+
+    runs, recorder = begin(of_network), Recorder(look, o.every)
     for number in trange(o.steps, desc=name, unit="update"):
         recorder(number, runs[0], number)
         runs = both(runs, number)
-    params, _, largest = runs
-    xs, symbols = recall(of_test, o.length, HELD_OUT)
-    answers = jax.vmap(lambda p: jnp.argmax(network.logits(p, outputs(p, xs)), axis=-1))(params)
+    params, _, largest = jax.device_get(runs)
     return Found(
         recorder,
         jax.device_get(recorder.look(params, o.steps)),
         jax.tree.map(lambda leaf: leaf[0], params),
-        np.mean(np.asarray(answers) == symbols, axis=1),
-        np.asarray(largest),
+        np.mean(np.asarray(right(params, of_test)), axis=1),
+        largest,
     )
