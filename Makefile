@@ -18,7 +18,7 @@ help:
 	@echo "make lint      ruff and pyright"
 	@echo "make docs      build the site, docs/_build/html/index.html"
 	@echo "make dist      build wheel and source, and install each in an empty environment"
-	@echo "make doctest   run the examples in the docstrings"
+	@echo "make doctest   run the examples in the docstrings and on the pages"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku, Equinox and lyapax (installs them)"
 	@echo "make aot-test  compile for an H100 and a TPU v5e, which need not be here, and count (installs their compilers)"
 	@echo "make examples  every example for a few steps, and every part of the benchmarks at tiny sizes"
@@ -55,8 +55,8 @@ lint: .venv/.installed-dev
 docs: .venv/.installed-docs
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-doctest: .venv/.installed-test
-	$(BIN)/python -m pytest -n auto --doctest-modules jaxrnn
+doctest: .venv/.installed-examples .venv/.installed-test
+	$(BIN)/python -m pytest -n auto --doctest-modules jaxrnn tests/docs/blocks.py
 
 # What `make test` leaves out where these are not installed, and no more. A pinned version of torch: an
 # open one would bring gigabytes.

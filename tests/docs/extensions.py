@@ -4,7 +4,7 @@ import importlib
 import sys
 from types import ModuleType
 
-from tests.docs.test_pages import ROOT
+from tests.docs.blocks import ROOT
 
 
 def extension(name: str) -> ModuleType:

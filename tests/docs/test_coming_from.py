@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.docs.test_pages import FRAMEWORKS, ROOT, blocks, framework, run_blocks
+from tests.docs.blocks import FRAMEWORKS, ROOT, blocks, framework, run_blocks
 
 PAGE = ROOT / "docs" / "coming_from.md"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import jaxrnn
 from jaxrnn.streams import greedy
-from tests.docs.test_pages import ROOT, run_blocks
+from tests.docs.blocks import ROOT, run_blocks
 from tests.support.helpers import assert_close, assert_equal
 
 

@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 
 import jaxrnn
+from tests.docs.blocks import ROOT
 from tests.docs.extensions import extension
-from tests.docs.test_pages import ROOT
 
 generated = extension("generated")
 

@@ -1,7 +1,7 @@
-"""The Python blocks of the README and of the pages under `docs/` run, those of one page in one
-namespace; those that need another framework by themselves, in `test_coming_from.py`. What other
-tests ask more of runs there. Notebooks run when `make docs` builds the site, which fails where one
-does.
+"""The Python blocks of the README and of the pages under `docs/` run, as `make doctest` does: those
+of one page in one namespace; those that need another framework by themselves, in
+`test_coming_from.py`. What other tests ask more of runs there. Notebooks run when `make docs`
+builds the site, which fails where one does.
 """
 
 import re
