@@ -125,6 +125,23 @@ def test_a_layer_is_reached_through_the_one_above(x64: None) -> None:
     assert_close(total, np.hypot(of_alone, of_top), 1e-10)
 
 
+def test_an_output_that_is_the_carry_moves_with_it(x64: None) -> None:
+    """The loss of one output reaches the state after its step, and no later one."""
+    spec = BY_ID["elman_tanh"]
+    params, xs = make_params(spec), make_xs(spec, (TIME,))
+    after = 1 + TIME // 2
+
+    @jax.jit
+    def found(params: Any, xs: Any) -> Any:
+        flow = gradient_flow(lambda _, ys: jnp.sum(ys[after - 1] ** 2), spec.cell, params, xs)
+        return flow.parts, jaxrnn.scan(spec.cell, params, xs)[1]
+
+    norms, ys = map(np.asarray, found(params, xs))
+    assert norms[after] == pytest.approx(2 * np.linalg.norm(ys[after - 1]), rel=1e-10)
+    assert np.all(norms[:after] > 0)
+    assert np.all(norms[after + 1 :] == 0)
+
+
 def test_both_directions(x64: None) -> None:
     """The cell that reads backwards is reached from its own last step on, which is the first."""
     spec = BY_ID["both_concat"]
