@@ -132,7 +132,7 @@ class RNN(nn.Module):
 
     def __call__(
         self,
-        xs: Any,
+        xs: Tree,
         carry: Carry = None,
         *,
         deterministic: bool | None = None,
@@ -162,7 +162,7 @@ class RNN(nn.Module):
         return home.run(owner, self, own, xs, carry, self._key(owner, deterministic), flags)
 
     def step(
-        self, x: Any, carry: Carry, *, deterministic: bool | None = None, context: Tree = None
+        self, x: Tree, carry: Carry, *, deterministic: bool | None = None, context: Tree = None
     ) -> tuple[Carry, Any]:
         """Take one step, as `jaxrnn.step` does: `rnn.apply(variables, x, carry, method="step")`.
 
@@ -231,7 +231,7 @@ class RNNCell(nn.RNNCellBase):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
+    def __call__(self, carry: Carry, inputs: Tree) -> tuple[Carry, Array]:
         """Take one step.
 
         Args:
@@ -327,7 +327,7 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
     """Return the parameters of nested dicts in the cell's own structure."""
     flat = names.flat(variables)
 
-    def find(path: tuple[str, ...]) -> Any:
+    def find(path: tuple[str, ...]) -> Tree:
         if (name := "/".join(path)) not in flat:
             raise ValueError(
                 f"jaxrnn.linen.{type(module).__name__}({type(module.cell).__name__}): the "

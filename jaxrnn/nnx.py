@@ -71,7 +71,7 @@ class _Home(nnx.Module):
         return names.gathered(abstract_params(self.cell, self.in_features, self.param_dtype), find)
 
 
-def _variables(tree: Any) -> Any:
+def _variables(tree: Tree) -> Any:
     if isinstance(tree, dict):
         return nnx.Dict({name: _variables(value) for name, value in tree.items()})
     return nnx.Param(tree)
@@ -184,7 +184,7 @@ class RNN(_Home):
 
     def __call__(
         self,
-        xs: Any,
+        xs: Tree,
         carry: Carry = None,
         *,
         deterministic: bool | None = None,
@@ -220,7 +220,7 @@ class RNN(_Home):
 
     def step(
         self,
-        x: Any,
+        x: Tree,
         carry: Carry,
         *,
         deterministic: bool | None = None,
@@ -322,7 +322,7 @@ class RNNCell(_Home, nnx.RNNCellBase):
         home.check_rnn_cell(cell, "nnx")
         super().__init__(cell, in_features, dtype, param_dtype, rngs)
 
-    def __call__(self, carry: Carry, inputs: Any) -> tuple[Carry, Array]:
+    def __call__(self, carry: Carry, inputs: Tree) -> tuple[Carry, Array]:
         """Take one step.
 
         Args:

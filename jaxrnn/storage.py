@@ -22,7 +22,7 @@ from jaxrnn.core.call import check_cell, check_kinds, kind
 from jaxrnn.core.cell import Cell, Params, abstract_params
 from jaxrnn.core.check import check_in_features
 from jaxrnn.core.description import build, class_names, describe, parse
-from jaxrnn.core.trees import form
+from jaxrnn.core.trees import Tree, form
 
 __all__ = ["load", "load_tree", "save", "save_tree"]
 
@@ -107,7 +107,7 @@ def load(path: str | os.PathLike[str], known: Sequence[type] = ()) -> tuple[Cell
     return _read(Path(path), _CELL, read)
 
 
-def save_tree(path: str | os.PathLike[str], tree: Any, metadata: Any = None) -> None:
+def save_tree(path: str | os.PathLike[str], tree: Tree, metadata: Any = None) -> None:
     """Write a pytree of arrays and its metadata to a file, bit for bit.
 
     Args:
@@ -180,7 +180,7 @@ def load_tree(
     return _read(Path(path), _TREE, read)
 
 
-def _write(path: Path, tree: Any, content: dict[str, Any], where: str) -> None:
+def _write(path: Path, tree: Tree, content: dict[str, Any], where: str) -> None:
     """Write arrays and their description, with a checksum over both."""
     import safetensors.numpy
 
@@ -345,7 +345,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], wanted: dict[str, Any], owner: 
             raise ValueError(f"{where}, which JAX would round; set jax_enable_x64 to load it")
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def _named(tree: Tree) -> dict[str, Any]:
     """Return the leaves by their path, such as `0.forward.w_x`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

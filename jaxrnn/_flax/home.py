@@ -36,7 +36,7 @@ class Home(Protocol):
 
 
 def check_rnn(
-    cell: Any, home: str, outputs: Any, time_major: Any, deterministic: Any = None
+    cell: Any, home: str, outputs: Tree, time_major: Any, deterministic: Any = None
 ) -> None:
     """Refuse to build an `RNN` around anything but a cell, or with unknown options."""
     owner = f"jaxrnn.{home}.RNN"
@@ -68,7 +68,7 @@ def check_rnn_cell(cell: Any, home: str) -> None:
         )
 
 
-def cast(tree: Any, dtype: Any) -> Any:
+def cast(tree: Tree, dtype: Any) -> Any:
     """Cast every floating leaf to `dtype`. None casts nothing."""
     if dtype is None:
         return tree
@@ -80,14 +80,14 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-def feature_size(owner: str, cell: Cell, x: Any) -> int:
+def feature_size(owner: str, cell: Cell, x: Tree) -> int:
     """Return the size of the last axis of one step's input. Refuse too few axes."""
     return _feature_size(
         f"{owner}({type(cell).__name__})", "x", x, ["*batch", *["features"] * cell.feature_axes]
     )
 
 
-def sequence_feature_size(owner: str, home: Home, xs: Any) -> int:
+def sequence_feature_size(owner: str, home: Home, xs: Tree) -> int:
     """Return the size of the last axis of a sequence. Refuse too few axes."""
     steps = ["time", "*batch"] if home.time_major else ["*batch", "time"]
     name, form = (
@@ -97,7 +97,7 @@ def sequence_feature_size(owner: str, home: Home, xs: Any) -> int:
     return _feature_size(name, "xs", xs, form, "; for a single step use jaxrnn.step")
 
 
-def _feature_size(name: str, argument: str, tree: Any, form: list[str], hint: str = "") -> int:
+def _feature_size(name: str, argument: str, tree: Tree, form: list[str], hint: str = "") -> int:
     check_arrays(name, argument, tree)
     leaves = jax.tree.leaves(tree)
     if not leaves or jnp.ndim(leaves[0]) < len(form) - 1:

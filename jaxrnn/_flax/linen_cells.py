@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrnn._flax import home, recipes
 from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.trees import Tree
 from jaxrnn.foreign import FunctionCell
 
 
@@ -59,7 +60,7 @@ def _recipe(module: nn.RNNCellBase) -> recipes.Recipe:
 class _Apply:
     recipe: recipes.Recipe
 
-    def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
+    def __call__(self, params: Params, carry: Carry, x: Tree) -> Any:
         after, y = self.recipe(parent=None).apply({"params": params}, carry, x)
         return recipes.as_carried(after, carry), y
 

@@ -11,6 +11,7 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from jaxrnn.core.cell import Cell, Params, abstract_params
 from jaxrnn.core.check import name_of
+from jaxrnn.core.trees import Tree
 
 Path = tuple[str, ...]
 
@@ -34,7 +35,7 @@ def gathered(like: Params, find: Callable[[Path], Array]) -> Params:
     return jax.tree_util.tree_map_with_path(lambda path, _: find(_names(path)), like)
 
 
-def flat(tree: Any) -> dict[str, Any]:
+def flat(tree: Tree) -> dict[str, Any]:
     """Flatten nested dicts into one, with names joined by slashes."""
     return traverse_util.flatten_dict(tree, sep="/")
 

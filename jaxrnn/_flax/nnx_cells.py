@@ -13,6 +13,7 @@ from jax import Array
 
 from jaxrnn._flax import home, recipes
 from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.trees import Tree
 from jaxrnn.foreign import FunctionCell
 
 
@@ -64,7 +65,7 @@ def as_cell(module: nnx.RNNCellBase | Callable[..., nnx.RNNCellBase]) -> Functio
 class _Apply:
     recipe: recipes.Recipe
 
-    def __call__(self, params: Params, carry: Carry, x: Any) -> Any:
+    def __call__(self, params: Params, carry: Carry, x: Tree) -> Any:
         module = nnx.merge(_graph(self.recipe, x.shape[-1]), params)
         after, y = module(carry, x)
         return recipes.as_carried(after, carry), y
@@ -158,7 +159,7 @@ def _not_built(module: nnx.Module) -> str:
     )
 
 
-def _expected(given: Any, verb: str = "is") -> str:
+def _expected(given: Tree, verb: str = "is") -> str:
     kind = type(given).__name__
     wanted = "a flax.nnx.RNNCellBase such as nnx.GRUCell(...)"
     return f"jaxrnn.nnx.as_cell: module {verb} a {kind}, expected {wanted}"

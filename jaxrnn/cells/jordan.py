@@ -15,6 +15,7 @@ from jaxrnn.core.affine import Affine, project
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.check import check_fields, check_in_features, check_rate, check_size
 from jaxrnn.core.dtypes import promote
+from jaxrnn.core.trees import Tree
 from jaxrnn.initializers import Initializer, draw_gates
 
 
@@ -137,12 +138,12 @@ class Jordan(GatedCell[JordanParams, Any]):
         b_o = draw_gates(self.b_init, k_b_o, (self.features,), dtype, 1) if self.bias else None
         return JordanParams(w_x, w_h, self.draw_bias(k_b, dtype), w_o, b_o)
 
-    def initial_carry(self, params: JordanParams, input_shape: tuple[int, ...]) -> Any:
+    def initial_carry(self, params: JordanParams, input_shape: tuple[int, ...]) -> Tree:
         """Return `y = 0`, `[*batch, features]`, and `s = 0` of the same shape with `decay`."""
         zero = self.zeros(params, input_shape, self.features)
         return zero if self.decay is None else JordanCarry(zero, zero)
 
-    def project(self, params: JordanParams, xs: Any) -> Any:
+    def project(self, params: JordanParams, xs: Tree) -> Tree:
         """Compute `x W_x + b`; with a teacher and without `decay`, compute the output y."""
         if not self.teacher:
             return project(xs, params.w_x, params.b, 1)
@@ -153,7 +154,7 @@ class Jordan(GatedCell[JordanParams, Any]):
         return self._output(params, default_affine(u, before, params.w_h), default_affine)
 
     def step(
-        self, params: JordanParams, carry: Any, u: Any, affine: Affine = default_affine
+        self, params: JordanParams, carry: Any, u: Tree, affine: Affine = default_affine
     ) -> tuple[Any, Array]:
         if self.decay is None:
             y = u if self.teacher else self._output(params, affine(u, carry, params.w_h), affine)
@@ -169,7 +170,7 @@ class Jordan(GatedCell[JordanParams, Any]):
         (y,) = affine((b_o,), h, params.w_o)
         return activation(self.output_activation)(y)
 
-    def _taught(self, xs: Any) -> Taught:
+    def _taught(self, xs: Tree) -> Taught:
         if not isinstance(xs, Taught) or xs.y.shape != (*xs.x.shape[:-1], self.features):
             shapes = jax.tree.map(jnp.shape, xs)
             raise ValueError(

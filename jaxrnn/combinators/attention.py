@@ -24,7 +24,7 @@ from jaxrnn.core.check import (
 )
 from jaxrnn.core.composite import Delegate
 from jaxrnn.core.kinds import ContextCell, WithContext
-from jaxrnn.core.trees import is_float, path_names
+from jaxrnn.core.trees import Tree, is_float, path_names
 from jaxrnn.initializers import draw_gates
 
 
@@ -216,7 +216,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
             )
         return found[-1]  # of the top layer
 
-    def initial_carry(self, params: AttentionParams, input_shape: tuple[int, ...]) -> Any:
+    def initial_carry(self, params: AttentionParams, input_shape: tuple[int, ...]) -> Tree:
         *batch, in_features = input_shape
         own = self.cell.initial_carry(params.inner, (*batch, in_features + self._joined))
         if self.attend == "before":
@@ -261,7 +261,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         weights = _softmax(self._score(params.score, h, keys, affine), valid)
         return weights, affine(None, weights, values, linear=mix)
 
-    def read(self, params: AttentionParams, ys: Array, xs: Any) -> Array:
+    def read(self, params: AttentionParams, ys: Array, xs: Tree) -> Array:
         """Return the outputs unchanged. The step has called the cell's own `read`."""
         del params, xs
         return ys

@@ -19,6 +19,7 @@ from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.composite import Composite, substep
 from jaxrnn.core.traced.values import through
+from jaxrnn.core.trees import Tree
 
 
 class Input(NamedTuple):
@@ -42,7 +43,7 @@ def before(cell: Cell, params: Params, xs: Array, size: int) -> Input:
     joined = jnp.concatenate([xs, jnp.zeros((*xs.shape[:-1], size), xs.dtype)], axis=-1)
     products: list[tuple[Array, ...]] = []
 
-    def affine(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
+    def affine(u: Tree, h: Array, w: Array, linear: Linear = matmul) -> Tree:
         if not _is_of(joined, h, w, linear):
             return default_affine(u, h, w, linear)
         product = matmul(xs, w[:-size])
@@ -65,7 +66,7 @@ def step(
     def projected(add_seen: Callable[..., Any]) -> Any:
         known = iter(products)
 
-        def split(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
+        def split(u: Tree, h: Array, w: Array, linear: Linear = matmul) -> Tree:
             if not _is_of(joined, h, w, linear):
                 return affine(u, h, w, linear)
             pieces = next(known)
@@ -91,17 +92,17 @@ def _is_of(joined: Array, h: Array, w: Array, linear: Linear) -> bool:
     return h is joined and linear is matmul and w.ndim == 2
 
 
-def _are_same(us: Any, parts: Any) -> bool:
+def _are_same(us: Tree, parts: Any) -> bool:
     """Return whether two trees hold identical arrays, in the same order."""
     pair = jax.tree.leaves(us), jax.tree.leaves(parts)
     return len(pair[0]) == len(pair[1]) and all(a is b for a, b in zip(*pair, strict=True))
 
 
-def _adds_to_products(cell: Cell, params: Params, carry: Carry, us: Any) -> bool:
+def _adds_to_products(cell: Cell, params: Params, carry: Carry, us: Tree) -> bool:
     """Return whether the step uses its projected input only as the `u` of `affine(u, h, w)`."""
 
-    def without(params: Params, carry: Carry, us: Any) -> Any:
-        def affine(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
+    def without(params: Params, carry: Carry, us: Tree) -> Tree:
+        def affine(u: Tree, h: Array, w: Array, linear: Linear = matmul) -> Tree:
             if _are_same(us, u) and linear is matmul:
                 return cut_like(u, linear(h, w))
             return default_affine(u, h, w, linear)
@@ -114,10 +115,10 @@ def _adds_to_products(cell: Cell, params: Params, carry: Carry, us: Any) -> bool
     return not any(atom in given for atom in used if not isinstance(atom, Literal))
 
 
-def _joining(affine: Affine, us: Any, seen: Array, w_seen: Array) -> Affine:
+def _joining(affine: Affine, us: Tree, seen: Array, w_seen: Array) -> Affine:
     """Return an `affine` that adds the product of `seen` wherever it adds `us`."""
 
-    def joining(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
+    def joining(u: Tree, h: Array, w: Array, linear: Linear = matmul) -> Tree:
         if not (_are_same(us, u) and linear is matmul):
             return affine(u, h, w, linear)
         both = jnp.concatenate([seen.astype(h.dtype), h], axis=-1)

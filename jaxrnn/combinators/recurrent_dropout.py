@@ -135,10 +135,14 @@ class _Product(NamedTuple):
 def _recurrent_products(cell: Cell, row: Row) -> list[_Product | None]:
     """Return the products of all calls of `affine` in a step; None for one not recurrent."""
 
-    def calls(params: Params, carry: Carry, u: Any) -> list[tuple[Array, tuple[Array, ...] | None]]:
+    def calls(
+        params: Params, carry: Carry, u: Tree
+    ) -> list[tuple[Array, tuple[Array, ...] | None]]:
         made = []
 
-        def affine(u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul) -> Any:
+        def affine(
+            u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul
+        ) -> Tree:
             made.append((h, u))
             # the barrier marks the result as that of a product, whatever `linear` is
             return lax.optimization_barrier(default_affine(u, h, w, linear))

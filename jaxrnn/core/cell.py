@@ -177,7 +177,9 @@ class Cell(ABC, Generic[P, C]):
         return xs
 
     @abstractmethod
-    def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
+    def step(
+        self, params: P, carry: C, u: Tree, affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """Compute the recurrence of one step.
 
         `jaxrnn.step` takes a whole step: `project`, this and `read`.
@@ -192,7 +194,7 @@ class Cell(ABC, Generic[P, C]):
             The new carry, and the output before `read`.
         """
 
-    def read(self, params: P, ys: Any, xs: Any) -> Any:
+    def read(self, params: P, ys: Tree, xs: Tree) -> Tree:
         """Finish the outputs of `step` without the carry. The default returns `ys`.
 
         Examples are an output layer `y W_o`, and `Re(C h) + D x`. `ys` and `xs` hold one step or
@@ -237,7 +239,7 @@ class Cell(ABC, Generic[P, C]):
             f"{name}.in_features(params)"
         )
 
-    def labels(self, params: P) -> Any:
+    def labels(self, params: P) -> Tree:
         """Return the role of every parameter, in the structure of `params`."""
 
         def role(path: tuple[object, ...], _: Array) -> str:

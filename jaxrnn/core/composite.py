@@ -58,7 +58,7 @@ class Composite(Cell[P, C]):
     is_composite = True
 
     @abstractmethod
-    def run(self, params: P, xs: Any, carry: C, runner: "Runner") -> tuple[C, Any]:
+    def run(self, params: P, xs: Tree, carry: C, runner: "Runner") -> tuple[C, Tree]:
         """Run the cells inside, over time or for one step.
 
         Args:
@@ -74,7 +74,9 @@ class Composite(Cell[P, C]):
             The new carries, and the outputs.
         """
 
-    def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
+    def step(
+        self, params: P, carry: C, u: Tree, affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """Take one step through all cells inside."""
         return substep(self, params, carry, u, affine)
 
@@ -173,10 +175,10 @@ class Delegate(Cell[P, C]):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*self.cell.output_shape(input_shape)[:-1], self.out_features)
 
-    def prepare(self, params: P, context: Any) -> Any:
+    def prepare(self, params: P, context: Tree) -> Tree:
         return self.cell.prepare(self.inner(params), context)  # type: ignore[attr-defined]
 
-    def read(self, params: P, ys: Any, xs: Any) -> Any:
+    def read(self, params: P, ys: Tree, xs: Tree) -> Tree:
         return self.cell.read(self.inner(params), ys, xs)
 
     def ends(self, ys: Tree, take: Take, backwards: bool = False) -> Tree:
@@ -185,7 +187,7 @@ class Delegate(Cell[P, C]):
     def in_features(self, params: P) -> int:
         return self.cell.in_features(self.inner(params))
 
-    def labels(self, params: P) -> Any:
+    def labels(self, params: P) -> Tree:
         return self.cell.labels(self.inner(params))
 
     def check_in_features(self, in_features: int) -> None:
@@ -303,7 +305,7 @@ class Runner:
             )
         return dataclasses.replace(self, walk=self.walk.reversed())
 
-    def draw(self, function: Callable[[Keys], Any]) -> Any:
+    def draw(self, function: Callable[[Keys], Any]) -> Tree:
         """Call `function(keys)` for every step and row. Return None if there is no key."""
         return None if self.draws is None else self.draws(function)
 
@@ -344,11 +346,11 @@ class Fed(Delegate):
         return self.cell.project(params.params, xs, *noise)
 
     def step(
-        self, params: Params, carry: Carry, u: Any, affine: Affine = default_affine
+        self, params: Params, carry: Carry, u: Tree, affine: Affine = default_affine
     ) -> tuple[Carry, Array]:
         return self.cell.step(params.params, carry, u, affine)
 
-    def draw(self, keys: Keys) -> Any:
+    def draw(self, keys: Keys) -> Tree:
         """Draw what the inner cell draws, if it is noisy."""
         draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
         return draw(keys)
@@ -358,6 +360,6 @@ class _InContext(Fed):
     """A cell whose `step` gets the context with its parameters."""
 
     def step(
-        self, params: WithContext, carry: Carry, u: Any, affine: Affine = default_affine
+        self, params: WithContext, carry: Carry, u: Tree, affine: Affine = default_affine
     ) -> tuple[Carry, Array]:
         return self.cell.step(params, carry, u, affine)

@@ -41,14 +41,16 @@ class LinearCell(Cell[P, C]):
     """
 
     @abstractmethod
-    def coefficients(self, params: P, u: Any) -> tuple[Any, C]:
+    def coefficients(self, params: P, u: Tree) -> tuple[Any, C]:
         """Return `a` and `b`, of one step or of many.
 
         Both are pytrees with the structure of the carry. `a` may also be a single array or number,
         which then multiplies every leaf.
         """
 
-    def step(self, params: P, carry: C, u: Any, affine: Affine = default_affine) -> tuple[C, Array]:
+    def step(
+        self, params: P, carry: C, u: Tree, affine: Affine = default_affine
+    ) -> tuple[C, Array]:
         """Compute `a ⊙ h + b` in the dtype of the carry."""
         del affine
         a, b = self.coefficients(params, u)
@@ -107,7 +109,7 @@ class NoisyCell(Cell[P, C]):
     """
 
     @abstractmethod
-    def draw(self, keys: Keys) -> Any:
+    def draw(self, keys: Keys) -> Tree:
         """Draw the random numbers of one step of one row of the batch.
 
         `keys.step` is new at each step, and `keys.sequence` in each sequence. Prefer bools to
@@ -140,7 +142,7 @@ class WithContext(NamedTuple):
     """
 
     params: Params  # the cell's own
-    context: Any  # as `prepare` returns it
+    context: Tree  # as `prepare` returns it
 
 
 class ContextCell(Cell[P, C]):
@@ -177,11 +179,11 @@ class ContextCell(Cell[P, C]):
 
     @abstractmethod
     def step(
-        self, params: Any, carry: C, u: Any, affine: Affine = default_affine
+        self, params: Any, carry: C, u: Tree, affine: Affine = default_affine
     ) -> tuple[C, Array]:
         """Compute the recurrence of one step, as `Cell.step` does; `params` is a `WithContext`."""
 
-    def prepare(self, params: P, context: Any) -> Any:
+    def prepare(self, params: P, context: Tree) -> Tree:
         """Transform the context once, before the first step. The default returns it as it is.
 
         `step` gets the result in place of the context.

@@ -59,7 +59,7 @@ def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
     return Numbers(t * stride + rows, before * stride + rows)
 
 
-def for_each(function: Callable[[Any], Any], given: Any) -> Any:
+def for_each(function: Callable[[Any], Any], given: Tree) -> Any:
     """Apply `function` to each entry of equally shaped arrays.
 
     The axes of the entries stand in front of the axes of every array that `function` returns.
@@ -120,7 +120,7 @@ class _Drawing(Fed):
         draw: Callable[[Keys], Any] = self.cell.draw  # type: ignore[attr-defined]  # it is noisy
         return super().project(params, xs.xs, Draws(key, xs.numbers)(draw))
 
-    def read(self, params: _Keyed, ys: Any, xs: _Numbered) -> Any:
+    def read(self, params: _Keyed, ys: Tree, xs: _Numbered) -> Tree:
         return super().read(params, ys, xs.xs)
 
 

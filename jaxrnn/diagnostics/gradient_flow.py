@@ -226,10 +226,10 @@ class _NudgedStep(Delegate):
         replaced = {id(old): new for old, new in reversed([*pairs])}
         return moved, jax.tree.map(lambda leaf: replaced.get(id(leaf), leaf), y)
 
-    def read(self, params: Params, ys: Any, xs: tuple[Tree, Carry]) -> Any:
+    def read(self, params: Params, ys: Tree, xs: tuple[Tree, Carry]) -> Tree:
         return self.cell.read(params, ys, xs[0])
 
-    def draw(self, keys: Any) -> Any:
+    def draw(self, keys: Any) -> Tree:
         """What the cell draws."""
         draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
         return draw(keys)

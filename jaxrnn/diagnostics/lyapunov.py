@@ -234,7 +234,7 @@ def _nonzero(size: Array) -> Array:
 def _in_blocks(
     block: Callable[[Array, Any], tuple[Array, Array]],
     start: Array,
-    given: Any,
+    given: Tree,
     steps: range,
     every: int,
 ) -> tuple[Array, Array]:
