@@ -5,7 +5,7 @@ method of `jaxrnn.methods`. If the cell is made of cells, it runs each of them.
 """
 
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def scan(
     key: Array | None = None,
     method: MethodLike = "bptt",
     **flags: Unpack[Flags],
-) -> tuple[C, Any]:
+) -> tuple[C, Tree]:
     """Run a cell over a sequence.
 
         carry_t, y_t = step(params, carry_{t-1}, project(params, x_t))
@@ -106,7 +106,7 @@ def unroll(
     *,
     key: Array | None = None,
     **flags: Unpack[Flags],
-) -> tuple[C, Any]:
+) -> tuple[C, Tree]:
     """Compute what `scan` computes, by a Python loop over the steps.
 
     It is the reference for tests. Its program and its compile time grow with the number of steps.
@@ -136,7 +136,7 @@ def trajectory(
     key: Array | None = None,
     method: MethodLike = "bptt",
     **flags: Unpack[Flags],
-) -> tuple[C, Any]:
+) -> tuple[C, Tree]:
     """Run a cell over a sequence as `scan` does, and return every carry.
 
     It takes the arguments of `scan`.
@@ -170,7 +170,7 @@ def step(
     *,
     context: Tree = None,
     key: Array | None = None,
-) -> tuple[C, Any]:
+) -> tuple[C, Tree]:
     """Take one step, for streaming, acting and decoding.
 
     Args:

@@ -159,7 +159,7 @@ def _not_built(module: nnx.Module) -> str:
     )
 
 
-def _expected(given: Tree, verb: str = "is") -> str:
+def _expected(given: object, verb: str = "is") -> str:
     kind = type(given).__name__
     wanted = "a flax.nnx.RNNCellBase such as nnx.GRUCell(...)"
     return f"jaxrnn.nnx.as_cell: module {verb} a {kind}, expected {wanted}"
