@@ -108,6 +108,7 @@ def over_devices(
     if names:
         on_each = jax.shard_map(
             run,
+            # None: the mesh that `left_to_the_compiler` sets, whose axes are all of type Auto
             mesh=None if split.is_explicit else split.mesh,
             in_specs=(PartitionSpec(), timed, batch),
             out_specs=(PartitionSpec(*of_carry, *split.batch), timed),
