@@ -4,11 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxrnn
 from jaxrnn.core.walk import Walk
 from jaxrnn.methods.bptt import plan
 from jaxrnn.methods.bptt.platforms import CPU, GPU, TPU, Platform, Sizes
+from tests.support.helpers import assert_close
 from tests.support.user_cells import Leaky, Ring
 
 
@@ -120,3 +122,18 @@ def test_blocks_of_each_platform():
     assert TPU().block(sizes(64, rows=256, width=1536), checkpointed=False) == 8
     assert TPU().block(sizes(32, rows=2048, width=64), checkpointed=False) == 8
     assert CPU().block(sizes(128, rows=64, width=1024), checkpointed=False) == 4
+
+
+def test_vmap_over_params_where_the_derivative_has_other_blocks() -> None:
+    """A call takes blocks of one step, its derivative a single block; under `vmap`, JAX takes the
+    batch axis of a `jax.custom_jvp`'s results from one of the two.
+    """
+    cell = jaxrnn.Elman(4)
+    params = jax.vmap(lambda key: cell.init(key, 1))(jax.random.split(jax.random.key(0), 3))
+    xs = np.random.default_rng(0).normal(size=(5, 40, 1)).astype(np.float32)
+
+    def gradient(method: Any) -> Any:
+        each = jax.vmap(lambda p: jnp.sum(jaxrnn.scan(cell, p, xs, method=method)[1][-1] ** 2))
+        return jax.jit(jax.grad(lambda params: jnp.sum(each(params))))(params)
+
+    assert_close(gradient("bptt"), gradient("autodiff"), 1e-5)

@@ -49,8 +49,6 @@ def over_blocks(
         The last carry, and the outputs of all steps and of all blocks, both in order of time.
     """
     whole, rest = divmod(steps_in(steps), size)
-    if (whole, rest) == (1, 0):
-        whole, rest = 0, size  # a single block needs no loop
 
     def first(carry: C) -> tuple[C, Y, Z]:
         def one(carry: C, inputs: tuple[X, B]) -> tuple[C, tuple[Y, Z]]:
@@ -74,9 +72,9 @@ def over_blocks(
         return carry, of_steps, _each(lambda leaf: leaf[None], of_block)
 
     if not rest:
+        # Also for a single block: under `vmap`, JAX takes the batch axes of the results of `bptt`
+        # from its function or from its derivative, so both must have a loop.
         return first(carry)
-    if not whole:
-        return last(carry)
     carry, *earlier = (last if reverse else first)(carry)
     carry, *later = (first if reverse else last)(carry)
     in_time = (later, earlier) if reverse else (earlier, later)
