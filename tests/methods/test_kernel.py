@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import jaxrnn
 from jaxrnn.methods import BPTT
@@ -114,12 +115,15 @@ def test_it_lowers_for_a_gpu() -> None:
     params = cell.init(jax.random.key(0), 3)
     method = BPTT(kernel="pallas", platform="gpu")
     step = jax.jit(jax.grad(partial(loss, cell, {}, method, carry=None)))
-    program = export.export(step, platforms=["cuda"], disabled_checks=[TRITON])(params, form)
+    with use_abstract_mesh(H100):
+        program = export.export(step, platforms=["cuda"], disabled_checks=[TRITON])(params, form)
     text = str(program.mlir_module())
     assert text.count("gpu$xla.gpu.triton") == 2
     assert "stablehlo.while" not in text
 
 
+# a JAX from 0.12 on wants to know which GPU
+H100 = AbstractMesh((), (), abstract_device=AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda"))
 TRITON = export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")
 
 

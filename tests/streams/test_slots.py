@@ -244,12 +244,13 @@ def test_an_advance_takes_effect_as_a_whole():
 
     slots.advance({"a": xs, "b": xs})  # after this they are no longer fresh
     with ThreadPoolExecutor(1) as pool:
-        watcher = pool.submit(look)
-        for _ in range(50):
+        watcher, advances = pool.submit(look), 1
+        while advances < 51 or (len(seen) < 2 and not watcher.done()):
             slots.advance({"a": xs, "b": xs})
+            advances += 1
         done.set()
         watcher.result()
-    assert seen <= set(range(4, 205, 4))
+    assert seen <= set(range(4, 4 * advances + 1, 4))
     assert len(seen) > 1
 
 
