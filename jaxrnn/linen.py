@@ -327,7 +327,7 @@ def _find(module: RNN | RNNCell, in_features: int, variables: Any) -> Params:
     """Return the parameters of nested dicts in the cell's own structure."""
     flat = names.flat(variables)
 
-    def find(path: tuple[str, ...]) -> Tree:
+    def find(path: tuple[str, ...]) -> Any:
         if (name := "/".join(path)) not in flat:
             raise ValueError(
                 f"jaxrnn.linen.{type(module).__name__}({type(module.cell).__name__}): the "

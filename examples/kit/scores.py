@@ -31,9 +31,9 @@ class Score(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def nats_and_ranks(model: SequenceModel, params: Any, carry: Any, inputs: Any, targets: Any) -> Any:
-    """Return the carry after a chunk `[time, *batch]`, and the pair that the name says.
+    """Return the carry after a chunk `[time, *batch]`, and a pair of arrays over its targets.
 
-    The pair has, for each target, the cross-entropy in nats and the rank.
+    The pair has the cross-entropies in nats and the ranks.
     """
     carry, logits = model.scan(params, carry, inputs)
     own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

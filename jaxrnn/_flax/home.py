@@ -36,7 +36,7 @@ class Home(Protocol):
 
 
 def check_rnn(
-    cell: Any, home: str, outputs: Tree, time_major: Any, deterministic: Any = None
+    cell: Any, home: str, outputs: Any, time_major: Any, deterministic: Any = None
 ) -> None:
     """Refuse to build an `RNN` around anything but a cell, or with unknown options."""
     owner = f"jaxrnn.{home}.RNN"

@@ -13,6 +13,7 @@ from jaxrnn.activations import Activation, activation
 from jaxrnn.cells._gates import GatedCell, clip, recurrent_bias
 from jaxrnn.core.affine import Affine, project
 from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.cell import Carry
 from jaxrnn.core.check import check_fields, check_in_features, check_rate, check_size
 from jaxrnn.core.dtypes import promote
 from jaxrnn.core.trees import Tree
@@ -138,7 +139,7 @@ class Jordan(GatedCell[JordanParams, Any]):
         b_o = draw_gates(self.b_init, k_b_o, (self.features,), dtype, 1) if self.bias else None
         return JordanParams(w_x, w_h, self.draw_bias(k_b, dtype), w_o, b_o)
 
-    def initial_carry(self, params: JordanParams, input_shape: tuple[int, ...]) -> Tree:
+    def initial_carry(self, params: JordanParams, input_shape: tuple[int, ...]) -> Carry:
         """Return `y = 0`, `[*batch, features]`, and `s = 0` of the same shape with `decay`."""
         zero = self.zeros(params, input_shape, self.features)
         return zero if self.decay is None else JordanCarry(zero, zero)

@@ -216,7 +216,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
             )
         return found[-1]  # of the top layer
 
-    def initial_carry(self, params: AttentionParams, input_shape: tuple[int, ...]) -> Tree:
+    def initial_carry(self, params: AttentionParams, input_shape: tuple[int, ...]) -> Carry:
         *batch, in_features = input_shape
         own = self.cell.initial_carry(params.inner, (*batch, in_features + self._joined))
         if self.attend == "before":

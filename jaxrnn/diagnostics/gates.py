@@ -113,7 +113,7 @@ def _evaluated(
     values |= zip(jaxpr.invars, inputs, strict=True)
     found: list[Array] = []
 
-    def read(atom: Var | Literal) -> Tree:
+    def read(atom: Var | Literal) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for equation in jaxpr.eqns:

@@ -22,7 +22,8 @@ class Method(ABC):
         batch_axes: the mesh axes that split the first batch axis, if they are of type
             `jax.sharding.AxisType.Auto`. Such axes are no part of an array's type. If they are
             named here, the sum over devices that a weight gradient needs is taken once, outside the
-            loop. Explicit axes, and those of `jax.shard_map`, need no name.
+            loop, provided that the devices divide the batch axis. Explicit axes, and those of
+            `jax.shard_map`, need no name.
 
     Example: a method that keeps nothing of a sequence but its last output.
 

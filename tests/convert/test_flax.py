@@ -20,6 +20,7 @@ from tests.support.conversions import (
     random_inputs,
     random_like,
     random_params,
+    scan,
     with_zeros,
     without_start,
 )
@@ -52,9 +53,6 @@ HELD = {
 }
 each_kind = pytest.mark.parametrize("kind", HELD)
 SPACE = (4, 5)
-
-scan = jax.jit(jaxrnn.scan, static_argnums=0)
-"""As one program: eagerly, the initial carry's operations are compiled by themselves."""
 
 
 def build(kind: str, bidirectional: bool = False, dtype: str = "float32", **options: Any) -> Any:

@@ -6,7 +6,6 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -30,6 +29,7 @@ from tests.support.conversions import (
     random_inputs,
     random_like,
     random_params,
+    scan,
     without_start,
 )
 from tests.support.helpers import assert_close, assert_equal
@@ -148,10 +148,9 @@ def run_keras(layer: Any, xs: Any) -> Any:
     return run(xs)
 
 
-@partial(jax.jit, static_argnums=0)
 def run(cell: jaxrnn.Cell, params: Any, xs: Any) -> Any:
     """The same of jaxrnn."""
-    carry, ys = jaxrnn.scan(cell, params, xs, lengths=LENGTHS)
+    carry, ys = scan(cell, params, xs, lengths=LENGTHS)
     return jax.tree.leaves(carry), jax.tree.leaves(ys)
 
 

@@ -23,13 +23,11 @@ from tests.support.conversions import (
     random_inputs,
     random_like,
     random_params,
+    scan,
 )
 from tests.support.helpers import assert_close, assert_equal
 
 assert policy  # a fixture
-
-scan = jax.jit(jaxrnn.scan, static_argnums=0)
-"""As one program: eagerly, the initial carry's operations are compiled by themselves."""
 
 SPACE = {1: (7,), 2: (5, 6), 3: (3, 4, 3)}
 LAYERS: dict[str, tuple[int, Callable[[], Any]]] = {

@@ -21,6 +21,9 @@ LENGTHS = np.array([6, 2, 4, 1], np.int32)
 VALID = np.arange(TIME)[:, None] < LENGTHS
 _HOW_TO_START = {"forget_bias", "update_bias", "w_x_init", "w_h_init", "b_init", "p_init"}
 
+scan = jax.jit(jaxrnn.scan, static_argnums=0)
+"""As one program: eagerly, the initial carry's operations are compiled by themselves."""
+
 each_dtype = pytest.mark.parametrize(
     "dtype", ["float32", "float16", "bfloat16", "float64"], indirect=True
 )
