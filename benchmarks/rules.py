@@ -3,12 +3,14 @@ sides take there: a row of `RULES` is a rule.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+import jaxrnn
 from benchmarks.comparison import Comparison, Record
 from benchmarks.limit import Product, repeated, turns
 from benchmarks.measure import say, training_step
@@ -55,6 +57,28 @@ def _scans(kind: str, what: str, methods: Mapping[str, BPTT]) -> Compare:
     return compare
 
 
+def _projections(sizes: tuple[int, ...]) -> Comparison:
+    """A forward pass whose inputs are projected for all steps at once, or for a block at a time."""
+    shape = Shape(*sizes)
+    problem = make_problem("LSTM", shape)
+    cell = problem.cell
+
+    def at_once(params: Any, xs: Array, carry: Any) -> Any:
+        return lax.scan(partial(cell.step, params), carry, cell.project(params, xs))
+
+    def in_blocks(params: Any, xs: Array, carry: Any) -> Any:
+        blocks = xs.reshape(-1, min(shape.time, 16), *xs.shape[1:])
+        carry, ys = lax.scan(lambda carry, xs: at_once(params, xs, carry), carry, blocks)
+        return carry, ys.reshape(shape.time, *ys.shape[2:])
+
+    def as_planned(params: Any, xs: Array, carry: Any) -> Any:
+        return jaxrnn.scan(cell, params, xs, carry)
+
+    ways = {"as planned": as_planned, "at once": at_once, "blocks of 16": in_blocks}
+    given = problem.params, problem.xs, cell.initial_carry(problem.params, problem.xs.shape[1:])
+    return Comparison(f"LSTM {shape.label}", {name: (way, given) for name, way in ways.items()})
+
+
 def _products(label: str, ways: Mapping[str, Way], rows_of_both: bool = False) -> Compare:
     """A product in a loop. Sizes are rows, inner and columns of `[rows, inner] x [inner, columns]`,
     or, with rows of both, of `[rows, inner]ᵀ x [rows, columns]`.
@@ -88,6 +112,7 @@ KEPT = {
 ROWS = tuple((batch, 256, 128, 128) for batch in (1, 8, 64, 256))
 TIMES = tuple((8, time, 64, 64) for time in (16, 64, 256, 1024))
 WIDTHS = tuple((16, 64, width, width) for width in (64, 256, 512, 768))
+NARROW = tuple((128, time, 256, 16) for time in (32, 128, 512, 2048))
 WEIGHTS = tuple((rows, n, 4 * n) for n in (256, 512, 768) for rows in (4, 16, 64))
 GRADIENTS = tuple((rows, n, 4 * n) for n in (64, 256) for rows in (64, 256, 1024))
 
@@ -95,6 +120,7 @@ RULES = (
     Rule("steps in a block, training", ROWS, _scans("LSTM", "training", _blocks(4, 16, 64))),
     Rule("steps in a block, forward", ROWS, _scans("LSTM", "forward", _blocks(4, 32, 256))),
     Rule("all time in one block", TIMES, _scans("LSTM", "training", _blocks(16, ALL_TIME))),
+    Rule("inputs projected, forward", NARROW, _projections),
     Rule("what is kept, LSTM", WIDTHS, _scans("LSTM", "training", KEPT)),
     Rule("what is kept, GRU", WIDTHS, _scans("GRU", "training", KEPT)),
     Rule(

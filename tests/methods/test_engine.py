@@ -59,10 +59,9 @@ def test_a_step_of_the_loops_has_one_product_each_way(cell, kept):
     in_loop = recurrent * (3 if kept == "nothing" else 2)
     assert products(traced.jaxpr.jaxpr)[2] == in_loop
     # in a block: the projection, its two gradients, each weight's gradient; rebuilt: the
-    # projection, and with carries each product
-    # the candidate of this GRU uses its input outside affine, too
-    pointwise = getattr(cell, "reset_gate", None) == "after"
-    projection_again = kept != "preactivations" or pointwise
+    # projection, and with carries each product. Pre-activations save both, also for the candidate
+    # of a GRU, which uses its projected input outside affine: that is kept, too
+    projection_again = kept != "preactivations"
     in_block = 3 + recurrent + projection_again + recurrent * (kept == "carries")
     compiled = traced.lower().compile().as_text()
     assert compiled is not None

@@ -1,5 +1,6 @@
 """What a plan chooses: the steps in a block, what is kept, and when inputs are projected."""
 
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -41,15 +42,23 @@ def test_what_is_kept():
 
 def test_narrow_projections_are_made_at_once():
     """Of all steps, where they are no wider than the inputs, and a cache holds them, or are
-    much narrower; on a CPU, whose blocks copy inputs.
+    much narrower and the run is differentiated; on a CPU, whose blocks copy inputs.
     """
     for cell, width in ((jaxrnn.LSTM(8), 32), (jaxrnn.GRU(8), 24)):
-        assert planned(cell, CPU(), features=width).projects_at_once
-        assert not planned(cell, CPU(), features=width - 1).projects_at_once
-        assert not planned(cell, GPU(), features=width).projects_at_once
-    assert CPU().projects_at_once(sizes(2**12, rows=16, width=64, inputs=64))
-    assert not CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=255))
-    assert CPU().projects_at_once(sizes(2**13, rows=16, width=64, inputs=256))
+        for pick in (attrgetter("projects_at_once"), attrgetter("projects_at_once_forward")):
+            assert pick(planned(cell, CPU(), features=width))
+            assert not pick(planned(cell, CPU(), features=width - 1))
+            assert not pick(planned(cell, GPU(), features=width))
+    fit, beyond = 2**11, 2**12
+    for inputs, time, differentiated, wanted in (
+        (64, fit, True, True),
+        (64, fit, False, True),
+        (255, beyond, True, False),
+        (256, beyond, True, True),
+        (256, beyond, False, False),
+    ):
+        found = sizes(time, rows=16, width=64, inputs=inputs)
+        assert CPU().projects_at_once(found, differentiated) is wanted
 
 
 def test_cells_without_products():

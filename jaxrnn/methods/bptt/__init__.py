@@ -61,15 +61,18 @@ The transpose takes the blocks from the last to the first. In each block, it
 forward pass stores neither.
 
 The drawing shows part 1 for kept carries. If pre-activations were kept, part 1 computes the carries
-from them, in a loop without products. If both were kept, part 1 computes nothing but projections
-that are used outside products. `Checkpointed` keeps neither, and part 1 runs the block again.
+from them, in a loop without products. If both were kept, part 1 computes nothing. With
+pre-activations, the forward pass also keeps the projected inputs that a step uses outside products,
+like those of a GRU's candidate, so that nothing is projected again. `Checkpointed` keeps nothing of
+a step, and part 1 runs the block again.
 
 JAX evaluates, batches and transposes every line of this. All of its transformations therefore work,
 in any order. Under `vmap` over the batch, the transpose of part 2 is still one product for each
 weight.
 
-**Cost.** Let a row have n numbers in the operand, m pre-activations and s numbers in the carry. (An
-LSTM of n units has m = 4n and s = 2n.) The recurrent products of T steps take, in multiply-adds,
+**Cost.** Let a row have n numbers in the operand, m pre-activations, s numbers in the carry, and p
+projected inputs that are used outside products. (An LSTM of n units has m = 4n, s = 2n and p = 0, a
+GRU has m = 3n, s = n and p = n.) The recurrent products of T steps take, in multiply-adds,
 
     forward       T·B·n·m   in the loop
     rebuild       T·B·n·m   as large products, from kept carries
@@ -85,8 +88,8 @@ be read and written T times. Here it is read and written T/K times.
 **Memory**, in numbers, besides inputs, outputs and parameters:
 
     carries             T·B·s     + (T/K)·B·s + K·B·O(m + s)
-    pre-activations     T·B·m     + (T/K)·B·s + K·B·O(m + s)
-    both                T·B·(m+s) + (T/K)·B·s + K·B·O(m + s)
+    pre-activations     T·B·(m+p) + (T/K)·B·s + K·B·O(m + s)
+    both                T·B·(m+p+s)           + K·B·O(m + s)      in one block
     checkpointed                    (T/K)·B·s + K·B·O(m + s)      least for K of about √T
     JAX's derivative    T·B·O(m + s)
 
@@ -100,8 +103,8 @@ a CPU's depend on its caches, a GPU's on kernel launches.
   numbers.
 - If a block has one step, it keeps nothing of the step. The carry before the block is enough.
 - The projection is made block by block, for it may be wider than the inputs. On a CPU, a projection
-  that is no wider and fits a cache, or is much narrower, is made for all T steps before the first
-  block.
+  that is no wider and fits a cache is made for all T steps before the first block; if the run is
+  differentiated, one that is much narrower, too.
 - A run that is not differentiated keeps nothing, and has a block length of its own.
 
 **The seam** (`seam.py`). The engine has no list of cells, and no cell has a derivative of its own.

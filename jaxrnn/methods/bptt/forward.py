@@ -3,8 +3,10 @@
 from functools import partial
 from typing import NamedTuple
 
+from jax import Array
+
 from jaxrnn.core.cell import Carry, Params
-from jaxrnn.core.trees import Tree
+from jaxrnn.core.trees import Tree, pick
 from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, over_blocks
 from jaxrnn.methods.bptt.plan import Plan
@@ -17,6 +19,7 @@ class Kept(NamedTuple):
 
     carries: Carry | None  # the carry after the step
     preactivations: list[Pieces] | None  # for each call of `affine`, what `keeping` records
+    inputs: list[Array] | None = None  # with these, the pointwise projected inputs
 
 
 class Residuals(NamedTuple):
@@ -30,19 +33,30 @@ class Residuals(NamedTuple):
 
 
 def forward(
-    plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags, size: int, keep: Keep
+    plan: Plan,
+    params: Params,
+    xs: Tree,
+    carry: Carry,
+    flags: StepFlags,
+    size: int,
+    at_once: bool,
+    keep: Keep,
 ) -> tuple[tuple[Carry, Tree], Residuals]:
     """Run all steps in blocks of `size`.
+
+    With `at_once`, the inputs of all steps are projected before the first block.
 
     Returns:
         The last carry and all outputs, and the residuals.
     """
-    inputs = plan.project(params, xs) if plan.projects_at_once else xs
+    inputs = plan.project(params, xs) if at_once else xs
 
     def block(carry: Carry, steps: tuple[Tree, StepFlags], _: None) -> tuple[Carry, Tree, Carry]:
         inputs, flags = steps
-        us = inputs if plan.projects_at_once else plan.project(params, inputs)
+        us = inputs if at_once else plan.project(params, inputs)
         last, ys, kept = walk_forward(plan, params, carry, us, flags, keep)
+        if kept.preactivations is not None and not at_once:
+            kept = kept._replace(inputs=pick(us, plan.seam.pointwise_inputs))
         return last, (ys, kept), carry
 
     last, (ys, kept), starts = over_blocks(block, carry, (inputs, flags), None, size, plan.reverse)

@@ -44,6 +44,7 @@ class Plan:
     dtype: jnp.dtype  # of the inputs, and so of the outputs
     reverse: bool
     projects_at_once: bool  # project all steps before the first block, not each block by itself
+    projects_at_once_forward: bool  # likewise, in a call that is not differentiated
     all_carries: bool  # whether a step's output is (carry, y)
     block: int  # steps in a block
     block_forward: int  # steps in a block of a call that is not differentiated
@@ -117,7 +118,10 @@ def make_plan(
     projected_params = params_used(cell.project, params, x)
     sizes = _sizes(seam, params, projected_params, time, input_shape[:batch_axes], x, u)
     checkpointed = keep == "nothing"
-    at_once = not checkpointed and platform.projects_at_once(sizes)
+    at_once, at_once_forward = (
+        not checkpointed and platform.projects_at_once(sizes, differentiated)
+        for differentiated in (True, False)
+    )
     steps = min(block or platform.block(sizes, checkpointed), time)
     return Plan(
         cell=cell,
@@ -130,6 +134,7 @@ def make_plan(
         dtype=first.dtype,
         reverse=walk.reverse,
         projects_at_once=at_once,
+        projects_at_once_forward=at_once_forward,
         all_carries=walk.all_carries,
         block=steps,
         block_forward=min(block or platform.block_forward(sizes), time),

@@ -64,9 +64,9 @@ class Platform(ABC):
         """Return the number of steps in a block of a call that is not differentiated."""
         return _near_divisor(sizes.time, self.steps_in_block_forward(sizes))
 
-    def projects_at_once(self, sizes: Sizes) -> bool:
+    def projects_at_once(self, sizes: Sizes, differentiated: bool) -> bool:
         """Return whether the inputs of all steps are projected before the first block."""
-        del sizes
+        del sizes, differentiated
         return False
 
     def keep(self, rebuilding: int, one_block: bool) -> Keep:
@@ -102,25 +102,26 @@ class CPU(Platform):
     most_numbers: ClassVar[int] = 2**18
     most_numbers_in_one: ClassVar[int] = 2**18
     most_numbers_forward: ClassVar[int] = 2**20
-    most_numbers_projected: ClassVar[int] = 2**22
+    most_numbers_projected: ClassVar[int] = 2**21
     much_narrower: ClassVar[int] = 4
-    much_to_rebuild: ClassVar[int] = 450
+    much_to_rebuild: ClassVar[int] = 400
     fewest_rows: ClassVar[int] = 256
     many_rows: ClassVar[int] = 32
     fewest_steps: ClassVar[int] = 4
     parts: ClassVar[int] = 8
 
-    def projects_at_once(self, sizes: Sizes) -> bool:
-        """Return whether the projections are no larger than the inputs and fit into a cache, or are
-        much smaller than the inputs.
+    def projects_at_once(self, sizes: Sizes, differentiated: bool) -> bool:
+        """Return whether the projections are no larger than the inputs and fit into a cache.
 
         The alternative is to project each block by itself. That copies the block's part of the
-        inputs, and the block's part of their gradient.
+        inputs, and the block's part of their gradient. In a run that is differentiated, projections
+        much smaller than the inputs are therefore made at once even if they leave the cache.
         """
         if sizes.rows >= self.most_rows:
             return False  # patches of all pictures would be a large array
-        fit = sizes.time * sizes.rows * sizes.projections <= self.most_numbers_projected
-        return sizes.projections * (1 if fit else self.much_narrower) <= sizes.inputs
+        if sizes.time * sizes.rows * sizes.projections <= self.most_numbers_projected:
+            return sizes.projections <= sizes.inputs
+        return differentiated and sizes.projections * self.much_narrower <= sizes.inputs
 
     def keep(self, rebuilding: int, one_block: bool) -> Keep:
         """Keep carries, which are fewer numbers, unless rebuilding is much of a block's work.

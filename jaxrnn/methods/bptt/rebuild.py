@@ -7,7 +7,7 @@ import jax
 from jax import Array
 
 from jaxrnn.core.cell import Carry, Params
-from jaxrnn.core.trees import Tree
+from jaxrnn.core.trees import Tree, put
 from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.blocks import loop, shift
 from jaxrnn.methods.bptt.forward import Kept, walk_forward
@@ -44,7 +44,9 @@ def rebuild(fixed: Fixed, start: Carry, us: Tree, flags: StepFlags, kept: Kept) 
     plan, params = fixed.plan, fixed.params
     if kept.carries is None and kept.preactivations is None:
         _, _, kept = walk_forward(plan, params, start, us, flags, "all")
-    carries, preactivations = kept
+    carries, preactivations, inputs = kept
+    if inputs is not None:
+        us = put(us, plan.seam.pointwise_inputs, inputs)
     if carries is None:
         carries = _carries(fixed, start, us, flags, preactivations or [])
     before = jax.tree.map(lambda s, a: shift(s, a, plan.reverse), start, carries)

@@ -20,7 +20,8 @@ def bptt(
     plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags
 ) -> tuple[Carry, Tree]:
     """Run a cell over time, and return the last carry and all outputs."""
-    results, _ = forward(plan, params, xs, carry, flags, plan.block_forward, "nothing")
+    size, at_once = plan.block_forward, plan.projects_at_once_forward
+    results, _ = forward(plan, params, xs, carry, flags, size, at_once, "nothing")
     return results
 
 
@@ -30,7 +31,8 @@ def _derivative(
 ) -> tuple[tuple[Carry, Tree], tuple[Carry, Tree]]:
     params, xs, carry, flags = primals
     dparams, dxs, dcarry, _ = tangents
-    results, residuals = forward(plan, params, xs, carry, flags, plan.block, plan.keep)
+    size, at_once = plan.block, plan.projects_at_once
+    results, residuals = forward(plan, params, xs, carry, flags, size, at_once, plan.keep)
     known = Tangents(_nonzero(params, dparams), _nonzero(xs, dxs), _dense(carry, dcarry))
     dresults = derivative(plan, residuals, known)
     dlast, dys = (
