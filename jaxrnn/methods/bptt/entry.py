@@ -84,8 +84,8 @@ class BPTT(_InBlocks):
 
     Args:
         block: steps in a block; chosen from the sizes and the platform if None.
-        keep: `"carries"`, from which one product for each block rebuilds the pre-activations, or
-            `"preactivations"`, which save that product. Chosen from the sizes and the platform if
+        keep: `"carries"`, from which large products rebuild the pre-activations of a block, or
+            `"preactivations"`, which save these products. Chosen from the sizes and the platform if
             None; on a CPU, where one block holds all of time, both are then kept.
         platform: the platform that the program is planned for; if None, the one that the process
             runs on. With `"any"`, the program holds a plan for each platform, and the compiler
