@@ -1,6 +1,7 @@
 """A learned initial carry."""
 
 import dataclasses
+from itertools import count
 from typing import Any, NamedTuple
 
 import jax
@@ -64,11 +65,13 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
     ) -> LearnedCarryParams:
         """Draw the cell's parameters, and take its own initial carry as the first `start`."""
         params = self.cell.init(key, in_features, dtype)
-        one_position = (*[1] * (self.feature_axes - 1), in_features)
-        start = self.cell.initial_carry(params, one_position)
+        start = self.cell.initial_carry(params, _smallest_input(self.cell, in_features))
+
+        one_position = (slice(1),) * (self.feature_axes - 1)
 
         def leaf(own: Array) -> Array | None:
-            return own.astype(dtype) if jnp.issubdtype(own.dtype, jnp.floating) else None
+            floating = jnp.issubdtype(own.dtype, jnp.floating)
+            return own[one_position].astype(dtype) if floating else None
 
         return LearnedCarryParams(params, jax.tree.map(leaf, start))
 
@@ -86,3 +89,13 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
         """Return the roles of the cell's parameters, and "carry" for the initial carry."""
         start = jax.tree.map(lambda _: "carry", params.start)
         return LearnedCarryParams(self.cell.labels(params.inner), start)
+
+
+def _smallest_input(cell: Cell, in_features: int) -> tuple[int, ...]:
+    """Return the smallest shape of a step's input that gives an output, `(*space, in_features)`.
+
+    All spatial axes are equally long. A convolution without padding needs an image of its kernel's
+    size.
+    """
+    shapes = ((*[size] * (cell.feature_axes - 1), in_features) for size in count(1))
+    return next(shape for shape in shapes if 0 not in cell.output_shape(shape))

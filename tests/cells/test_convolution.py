@@ -93,6 +93,20 @@ def temporaries(cell, params, xs, method):
     return analysis.temp_size_in_bytes
 
 
+@pytest.mark.parametrize(("kernel", "dilation"), [((3, 2), 1), (2, 3)])
+def test_a_learned_carry_without_padding(kernel, dilation):
+    """All positions share it. No image smaller than the kernel has a carry."""
+    inner = jaxrnn.ConvLSTM(2, kernel, dilation=dilation, padding="valid")
+    cell = jaxrnn.LearnedCarry(inner)
+    params = cell.init(jax.random.key(0), 3)
+    assert params.start.h.shape == (1, 1, 2)
+    start = jax.tree.map(lambda own: np.arange(2.0).reshape(own.shape), params.start)
+    carry = cell.initial_carry(params._replace(start=start), (4, 5, 6, 3))
+    own = inner.initial_carry(params.inner, (4, 5, 6, 3))
+    assert carry.h.shape == own.h.shape
+    assert np.all(carry.c == np.arange(2.0))
+
+
 def test_what_does_not_fit_is_refused():
     for make, message in (
         (lambda: jaxrnn.ConvLSTM(4, 0), "ConvLSTM: kernel_size is 0, expected a positive integer"),
