@@ -55,6 +55,7 @@ def forward(
         inputs, flags = steps
         us = inputs if at_once else plan.project(params, inputs)
         last, ys, kept = walk_forward(plan, params, carry, us, flags, keep)
+        # if made at once, the derivative makes the same ones, which the compiler computes once
         if kept.preactivations is not None and not at_once:
             kept = kept._replace(inputs=pick(us, plan.seam.pointwise_inputs))
         return last, (ys, kept), carry
