@@ -66,7 +66,6 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
         """Draw the cell's parameters, and take its own initial carry as the first `start`."""
         params = self.cell.init(key, in_features, dtype)
         start = self.cell.initial_carry(params, _smallest_input(self.cell, in_features))
-
         one_position = (slice(1),) * (self.feature_axes - 1)
 
         def leaf(own: Array) -> Array | None:

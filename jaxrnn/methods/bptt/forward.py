@@ -33,22 +33,14 @@ class Residuals(NamedTuple):
 
 
 def forward(
-    plan: Plan,
-    params: Params,
-    xs: Tree,
-    carry: Carry,
-    flags: StepFlags,
-    size: int,
-    at_once: bool,
-    keep: Keep,
+    plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags
 ) -> tuple[tuple[Carry, Tree], Residuals]:
-    """Run all steps in blocks of `size`.
-
-    With `at_once`, the inputs of all steps are projected before the first block.
+    """Run all steps in blocks.
 
     Returns:
         The last carry and all outputs, and the residuals.
     """
+    at_once, keep, size = plan.projects_at_once, plan.keep, plan.block
     inputs = plan.project(params, xs) if at_once else xs
 
     def block(carry: Carry, steps: tuple[Tree, StepFlags], _: None) -> tuple[Carry, Tree, Carry]:

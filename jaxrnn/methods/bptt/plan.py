@@ -55,6 +55,16 @@ class Plan:
         """The sizes of the batch axes."""
         return self.input_shape[: len(self.input_shape) - self.cell.feature_axes]
 
+    @property
+    def undifferentiated(self) -> "Plan":
+        """The plan of a call that is not differentiated."""
+        return dataclasses.replace(
+            self,
+            block=self.block_forward,
+            projects_at_once=self.projects_at_once_forward,
+            keep="nothing",
+        )
+
     def step(self, *args: Tree) -> tuple[Carry, Tree]:
         """Call the cell's step `(params, carry, u, flags, affine)`, with restarts and masking."""
         return guarded_step(self.cell, self.input_shape, self.dtype, self.all_carries)(*args)

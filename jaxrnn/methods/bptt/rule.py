@@ -20,8 +20,7 @@ def bptt(
     plan: Plan, params: Params, xs: Tree, carry: Carry, flags: StepFlags
 ) -> tuple[Carry, Tree]:
     """Run a cell over time, and return the last carry and all outputs."""
-    size, at_once = plan.block_forward, plan.projects_at_once_forward
-    results, _ = forward(plan, params, xs, carry, flags, size, at_once, "nothing")
+    results, _ = forward(plan.undifferentiated, params, xs, carry, flags)
     return results
 
 
@@ -31,8 +30,7 @@ def _derivative(
 ) -> tuple[tuple[Carry, Tree], tuple[Carry, Tree]]:
     params, xs, carry, flags = primals
     dparams, dxs, dcarry, _ = tangents
-    size, at_once = plan.block, plan.projects_at_once
-    results, residuals = forward(plan, params, xs, carry, flags, size, at_once, plan.keep)
+    results, residuals = forward(plan, params, xs, carry, flags)
     known = Tangents(_nonzero(params, dparams), _nonzero(xs, dxs), _dense(carry, dcarry))
     dresults = derivative(plan, residuals, known)
     dlast, dys = (
