@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-import jaxrnn
 from benchmarks.comparison import Comparison, Record
 from benchmarks.limit import Product, repeated, turns
 from benchmarks.measure import say, training_step
@@ -62,20 +61,21 @@ def _projections(sizes: tuple[int, ...]) -> Comparison:
     shape = Shape(*sizes)
     problem = make_problem("LSTM", shape)
     cell = problem.cell
+    start = cell.initial_carry(problem.params, problem.xs.shape[1:])
 
-    def at_once(params: Any, xs: Array, carry: Any) -> Any:
+    def run(params: Any, carry: Any, xs: Array) -> Any:
         return lax.scan(partial(cell.step, params), carry, cell.project(params, xs))
 
-    def in_blocks(params: Any, xs: Array, carry: Any) -> Any:
+    def at_once(params: Any, xs: Array) -> Array:
+        return run(params, start, xs)[1]
+
+    def in_blocks(params: Any, xs: Array) -> Array:
         blocks = xs.reshape(-1, min(shape.time, 16), *xs.shape[1:])
-        carry, ys = lax.scan(lambda carry, xs: at_once(params, xs, carry), carry, blocks)
-        return carry, ys.reshape(shape.time, *ys.shape[2:])
+        _, ys = lax.scan(partial(run, params), start, blocks)
+        return ys.reshape(shape.time, *ys.shape[2:])
 
-    def as_planned(params: Any, xs: Array, carry: Any) -> Any:
-        return jaxrnn.scan(cell, params, xs, carry)
-
-    ways = {"as planned": as_planned, "at once": at_once, "blocks of 16": in_blocks}
-    given = problem.params, problem.xs, cell.initial_carry(problem.params, problem.xs.shape[1:])
+    ways = {"as planned": scan_apply(cell), "at once": at_once, "blocks of 16": in_blocks}
+    given = problem.params, problem.xs
     return Comparison(f"LSTM {shape.label}", {name: (way, given) for name, way in ways.items()})
 
 
