@@ -126,7 +126,8 @@ def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params
     """All inner cells, each with its parameters and with the parameters that its step gets."""
     if not isinstance(cell, Composite):
         return [(cell, params, params)]
-    shape = (*[1] * (cell.feature_axes - 1), cell.in_features(params))
+    # no pixels: nothing is run, and no kernel has to fit
+    shape = (*[0] * (cell.feature_axes - 1), cell.in_features(params))
     visitor = _Visitor(method=OneStep())
     visitor(cell, params, jnp.zeros(shape), cell.initial_carry(params, shape))
     return visitor.visited
@@ -148,7 +149,7 @@ class _Visitor(Runner):
         for change in self.changes:
             used = change(cell, used)
         self.visited.append((cell, params, used))
-        return carry, jnp.zeros((*[1] * (cell.feature_axes - 1), cell.out_features))
+        return carry, jnp.zeros((*[0] * (cell.feature_axes - 1), cell.out_features))
 
     def reversed(self) -> Runner:
         return self

@@ -104,6 +104,12 @@ def test_what_a_step_multiplies_by(x64: None) -> None:
     np.testing.assert_allclose(found["1.w_h"].norm, np.full(3, 0.5), rtol=1e-4)
 
 
+def test_layers_of_pictures_without_padding() -> None:
+    """No image has to fit their kernels."""
+    cell = jaxrnn.Stack([jaxrnn.ConvLSTM(2, 3, padding="valid") for _ in range(2)])
+    assert spectral_radii(cell, cell.init(jax.random.key(0), in_features=3)) == {}
+
+
 def test_a_class_is_no_cell() -> None:
     with pytest.raises(TypeError, match="spectral_radii"):
         spectral_radii(jaxrnn.LSTM, None)  # type: ignore[arg-type]
