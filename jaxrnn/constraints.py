@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxrnn.core.check import check_fields, check_positive, check_rate, check_seed, check_size
+from jaxrnn.core.check import check_fields, check_positive, check_seed, check_share, check_size
 from jaxrnn.core.dtypes import wide
 
 __all__ = ["Constraint", "Dale", "Sparse", "SpectralNorm"]
@@ -43,7 +43,7 @@ class Dale:
         excitatory: the share of units that excite. They are the first units; the others inhibit.
 
     Raises:
-        ValueError: `excitatory` is not in [0, 1).
+        ValueError: `excitatory` is not in [0, 1].
 
     >>> Dale(excitatory=0.5)(jnp.array([[-1.0, 2.0], [3.0, -4.0]])).tolist()
     [[1.0, 2.0], [-3.0, -4.0]]
@@ -52,7 +52,7 @@ class Dale:
     excitatory: float = 0.8
 
     def __post_init__(self) -> None:
-        check_fields(self, check_rate, "excitatory")
+        check_fields(self, check_share, "excitatory")
 
     def __call__(self, w: Array) -> Array:
         excites = jnp.arange(w.shape[0]) < round(self.excitatory * w.shape[0])
@@ -71,7 +71,7 @@ class Sparse:
             same connections.
 
     Raises:
-        ValueError: `density` is not in [0, 1), or `seed` is not an integer from 0 to 2**32 - 1.
+        ValueError: `density` is not in [0, 1], or `seed` is not an integer from 0 to 2**32 - 1.
 
     >>> w = Sparse(density=0.25, seed=0)(jnp.ones((100, 100)))
     >>> 0.2 < float(w.mean()) < 0.3
@@ -82,7 +82,7 @@ class Sparse:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_fields(self, check_rate, "density")
+        check_fields(self, check_share, "density")
         check_fields(self, check_seed, "seed")
 
     def __call__(self, w: Array) -> Array:

@@ -16,7 +16,7 @@ from jax import Array
 from jaxrnn._flax import home, names
 from jaxrnn._flax.linen_cells import as_cell
 from jaxrnn.core.call import Flags, check_cell
-from jaxrnn.core.cell import C, Carry, Cell, P, Params, abstract_params
+from jaxrnn.core.cell import C, Carry, Cell, P, Params, abstract_carry, abstract_params
 from jaxrnn.core.check import check_flag
 from jaxrnn.core.trees import Tree
 from jaxrnn.drivers import step
@@ -280,10 +280,10 @@ class RNNCell(nn.RNNCellBase):
         do.
         """
         form = abstract_params(self.cell, input_shape[-1], self.param_dtype)
+        form = jax.eval_shape(lambda p: home.cast(p, self.dtype), form)
+        abstract_carry(self.cell, form, input_shape)  # raises the cell's own errors
         try:
-            return self.cell.initial_carry(
-                jax.eval_shape(lambda p: home.cast(p, self.dtype), form), input_shape
-            )
+            return self.cell.initial_carry(form, input_shape)
         except (AttributeError, TypeError) as error:
             raise ValueError(
                 f"jaxrnn.linen.RNNCell: {type(self.cell).__name__} learns its initial carry, but "

@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrnn.core.affine import Linear, add_parts, matmul
 from jaxrnn.core.cell import Cell, Params, abstract_params
-from jaxrnn.core.composite import OneStep, Runner
-from jaxrnn.core.trees import Tree, form
+from jaxrnn.core.composite import Composite, OneStep, Runner
+from jaxrnn.core.traced.graph import trace
+from jaxrnn.core.traced.products import product_of
+from jaxrnn.core.trees import Tree, form, is_real_float
 from jaxrnn.drivers import scan, step, unroll
 from jaxrnn.methods import MethodLike
 
@@ -32,9 +35,9 @@ def check_cell(
     """Check everything that drivers, combinators and Flax modules require of a cell.
 
     The checks are: equality and hash; the initial carry; the projection; an output that is a part
-    of the carry; `scan` against single steps; the gradients of BPTT against JAX's; padding and
-    resets; the number of batch axes; a run in two pieces; half precision. They take some seconds.
-    With a context, resets and batch axes are not compared.
+    of the carry; `scan` against single steps; products outside `affine`; the gradients of BPTT
+    against JAX's; padding and resets; the number of batch axes; a run in two pieces; half
+    precision. They take some seconds. With a context, resets and batch axes are not compared.
 
     Args:
         cell: the cell.
@@ -50,16 +53,17 @@ def check_cell(
     >>> check_cell(jaxrnn.GRU(4))
     """
     if not isinstance(cell, Cell):
-        raise AssertionError(
-            f"check_cell: cell is {cell!r}, expected a jaxrnn.Cell; derive its class from it"
-        )
+        hint = "construct it first" if isinstance(cell, type) else "derive its class from it"
+        raise AssertionError(f"check_cell: cell is {cell!r}, expected a jaxrnn.Cell; {hint}")
     trial, problems = _Trial(cell, in_features, inputs, context), []
+    raised: dict[str, list[str]] = {}  # by each error: the checks that end in it
     for check in _CHECKS:
         try:
             problems += check(trial)
         except Exception as error:  # whatever the cell raises is a problem of the cell
             name = check.__name__.removeprefix("_").replace("_", " ")
-            problems.append(f"{name}: {type(error).__name__}: {error}")
+            raised.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+    problems += [f"{', '.join(names)}: {error}" for error, names in raised.items()]
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         raise AssertionError(f"{type(cell).__name__} breaks the contract of jaxrnn.Cell:\n{lines}")
@@ -102,10 +106,14 @@ class _Trial:
         params = flags.pop("params", self.params)
         return scan(self.cell, params, xs, *carry, **context, **flags)
 
+    def in_context(self) -> tuple[Cell, Params]:
+        """Return the cell and the parameters that a method gets."""
+        runner = Runner(method=OneStep(), **self.context(BATCH))
+        return runner.in_context(self.cell, self.params)
+
     def raw_step(self, carry: Tree, x: Tree) -> tuple[Tree, Tree]:
         """Call `Cell.step` as a method does."""
-        runner = Runner(method=OneStep(), **self.context(BATCH))
-        cell, params = runner.in_context(self.cell, self.params)
+        cell, params = self.in_context()
         return cell.step(params, carry, cell.project(params, x))
 
     def step(self, carry: Tree, x: Tree) -> tuple[Tree, Tree]:
@@ -149,13 +157,13 @@ def _initial_carry(trial: _Trial) -> Iterator[str]:
                 f"{(BATCH,)} in front: write (*input_shape[:-1], ...)"
             )
     drawn = jax.tree.leaves(abstract_params(trial.cell, trial.in_features, jnp.bfloat16))
-    dtypes = [leaf.dtype for leaf in drawn if _is_floating(leaf)]
+    dtypes = [leaf.dtype for leaf in drawn if is_real_float(leaf)]
     if others := [dtype for dtype in dtypes if dtype != jnp.bfloat16]:
         yield (
             f"init(..., dtype=bfloat16) returns parameters of dtype {others[0]}: draw them in dtype"
         )
     for path, leaf in _named(trial.cell.initial_carry(_half(trial.params), trial.input_shape)):
-        if _is_floating(leaf) and jnp.finfo(leaf.dtype).bits < 32:
+        if is_real_float(leaf) and jnp.finfo(leaf.dtype).bits < 32:
             yield (
                 f"initial_carry: carry{path} has dtype {leaf.dtype}, expected at least float32, "
                 "whatever the dtype of the parameters"
@@ -220,10 +228,35 @@ def _drivers(trial: _Trial) -> Iterator[str]:
         yield "scan differs from jaxrnn.step, step by step"
 
 
+def _products(trial: _Trial) -> Iterator[str]:
+    """The carry meets weights in `affine` alone."""
+    if isinstance(trial.cell, Composite):
+        return
+
+    def affine(
+        u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul
+    ) -> Array | tuple[Array, ...]:
+        """Depend on the operand as a product does, without one."""
+        product = jax.eval_shape(linear, h, w)
+        return add_parts(u, jnp.broadcast_to(jnp.sum(h), product.shape).astype(product.dtype))
+
+    cell, params = trial.in_context()
+    carry = trial.cell.initial_carry(trial.params, trial.input_shape)
+    u = cell.project(params, _at(trial.xs, 0))
+    graph = trace(lambda *arguments: cell.step(*arguments, affine), params, carry, u)
+    for operation in graph.operations:
+        if "carry" in operation.reach and product_of(graph, operation):
+            shapes = " and ".join(str(aval.shape) for aval in operation.avals)
+            yield (
+                f"step multiplies a part of the carry by a parameter, {shapes}, without affine: "
+                "its gradient takes longer; write affine((u,), h, w) for u + h @ w"
+            )
+
+
 def _gradients(trial: _Trial) -> Iterator[str]:
     """BPTT can run the cell without JAX's own derivative, and its gradients agree with JAX's."""
     leaves, tree = jax.tree.flatten((trial.params, trial.xs))
-    floating = {k: leaf for k, leaf in enumerate(leaves) if _is_floating(leaf)}
+    floating = {k: leaf for k, leaf in enumerate(leaves) if is_real_float(leaf)}
 
     @partial(jax.jit, static_argnums=1)
     @partial(jax.grad, argnums=0)
@@ -231,7 +264,7 @@ def _gradients(trial: _Trial) -> Iterator[str]:
         full = [floating.get(k, leaf) for k, leaf in enumerate(leaves)]
         params, xs = jax.tree.unflatten(tree, full)
         results = trial.scan(xs, params=params, method=method)
-        parts = [jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(results) if _is_floating(x)]
+        parts = [jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(results) if is_real_float(x)]
         return jnp.asarray(sum(parts))
 
     wanted = gradients(floating, "autodiff")
@@ -255,7 +288,7 @@ def _padding_and_resets(trial: _Trial) -> Iterator[str]:
 
     def padded(leaf: Array) -> Array:
         valid = within.reshape(within.shape + (1,) * (leaf.ndim - 2))
-        return jnp.where(valid, leaf, jnp.nan) if _is_floating(leaf) else leaf
+        return jnp.where(valid, leaf, jnp.nan) if is_real_float(leaf) else leaf
 
     xs = jax.tree.map(padded, trial.xs)
     _, ys = trial.scan(xs, lengths=lengths, reset=reset)
@@ -316,6 +349,7 @@ _CHECKS: tuple[Callable[[_Trial], Iterator[str]], ...] = (
     _projection,
     _output,
     _drivers,
+    _products,
     _gradients,
     _padding_and_resets,
     _batch_axes,
@@ -326,18 +360,14 @@ _CHECKS: tuple[Callable[[_Trial], Iterator[str]], ...] = (
 
 
 def _disturbed(key: Array, leaf: Array) -> Array:
-    if not _is_floating(leaf):
+    if not is_real_float(leaf):
         return leaf
     return leaf + (0.2 * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)
 
 
 def _half(tree: Tree) -> Tree:
     """Cast the floating leaves to bfloat16."""
-    return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if _is_floating(a) else a, tree)
-
-
-def _is_floating(leaf: Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if is_real_float(a) else a, tree)
 
 
 def _is_finite(tree: Tree) -> bool:
@@ -358,13 +388,12 @@ def _stacked(trees: list[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _same(got: Tree, want: Tree, tolerance: float = 1e-4) -> bool:
-    """Return whether shapes agree, and numbers up to `tolerance` times the largest of an array."""
+def _same(got: Tree, want: Tree) -> bool:
+    """Return whether shapes agree, and numbers up to 1e-4 of the largest of an array."""
     if form(got) != form(want):
         return False
     pairs = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
     arrays = [(np.asarray(a, np.complex128), np.asarray(b, np.complex128)) for a, b in pairs]
     return all(
-        np.allclose(a, b, atol=tolerance * max(1.0, np.max(np.abs(b), initial=0.0)))
-        for a, b in arrays
+        np.allclose(a, b, atol=1e-4 * max(1.0, np.max(np.abs(b), initial=0.0))) for a, b in arrays
     )

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxrnn.core.cell import Carry, Params
 from jaxrnn.core.dtypes import wide
+from jaxrnn.core.trees import is_real_float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def widened(carry: Carry, params: Params) -> Carry:
     weights = jax.tree.leaves(params)
 
     def leaf(value: Array) -> Array:
-        return value.astype(wide(value, *weights)) if _is_floating(value) else value
+        return value.astype(wide(value, *weights)) if is_real_float(value) else value
 
     return jax.tree.map(leaf, carry)
 
@@ -87,11 +87,7 @@ def as_carried(after: Carry, before: Carry) -> Carry:
     """Widen a Flax cell's new carry again, where the cell's `dtype` has made it narrower."""
 
     def leaf(new: Array, old: Array) -> Array:
-        narrower = _is_floating(new) and _is_floating(old) and wide(new, old) != new.dtype
+        narrower = is_real_float(new) and is_real_float(old) and wide(new, old) != new.dtype
         return new.astype(old.dtype) if narrower else new
 
     return jax.tree.map(leaf, after, before)
-
-
-def _is_floating(leaf: Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -244,7 +244,7 @@ class ConvolutionalCell(GatedCell[P, C]):
             ValueError: `input_shape` has other channels than the weights, or is smaller than the
                 kernel.
         """
-        check_no_variables("initial_carry", params)
+        check_no_variables(self, params)
         self._input.check_input(self, input_shape, params.w_x)
         shape = self.output_shape(input_shape)[:-1]
         given = input_shape[-self.rank - 1 : -1]

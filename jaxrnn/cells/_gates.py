@@ -111,7 +111,7 @@ class GatedCell(Cell[P, C]):
         Raises:
             ValueError: `input_shape` does not end with the size of the input.
         """
-        check_no_variables("initial_carry", params)
+        check_no_variables(self, params)
         if tuple(input_shape[-1:]) != (in_features := params.w_x.shape[-2],):
             raise ValueError(
                 f"{name_of(self)}.initial_carry: input_shape is {input_shape}, expected (*batch, "

@@ -20,6 +20,7 @@ from jaxrnn.core.check import (
     check_fields,
     check_flag,
     check_in_features,
+    check_no_variables,
     check_number,
     check_size,
 )
@@ -195,6 +196,7 @@ class STLSTM(Cell[tuple[STLSTMLayer, ...], STLSTMCarry]):
         self, params: tuple[STLSTMLayer, ...], input_shape: tuple[int, ...]
     ) -> STLSTMCarry:
         """Return zeros, `[*batch, *space, hidden]` for every state."""
+        check_no_variables(self, params)
         w_x = params[0].w_x
         self._same.check_input(self, input_shape, w_x)
         zero = jnp.zeros((*input_shape[:-1], self.hidden), wide(w_x))
@@ -270,7 +272,7 @@ def decoupling_loss(
     states: STLSTMCarry,
     adapter: Array,
 ) -> Array:
-    """The memory decoupling loss of PredRNN-V2: how similar the updates of both memories are.
+    """Compute the memory decoupling loss of PredRNN-V2: how similar both memories' updates are.
 
         mean over steps, batch, layers and channels of |cos(Δc A, Δm A)|
         Δc = i ⊙ g,    Δm = i' ⊙ g'
@@ -288,6 +290,9 @@ def decoupling_loss(
     Returns:
         The loss, a number in [0, 1].
 
+    Raises:
+        ValueError: `states` are not of `xs`, or `adapter` has another shape.
+
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.STLSTM(4, kernel_size=3, layers=2)
     >>> params = cell.init(jax.random.key(0), in_features=1)
@@ -297,6 +302,17 @@ def decoupling_loss(
     >>> bool(0 < loss < 1)
     True
     """
+    steps, known = len(xs), len(states.m)
+    if known != steps + 1:
+        raise ValueError(
+            f"decoupling_loss: states has {known} entries, expected those before and after the "
+            f"{steps} steps of xs, {steps + 1}; pass what jaxrnn.trajectory returns"
+        )
+    if adapter.shape != (cell.hidden, cell.hidden):
+        raise ValueError(
+            f"decoupling_loss: adapter has shape {adapter.shape}, expected "
+            f"{(cell.hidden, cell.hidden)}, [hidden, hidden] of the cell"
+        )
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
     us = cell.project(params, xs)
 

@@ -12,7 +12,7 @@ from jaxrnn.combinators import joined
 from jaxrnn.combinators.scores import SCORES, Score, mix
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_carry, abstract_params, one_row
 from jaxrnn.core.check import (
     check_choice,
     check_fields,
@@ -198,7 +198,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
 
     def _hidden_size(self, in_features: int) -> int:
         params = abstract_params(self.cell, in_features)
-        carry = jax.eval_shape(lambda p: self.cell.initial_carry(p, (in_features,)), params)
+        carry = abstract_carry(self.cell, params, one_row(self.cell, in_features))
         return self._hidden(carry).shape[-1]
 
     def _hidden(self, carry: Carry) -> Array:

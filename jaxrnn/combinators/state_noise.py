@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
+from jaxrnn.combinators.wrapper import Row, Selective, Wrapper, parts, state_names, with_parts
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import C, Cell, P
@@ -16,7 +16,7 @@ from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class StateNoise(Wrapper[P, C]):
+class StateNoise(Selective[P, C], Wrapper[P, C]):
     """A cell with Gaussian noise on its hidden state (Jim, Giles & Horne 1996).
 
         h_t = h̃_t + scale ε_t,    ε_t ~ N(0, 1)
@@ -45,9 +45,11 @@ class StateNoise(Wrapper[P, C]):
     scale: float
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_fields(self, check_positive, "scale")
-        if "h" not in state_names(self.cell):
+        super().__post_init__()
+
+    def check_form(self, params: P, in_features: int) -> None:
+        if "h" not in state_names(self.cell, params, in_features):
             raise ValueError(
                 f"StateNoise: the carry of {type(self.cell).__name__} has no h, expected a single "
                 "array or a part named h; name its hidden state h"

@@ -11,7 +11,16 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
-from jaxrnn.core.cell import C, Carry, Cell, P, Params, abstract_params
+from jaxrnn.core.cell import (
+    C,
+    Carry,
+    Cell,
+    P,
+    Params,
+    abstract_carry,
+    abstract_params,
+    one_row,
+)
 from jaxrnn.core.check import check_inner
 from jaxrnn.core.composite import Composite, Delegate
 from jaxrnn.core.kinds import Keys, NoisyCell, WithContext
@@ -108,7 +117,33 @@ class Around(Delegate[P, C], Composite[P, C]):
 
 
 @dataclasses.dataclass(frozen=True)
-class AroundWeights(Around[P, C]):
+class Selective(Delegate[P, C]):
+    """A combinator that needs a part of its cell, such as a recurrent weight or a state h.
+
+    It looks for the part when it is made. If the cell cannot take inputs of size 1, only `init` can
+    look for it.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[misc]
+        try:
+            params = abstract_params(self.cell, 1)
+        except ValueError:
+            return
+        self.check_form(params, 1)
+
+    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
+        params = super().init(key, in_features, dtype)
+        self.check_form(params, in_features)
+        return params
+
+    def check_form(self, params: P, in_features: int) -> None:
+        """Refuse a cell without that part. The parameters may be shapes and dtypes."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class AroundWeights(Selective[P, C], Around[P, C]):
     """A combinator around any cell that changes its recurrent weights during a run.
 
     Raises:
@@ -116,20 +151,8 @@ class AroundWeights(Around[P, C]):
         TypeError: `cell` is not a cell.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        try:
-            form = abstract_params(self.cell, 1)
-        except ValueError:  # the cell cannot take inputs of size 1; `init` checks its parameters
-            return
-        self._check_weights(form)
-
-    def init(self, key: Array, in_features: int, dtype: DTypeLike = jnp.float32) -> P:
-        params = super().init(key, in_features, dtype)
-        self._check_weights(params)
-        return params
-
-    def _check_weights(self, params: P) -> None:
+    def check_form(self, params: P, in_features: int) -> None:
+        del in_features
         if "recurrent" not in jax.tree.leaves(self.cell.labels(params)):
             name, inner = type(self).__name__, type(self.cell).__name__
             raise ValueError(
@@ -150,11 +173,7 @@ def with_parts(carry: C, y: Tree, new: dict[str, Array]) -> tuple[C, Tree]:
     return jax.tree.map(lambda leaf: replaced.get(id(leaf), leaf), (carry, y))
 
 
-def state_names(cell: Cell) -> set[str]:
+def state_names(cell: Cell[P, C], params: P, in_features: int) -> set[str]:
     """Return the names of the floating parts of a cell's carry, without computing anything."""
-
-    def carry() -> Carry:
-        return cell.initial_carry(cell.init(jax.random.key(0), 1), (1,) * cell.feature_axes)
-
-    found = parts(jax.eval_shape(carry)).items()
-    return {name for name, leaf in found if is_float(leaf)}
+    carry = abstract_carry(cell, params, one_row(cell, in_features))
+    return {name for name, leaf in parts(carry).items() if is_float(leaf)}

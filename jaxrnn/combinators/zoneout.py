@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.combinators.wrapper import Row, Wrapper, parts, state_names, with_parts
+from jaxrnn.combinators.wrapper import Row, Selective, Wrapper, parts, state_names, with_parts
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import C, Cell, P
@@ -16,7 +16,7 @@ from jaxrnn.core.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Zoneout(Wrapper[P, C]):
+class Zoneout(Selective[P, C], Wrapper[P, C]):
     """Zoneout: random units keep their last value for one step (Krueger et al. 2017).
 
         h_t = d ⊙ h_{t-1} + (1 - d) ⊙ h̃_t,    d ~ Bernoulli(rate)        with a key
@@ -49,9 +49,11 @@ class Zoneout(Wrapper[P, C]):
     c: float = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_fields(self, check_rate, "h", "c")
-        names = state_names(self.cell)
+        super().__post_init__()
+
+    def check_form(self, params: P, in_features: int) -> None:
+        names = state_names(self.cell, params, in_features)
         for name, rate in (("h", self.h), ("c", self.c)):
             if rate and name not in names:
                 raise ValueError(

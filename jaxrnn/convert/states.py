@@ -17,7 +17,7 @@ from jaxrnn.cells import LSTMCarry
 from jaxrnn.combinators import Bidirectional, Stack
 from jaxrnn.convert._arrays import ForeignArray, form_of, to_jax, to_numpy
 from jaxrnn.convert._errors import listed, refuse, said_by
-from jaxrnn.core.cell import Carry, Cell, abstract_params
+from jaxrnn.core.cell import Carry, Cell, abstract_carry, abstract_params, one_row
 from jaxrnn.core.composite import Delegate
 
 State = list[Any]
@@ -193,10 +193,8 @@ def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
 
 def _form_of(caller: str, cell: Cell) -> Carry:
     """The carry of a cell for one row, as shapes; of a picture's space, only the axes are known."""
-    one_row = (*[0] * (cell.feature_axes - 1), 1)
     with said_by(caller):
-        params = abstract_params(cell, 1)
-        return jax.eval_shape(lambda params: cell.initial_carry(params, one_row), params)
+        return abstract_carry(cell, abstract_params(cell, 1), one_row(cell, 1))
 
 
 def _check_no_pictures(caller: str, cell: Cell) -> None:

@@ -78,6 +78,7 @@ def affine(
         A tuple of sums `z`, split as `u` is; or the product itself if `u` is None.
 
     Raises:
+        TypeError: `u` is an array.
         ValueError: the last axes of `u` do not add up to that of the product.
 
     >>> u = (jnp.ones((2, 3)), jnp.zeros((2, 1)))
@@ -99,10 +100,13 @@ def cut_like(u: tuple[Array, ...] | None, product: Array) -> tuple[Array, ...]:
     """Split the product's last axis into widths as in `u`; into one piece if `u` is None.
 
     Raises:
+        TypeError: `u` is an array.
         ValueError: the widths do not add up.
     """
     if u is None:
         return (product,)
+    if isinstance(u, Array):
+        raise TypeError(f"affine: u is one array {u.shape}, expected a tuple of arrays; pass (u,)")
     widths = [part.shape[-1] for part in u]
     if sum(widths) != product.shape[-1]:
         raise ValueError(

@@ -14,7 +14,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_carry, abstract_params
 from jaxrnn.core.check import BRIDGE, check_flag, check_no_variables, described, name_of
 from jaxrnn.core.trees import Tree
 
@@ -231,7 +231,7 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
     Refuses a carry of another structure, shape or kind of numbers, or of a wider dtype.
     """
     name = name_of(cell)
-    expected = jax.eval_shape(lambda p: cell.initial_carry(p, input_shape), params)
+    expected = abstract_carry(cell, params, input_shape)
     if (given := jax.tree.structure(carry)) != (wanted := jax.tree.structure(expected)):
         hint = f"start from cell.initial_carry(params, input_shape={input_shape}), or leave it out"
         fields = getattr(expected, "_fields", ())

@@ -277,6 +277,20 @@ def abstract_params(cell: Cell[P, C], in_features: int, dtype: DTypeLike = jnp.f
     return _init.eval_shape(cell, in_features, dtype)
 
 
+def abstract_carry(cell: Cell[P, C], params: P, input_shape: tuple[int, ...]) -> C:
+    """Return the shapes and dtypes of `cell.initial_carry(params, input_shape)`."""
+    return jax.eval_shape(lambda params: cell.initial_carry(params, input_shape), params)
+
+
+def one_row(cell: Cell, in_features: int) -> tuple[int, ...]:
+    """Return the shape of one step's input without batch axes, `(*space, in_features)`.
+
+    An image has no pixels. The carry then has its form whatever the kernel, which would not fit in
+    an image of one pixel.
+    """
+    return (*[0] * (cell.feature_axes - 1), in_features)
+
+
 # This is never run. jit caches the shapes: tracing `init` takes longer than tracing a step.
 @partial(jax.jit, static_argnums=(1, 2))
 def _init(cell: Cell[P, C], in_features: int, dtype: DTypeLike) -> P:

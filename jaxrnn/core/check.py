@@ -81,6 +81,11 @@ def check_rate(owner: object, argument: str, value: object) -> float:
     return _number(owner, argument, value, 0.0, _BELOW_1, "a rate in [0, 1)")
 
 
+def check_share(owner: object, argument: str, value: object) -> float:
+    """Refuse a share outside [0, 1]."""
+    return _number(owner, argument, value, 0.0, 1.0, "a share in [0, 1]")
+
+
 def check_positive(owner: object, argument: str, value: object) -> float:
     """Refuse anything but a positive number."""
     return _number(owner, argument, value, _ABOVE_0, math.inf, "a positive number")
@@ -130,8 +135,12 @@ def check_function(
 
 
 def takes(value: object, arguments: int) -> bool:
-    """Return whether a value is a function of so many arguments. Classes and cells are not."""
-    if not callable(value) or isinstance(value, type | Cell):
+    """Return whether a value is a function of so many arguments.
+
+    Classes and cells are not, nor are modules of Flax or another library: their parameters would be
+    constants here, or do not exist yet.
+    """
+    if not callable(value) or isinstance(value, type | Cell) or is_module(value):
         return False
     try:
         inspect.signature(value).bind(*[None] * arguments)
@@ -140,6 +149,11 @@ def takes(value: object, arguments: int) -> bool:
     except ValueError:  # a function written in C may have no signature to inspect
         return True
     return True
+
+
+def is_module(value: object) -> bool:
+    """Return whether a value is a module of Flax, Equinox, Haiku or PyTorch."""
+    return any(base.__name__ == "Module" for base in type(value).__mro__)
 
 
 def check_choice(owner: object, argument: str, value: object, choices: tuple[Any, ...]) -> None:
@@ -153,9 +167,15 @@ def check_choice(owner: object, argument: str, value: object, choices: tuple[Any
 def check_inner(cell: Cell, argument: str, inner: object) -> None:
     """Refuse an inner cell that is not a `jaxrnn.Cell`."""
     if not isinstance(inner, Cell):
+        hint = ""
+        if is_module(inner):
+            hint = (
+                "; jaxrnn.Dense(features) is a linear layer, as_cell in jaxrnn.linen and jaxrnn.nnx"
+                " makes a cell of a Flax cell, and other modules go before or after the RNN"
+            )
         raise TypeError(
             f"{name_of(cell)}: {argument} holds {described(inner)}, expected a jaxrnn.Cell such as "
-            "jaxrnn.LSTM(128)"
+            f"jaxrnn.LSTM(128){hint}"
         )
 
 
@@ -187,5 +207,8 @@ def _shown(value: object) -> str:
 
 
 def described(value: object) -> str:
-    """Return what a value is, for a message: `a list`, `the class LSTM`."""
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    """Return what a value is, for a message: `a list`, `an int`, `the class LSTM`."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

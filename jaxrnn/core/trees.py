@@ -35,6 +35,11 @@ def is_float(leaf: Array | jax.ShapeDtypeStruct) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
+def is_real_float(leaf: Array | jax.ShapeDtypeStruct) -> bool:
+    """Return whether a leaf holds floating numbers that are not complex."""
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
 def float_positions(tree: Tree) -> list[int]:
     """Return the positions of the floating leaves."""
     return [i for i, leaf in enumerate(jax.tree.leaves(tree)) if is_float(leaf)]

@@ -15,7 +15,7 @@ from jaxrnn.core.call import (
     check_inputs,
     check_params,
 )
-from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_carry
 from jaxrnn.core.check import check_limit, check_positive, check_size, name_of
 from jaxrnn.core.trees import Tree, floats, is_float
 from jaxrnn.diagnostics._points import FixedPoints, Points, spectra
@@ -230,7 +230,7 @@ def _checked_starts(system: System, starts: Carry) -> Carry:
             "one leading axis, [starts, ...]; sample_states makes them of a trajectory"
         )
     shape = (shapes[0][0], *features)
-    carried = jax.eval_shape(lambda params: cell.initial_carry(params, shape), params)
+    carried = abstract_carry(cell, params, shape)
     if narrow := {leaf.dtype.name for leaf in floats(carried)} - {"float64", "complex128"}:
         raise TypeError(
             f"{name}: initial_carry has dtype {', '.join(narrow)} with parameters in float64, in "

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxrnn.core.call import check_cell
-from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.cell import Carry, Cell, Params, one_row
 from jaxrnn.core.composite import Composite, OneStep, Runner
 from jaxrnn.core.dtypes import wide
 from jaxrnn.core.trees import Tree
@@ -126,8 +126,7 @@ def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params
     """All inner cells, each with its parameters and with the parameters that its step gets."""
     if not isinstance(cell, Composite):
         return [(cell, params, params)]
-    # no pixels: nothing is run, and no kernel has to fit
-    shape = (*[0] * (cell.feature_axes - 1), cell.in_features(params))
+    shape = one_row(cell, cell.in_features(params))  # nothing is run
     visitor = _Visitor(method=OneStep())
     visitor(cell, params, jnp.zeros(shape), cell.initial_carry(params, shape))
     return visitor.visited

@@ -107,6 +107,13 @@ def test_a_learned_carry_without_padding(kernel, dilation):
     assert np.all(carry.c == np.arange(2.0))
 
 
+def test_parts_of_a_carry_without_padding():
+    """They are known without an image that the kernel fits in."""
+    cell = jaxrnn.ConvLSTM(2, 3, padding="valid")
+    assert jaxrnn.Zoneout(cell, h=0.1, c=0.1).noisy
+    assert jaxrnn.StateNoise(cell, 0.1).noisy
+
+
 def test_what_does_not_fit_is_refused():
     for make, message in (
         (lambda: jaxrnn.ConvLSTM(4, 0), "ConvLSTM: kernel_size is 0, expected a positive integer"),

@@ -67,7 +67,7 @@ from tests.cells.test_errors import CELL, XS, says
             ["merge=None", "two outputs"],
         ),
         (lambda: Bidirectional("gru"), TypeError, ["Bidirectional: forward holds a str"]),
-        (lambda: Bidirectional(GRU(4), 4), TypeError, ["Bidirectional: backward holds a int"]),
+        (lambda: Bidirectional(GRU(4), 4), TypeError, ["Bidirectional: backward holds an int"]),
         (
             lambda: Bidirectional(GRU(4), merge="max"),
             ValueError,

@@ -15,14 +15,15 @@ def test_decoupling_loss():
     """Against loops over steps, rows and channels."""
     cell = jaxrnn.STLSTM(2, 3, layers=2, rank=1)
     params = cell.init(jax.random.key(0), 1)
-    xs = np.random.default_rng(0).normal(size=(3, 2, 5, 1)).astype(np.float32)
-    adapter = np.random.default_rng(1).normal(size=(2, 2)).astype(np.float32)
-    states, _ = jaxrnn.trajectory(cell, params, jnp.asarray(xs))
-    got = decoupling_loss(cell, params, jnp.asarray(xs), states, jnp.asarray(adapter))
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 5, 1)), jnp.float32)
+    adapter = jnp.asarray(np.random.default_rng(1).normal(size=(2, 2)), jnp.float32)
+    states, _ = jaxrnn.trajectory(cell, params, xs)
+    got = decoupling_loss(cell, params, xs, states, adapter)
 
+    xs_, adapter_ = np.asarray(xs), np.asarray(adapter)
     cosines = []
     for t, row in np.ndindex(3, 2):
-        x, m = xs[t, row], np.asarray(states.m)[t, row]
+        x, m = xs_[t, row], np.asarray(states.m)[t, row]
         for k, own in enumerate(jax.tree.map(np.asarray, params)):
             h = np.asarray(states.h[k])[t, row]
             i, _, g, i_m, f_m, g_m, _ = np.split(convolve(x, own.w_x), 7, axis=-1)
@@ -32,9 +33,16 @@ def test_decoupling_loss():
             to_m = sigmoid(i_m + from_m[0]) * np.tanh(g_m + from_m[2])
             m = sigmoid(f_m + from_m[1] + 1) * m + to_m
             x = np.asarray(states.h[k])[t + 1, row]
-            for a, b in zip((to_c @ adapter).T, (to_m @ adapter).T, strict=True):
+            for a, b in zip((to_c @ adapter_).T, (to_m @ adapter_).T, strict=True):
                 cosines.append(abs(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)))
     np.testing.assert_allclose(got, np.mean(cosines), rtol=1e-4)
+
+    with pytest.raises(ValueError, match=r"states has 3 entries, expected .* 4; pass what"):
+        decoupling_loss(cell, params, xs, jax.tree.map(lambda s: s[1:], states), adapter)
+    with pytest.raises(ValueError, match=r"adapter has shape \(2, 1\), expected \(2, 2\)"):
+        decoupling_loss(cell, params, xs, states, adapter[:, :1])
+    with pytest.raises(ValueError, match="STLSTM: params is a dict with the keys"):
+        cell.initial_carry({"params": params}, (1, 5, 1))  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_refused():

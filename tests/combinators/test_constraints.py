@@ -145,6 +145,8 @@ def test_what_cannot_be_constrained_is_refused():
         with pytest.raises(ValueError, match="Residual has no recurrent weight"):
             combinator(Residual(Residual(flax))).init(jax.random.key(0), 4)
         combinator(Residual(Elman(4))).init(jax.random.key(0), 4)
+    assert Dale(1.0)(jnp.array([[-1.0]])) == 1
+    assert jnp.all(Sparse(1.0)(jnp.ones((2, 2))) == 1)
     ring = Constrained(Ring(4), Dale())
     params, xs = ring.init(jax.random.key(0), 3), jnp.ones((5, 2, 5, 3))
     with pytest.raises(ValueError, match=r"w_h of Ring has shape \(3, 4, 4\), expected a matrix"):

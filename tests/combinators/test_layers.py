@@ -86,7 +86,7 @@ def test_layers_are_saved_by_name(tmp_path: Path) -> None:
 def test_layers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"begins with the function 'relu'.*Pointwise"):
         Stack(["relu", LSTM(4)])
-    with pytest.raises(TypeError, match="Stack: cells holds a int, expected"):
+    with pytest.raises(TypeError, match="Stack: cells holds an int, expected"):
         Stack([LSTM(4), 3])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="Stack: cells holds the class LSTM"):
         Stack([LSTM(4), LSTM])  # type: ignore[list-item]

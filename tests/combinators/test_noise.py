@@ -333,6 +333,10 @@ def test_no_mask_is_kept():
     assert temporaries(Zoneout(LSTM(64), h=0.1, c=0.1)) < 1.35 * temporaries(LSTM(64))
 
 
+def attending(cell: jaxrnn.Cell) -> jaxrnn.Cell:
+    return jaxrnn.Attention(cell, memory=2)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -341,6 +345,10 @@ def test_no_mask_is_kept():
         (lambda: CandidateDropout(LSTM(4), -0.5), r"rate is -0.5"),
         (lambda: Zoneout(LSTM(4), h=-0.1), r"h is -0.1"),
         (lambda: Zoneout(GRU(4), c=0.1), r"c is 0.1, but the carry of GRU has no c"),
+        (
+            lambda: Zoneout(attending(jaxrnn.Residual(GRU(5))), c=0.1).init(KEY, 3),
+            r"c is 0.1, but the carry of Attention has no c",
+        ),
         (lambda: Zoneout(Stack((GRU(4),)), h=0.1), r"made of cells"),
         (lambda: LearnedCarry(Bidirectional(GRU(4))), r"made of cells"),
         (lambda: StateNoise(GRU(4), 0.0), r"scale is 0.0, expected a positive number"),

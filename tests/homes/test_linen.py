@@ -182,6 +182,15 @@ def test_a_learned_start_needs_parameters():
     assert module.num_feature_axes == 2
 
 
+def test_a_mistake_in_a_cell_is_its_own():
+    class Misspelled(Leaky):
+        def initial_carry(self, params, input_shape):
+            return params.dtipe
+
+    with pytest.raises(AttributeError, match="dtipe"):
+        RNNCell(Misspelled()).initialize_carry(KEY, (B, 2, IN))
+
+
 class Layer(nn.Module):
     """One layer of a deep network, to be scanned over."""
 

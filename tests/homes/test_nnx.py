@@ -243,7 +243,7 @@ def test_mistakes_in_building():
         RNN(CELLS["lstm"], 0, rngs=nnx.Rngs(0))
     with pytest.raises(
         TypeError,
-        match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is a int, "
+        match=r"jaxrnn\.nnx\.RNN\(LSTM\): rngs is an int, "
         r"expected a flax\.nnx\.Rngs such as nnx\.Rngs\(0\)",
     ):
         RNN(CELLS["lstm"], IN, rngs=0)  # type: ignore[arg-type]

@@ -74,9 +74,9 @@ def test_cells_without_products():
 
 def test_numbers_of_a_row():
     """Whatever its axes, for a convolution has several; a complex number is two real ones."""
-    image = jax.ShapeDtypeStruct((3, 5, 6, 7), jnp.float32)
-    wave = jax.ShapeDtypeStruct((3, 8), jnp.complex64)
-    assert plan.numbers((image, wave), batch_axes=1) == 5 * 6 * 7 + 2 * 8
+    image = jax.ShapeDtypeStruct((5, 6, 7), jnp.float32)
+    wave = jax.ShapeDtypeStruct((8,), jnp.complex64)
+    assert plan.numbers((image, wave)) == 5 * 6 * 7 + 2 * 8
 
     cell = Ring(4)
     params = cell.init(jax.random.key(0), 2)

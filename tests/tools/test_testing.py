@@ -110,6 +110,18 @@ class EqualArrays(Good):
         return jnp.tanh(z), jnp.tanh(z)
 
 
+class NoAffine(Good):
+    def step(self, params, carry, u, affine=jaxrnn.affine):
+        h = jnp.tanh(u + carry @ params["w_h"])
+        return h, h
+
+
+class BareArray(Good):
+    def step(self, params, carry, u, affine=jaxrnn.affine):
+        (z,) = affine(u, carry, params["w_h"])
+        return z, z
+
+
 def test_the_cell_that_the_faulty_ones_come_from_is_good():
     check_cell(Good())
 
@@ -126,6 +138,8 @@ def test_the_cell_that_the_faulty_ones_come_from_is_good():
         (WeightFromInput(), "falls back to JAX's own derivative"),
         (WidensCarry(), "a carry keeps its structure, shapes and dtypes"),
         (EqualArrays(), "y equals the new carry, but is another array"),
+        (NoAffine(), r"multiplies a part of the carry by a parameter, \(3, 4\) and \(4, 4\)"),
+        (BareArray(), r"output, drivers, .*: affine: u is one array \(3, 4\), .*; pass \(u,\)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, jaxrnn.Cell) else "",
 )
@@ -135,5 +149,7 @@ def test_what_is_wrong_is_said(cell, message):
 
 
 def test_what_is_no_cell_is_said():
-    with pytest.raises(AssertionError, match=r"cell is .*, expected a jaxrnn.Cell"):
+    with pytest.raises(
+        AssertionError, match=r"cell is .*, expected a jaxrnn.Cell; construct it first"
+    ):
         check_cell(jaxrnn.GRU)  # type: ignore[arg-type]

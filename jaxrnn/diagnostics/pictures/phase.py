@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.cell import Carry, Cell, Params, abstract_carry
 from jaxrnn.core.trees import Tree, is_float
 from jaxrnn.diagnostics._points import FixedPoints, Points
 from jaxrnn.diagnostics._state import flat, step_map
@@ -112,7 +112,7 @@ class _Plane:
 def _lines(cell: Cell, params: Params, x: Tree, states: Carry) -> tuple[np.ndarray, list[str]]:
     """The states as vectors `[time, *batch, n]`, and the names of their numbers."""
     features = jax.tree.leaves(x)[0].shape
-    one = jax.eval_shape(lambda params: cell.initial_carry(params, features), params)
+    one = abstract_carry(cell, params, features)
     first, given = jax.tree.leaves(one)[0], jax.tree.leaves(states)[0]
     rows = np.ndim(given) - first.ndim
     lines = _vectors(states, rows) if rows > 0 else np.zeros((0, 0))

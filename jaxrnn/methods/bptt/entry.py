@@ -96,6 +96,11 @@ class BPTT(_InBlocks):
             takes neither `block` nor `keep`, and has first derivatives in reverse mode alone. It
             was compiled ahead of time and is interpreted in tests, but was never timed.
 
+    Raises:
+        ValueError: `block` is not positive; `keep`, `kernel` or `platform` is unknown; or `kernel`
+            comes with `block`, `keep`, or a platform that is neither "cpu" nor "gpu". A driver
+            raises it if the kernel cannot run the cell.
+
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))
     >>> params = cell.init(jax.random.key(0), in_features=3)
@@ -145,6 +150,9 @@ class Checkpointed(_InBlocks):
         block: steps in a block; if None, about √T, or more where the platform prefers longer
             blocks.
         platform: as in `BPTT`.
+
+    Raises:
+        ValueError: `block` is not positive, or `platform` is unknown.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell, xs = jaxrnn.GRU(4), jnp.ones((7, 2, 3))

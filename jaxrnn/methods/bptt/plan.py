@@ -182,8 +182,8 @@ def _sizes(
         time=time,
         rows=rows,
         width=width,
-        inputs=numbers(x, 0) // max(rows, 1),
-        projections=numbers(u, 0) // max(rows, 1),
+        inputs=numbers(x) // max(rows, 1),
+        projections=numbers(u) // max(rows, 1),
         projecting=projecting // width if width else 0,
         stepping=(sum(sizes_of) - projecting) // width if width else 0,
     )
@@ -194,9 +194,9 @@ def count(shape: Iterable[int]) -> int:
     return math.prod(UNKNOWN_SIZE if export.is_symbolic_dim(size) else size for size in shape)
 
 
-def numbers(tree: Tree, batch_axes: int) -> int:
-    """Return the number of real numbers in all leaves, for one entry of the batch axes."""
+def numbers(tree: Tree) -> int:
+    """Return the number of real numbers in all leaves."""
     return sum(
-        count(leaf.shape[batch_axes:]) * (1 + jnp.issubdtype(leaf.dtype, jnp.complexfloating))
+        count(leaf.shape) * (1 + jnp.issubdtype(leaf.dtype, jnp.complexfloating))
         for leaf in jax.tree.leaves(tree)
     )
