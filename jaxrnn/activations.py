@@ -1,7 +1,8 @@
 """Activations: pointwise functions by name, and small dataclasses for those with a number.
 
-A cell whose activation is a name or one of these dataclasses compares by value and can be saved.
-Any other callable works, too, but it compares by identity and cannot be saved.
+A cell whose activation is a name or one of these dataclasses compares by value and can be saved. A
+function of JAX that has a name here counts as that name. Any other callable works, too, but it
+compares by identity and cannot be saved.
 
 The names are `"elu"`, `"hard_sigmoid"`, `"leaky_relu"`, `"linear"`, `"relu"`, `"sigmoid"`,
 `"softplus"`, `"softsign"` and `"tanh"`. Each dataclass raises a ValueError if a field is not a real
@@ -162,5 +163,10 @@ def activation(name_or_function: Activation) -> Callable[[Array], Array]:
 
 
 def check_activation(owner: object, argument: str, value: Activation) -> Activation:
-    """Refuse anything but the name of an activation or a function of one array."""
-    return check_function(owner, argument, value, NAMED, ("z",))
+    """Refuse anything but the name of an activation or a function of one array.
+
+    A function that has a name becomes its name: cells with either are then equal, and JAX's own
+    functions cannot be pickled.
+    """
+    given = check_function(owner, argument, value, NAMED, ("z",))
+    return next((name for name, function in NAMED.items() if function is given), given)

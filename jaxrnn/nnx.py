@@ -170,7 +170,7 @@ class RNN(_Home):
         check_cell(cell, "nnx.RNN.from_params")
         tree = names.nested(params)
         in_features = names.in_features("jaxrnn.nnx.RNN.from_params", cell, names.flat(tree))
-        dtype = jnp.result_type(*jax.tree.leaves(tree))
+        dtype = jnp.result_type(*jax.tree.leaves(tree) or [jnp.float32])
         build = partial(cls, cell, in_features, param_dtype=dtype, **options)
         module = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(params=0)))
         nnx.update(module, jax.tree.map(jnp.asarray, tree))

@@ -233,9 +233,7 @@ def _products(trial: _Trial) -> Iterator[str]:
     if isinstance(trial.cell, Composite):
         return
 
-    def affine(
-        u: tuple[Array, ...] | None, h: Array, w: Array, linear: Linear = matmul
-    ) -> Array | tuple[Array, ...]:
+    def affine(u: Any, h: Array, w: Array, linear: Linear = matmul) -> Any:
         """Depend on the operand as a product does, without one."""
         product = jax.eval_shape(linear, h, w)
         return add_parts(u, jnp.broadcast_to(jnp.sum(h), product.shape).astype(product.dtype))
@@ -243,7 +241,7 @@ def _products(trial: _Trial) -> Iterator[str]:
     cell, params = trial.in_context()
     carry = trial.cell.initial_carry(trial.params, trial.input_shape)
     u = cell.project(params, _at(trial.xs, 0))
-    graph = trace(lambda *arguments: cell.step(*arguments, affine), params, carry, u)
+    graph = trace(partial(cell.step, affine=affine), params, carry, u)
     for operation in graph.operations:
         if "carry" in operation.reach and product_of(graph, operation):
             shapes = " and ".join(str(aval.shape) for aval in operation.avals)

@@ -49,6 +49,8 @@ def in_features(owner: str, cell: Cell, given: Mapping[str, Any]) -> int:
     shapes = {name: jnp.shape(leaf) for name, leaf in given.items()}
     forms: list[dict[str, tuple[int, ...]]] = []
     sizes = sorted({1, *(n for shape in shapes.values() for n in shape)})
+    if not given:  # of a layer without parameters, only the layer knows the size
+        sizes = [_told(cell, (), given), *sizes]
     for size in sizes:  # a first guess often has the right names: then the cell tells the size
         try:
             like = abstract_params(cell, size)
@@ -67,7 +69,7 @@ def _told(cell: Cell, like: Params, given: Mapping[str, Any]) -> int:
     """Return the input size that a cell reads from its parameters, or 1 if it cannot."""
     try:
         return max(1, cell.in_features(gathered(like, lambda path: given["/".join(path)])))
-    except (NotImplementedError, LookupError):
+    except (NotImplementedError, LookupError, AttributeError):
         return 1
 
 
@@ -90,8 +92,13 @@ def _name(entry: Any) -> str:
     match entry:
         case GetAttrKey(name=name):
             return name
-        case DictKey(key=key):
+        case DictKey(key=key) if "/" not in str(key):
             return str(key)
+        case DictKey(key=key):
+            raise ValueError(
+                f"a parameter has the name {key!r}, expected one without a slash, which separates "
+                "the names of nested parameters in Flax; rename it"
+            )
         case SequenceKey(idx=index) | FlattenedIndexKey(key=index):
             return f"layer_{index}"
     raise TypeError(

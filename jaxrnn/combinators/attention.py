@@ -202,7 +202,9 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
         return self._hidden(carry).shape[-1]
 
     def _hidden(self, carry: Carry) -> Array:
-        """Return the hidden state h in a carry of the cell."""
+        """Return the hidden state h in a carry of the cell, of the top layer that has a carry."""
+        while type(carry) is tuple and jax.tree.leaves(carry):  # of a `Stack`
+            carry = [layer for layer in carry if jax.tree.leaves(layer)][-1]
         leaves = jax.tree_util.tree_leaves_with_path(carry)
         found = [
             leaf
@@ -214,7 +216,7 @@ class Attention(Delegate[AttentionParams, Any], ContextCell[AttentionParams, Any
                 f"Attention: the carry of {name_of(self.cell)} has no part h, expected one that "
                 "attends to the memory; name its hidden state h"
             )
-        return found[-1]  # of the top layer
+        return found[-1]
 
     def initial_carry(self, params: AttentionParams, input_shape: tuple[int, ...]) -> Carry:
         *batch, in_features = input_shape

@@ -44,7 +44,8 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
         cell: any causal cell that is not made of cells.
 
     Raises:
-        ValueError: the cell is made of cells, or is not causal. Wrap the cells inside.
+        ValueError: the cell is made of cells, or is not causal. Wrap the cells inside. From `init`:
+            the carry is complex.
         TypeError: `cell` is not a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -67,6 +68,12 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
         params = self.cell.init(key, in_features, dtype)
         start = self.cell.initial_carry(params, _smallest_input(self.cell, in_features))
         one_position = (slice(1),) * (self.feature_axes - 1)
+
+        if any(jnp.iscomplexobj(own) for own in jax.tree.leaves(start)):
+            raise ValueError(
+                f"LearnedCarry: the carry of {type(self.cell).__name__} is complex, expected a real"
+                " one, for parameters are real; let the cell make its carry of a parameter"
+            )
 
         def leaf(own: Array) -> Array | None:
             floating = jnp.issubdtype(own.dtype, jnp.floating)

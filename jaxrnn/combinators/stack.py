@@ -230,7 +230,3 @@ class Stack(Composite[tuple[Params, ...], tuple[Carry, ...]]):
     def noisy(self) -> bool:
         """Whether features are dropped between layers, or a layer is noisy."""
         return self.dropout > 0 or super().noisy
-
-    @property
-    def causal(self) -> bool:
-        return all(cell.causal for cell in self.cells)

@@ -81,13 +81,34 @@ class Composite(Cell[P, C]):
         return substep(self, params, carry, u, affine)
 
     def _inner(self) -> list[Cell]:
-        leaves = jax.tree.leaves(vars(self), is_leaf=lambda value: isinstance(value, Cell))
+        # not `vars`, which a dataclass with slots does not have
+        fields = [getattr(self, field.name) for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        leaves = jax.tree.leaves(fields, is_leaf=lambda value: isinstance(value, Cell))
         return [leaf for leaf in leaves if isinstance(leaf, Cell)]
 
     @property
     def feature_axes(self) -> int:  # type: ignore[override]
         """The largest number that one of its cells has."""
         return max((cell.feature_axes for cell in self._inner()), default=1)
+
+    @property
+    def gates(self) -> int:
+        """The number that all of its cells have.
+
+        Raises:
+            ValueError: the numbers differ.
+        """
+        numbers = {cell.gates for cell in self._inner()}
+        if len(numbers) > 1:
+            raise ValueError(
+                f"{name_of(self)}: its cells have {sorted(numbers)} gates, expected one number, for"
+                " a combinator outside changes the weights of all gates; put it around each cell"
+            )
+        return max(numbers, default=1)
+
+    @property
+    def causal(self) -> bool:
+        return all(cell.causal for cell in self._inner())
 
     @property
     def noisy(self) -> bool:

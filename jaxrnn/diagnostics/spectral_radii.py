@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxrnn.core.call import check_cell
 from jaxrnn.core.cell import Carry, Cell, Params, one_row
-from jaxrnn.core.composite import Composite, OneStep, Runner
+from jaxrnn.core.composite import Composite, Delegate, OneStep, Runner
 from jaxrnn.core.dtypes import wide
 from jaxrnn.core.trees import Tree
 
@@ -65,10 +65,12 @@ def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
     1.0
     """
     check_cell(cell, "diagnostics.spectral_radii")
-    places = {
-        id(leaf): jax.tree_util.keystr(path, simple=True, separator=".")
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
+    roles = jax.tree.leaves(cell.labels(params))
+    places: dict[int, list[str]] = {}  # of each recurrent weight: several, if it is shared
+    for role, (path, leaf) in zip(roles, jax.tree_util.tree_leaves_with_path(params), strict=True):
+        if role == "recurrent":
+            place = jax.tree_util.keystr(path, simple=True, separator=".")
+            places.setdefault(id(leaf), []).append(place)
     found = {}
     for inner, raw, used in _cells_inside(cell, params):
         projection = _only(inner, used, "projection")
@@ -76,7 +78,8 @@ def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
         for role, leaf, weight in labelled:
             matrices = _matrices(weight, inner.gates, projection) if role == "recurrent" else None
             if matrices is not None:
-                found[places.get(id(leaf), type(inner).__name__)] = _spectrum(matrices)
+                place = places[id(leaf)].pop(0) if places.get(id(leaf)) else type(inner).__name__
+                found[place] = _spectrum(matrices)
     return found
 
 
@@ -124,12 +127,17 @@ def _radius(matrices: Array) -> Array:
 
 def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params]]:
     """All inner cells, each with its parameters and with the parameters that its step gets."""
-    if not isinstance(cell, Composite):
+    if not _holds_cells(cell):
         return [(cell, params, params)]
     shape = one_row(cell, cell.in_features(params))  # nothing is run
     visitor = _Visitor(method=OneStep())
     visitor(cell, params, jnp.zeros(shape), cell.initial_carry(params, shape))
     return visitor.visited
+
+
+def _holds_cells(cell: Cell) -> bool:
+    """Return whether a cell, or the one that it is around, is made of cells."""
+    return isinstance(cell, Composite) or (isinstance(cell, Delegate) and _holds_cells(cell.cell))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +152,11 @@ class _Visitor(Runner):
     def __call__(self, cell: Cell, params: Params, xs: Tree, carry: Carry) -> tuple[Carry, Any]:
         if isinstance(cell, Composite):
             return cell.run(params, xs, carry, self)
+        if isinstance(cell, Delegate) and _holds_cells(cell.cell):
+            inner = cell.inner(params)
+            shape = one_row(cell.cell, cell.cell.in_features(inner))
+            self(cell.cell, inner, jnp.zeros(shape), cell.cell.initial_carry(inner, shape))
+            return carry, jnp.zeros(cell.output_shape(xs.shape))
         used = params
         for change in self.changes:
             used = change(cell, used)

@@ -78,4 +78,5 @@ def shift(tokens: ArrayLike, start: ArrayLike, *, time_axis: int = 0) -> Array:
             f"shift: start has shape {jnp.shape(start)}, expected one that broadcasts to one step "
             f"of the tokens, {one_step}; pass a number, or an array of that shape"
         ) from error
-    return jnp.moveaxis(jnp.concatenate([first[None], in_time[:-1]]), 0, time_axis)
+    delayed = jnp.concatenate([first[None], in_time])[: len(in_time)]
+    return jnp.moveaxis(delayed, 0, time_axis)

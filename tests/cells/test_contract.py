@@ -93,6 +93,13 @@ def test_a_stack_of_a_list_is_a_stack_of_a_tuple():
     assert jaxrnn.Stack([jaxrnn.LSTM(4)]) == jaxrnn.Stack((jaxrnn.LSTM(4),))  # type: ignore[arg-type]
 
 
+def test_a_function_of_jax_is_its_name():
+    """Else two equal cells differ, and pickle cannot find what `jax.jit` has made."""
+    cell = jaxrnn.Stack([jaxrnn.Elman(4, activation=jax.nn.relu), jnp.tanh])
+    assert cell == jaxrnn.Stack([jaxrnn.Elman(4, activation="relu"), "tanh"])
+    assert pickle.loads(pickle.dumps(cell)) == cell
+
+
 @every_program
 def test_a_cell_is_an_argument_of_jit_and_traced_once(spec):
     traces = []

@@ -184,3 +184,43 @@ def test_a_combinator_of_a_step_belongs_inside_one_of_a_run():
     message = "cell is a Constrained, which changes whole runs .* put StateNoise inside"
     with pytest.raises(ValueError, match=message):
         StateNoise(Constrained(GRU(H), Dale()), 0.1)
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_a_composite_is_what_its_cells_are(slots):
+    """Noisy if one is, and causal if all are, also as a dataclass with slots."""
+
+    @dataclasses.dataclass(frozen=True, slots=slots)
+    class Both(jaxrnn.Composite):
+        a: jaxrnn.Cell
+        b: jaxrnn.Cell
+
+        def init(self, key, in_features, dtype=jnp.float32):
+            raise NotImplementedError
+
+        def initial_carry(self, params, input_shape):
+            raise NotImplementedError
+
+        def run(self, params, xs, carry, runner):
+            raise NotImplementedError
+
+        @property
+        def out_features(self):
+            return self.a.out_features
+
+    def told(*cells: jaxrnn.Cell) -> tuple[bool, bool, int]:
+        both = Both(*cells)
+        return both.causal, both.noisy, both.feature_axes
+
+    assert told(GRU(4), GRU(4)) == (True, False, 1)
+    assert told(GRU(4), jaxrnn.Dropout(GRU(4), 0.1)) == (True, True, 1)
+    assert told(jaxrnn.ConvGRU(4, 3), jaxrnn.Bidirectional(GRU(4))) == (False, False, 3)
+
+
+def test_complex_numbers_in_a_carry_are_not_learned():
+    class Wave(Unnamed):
+        def initial_carry(self, params, input_shape):
+            return jnp.zeros((*input_shape[:-1], self.hidden), jnp.complex64)
+
+    with pytest.raises(ValueError, match="the carry of Wave is complex, expected a real one"):
+        LearnedCarry(Wave(4)).init(KEY, 3)

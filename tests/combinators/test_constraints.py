@@ -106,6 +106,15 @@ def test_gates_are_bounded_whatever_stands_between():
     jaxrnn.scan(cell, cell.init(jax.random.key(0), 3), xs, key=jax.random.key(1))
     assert set(seen) == {(4, 8), (4, 4)}
 
+    seen.clear()
+    within = Constrained(jaxrnn.Attention(jaxrnn.Stack([LSTM(4), LSTM(4)]), memory=5), Seen())
+    memory = jaxrnn.Memory(jnp.ones((2, 2, 5)))
+    jaxrnn.scan(within, within.init(jax.random.key(0), 3), xs, context=memory)
+    assert set(seen) == {(4, 4)}
+    mixed = Constrained(jaxrnn.Attention(jaxrnn.Stack([LSTM(4), Elman(4)]), memory=5), Seen())
+    with pytest.raises(ValueError, match=r"Stack: its cells have \[1, 4\] gates, expected one"):
+        jaxrnn.scan(mixed, mixed.init(jax.random.key(0), 3), xs, context=memory)
+
 
 def test_labels_choose_what_optax_does():
     cell = jaxrnn.LearnedCarry(LSTM(4, peepholes=True, projection=3, layer_norm="gates_and_cell"))

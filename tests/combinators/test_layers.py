@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +79,7 @@ def test_layers_are_saved_by_name(tmp_path: Path) -> None:
     roles = jaxrnn.labels(cell, params)
     assert (roles.w_o, roles.inner[2].w_x, roles.inner[2].b) == ("output", "input", None)
     assert cell.in_features(params) == IN
-    named = Stack([LSTM(4), jax.nn.relu])
+    named = Stack([LSTM(4), jax.nn.gelu])
     with pytest.raises(ValueError, match=r"cells\[1\].function is .*use a name"):
         jaxrnn.save(tmp_path / "cell", named, named.init(KEY, IN))
 
@@ -86,6 +87,8 @@ def test_layers_are_saved_by_name(tmp_path: Path) -> None:
 def test_layers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"begins with the function 'relu'.*Pointwise"):
         Stack(["relu", LSTM(4)])
+    with pytest.raises(TypeError, match=r"Stack: cells holds a Dense, .* jaxrnn.Dense\(features\)"):
+        Stack([GRU(4), nn.Dense(4)])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="Stack: cells holds an int, expected"):
         Stack([LSTM(4), 3])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="Stack: cells holds the class LSTM"):

@@ -110,6 +110,17 @@ def test_layers_of_pictures_without_padding() -> None:
     assert spectral_radii(cell, cell.init(jax.random.key(0), in_features=3)) == {}
 
 
+def test_shared_weights_and_cells_inside_attention() -> None:
+    """Each place of a weight is named; each cell of a stack has gates of its own."""
+    layer = jaxrnn.Elman(4)
+    params = layer.init(jax.random.key(0), in_features=4)
+    assert [*spectral_radii(jaxrnn.Stack([layer, layer]), (params, params))] == ["0.w_h", "1.w_h"]
+    cell = jaxrnn.Attention(jaxrnn.Stack([jaxrnn.LSTM(4), jaxrnn.GRU(4)]), memory=5)
+    found = spectral_radii(cell, cell.init(jax.random.key(0), in_features=3))
+    shapes = {name: spectrum.radius.shape for name, spectrum in found.items()}
+    assert shapes == {"inner.0.w_h": (4,), "inner.1.w_h": (3,)}
+
+
 def test_a_class_is_no_cell() -> None:
     with pytest.raises(TypeError, match="spectral_radii"):
         spectral_radii(jaxrnn.LSTM, None)  # type: ignore[arg-type]

@@ -135,6 +135,12 @@ def test_parameters_of_any_cell():
     chex.assert_trees_all_equal(traced, half)
 
 
+def test_a_layer_without_parameters():
+    layer = jaxrnn.Pointwise("relu", IN)
+    assert jaxrnn.linen.params(layer, {"params": {}}) == ()
+    assert jaxrnn.nnx.RNN.from_params(layer, ())(inputs(B, T, IN))[1].shape == (B, T, IN)
+
+
 def test_parameters_of_another_cell_are_refused():
     variables = jaxrnn.linen.variables(CELLS["lstm"], random_params(CELLS["lstm"]))
     for cell, given, message in (

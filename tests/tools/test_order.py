@@ -35,6 +35,7 @@ def test_what_a_decoder_reads():
     ids = np.array([[3, 4], [5, 6], [7, 8]])
     np.testing.assert_array_equal(shift(ids, 1), [[1, 1], [3, 4], [5, 6]])
     np.testing.assert_array_equal(shift(ids.T, 1, time_axis=1), [[1, 3, 5], [1, 4, 6]])
+    assert shift(ids[:0], 1).shape == (0, 2)
     np.testing.assert_array_equal(shift(XS, np.ones(2))[:2], [np.ones((3, 2)), XS[0]])
 
 
