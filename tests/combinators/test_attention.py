@@ -248,7 +248,9 @@ def test_what_does_not_fit_is_refused() -> None:
         (lambda: Attention(gru, "dot", memory=3).init(KEY, IN), "state has 4.*memory 3.*general"),
         (lambda: Attention(jaxrnn.Dense(4)).init(KEY, IN), "the carry of Dense has no part h"),
         (
-            lambda: Attention(Stack([gru, jaxrnn.Jordan(hidden=4, features=2, decay=0.5)])).init(KEY, IN),
+            lambda: Attention(Stack([gru, jaxrnn.Jordan(hidden=4, features=2, decay=0.5)])).init(
+                KEY, IN
+            ),
             "the carry of Stack has no part h",
         ),
     ):
