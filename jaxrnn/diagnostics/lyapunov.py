@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_size
+from jaxrnn.core.check import check_count, check_size
 from jaxrnn.core.trees import Tree
 from jaxrnn.diagnostics._state import drive, flat, step_map
 
@@ -42,10 +42,10 @@ def lyapunov(
     cell: Cell,
     params: Params,
     xs: Tree,
-    k: int | None = None,
     carry: Carry = None,
     *,
     key: Array,
+    k: int | None = None,
     every: int = 1,
     warm_up: int = 0,
     context: Tree = None,
@@ -76,8 +76,8 @@ def lyapunov(
     Args:
         cell, params, carry, context: as for `jaxrnn.scan`.
         xs: as for `jaxrnn.scan`. For an autonomous system, pass zeros, one for each step.
-        k: the number of exponents; all n by default.
         key: the key from which the first tangents are drawn.
+        k: the number of exponents; all n by default.
         every: m, the number of steps between two orthonormalisations; the last block may be
             shorter. A larger m is cheaper, as long as exp((λ_1 - λ_k) m) is far below 1 / eps. A
             block that loses half of the digits, or overflows, is repeated with m = 1.
@@ -97,7 +97,7 @@ def lyapunov(
     ...     cell = jaxrnn.Elman(4)  # an orthogonal recurrent weight, and tanh, which shrinks
     ...     params = cell.init(jax.random.key(0), in_features=3, dtype=jnp.float64)
     ...     xs = jax.random.normal(jax.random.key(1), (100, 2, 3))
-    ...     found = lyapunov(cell, params, xs, k=2, key=jax.random.key(2), warm_up=20)
+    ...     found = lyapunov(cell, params, xs, key=jax.random.key(2), k=2, warm_up=20)
     ...     shrinks = jnp.all(found.exponents < 0)  # the inputs decide where the state goes
     >>> found.exponents.shape, found.history.shape
     ((2, 2), (80, 2, 2))
@@ -114,7 +114,7 @@ def lyapunov(
             f"lyapunov: k is {k}, expected at most {size[-1]}, the real numbers that the carry of "
             f"{type(cell).__name__} has for each sequence"
         )
-    warm_up = warm_up and check_size(lyapunov, "warm_up", warm_up, ", or 0")
+    warm_up = check_count(lyapunov, "warm_up", warm_up)
     if warm_up >= size[0]:
         raise ValueError(
             f"lyapunov: warm_up is {warm_up}, expected less than {size[0]}, the steps of xs; "
