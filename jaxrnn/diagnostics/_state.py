@@ -7,6 +7,7 @@ not part of the vector.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Unpack
 
 import jax
@@ -17,7 +18,7 @@ from jaxrnn.core.call import Flags, check_causal, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import name_of
 from jaxrnn.core.trees import Tree, float_positions, floats, put
-from jaxrnn.core.walk import StepFlags, Walk, select, valid_steps, without_masked
+from jaxrnn.core.walk import StepFlags, Walk, guarded, valid_steps, without_masked
 from jaxrnn.drivers import step, trajectory
 
 Map = Callable[[Array], Array]
@@ -54,16 +55,13 @@ def unflat(vectors: Array, like: Carry) -> Carry:
 def one_step(
     cell: Cell, params: Params, carry: Carry, x: Tree, flags: StepFlags, context: Tree = None
 ) -> tuple[Carry, Tree]:
-    """A whole step with its flags: a masked step keeps the carry, and a step after a boundary
-    starts from the initial carry.
-    """
-    start, fresh = carry, flags.fresh()
-    if fresh is not None:
-        start = select(fresh, cell.initial_carry(params, jax.tree.leaves(x)[0].shape), carry)
-    after, y = step(cell, params, start, x, context=context)
-    if flags.valid is not None:
-        after = select(flags.valid, after, carry)
-    return after, without_masked(y, flags.valid)
+    """Take a whole step with its flags."""
+
+    def take(start: Carry) -> tuple[Carry, Tree]:
+        return step(cell, params, start, x, context=context)
+
+    initial = partial(cell.initial_carry, params, jax.tree.leaves(x)[0].shape)
+    return guarded(take, initial, flags, carry)
 
 
 def step_map(
