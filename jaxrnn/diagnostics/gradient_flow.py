@@ -12,8 +12,8 @@ from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.call import Flags, Lengths, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import described, name_of, takes
-from jaxrnn.core.composite import Composite, Delegate, Runner
+from jaxrnn.core.check import described, takes
+from jaxrnn.core.composite import Composite, Delegate, Runner, StandIn
 from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put, sparse
 from jaxrnn.drivers import scan, trajectory
 from jaxrnn.methods import MethodLike
@@ -198,15 +198,10 @@ class _Nudging(Runner):
 
 
 @dataclasses.dataclass(frozen=True)
-class _NudgedStep(Delegate):
+class _NudgedStep(StandIn):
     """One cell, whose carry gets nudges added after a step; an output that is a part of the carry
     changes with it.
     """
-
-    @property
-    def __name__(self) -> str:
-        """That of the cell's class, for messages."""
-        return name_of(self.cell)
 
     def project(self, params: Params, xs: tuple[Tree, Carry], *noise: Any) -> tuple[Tree, Carry]:
         return self.cell.project(params, xs[0], *noise), xs[1]
@@ -228,8 +223,3 @@ class _NudgedStep(Delegate):
 
     def read(self, params: Params, ys: Tree, xs: tuple[Tree, Carry]) -> Tree:
         return self.cell.read(params, ys, xs[0])
-
-    def draw(self, keys: Any) -> Tree:
-        """What the cell draws."""
-        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
-        return draw(keys)
