@@ -6,13 +6,13 @@ not part of the vector.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxrnn.core.call import Flags, check_causal, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
@@ -82,6 +82,21 @@ def step_map(
         return flat(carry, batch_axes).astype(vectors.dtype)
 
     return after
+
+
+def norm(values: Array, axes: Sequence[int]) -> Array:
+    """Return the Euclidean norm over these axes. That of zeros has the derivative 0.
+
+    The largest entry is divided out first, because squares over- or underflow long before the
+    entries do.
+    """
+    axes = tuple(axes)
+    sizes = jnp.abs(values)
+    largest = lax.stop_gradient(jnp.max(sizes, axis=axes, keepdims=True, initial=0))
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    squares = jnp.sum((sizes / scale) ** 2, axis=axes)
+    roots = jnp.sqrt(jnp.where(squares == 0, 1, squares))  # the root of 0 has no derivative
+    return roots * largest.reshape(roots.shape)
 
 
 class Driven(NamedTuple):

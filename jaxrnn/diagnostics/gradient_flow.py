@@ -15,6 +15,7 @@ from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import described, takes
 from jaxrnn.core.composite import Composite, Delegate, Runner, StandIn
 from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put, sparse
+from jaxrnn.diagnostics._state import norm
 from jaxrnn.drivers import scan, trajectory
 from jaxrnn.methods import MethodLike
 
@@ -39,7 +40,7 @@ class GradientFlow(NamedTuple):
                 "GradientFlow.total: there is no norm, because the given part holds no real or "
                 "complex numbers"
             )
-        return _norm(jnp.stack(each, axis=-1), each[0].ndim)
+        return norm(jnp.stack(each, axis=-1), [-1])
 
 
 def gradient_flow(
@@ -107,7 +108,7 @@ def gradient_flow(
 
     value, gradients = jax.value_and_grad(nudged)(pick(nudges, at))
     rows = first.ndim - cell.feature_axes
-    norms = [_norm(gradient, rows) for gradient in gradients]
+    norms = [norm(gradient, range(rows, gradient.ndim)) for gradient in gradients]
     return GradientFlow(value, sparse(nudges, at, norms))
 
 
@@ -140,20 +141,6 @@ def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
 
 def _plus_first(carry: Array, nudges: Array) -> Array:
     return carry.astype(nudges.dtype) + nudges[0] if is_float(nudges) else carry
-
-
-def _norm(leaf: Array, rows: int) -> Array:
-    """The norm over all axes but the first `rows`.
-
-    The largest entry is divided out first, because squares over- or underflow long before the
-    entries do.
-    """
-    axes = tuple(range(rows, leaf.ndim))
-    sizes = jnp.abs(leaf)
-    largest = jnp.max(sizes, axis=axes, keepdims=True, initial=0)
-    safe = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    scaled = jnp.sqrt(jnp.sum((sizes / safe) ** 2, axis=axes))
-    return scaled * safe.reshape(scaled.shape)
 
 
 def checked_loss(verb: str, loss: Any) -> Array:

@@ -11,7 +11,7 @@ from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_flag, check_size
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import StepFlags
-from jaxrnn.diagnostics._state import drive, flat, step_map
+from jaxrnn.diagnostics._state import drive, flat, norm, step_map
 
 
 class JacobianFlow(NamedTuple):
@@ -117,7 +117,7 @@ def _probes(state: Array, vectors: int | None, key: Array | None, singular_value
 
 def _normalised(products: Array, log_size: Array) -> tuple[Array, Array]:
     """The products scaled to norm 1 for each row, and the logarithms of the divisors."""
-    size = jnp.sqrt(jnp.sum(products**2, axis=(0, -1)))
+    size = norm(products, [0, -1])
     safe = jnp.where(size > 0, size, 1)
     return products / safe[..., None], log_size + jnp.log(size)
 

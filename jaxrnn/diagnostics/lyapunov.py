@@ -14,7 +14,7 @@ from jax import Array, lax
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_count, check_size
 from jaxrnn.core.trees import Tree
-from jaxrnn.diagnostics._state import drive, flat, step_map
+from jaxrnn.diagnostics._state import drive, flat, norm, step_map
 
 _BATCHES = 20
 """Of how many means the standard error is taken: few enough that each is long, and so that
@@ -199,8 +199,8 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
         for _ in range(2):
             along = jnp.einsum("k...n,...n->k...", earlier, rest)
             rest = rest - jnp.einsum("k...,k...n->...n", along, earlier)
-        size = _norm(rest)
-        dead = (size <= rounding * _norm(vector)) | (room == 0)
+        size = norm(rest, [-1])
+        dead = (size <= rounding * norm(vector, [-1])) | (room == 0)
         unit = jnp.where(dead[..., None], 0, rest / _nonzero(size)[..., None])
         log_size = jnp.where(dead, -jnp.inf, jnp.log(_nonzero(size)))
         return (earlier.at[i].set(unit), room - ~dead), log_size
@@ -216,14 +216,7 @@ def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
     """
     was_there = jnp.any(tangents != 0, axis=-1)
     half = math.log(jnp.finfo(moved.dtype).eps) / 2
-    return jnp.any(was_there & ~(log_sizes - jnp.log(_norm(moved)) > half))
-
-
-def _norm(vectors: Array) -> Array:
-    """The norm over the last axis, without under- or overflow of squares."""
-    scale = jnp.max(jnp.abs(vectors), axis=-1)
-    squares = jnp.sum((vectors / _nonzero(scale)[..., None]) ** 2, axis=-1)
-    return scale * jnp.sqrt(_nonzero(squares))
+    return jnp.any(was_there & ~(log_sizes - jnp.log(norm(moved, [-1])) > half))
 
 
 def _nonzero(size: Array) -> Array:
