@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The colours of Okabe & Ito (2008), which colour-blind readers can tell apart."""
 
+GREY = "#666666"
+"""The colour of what is there for orientation."""
+
 LOOKS = {
     "sink": ("o", COLORS[1]),
     "saddle": ("X", COLORS[2]),

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.diagnostics.maps import Cycle, Function, Starts, iterate_map, map_cycles
-from jaxrnn.diagnostics.pictures._axes import axes_or_new
+from jaxrnn.diagnostics.pictures._axes import COLORS, GREY, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FUNCTION, _ORBIT, _GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito's
+_FUNCTION, _ORBIT = COLORS[1:3]
 _FACES = {"sink": "black", "source": "white", "marginal": "#bbbbbb"}
 
 
@@ -54,7 +54,7 @@ def map_phase(
     cycles = map_cycles(function, low, high) if cycles is None else tuple(cycles)
     xs = np.linspace(low, high, 801)
     ys = np.asarray(jax.vmap(function)(jnp.asarray(xs)))
-    axes.plot([low, high], [low, high], color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (5, 4)))
     axes.plot(xs, ys, color=_FUNCTION, linewidth=1.6)
     said = set()
     for cycle in cycles:
@@ -91,7 +91,7 @@ def _draw_sides(axes: Axes, function: Function, low: float, high: float, fixed: 
             0.035,
             transform=axes.get_xaxis_transform(),
             marker=">" if rises else "<",
-            color=_GREY,
+            color=GREY,
             markersize=6,
         )
 

@@ -13,7 +13,7 @@ from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.trees import Tree, is_float
 from jaxrnn.diagnostics._points import FixedPoints, Points
 from jaxrnn.diagnostics._state import flat, step_map
-from jaxrnn.diagnostics.pictures._axes import LOOKS, axes_or_new, by_kind
+from jaxrnn.diagnostics.pictures._axes import COLORS, LOOKS, axes_or_new, by_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,7 +159,7 @@ def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names
     across, up, moves = grid(_ARROWS)
     axes.quiver(across, up, moves[..., 0], moves[..., 1], angles="xy", color="0.75", zorder=1)
     across, up, moves = grid(_FINE)
-    for k, (style, color) in enumerate((("solid", "#E69F00"), ("dashed", "#56B4E9"))):
+    for k, (style, color) in enumerate(zip(("solid", "dashed"), COLORS[5:], strict=True)):
         axes.contour(across, up, moves[..., k], [0.0], colors=color, linestyles=style, zorder=1.5)
         axes.plot([], [], color=color, linestyle=style, label=f"{names[k]} stays")
 
