@@ -67,6 +67,13 @@ def carry_from_torch(cell: Cell, state: ForeignArray | Sequence[ForeignArray]) -
 def carry_to_torch(cell: Cell, carry: Carry) -> Any:
     """Write the state that a recurrent module of torch takes: `h`, or `(h, c)` for an `nn.LSTM`.
 
+    Args:
+        cell: the cell.
+        carry: its carry, such as `jaxrnn.scan` returns, with any batch axes.
+
+    Returns:
+        Arrays `[layers * directions, *batch, hidden]`.
+
     Raises:
         ValueError: the carry does not fit the cell, or its layers differ in kind or size.
 
@@ -109,6 +116,13 @@ def carry_from_keras(cell: Cell, states: Sequence[Any]) -> Carry:
 
 def carry_to_keras(cell: Cell, carry: Carry) -> list[Any]:
     """Write the `initial_state` of a recurrent layer of Keras, nested as the layer has it.
+
+    Args:
+        cell: the cell.
+        carry: its carry, such as `jaxrnn.scan` returns, with any batch axes.
+
+    Returns:
+        Lists of arrays `[*batch, hidden]`; `[*batch, *space, hidden]` for a picture.
 
     Raises:
         ValueError: the carry is not that of the cell.
@@ -171,6 +185,14 @@ def carry_from_onnx(cell: Cell, states: Mapping[str, ForeignArray]) -> Carry:
 def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
     """Write the initial states of recurrent nodes of ONNX, the inputs of a model of `to_onnx(...,
     carry=True)`.
+
+    Args:
+        cell: the cell.
+        carry: its carry, such as `jaxrnn.scan` returns, with any batch axes.
+
+    Returns:
+        For each layer k, `initial_h_k` and, for an LSTM, `initial_c_k`, `[directions, *batch,
+        hidden]`.
 
     Raises:
         ValueError: the carry is not that of the cell.

@@ -17,7 +17,14 @@ from jaxrnn.diagnostics._state import drive, flat, step_map
 
 
 class Saturation(NamedTuple):
-    """The shares of steps at which gates are nearly shut (low) or open (high), `[units]` each."""
+    """The shares of steps at which gates are nearly shut (low) or open (high), `[units]` each.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxrnn.diagnostics import saturation
+    >>> found = saturation([jnp.array([[0.05, 0.95], [0.5, 0.99]])])
+    >>> [share.item() for share in found.shares()]
+    [0.25, 0.5]
+    """
 
     low: tuple[Array, ...]
     high: tuple[Array, ...]

@@ -21,7 +21,16 @@ from jaxrnn.methods import MethodLike
 
 
 class GradientFlow(NamedTuple):
-    """What `gradient_flow` finds."""
+    """What `gradient_flow` finds.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import gradient_flow
+    >>> cell = jaxrnn.LSTM(4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> flow = gradient_flow(lambda carry, ys: jnp.sum(ys[-1]), cell, params, jnp.ones((7, 2, 3)))
+    >>> flow.loss.shape, flow.parts.h.shape, flow.total().shape
+    ((), (8, 2), (8, 2))
+    """
 
     loss: Array
     parts: Carry
@@ -30,9 +39,15 @@ class GradientFlow(NamedTuple):
     integers."""
 
     def total(self, part: Tree = None) -> Array:
-        """The norm over all parts of the carry, or over some of them.
+        """The norm over all parts of the carry, or over some of them, `[time + 1, *batch]`.
 
         `flow.total(flow.parts[0])` is the norm of the lowest layer of a `Stack`.
+
+        Args:
+            part: a part of `parts`; all if left out.
+
+        Raises:
+            ValueError: the part holds no real or complex numbers.
         """
         each = jax.tree.leaves(self.parts if part is None else part)
         if not each:

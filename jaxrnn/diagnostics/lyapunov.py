@@ -22,7 +22,21 @@ neighbours hardly depend on each other."""
 
 
 class Lyapunov(NamedTuple):
-    """What `lyapunov` finds: growth rates per step as natural logarithms, the largest first."""
+    """What `lyapunov` finds: growth rates per step as natural logarithms, the largest first.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import lyapunov
+    >>> with jax.enable_x64(True):
+    ...     cell = jaxrnn.Elman(2, activation="linear")  # h' = h diag(2, 1/2)
+    ...     params = cell.init(jax.random.key(0), in_features=1, dtype=jnp.float64)
+    ...     params = params._replace(w_h=jnp.diag(jnp.array([2, 0.5])))
+    ...     xs = jnp.zeros((40, 1))
+    ...     found = lyapunov(cell, params, xs, key=jax.random.key(1), warm_up=20)
+    >>> [round(float(exponent), 4) for exponent in found.exponents]  # ± log 2
+    [0.6931, -0.6931]
+    >>> found.history.shape, found.steps[-1].item()
+    ((20, 2), 20)
+    """
 
     exponents: Array
     """`[*batch, k]`; -inf where a direction was lost."""

@@ -25,7 +25,13 @@ Kind = Literal["sink", "source", "marginal"]
 
 
 class Cycle(NamedTuple):
-    """The points of a cycle; a fixed point is a cycle of one point."""
+    """The points of a cycle; a fixed point is a cycle of one point.
+
+    >>> from jaxrnn.diagnostics import map_cycles
+    >>> [cycle] = map_cycles(lambda x: 1 - x / 2, 0.0, 1.0)
+    >>> cycle.kind, round(float(cycle.points[0]), 3), cycle.slope
+    ('sink', 0.667, -0.5)
+    """
 
     points: np.ndarray
     """`[period]`, in the order in which they follow each other, the smallest first."""
@@ -40,6 +46,11 @@ class Cycle(NamedTuple):
 
 def iterate_map(function: Function, starts: Starts, steps: int) -> Array:
     """The orbits x, f(x), f(f(x)), ... from these starts, `[steps + 1, *starts.shape]`.
+
+    Args:
+        function: f, from one real number to another, by operations of JAX.
+        starts: the first points, of any shape.
+        steps: how often f is applied.
 
     Raises:
         ValueError, TypeError: `steps` is not positive, or f is not a real function of one number.
@@ -78,6 +89,12 @@ def map_cycles(
     A cycle is called marginal if its slope is within eps^(1/3) of 1 or -1: higher derivatives then
     decide. The number of cycles depends on values, so the function does not work inside `jax.jit`.
     See Strogatz, Nonlinear dynamics and chaos (1994), chapter 10.
+
+    Args:
+        function: f, from one real number to another, by operations of JAX.
+        low, high: the interval in which cycles begin.
+        period: the number of points of a cycle; 1 for fixed points.
+        grid: into how many pieces of equal length the interval is divided.
 
     Raises:
         ValueError, TypeError: the interval is empty, `period` or `grid` is not positive, f is not a

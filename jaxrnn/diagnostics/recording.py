@@ -18,7 +18,16 @@ from jaxrnn.diagnostics.spectral_radii import Spectrum, spectral_radii
 
 
 class Snapshot(NamedTuple):
-    """The measurements of one `snapshot`: a pytree of arrays."""
+    """The measurements of one `snapshot`: a pytree of arrays.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import snapshot
+    >>> cell = jaxrnn.Elman(4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> found = snapshot(lambda _, ys: jnp.sum(ys[-1]), cell, params, jnp.ones((7, 2, 3)))
+    >>> found.loss.shape, found.norms.shape, list(found.spectra), found.gates
+    ((), (8,), ['w_h'], None)
+    """
 
     loss: Array
     norms: Array

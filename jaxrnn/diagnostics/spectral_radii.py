@@ -18,7 +18,15 @@ DOUBLINGS = 20
 
 
 class Spectrum(NamedTuple):
-    """The spectral radius and norm of one recurrent weight, `[gates]` each."""
+    """The spectral radius and norm of one recurrent weight, `[gates]` each.
+
+    >>> import jax, jaxrnn
+    >>> from jaxrnn.diagnostics import spectral_radii
+    >>> cell = jaxrnn.GRU(5, w_h_init="lecun_normal")
+    >>> found = spectral_radii(cell, cell.init(jax.random.key(0), in_features=3))["w_h"]
+    >>> found.radius.shape, bool((found.radius <= found.norm).all())  # r, z and n
+    ((3,), True)
+    """
 
     radius: Array
     """The largest |eigenvalue| of each gate's matrix."""

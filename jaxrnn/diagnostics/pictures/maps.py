@@ -21,7 +21,20 @@ _FACES = {"sink": "black", "source": "white", "marginal": "#bbbbbb"}
 
 
 def map_orbits(function: Function, starts: Starts, steps: int, *, axes: Axes | None = None) -> Axes:
-    """Draw the orbits of `iterate_map` over time, a line for each start."""
+    """Draw the orbits of `iterate_map` over time, a line for each start.
+
+    Args:
+        function, starts, steps: as for `iterate_map`.
+        axes: where to draw; new ones if left out.
+
+    Raises:
+        ValueError, TypeError: as `iterate_map`.
+
+    >>> from jaxrnn.diagnostics.pictures import map_orbits
+    >>> axes = map_orbits(lambda x: x / 2, [1.0, -1.0], steps=2)
+    >>> [line.get_ydata().tolist() for line in axes.lines]
+    [[1.0, 0.5, 0.25], [-1.0, -0.5, -0.25]]
+    """
     axes = axes_or_new(axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
     shades = np.linspace(1.0, 0.45, orbits.shape[1])
@@ -48,7 +61,15 @@ def map_phase(
     Args:
         function, low, high: as for `map_cycles`.
         cycles: results of `map_cycles`, of any periods; the fixed points if left out.
-        axes: where to draw.
+        axes: where to draw; new ones if left out.
+
+    Raises:
+        ValueError, TypeError: as `map_cycles`.
+
+    >>> from jaxrnn.diagnostics.pictures import map_phase
+    >>> axes = map_phase(lambda x: x**2, -0.5, 1.5)
+    >>> [text.get_text() for text in axes.legend().get_texts()]
+    ['sink', 'source']
     """
     axes = axes_or_new(axes)
     cycles = map_cycles(function, low, high) if cycles is None else tuple(cycles)
@@ -106,7 +127,22 @@ def cobweb(
     cycles: Iterable[Cycle] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw the picture of `map_phase`, and orbits as steps between the graph and the diagonal."""
+    """Draw the picture of `map_phase`, and orbits as steps between the graph and the diagonal.
+
+    Args:
+        function, starts, steps: as for `iterate_map`.
+        low, high: the interval that is drawn, as for `map_cycles`.
+        cycles: as for `map_phase`.
+        axes: where to draw; new ones if left out.
+
+    Raises:
+        ValueError, TypeError: as `iterate_map` and `map_cycles`.
+
+    >>> from jaxrnn.diagnostics.pictures import cobweb
+    >>> axes = cobweb(lambda x: x / 2, [1.0], 2, -1.0, 1.5)
+    >>> axes.lines[-2].get_xydata().tolist()  # across to the graph, up or down to the diagonal
+    [[1.0, 1.0], [1.0, 0.5], [0.5, 0.5], [0.5, 0.25], [0.25, 0.25]]
+    """
     axes = map_phase(function, low, high, cycles=cycles, axes=axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
     shades = np.linspace(1.0, 0.45, orbits.shape[1])

@@ -20,6 +20,18 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     """Draw exponents by their rank, with two standard errors on both sides.
 
     A batch has a line for each sequence. Exponents -inf are triangles at the lower border.
+
+    Args:
+        found: what `lyapunov` returns, for one sequence or a batch.
+        axes: where to draw; new ones if left out.
+
+    >>> import numpy as np
+    >>> from jaxrnn.diagnostics import Lyapunov
+    >>> from jaxrnn.diagnostics.pictures import lyapunov_spectrum
+    >>> history = np.array([[0.2, -0.4], [0.1, -0.5]])
+    >>> found = Lyapunov(history[-1], np.array([0.01, 0.02]), history, np.array([50, 100]))
+    >>> lyapunov_spectrum(found).get_xlabel()
+    'rank i'
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -65,6 +77,18 @@ def lyapunov_history(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     """Draw the running estimate of each exponent, to see whether there were enough steps.
 
     For a batch, this is the mean over sequences, with one standard deviation on both sides.
+
+    Args:
+        found: what `lyapunov` returns, for one sequence or a batch.
+        axes: where to draw; new ones if left out.
+
+    >>> import numpy as np
+    >>> from jaxrnn.diagnostics import Lyapunov
+    >>> from jaxrnn.diagnostics.pictures import lyapunov_history
+    >>> history = np.array([[0.2, -0.4], [0.1, -0.5]])
+    >>> found = Lyapunov(history[-1], np.array([0.01, 0.02]), history, np.array([50, 100]))
+    >>> [line.get_label() for line in lyapunov_history(found).lines[1:]]
+    ['1', '2']
     """
     from matplotlib import colormaps
 
