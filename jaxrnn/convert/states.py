@@ -214,7 +214,7 @@ def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
 
 
 def _form_of(caller: str, cell: Cell) -> Carry:
-    """The carry of a cell for one row, as shapes; of a picture's space, only the axes are known."""
+    """Return the shapes of a cell's carry for one row; a picture's axes of space have size 0."""
     one_row = (*[0] * (cell.feature_axes - 1), 1)
     with said_by(caller):
         params = abstract_params(cell, 1)
@@ -230,7 +230,7 @@ def _check_no_pictures(caller: str, cell: Cell) -> None:
 
 
 def _split(carry: Carry) -> list[State]:
-    """The states of all layers and directions, in the order that all frameworks have."""
+    """Return the states of all layers and directions, in the order that all frameworks have."""
     parts = jax.tree.leaves(
         carry, is_leaf=lambda part: isinstance(part, LSTMCarry) or not isinstance(part, tuple)
     )
@@ -238,12 +238,12 @@ def _split(carry: Carry) -> list[State]:
 
 
 def _sizes_of(caller: str, cell: Cell) -> list[list[int]]:
-    """The sizes of `h` and `c` in all layers and directions."""
+    """Return the sizes of `h` and `c` in all layers and directions."""
     return [[leaf.shape[-1] for leaf in state] for state in _split(_form_of(caller, cell))]
 
 
 def _states_of(caller: str, cell: Cell, carry: Carry) -> list[State]:
-    """The states of a carry, once it is known to be the cell's."""
+    """Return the states of a carry. Refuse a carry that is not the cell's."""
     given, wanted = jax.tree.structure(carry), jax.tree.structure(_form_of(caller, cell))
     if given != wanted:
         refuse(caller, f"carry has the structure {given}, expected {wanted}")
@@ -251,7 +251,7 @@ def _states_of(caller: str, cell: Cell, carry: Carry) -> list[State]:
 
 
 def _joined(caller: str, cell: Cell, arrays: Sequence[Any]) -> Carry:
-    """The carry of a cell from the arrays of all its states, which are refused if they do not fit.
+    """Return the carry of a cell from the arrays of all its states. Refuse arrays that do not fit.
 
     All have the batch axes of the first.
     """
@@ -286,7 +286,7 @@ def _check_shapes(caller: str, read: Mapping[str, Array], forms: Sequence[Any]) 
 def _taken_apart(
     caller: str, given: Mapping[str, Any], counts: Mapping[str, int], axis: str
 ) -> dict[str, Array]:
-    """The arrays of several states each, once their first axis is known to be so long."""
+    """Return arrays of several states each. Refuse those whose first axis is not as long."""
     for name, array in given.items():
         shape = form_of(array, f"{caller}: {name}").shape
         if shape[:1] != (counts[name],):
@@ -296,12 +296,12 @@ def _taken_apart(
 
 
 def _side_by_side(arrays: Sequence[Array]) -> np.ndarray:
-    """Arrays on a new first axis, as one of NumPy."""
+    """Stack arrays on a new first axis, in NumPy."""
     return to_numpy(jnp.stack(arrays), own=True)
 
 
 def _by_layer(cell: Cell, states: list[Any]) -> list[list[Any]]:
-    """What there is for each layer and direction, grouped by layer."""
+    """Group what there is for each layer and direction by layer."""
     if not isinstance(cell, Stack):
         return [states]
     layers, rest = [], states

@@ -74,7 +74,7 @@ class Points:
         return len(self.residual)
 
     def table(self) -> str:
-        """A table with a line for each point."""
+        """Return a table with a line for each point."""
         names = self.names
         width = max(map(len, (*names, "kind")))
         lines = [f"{'kind':<{width}}  starts     |λ|  time constant  residual"]
@@ -137,7 +137,7 @@ class FixedPoints:
 
 
 def spectra(jacobians: np.ndarray, period: int, marginal: float) -> dict[str, np.ndarray]:
-    """The fields of `Points` that follow from Jacobians `[found, n, n]` of `period` steps.
+    """Compute the fields of `Points` that follow from Jacobians `[found, n, n]` of `period` steps.
 
     An |λ| that differs from 1 by less than `marginal` counts as 1.
     """

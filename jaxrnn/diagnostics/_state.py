@@ -28,7 +28,7 @@ _NO_FLAGS = StepFlags(valid=None, restart=None)
 
 
 def flat(carry: Carry, batch_axes: int = 0) -> Array:
-    """A carry as vectors `[*batch, n]`, in the widest of its real dtypes."""
+    """Return a carry as vectors `[*batch, n]`, in the widest of its real dtypes."""
     parts = []
     for leaf in floats(carry):
         rows = leaf.reshape(*leaf.shape[:batch_axes], -1)
@@ -38,7 +38,7 @@ def flat(carry: Carry, batch_axes: int = 0) -> Array:
 
 
 def unflat(vectors: Array, like: Carry) -> Carry:
-    """The carry of these vectors: shapes, dtypes and integers are those of `like`."""
+    """Return the carry of these vectors: shapes, dtypes and integers are those of `like`."""
     new, at = [], 0
     for leaf in floats(like):
         size = math.prod(leaf.shape[vectors.ndim - 1 :])
@@ -72,8 +72,9 @@ def step_map(
     flags: StepFlags = _NO_FLAGS,
     context: Tree = None,
 ) -> Map:
-    """One step with input `x [*batch, ...]` as a map of vectors. The derivative of a masked step is
-    the identity, that of a step after a boundary is zero.
+    """Return one step with input `x [*batch, ...]` as a map of vectors.
+
+    The derivative of a masked step is the identity, that of a step after a boundary is zero.
     """
     batch_axes = jax.tree.leaves(x)[0].ndim - cell.feature_axes
 
@@ -108,7 +109,7 @@ class Driven(NamedTuple):
     batch: tuple[int, ...]
 
     def before(self) -> Carry:
-        """The carry before each step, `[time, *batch, ...]`."""
+        """Return the carry before each step, `[time, *batch, ...]`."""
         return jax.tree.map(lambda leaf: leaf[:-1], self.states)
 
 

@@ -30,7 +30,7 @@ class Saturation(NamedTuple):
     high: tuple[Array, ...]
 
     def shares(self) -> tuple[Array, Array]:
-        """Both shares, averaged over all units of all gates."""
+        """Average both shares over all units of all gates."""
         low, high = (jnp.mean(jnp.concatenate(of_units)) for of_units in self)
         return low, high
 
@@ -38,7 +38,7 @@ class Saturation(NamedTuple):
 def gate_values(
     cell: Cell, params: Params, xs: Tree, carry: Carry = None, **flags: Unpack[Flags]
 ) -> tuple[Array, ...]:
-    """The value of every gate at every step, `[time, *batch, units]` each.
+    """Compute the value of every gate at every step, `[time, *batch, units]` each.
 
     A gate is the output of a logistic sigmoid within a step, so after peepholes, normalisation and
     clipping. This also finds the gates of your own cells and of Flax's (`as_cell`). Gates come in
@@ -79,7 +79,7 @@ def gate_values(
 
 
 def saturation(gates: Sequence[Array], margin: float = 0.1) -> Saturation:
-    """The share of steps at which each unit's gate is below `margin`, and above 1 - `margin`.
+    """Compute how often each unit's gate is below `margin`, and above 1 - `margin`.
 
     A gate that is always open or shut has no effect and hardly learns: the slope of its sigmoid is
     at most margin (1 - margin). Karpathy, Johnson & Fei-Fei (2015) call such gates left-saturated

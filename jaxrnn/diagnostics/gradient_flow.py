@@ -39,7 +39,7 @@ class GradientFlow(NamedTuple):
     integers."""
 
     def total(self, part: Tree = None) -> Array:
-        """The norm over all parts of the carry, or over some of them, `[time + 1, *batch]`.
+        """Return the norm over all parts of the carry, or over some of them, `[time + 1, *batch]`.
 
         `flow.total(flow.parts[0])` is the norm of the lowest layer of a `Stack`.
 
@@ -69,7 +69,7 @@ def gradient_flow(
     method: MethodLike = "bptt",
     **flags: Unpack[Flags],
 ) -> GradientFlow:
-    """The norm of the gradient of a loss with respect to the carry of every step, `‖∂L/∂carry_t‖`.
+    """Compute the norm of a loss's gradient for the carry of every step, `‖∂L/∂carry_t‖`.
 
     The function takes one backward pass. It adds zeros to the carry after every step. The gradient
     with respect to these zeros is the one that arrives at the carry, from later steps and from the

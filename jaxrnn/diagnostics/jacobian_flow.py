@@ -50,7 +50,7 @@ def jacobian_flow(
     key: Array | None = None,
     **flags: Unpack[Flags],
 ) -> JacobianFlow:
-    """The norms of the Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ⋯ J_{t+1}` for every t.
+    """Compute the norms of the Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ⋯ J_{t+1}` for every t.
 
     One pass backwards through time computes all of them. The state is the whole carry of all
     layers, n real numbers for each sequence. A layer's new state reaches the layer above in the
@@ -105,7 +105,7 @@ def jacobian_flow(
 
 
 def _probes(state: Array, vectors: int | None, key: Array | None, singular_values: bool) -> Array:
-    """The vectors that multiply the Jacobians from the left, `[vectors, *batch, n]`."""
+    """Return the vectors that multiply the Jacobians from the left, `[vectors, *batch, n]`."""
     if vectors is not None and key is not None:
         check_size(jacobian_flow, "vectors", vectors)
         if singular_values:
@@ -124,7 +124,7 @@ def _probes(state: Array, vectors: int | None, key: Array | None, singular_value
 
 
 def _normalised(products: Array, log_size: Array) -> tuple[Array, Array]:
-    """The products scaled to norm 1 for each row, and the logarithms of the divisors."""
+    """Scale products to norm 1 for each row; also return the logarithms of the divisors."""
     size = norm(products, [0, -1])
     safe = jnp.where(size > 0, size, 1)
     return products / safe[..., None], log_size + jnp.log(size)

@@ -64,7 +64,7 @@ def lyapunov(
     warm_up: int = 0,
     context: Tree = None,
 ) -> Lyapunov:
-    """The k largest Lyapunov exponents of a cell that is driven by inputs.
+    """Compute the k largest Lyapunov exponents of a cell that is driven by inputs.
 
     The Jacobian of each step moves k orthonormal tangent vectors along the trajectory. After every
     m steps they are orthonormalised again (Benettin et al. 1980; for networks Engelken, Wolf &
@@ -225,8 +225,8 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
 
 
 def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
-    """Whether a tangent that was not zero has lost half of its digits against the others, or is not
-    finite.
+    """Return whether a tangent that was not zero has lost half of its digits against the others,
+    or is not finite.
     """
     was_there = jnp.any(tangents != 0, axis=-1)
     half = math.log(jnp.finfo(moved.dtype).eps) / 2
@@ -234,7 +234,7 @@ def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
 
 
 def _nonzero(size: Array) -> Array:
-    """The numbers with 1 in place of 0, so that a branch that is not chosen has a derivative."""
+    """Put 1 in place of 0, so that a branch that is not chosen has a derivative."""
     return jnp.where(size == 0, 1, size)
 
 
@@ -261,7 +261,7 @@ def _in_blocks(
 
 
 def _summary(log_sizes: Array, time: int, every: int) -> Lyapunov:
-    """Exponents and errors from the log norms `[blocks, *batch, k]` left of each tangent."""
+    """Compute exponents and errors from the log norms left of tangents, `[blocks, *batch, k]`."""
     steps = np.minimum(every * np.arange(1, len(log_sizes) + 1), time)
     each_row = steps.reshape(-1, *[1] * (log_sizes.ndim - 1))
     history = jnp.cumsum(log_sizes, axis=0) / each_row.astype(log_sizes.dtype)

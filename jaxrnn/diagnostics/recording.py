@@ -132,7 +132,7 @@ class Recorder:
             self.steps.append(step)
 
     def norms(self) -> np.ndarray:
-        """The gradient norms of all snapshots, `[looks, time + 1]`, as `flow_map` draws them.
+        """Return the gradient norms of all snapshots, `[looks, time + 1]`; `flow_map` draws them.
 
         Raises:
             ValueError: the sequences of the snapshots differ in length.
@@ -146,7 +146,7 @@ class Recorder:
         return np.array([found.norms for found in self.snapshots])
 
     def table(self, distances: Sequence[int] = (0, 10, 100)) -> str:
-        """A table of all snapshots in plain text.
+        """Return a table of all snapshots in plain text.
 
         Its columns are the loss, the gradient norm at some distances from the end, the spectral
         radius of each recurrent weight (a number for each gate), and the shares of shut and open
@@ -161,7 +161,7 @@ class Recorder:
 
 
 def _row(step: int, found: Snapshot, distances: Sequence[int]) -> dict[str, str]:
-    """One line of the table, by column."""
+    """Return one line of the table, by column."""
     row = {"step": str(step), "loss": f"{found.loss:.4f}"}
     for distance in distances:
         if distance < len(found.norms):

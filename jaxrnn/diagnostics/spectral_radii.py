@@ -36,7 +36,7 @@ class Spectrum(NamedTuple):
 
 
 def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
-    """The spectral radius and the spectral norm of every recurrent weight, for each gate by itself.
+    """Compute the spectral radius and norm of every recurrent weight, for each gate by itself.
 
     The radius comes from Gelfand's formula, `ρ(W) = lim ‖W^k‖^(1/k)`, with k = 2^20 by repeated
     squaring. The formula needs no eigenvalues, so it runs on any device. It is exact to about 1e-6
@@ -89,7 +89,7 @@ def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
 
 
 def _matrices(w: Array, gates: int, projection: Array | None) -> Array | None:
-    """A square matrix for each gate, `[gates, n, n]`; None if there is none."""
+    """Return a square matrix for each gate, `[gates, n, n]`; None if there is none."""
     if w.ndim != 2 or w.shape[1] % gates:
         return None
     each = jnp.moveaxis(w.reshape(w.shape[0], gates, -1), 1, 0).astype(wide(w))
@@ -99,7 +99,7 @@ def _matrices(w: Array, gates: int, projection: Array | None) -> Array | None:
 
 
 def _only(cell: Cell, params: Params, role: str) -> Array | None:
-    """The parameter of this role, if there is just one."""
+    """Return the parameter of this role, if there is just one."""
     labelled = zip(jax.tree.leaves(cell.labels(params)), jax.tree.leaves(params), strict=True)
     leaves = [leaf for found, leaf in labelled if found == role]
     return leaves[0] if len(leaves) == 1 else None
@@ -111,7 +111,7 @@ def _spectrum(matrices: Array) -> Spectrum:
 
 
 def _radius(matrices: Array) -> Array:
-    """The spectral radius of each matrix `[..., n, n]`.
+    """Compute the spectral radius of each matrix `[..., n, n]`.
 
     The largest entry of each power is kept at 1, so that nothing under- or overflows; `log` is
     log ‖W^k‖ / k.
@@ -131,7 +131,7 @@ def _radius(matrices: Array) -> Array:
 
 
 def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params]]:
-    """All inner cells, each with its parameters and with the parameters that its step gets."""
+    """Return all inner cells, each with its parameters and with those that its step gets."""
     if not isinstance(cell, Composite):
         return [(cell, params, params)]
     # no pixels: nothing is run, and no kernel has to fit

@@ -28,7 +28,7 @@ LOOKS = {
 
 
 def axes_or_new(axes: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) -> "Axes":
-    """The given axes, or those of a new figure that pyplot does not manage."""
+    """Return the given axes, or those of a new figure that pyplot does not manage."""
     if axes is not None:
         return axes
     from matplotlib.figure import Figure
@@ -44,10 +44,10 @@ class Look(NamedTuple):
 
 
 def looks() -> "Iterator[Look]":
-    """An endless sequence of looks: all colours in one style, then in the next."""
+    """Return an endless sequence of looks: all colours in one style, then in the next."""
     return cycle(Look(*pair) for pair in product(("-", "--", ":"), COLORS))
 
 
 def by_kind(kinds: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """The kinds that occur, each with a mask of its points."""
+    """Return the kinds that occur, each with a mask of its points."""
     return [(kind, kinds == kind) for kind in LOOKS if np.any(kinds == kind)]

@@ -100,7 +100,7 @@ def map_phase(
 
 
 def _draw_sides(axes: Axes, function: Function, low: float, high: float, fixed: list) -> None:
-    """Triangles on the lower border, one between neighbouring fixed points: left or right."""
+    """Draw a triangle between neighbouring fixed points, on the lower border: left or right."""
     borders = [low, *sorted(fixed), high]
     for left, right in pairwise(borders):
         if right - left < 0.02 * (high - low):

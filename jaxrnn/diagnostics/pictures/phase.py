@@ -105,12 +105,12 @@ class _Plane:
         self.labels = [f"component {k + 1} ({share[k]:.0%} of variance)" for k in range(size)]
 
     def at(self, vectors: np.ndarray) -> np.ndarray:
-        """Where these states stand in the picture, `[..., 2]` or `[..., 3]`."""
+        """Return where these states stand in the picture, `[..., 2]` or `[..., 3]`."""
         return (vectors - self.centre) @ self.directions.T
 
 
 def _lines(cell: Cell, params: Params, x: Tree, states: Carry) -> tuple[np.ndarray, list[str]]:
-    """The states as vectors `[time, *batch, n]`, and the names of their numbers."""
+    """Return the states as vectors `[time, *batch, n]`, and the names of their numbers."""
     features = jax.tree.leaves(x)[0].shape
     one = jax.eval_shape(lambda params: cell.initial_carry(params, features), params)
     first, given = jax.tree.leaves(one)[0], jax.tree.leaves(states)[0]
@@ -149,7 +149,7 @@ def _limits(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names: Any) -> None:
-    """Arrows and nullclines."""
+    """Draw arrows and nullclines."""
 
     def grid(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         across, up = np.meshgrid(*(np.linspace(low[k], high[k], count) for k in range(2)))
@@ -167,7 +167,7 @@ def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names
 def _draw_points(
     axes: Any, plane: _Plane, points: Points, filled: bool, texts: Sequence[str]
 ) -> None:
-    """Markers, the way round a cycle, and texts."""
+    """Draw markers, the way round a cycle, and texts."""
     from matplotlib.patheffects import withStroke
 
     where = plane.at(_vectors(points.orbit, 2))  # [found, period, size]
@@ -195,7 +195,7 @@ def _draw_points(
 
 
 def _draw_unstable(axes: Axes, plane: _Plane, points: Points, length: float) -> None:
-    """A line from each saddle in each direction in which it is left."""
+    """Draw a line from each saddle in each direction in which it is left."""
     where = plane.at(_vectors(points.carry, 1))
     for k in np.flatnonzero(points.kind == "saddle"):
         values, vectors = np.linalg.eig(points.jacobian[k])
