@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxrnn.core.affine import Affine
@@ -137,6 +138,9 @@ def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
         lengths: as for `jaxrnn.scan`. A sequence shorter than d steps does not count in entry d.
             If all are shorter, the entry is NaN.
 
+    Raises:
+        TypeError: `norms` is not an array, but a `GradientFlow`, for example.
+
     >>> import jax.numpy as jnp
     >>> from jaxrnn.diagnostics import by_distance
     >>> norms = jnp.array([[1.0, 5.0], [2.0, 6.0], [3.0, 0.0]])
@@ -145,6 +149,11 @@ def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
     >>> by_distance(norms, lengths=jnp.array([2, 1])).tolist()
     [4.5, 3.5, 1.0]
     """
+    if not isinstance(norms, Array | np.ndarray):
+        raise TypeError(
+            f"by_distance: norms is {described(norms)}, expected an array [time + 1, *batch]; of a "
+            "GradientFlow, pass flow.total()"
+        )
     time = norms.shape[0]
     norms = norms.reshape(time, -1)
     if lengths is None:

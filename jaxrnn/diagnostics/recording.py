@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxrnn.core.call import Flags
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_size
+from jaxrnn.core.check import check_count, check_size
 from jaxrnn.core.trees import Tree
 from jaxrnn.diagnostics.gates import Saturation, gate_values, saturation
 from jaxrnn.diagnostics.gradient_flow import by_distance, gradient_flow
@@ -151,7 +151,14 @@ class Recorder:
         Its columns are the loss, the gradient norm at some distances from the end, the spectral
         radius of each recurrent weight (a number for each gate), and the shares of shut and open
         gates.
+
+        Args:
+            distances: the distances, in steps. A column stays empty if sequences are shorter.
+
+        Raises:
+            ValueError: a distance is not an integer, 0 or above.
         """
+        distances = [check_count("Recorder.table", "a distance", d) for d in distances]
         rows = [_row(*pair, distances) for pair in zip(self.steps, self.snapshots, strict=True)]
         names = list(dict.fromkeys(name for row in rows for name in row))
         cells = [names, *([row.get(name, "") for name in names] for row in rows)]
@@ -164,8 +171,8 @@ def _row(step: int, found: Snapshot, distances: Sequence[int]) -> dict[str, str]
     """Return one line of the table, by column."""
     row = {"step": str(step), "loss": f"{found.loss:.4f}"}
     for distance in distances:
-        if distance < len(found.norms):
-            row[f"gradient {distance} back"] = f"{found.norms[distance]:.1e}"
+        reached = distance < len(found.norms)
+        row[f"gradient {distance} back"] = f"{found.norms[distance]:.1e}" if reached else ""
     for name, spectrum in found.spectra.items():
         row[f"radius {name}"] = " ".join(f"{radius:.2f}" for radius in spectrum.radius)
     if found.gates is not None:
