@@ -122,7 +122,7 @@ class _Trial:
 
     @cached_property
     def params(self) -> Params:
-        """The initial parameters plus noise, because zeros would hide mistakes."""
+        """Return the initial parameters plus noise, because zeros would hide mistakes."""
         leaves, tree = jax.tree.flatten(self.cell.init(jax.random.key(0), self.in_features))
         keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
         pairs = zip(keys, leaves, strict=False)  # a cell without parameters leaves one key over
@@ -130,7 +130,7 @@ class _Trial:
 
 
 def _equality(trial: _Trial) -> Iterator[str]:
-    """The cell is a value: it is hashable, and it equals its copy."""
+    """Check that the cell is a value: it is hashable, and it equals its copy."""
     cell = trial.cell
     try:
         hash(cell)
@@ -149,7 +149,7 @@ def _equality(trial: _Trial) -> Iterator[str]:
 
 
 def _initial_carry(trial: _Trial) -> Iterator[str]:
-    """The carry has the input's batch axes, and is at least float32 whatever the parameters are."""
+    """Check that the carry has the batch axes of the input, and is at least float32."""
     for path, leaf in _named(trial.cell.initial_carry(trial.params, trial.input_shape)):
         if leaf.shape[:1] != (BATCH,):
             yield (
@@ -171,7 +171,7 @@ def _initial_carry(trial: _Trial) -> Iterator[str]:
 
 
 def _projection(trial: _Trial) -> Iterator[str]:
-    """`project` returns the same for each step alone as for many steps."""
+    """Check that `project` returns the same for each step alone as for many steps."""
     whole = trial.cell.project(trial.params, trial.xs)
     single = [trial.cell.project(trial.params, _at(trial.xs, t)) for t in range(TIME)]
     if not _same(whole, _stacked(single)):
@@ -182,7 +182,7 @@ def _projection(trial: _Trial) -> Iterator[str]:
 
 
 def _output(trial: _Trial) -> Iterator[str]:
-    """An output that equals a part of the new carry is the same array."""
+    """Check that an output that equals a part of the new carry is the same array."""
     if not trial.cell.causal:
         return
     carry = trial.cell.initial_carry(trial.params, trial.input_shape)
@@ -205,7 +205,7 @@ def _output(trial: _Trial) -> Iterator[str]:
 
 
 def _drivers(trial: _Trial) -> Iterator[str]:
-    """`scan` agrees with a Python loop and with single steps, and with `out_features`."""
+    """Check that `scan` agrees with a Python loop, with single steps, and with `out_features`."""
     cell, params, xs = trial.cell, trial.params, trial.xs
     carry, ys = trial.scan(xs)
     if not _same((carry, ys), unroll(cell, params, xs, **trial.context(BATCH))):
@@ -252,7 +252,7 @@ def _products(trial: _Trial) -> Iterator[str]:
 
 
 def _gradients(trial: _Trial) -> Iterator[str]:
-    """BPTT can run the cell without JAX's own derivative, and its gradients agree with JAX's."""
+    """Check that BPTT runs the cell without JAX's own derivative, and that gradients agree."""
     leaves, tree = jax.tree.flatten((trial.params, trial.xs))
     floating = {k: leaf for k, leaf in enumerate(leaves) if is_real_float(leaf)}
 
@@ -279,7 +279,7 @@ def _gradients(trial: _Trial) -> Iterator[str]:
 
 
 def _padding_and_resets(trial: _Trial) -> Iterator[str]:
-    """NaN in padding reaches no output, and a reset begins a new sequence."""
+    """Check that NaN in padding reaches no output, and that a reset begins a new sequence."""
     lengths, reset = np.array([TIME, 2, 0]), np.zeros((TIME, BATCH), bool)
     reset[3, 0] = True
     within = np.arange(TIME)[:, None] < lengths
@@ -302,7 +302,7 @@ def _padding_and_resets(trial: _Trial) -> Iterator[str]:
 
 
 def _batch_axes(trial: _Trial) -> Iterator[str]:
-    """Two batch axes, one, and none return the same rows."""
+    """Check that two batch axes, one, and none return the same rows."""
     if trial.draw_context is not None:  # the rows would get other contexts
         return
     xs = trial.inputs(TIME, 4)
@@ -320,7 +320,7 @@ def _batch_axes(trial: _Trial) -> Iterator[str]:
 
 
 def _pieces(trial: _Trial) -> Iterator[str]:
-    """Two runs, the second from the carry of the first, agree with one run."""
+    """Check that two runs, the second from the carry of the first, agree with one run."""
     if not trial.cell.causal:
         return
     last, ys = trial.scan(trial.xs)
@@ -335,7 +335,7 @@ def _pieces(trial: _Trial) -> Iterator[str]:
 
 
 def _half_precision(trial: _Trial) -> Iterator[str]:
-    """bfloat16 parameters and inputs give finite outputs."""
+    """Check that bfloat16 parameters and inputs give finite outputs."""
     _, ys = trial.scan(_half(trial.xs), params=_half(trial.params))
     if not _is_finite(ys):
         yield "bfloat16 parameters and inputs give outputs that are not finite"

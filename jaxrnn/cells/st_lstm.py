@@ -272,7 +272,7 @@ def decoupling_loss(
     states: STLSTMCarry,
     adapter: Array,
 ) -> Array:
-    """Compute the memory decoupling loss of PredRNN-V2: how similar both memories' updates are.
+    """Compute PredRNN-V2's memory decoupling loss: how similar the updates of both memories are.
 
         mean over steps, batch, layers and channels of |cos(Δc A, Δm A)|
         Δc = i ⊙ g,    Δm = i' ⊙ g'

@@ -14,6 +14,7 @@ from jaxrnn.core.cell import C, Carry, Cell, P, Params
 from jaxrnn.core.check import check_fields, check_flag, check_rate, check_size
 from jaxrnn.core.kinds import Keys
 from jaxrnn.core.noise import drop, keep
+from jaxrnn.core.traced.equations import callee
 from jaxrnn.core.trees import Tree, is_float
 
 
@@ -180,9 +181,9 @@ def _follow(jaxpr: core.Jaxpr, given: list[_Kind]) -> list[_Kind]:
         return ["fixed" if isinstance(atom, core.Literal) else known[atom] for atom in atoms]
 
     for equation in jaxpr.eqns:
-        kinds, inner = kinds_of(equation.invars), equation.params.get("jaxpr")
+        kinds = kinds_of(equation.invars)
         results: list[_Kind] = [_result(equation.primitive.name, kinds) for _ in equation.outvars]
-        if equation.primitive.name in ("jit", "pjit") and isinstance(inner, core.ClosedJaxpr):
+        if inner := callee(equation):
             results = _follow(inner.jaxpr, kinds)
         known.update(zip(equation.outvars, results, strict=True))
     return kinds_of(jaxpr.outvars)

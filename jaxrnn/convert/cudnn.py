@@ -106,5 +106,5 @@ def _check_layers(layers: list[Layer]) -> None:
 
 
 def _module(in_features: int, hidden: int, layers: int, bidirectional: bool) -> Module:
-    """Torch's LSTM, whose arrays the vector holds in the order of `Module.shapes`."""
+    """Return torch's LSTM, whose arrays the vector holds in the order of `Module.shapes`."""
     return Module(4, in_features, hidden, layers=layers, bidirectional=bidirectional)

@@ -168,7 +168,7 @@ def _check_arguments(
 
 
 def _paths(weights: Weights, top: str, merge: Merge) -> list[str]:
-    """Where the cells are, the forward one first."""
+    """Return where the cells are, the forward one first."""
     if weights.has(f"{top}forward_rnn/") or weights.has(f"{top}backward_rnn/"):
         return [f"{top}forward_rnn/cell/", f"{top}backward_rnn/cell/"]
     if merge != "concat":
@@ -180,7 +180,7 @@ def _paths(weights: Weights, top: str, merge: Merge) -> list[str]:
 def _cell(
     layout: _Layout, path: str, weights: Weights, activations: Mapping[str, Activation]
 ) -> Elman | LSTM | GRU | MGU:
-    """The cell at a path, whose sizes are those of its first kernels."""
+    """Return the cell at a path, with the sizes of its first kernels."""
     x, h = (f"{path}{layers[0]}/kernel" for layers in (layout.x, layout.h))
     kernel = _kernel(weights, x) if layout.cell is ConvLSTM else ()
     space = ["kernel"] * len(kernel)
@@ -196,7 +196,7 @@ def _cell(
 
 
 def _kernel(weights: Weights, name: str) -> tuple[int, ...]:
-    """The size of a convolution's kernel."""
+    """Return the size of a convolution's kernel."""
     shape = weights.shape(name)
     if len(shape) not in (3, 4, 5):
         wanted = "expected [*kernel, in, columns] with 1 to 3 axes of space"
@@ -207,7 +207,7 @@ def _kernel(weights: Weights, name: str) -> tuple[int, ...]:
 def _shapes(
     layout: _Layout, path: str, in_features: int, cell: Elman | LSTM | GRU | MGU, weights: Weights
 ) -> Shapes:
-    """The shapes of the arrays of the cell at a path; a `ConvLSTMCell` may have no biases."""
+    """Return the shapes of the arrays of a cell; a `ConvLSTMCell` may have no biases."""
     kernel, biased = (), layout.biased
     if isinstance(cell, ConvLSTM):
         kernel = for_each_axis(cell.kernel_size, cell.rank)
@@ -228,7 +228,7 @@ def _check_reset_gate(layout: _Layout, path: str, weights: Weights) -> None:
 
 
 def _read(arrays: Mapping[str, Array], path: str, layout: _Layout, residual: bool) -> Params:
-    """The parameters of the cell at a path."""
+    """Read the parameters of the cell at a path."""
     if layout.cell is ConvLSTM:
         return _read_convolution(arrays, path)
 
@@ -247,7 +247,7 @@ def _read(arrays: Mapping[str, Array], path: str, layout: _Layout, residual: boo
 
 
 def _read_convolution(arrays: Mapping[str, Array], path: str) -> LSTMParams:
-    """The parameters of a `ConvLSTMCell`."""
+    """Read the parameters of a `ConvLSTMCell`."""
     w_x, w_h = (arrays[f"{path}{layer}/kernel"] for layer in ("ih", "hh"))
     zero = jnp.zeros(w_h.shape[-1], w_h.dtype)
     b_x, b_h = (arrays.get(f"{path}{layer}/bias", zero) for layer in ("ih", "hh"))
@@ -319,7 +319,7 @@ def _check_cell(caller: str, cell: Cell, kind: str) -> None:
 
 
 def _write(cell: Cell, params: Params, kind: str) -> Written:
-    """The dense layers of one cell."""
+    """Write the dense layers of one cell."""
     layout = _LAYOUTS[kind]
     _, p = with_bias(cell, params)
     if layout.cell is ConvLSTM:
@@ -340,7 +340,7 @@ def _write(cell: Cell, params: Params, kind: str) -> Written:
 
 
 def _write_convolution(p: LSTMParams) -> Written:
-    """The convolutions of a `ConvLSTMCell`."""
+    """Write the convolutions of a `ConvLSTMCell`."""
     assert p.b is not None  # `with_bias` has added one
     b_h = add_to_forget(no_bias(p.b), -_CONV_FORGET)
     w_x, w_h, b_x, b_h = (reorder_gates(a, "ifgo", _CONV_GATES) for a in (p.w_x, p.w_h, p.b, b_h))

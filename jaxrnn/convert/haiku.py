@@ -65,7 +65,7 @@ def from_haiku(
 
 
 def _recurrent_modules(flat: Mapping[str, object]) -> dict[str, type[Cell]]:
-    """The modules that hold a recurrent one's names, and the cell that each is."""
+    """Return the modules that hold a recurrent one's names, each with the class of its cell."""
     found: dict[str, type[Cell]] = {}
     for path in flat:
         if path.endswith("/w_h"):

@@ -67,6 +67,13 @@ def carry_from_torch(cell: Cell, state: ForeignArray | Sequence[ForeignArray]) -
 def carry_to_torch(cell: Cell, carry: Carry) -> Any:
     """Write the state that a recurrent module of torch takes: `h`, or `(h, c)` for an `nn.LSTM`.
 
+    Args:
+        cell: the cell.
+        carry: its carry, such as `jaxrnn.scan` returns, with any batch axes.
+
+    Returns:
+        Arrays `[layers * directions, *batch, hidden]`.
+
     Raises:
         ValueError: the carry does not fit the cell, or its layers differ in kind or size.
 
@@ -109,6 +116,13 @@ def carry_from_keras(cell: Cell, states: Sequence[Any]) -> Carry:
 
 def carry_to_keras(cell: Cell, carry: Carry) -> list[Any]:
     """Write the `initial_state` of a recurrent layer of Keras, nested as the layer has it.
+
+    Args:
+        cell: the cell.
+        carry: its carry, such as `jaxrnn.scan` returns, with any batch axes.
+
+    Returns:
+        Lists of arrays `[*batch, hidden]`; `[*batch, *space, hidden]` for a picture.
 
     Raises:
         ValueError: the carry is not that of the cell.
@@ -172,6 +186,14 @@ def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
     """Write the initial states of recurrent nodes of ONNX, the inputs of a model of `to_onnx(...,
     carry=True)`.
 
+    Args:
+        cell: the cell.
+        carry: its carry, such as `jaxrnn.scan` returns, with any batch axes.
+
+    Returns:
+        For each layer k, `initial_h_k` and, for an LSTM, `initial_c_k`, `[directions, *batch,
+        hidden]`.
+
     Raises:
         ValueError: the carry is not that of the cell.
 
@@ -192,7 +214,7 @@ def carry_to_onnx(cell: Cell, carry: Carry) -> dict[str, np.ndarray]:
 
 
 def _form_of(caller: str, cell: Cell) -> Carry:
-    """The carry of a cell for one row, as shapes; of a picture's space, only the axes are known."""
+    """Return the shapes of a cell's carry for one row; a picture's axes of space have size 0."""
     with said_by(caller):
         return abstract_carry(cell, abstract_params(cell, 1), one_row(cell, 1))
 
@@ -206,7 +228,7 @@ def _check_no_pictures(caller: str, cell: Cell) -> None:
 
 
 def _split(carry: Carry) -> list[State]:
-    """The states of all layers and directions, in the order that all frameworks have."""
+    """Return the states of all layers and directions, in the order that all frameworks have."""
     parts = jax.tree.leaves(
         carry, is_leaf=lambda part: isinstance(part, LSTMCarry) or not isinstance(part, tuple)
     )
@@ -214,12 +236,12 @@ def _split(carry: Carry) -> list[State]:
 
 
 def _sizes_of(caller: str, cell: Cell) -> list[list[int]]:
-    """The sizes of `h` and `c` in all layers and directions."""
+    """Return the sizes of `h` and `c` in all layers and directions."""
     return [[leaf.shape[-1] for leaf in state] for state in _split(_form_of(caller, cell))]
 
 
 def _states_of(caller: str, cell: Cell, carry: Carry) -> list[State]:
-    """The states of a carry, once it is known to be the cell's."""
+    """Return the states of a carry. Refuse a carry that is not the cell's."""
     given, wanted = jax.tree.structure(carry), jax.tree.structure(_form_of(caller, cell))
     if given != wanted:
         refuse(caller, f"carry has the structure {given}, expected {wanted}")
@@ -227,7 +249,7 @@ def _states_of(caller: str, cell: Cell, carry: Carry) -> list[State]:
 
 
 def _joined(caller: str, cell: Cell, arrays: Sequence[Any]) -> Carry:
-    """The carry of a cell from the arrays of all its states, which are refused if they do not fit.
+    """Return the carry of a cell from the arrays of all its states. Refuse arrays that do not fit.
 
     All have the batch axes of the first.
     """
@@ -262,7 +284,7 @@ def _check_shapes(caller: str, read: Mapping[str, Array], forms: Sequence[Any]) 
 def _taken_apart(
     caller: str, given: Mapping[str, Any], counts: Mapping[str, int], axis: str
 ) -> dict[str, Array]:
-    """The arrays of several states each, once their first axis is known to be so long."""
+    """Return arrays of several states each. Refuse those whose first axis is not as long."""
     for name, array in given.items():
         shape = form_of(array, f"{caller}: {name}").shape
         if shape[:1] != (counts[name],):
@@ -272,12 +294,12 @@ def _taken_apart(
 
 
 def _side_by_side(arrays: Sequence[Array]) -> np.ndarray:
-    """Arrays on a new first axis, as one of NumPy."""
+    """Stack arrays on a new first axis, in NumPy."""
     return to_numpy(jnp.stack(arrays), own=True)
 
 
 def _by_layer(cell: Cell, states: list[Any]) -> list[list[Any]]:
-    """What there is for each layer and direction, grouped by layer."""
+    """Group what there is for each layer and direction by layer."""
     if not isinstance(cell, Stack):
         return [states]
     layers, rest = [], states

@@ -117,12 +117,12 @@ class Module(NamedTuple):
     bidirectional: bool = False
 
     def suffixes(self) -> list[list[str]]:
-        """How the names of each layer and direction end."""
+        """Return how the names of each layer and direction end."""
         ways = ("", "_reverse") if self.bidirectional else ("",)
         return [[f"_l{k}{way}" for way in ways] for k in range(self.layers)] or [[""]]
 
     def shapes(self) -> Shapes:
-        """The shapes by name, in cuDNN's order: the matrices of all layers precede all biases.
+        """Return the shapes by name, in cuDNN's order: all matrices precede all biases.
 
         >>> Module(gates=1, in_features=3, hidden=4, layers=0).shapes()
         {'weight_ih': (4, 3), 'weight_hh': (4, 4), 'bias_ih': (4,), 'bias_hh': (4,)}
@@ -162,7 +162,7 @@ def _module_of(weights: Weights) -> Module:
 def _read(
     module: Module, arrays: Mapping[str, Array], at: str, nonlinearity: str
 ) -> tuple[Cell, Params]:
-    """The cell and the parameters of one layer and direction, whose names end with `at`."""
+    """Read the cell and the parameters of one layer and direction, whose names end with `at`."""
     hidden, bias = module.hidden, module.bias
     w_x, w_h = arrays[f"weight_ih{at}"].T, arrays[f"weight_hh{at}"].T
     biases = (arrays[f"bias_ih{at}"], arrays[f"bias_hh{at}"]) if bias else None
@@ -179,7 +179,7 @@ def _read(
 def _read_convolutions(
     weights: Weights, names: str | Sequence[str] | None, gates: str | None, nonlinearity: str
 ) -> tuple[Cell, Params]:
-    """The cell and the parameters of one layer of a convolutional LSTM."""
+    """Read the cell and the parameters of one layer of a convolutional LSTM."""
     names = [names] if isinstance(names, str) else [*(names or ())]
     if len(names) not in (1, 2):
         refuse("from_torch", f"convolutions are {names}, expected one name or two")
@@ -201,7 +201,7 @@ def _read_convolutions(
 
 
 def _shapes_of_convolutions(weights: Weights, names: Sequence[str]) -> Shapes:
-    """The shapes of all arrays, from that of the first weight."""
+    """Return the shapes of all arrays, from that of the first weight."""
     first, joined = f"{names[0]}.weight", len(names) == 1
     shape = weights.shape(first)
     fits = len(shape) in (3, 4, 5) and 0 not in shape and shape[0] % 4 == 0
@@ -270,7 +270,7 @@ def _check_layers(layers: list[Layer]) -> None:
 
 
 def write_arrays(layers: Sequence[Layer]) -> dict[str, Array]:
-    """The arrays of a module, by name."""
+    """Write the arrays of a module, by name."""
     return {
         f"{name}_l{k}{way}": array
         for k, layer in enumerate(layers)
@@ -280,7 +280,7 @@ def write_arrays(layers: Sequence[Layer]) -> dict[str, Array]:
 
 
 def _write(params: PlainParams) -> dict[str, Array]:
-    """The arrays of one layer and direction."""
+    """Write the arrays of one layer and direction."""
     arrays = {"weight_ih": params.w_x.T, "weight_hh": params.w_h.T}
     if params.b is not None:
         b_hn = params.b_hn if isinstance(params, GRUParams) else None

@@ -44,6 +44,12 @@ def check_size(owner: object, argument: str, value: object, hint: str = "") -> i
     return _integer(owner, argument, value, range(1, 2**31), expected)
 
 
+def check_count(owner: object, argument: str, value: object) -> int:
+    """Refuse a number of things that is not an integer, 0 or above."""
+    expected = "an integer from 0 to 2**31 - 1"
+    return _integer(owner, argument, value, range(2**31), expected)
+
+
 def check_in_features(cell: Cell, in_features: object) -> int:
     """Refuse an input size that is not a positive integer. Every `init` that uses it calls this."""
     hint = "; pass the size of the inputs' last axis, in_features=xs.shape[-1]"

@@ -348,13 +348,23 @@ class OneStep:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fed(Delegate):
-    """A cell whose `params` hold more than the inner cell's, which are `params.params`."""
+class StandIn(Delegate):
+    """A cell that a runner puts in the place of `cell`. It has its name, and draws as it does."""
 
     @property
     def __name__(self) -> str:
         """The name of the inner cell's class, for messages."""
         return name_of(self.cell)
+
+    def draw(self, keys: Keys) -> Tree:
+        """Draw what the inner cell draws, if it is noisy."""
+        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
+        return draw(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fed(StandIn):
+    """A cell whose `params` hold more than the inner cell's, which are `params.params`."""
 
     def inner(self, params: Params) -> Params:
         return params.params
@@ -370,11 +380,6 @@ class Fed(Delegate):
         self, params: Params, carry: Carry, u: Tree, affine: Affine = default_affine
     ) -> tuple[Carry, Array]:
         return self.cell.step(params.params, carry, u, affine)
-
-    def draw(self, keys: Keys) -> Tree:
-        """Draw what the inner cell draws, if it is noisy."""
-        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
-        return draw(keys)
 
 
 class _InContext(Fed):

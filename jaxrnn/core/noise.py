@@ -46,7 +46,7 @@ class Numbers(NamedTuple):
 
 
 def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
-    """Number all steps and sequences of inputs with leading axes `steps = (time, *batch)`."""
+    """Give each step and each sequence a number; inputs have the axes `steps = (time, *batch)`."""
     time, *batch = steps
     rows = jnp.arange(math.prod(batch), dtype=jnp.uint32).reshape(batch)
     stride = jnp.uint32(max(rows.size, 1))

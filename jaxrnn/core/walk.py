@@ -1,6 +1,8 @@
 """The walk through time: lengths, masks, resets and direction, in one place."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import jax
@@ -120,6 +122,23 @@ def without_masked(tree: Tree, valid: Array | None) -> Tree:
     return tree if valid is None else select(valid, tree, jax.tree.map(jnp.zeros_like, tree))
 
 
+def guarded(
+    take: Callable[[Carry], tuple[Carry, Tree]],
+    initial: Callable[[], Carry],
+    flags: StepFlags,
+    carry: Carry,
+) -> tuple[Carry, Tree]:
+    """Call `take(start)`, which returns `(after, y)`, with a restart before it and masking after.
+
+    A masked step keeps the carry, and a step after a boundary starts from the `initial()` one.
+    """
+    fresh = flags.fresh()
+    after, y = take(carry if fresh is None else select(fresh, initial(), carry))
+    if flags.valid is not None:
+        after = select(flags.valid, after, carry)
+    return after, without_masked(y, flags.valid)
+
+
 class Step(Protocol):
     """A cell's step that also restarts and masks. `guarded_step` makes it.
 
@@ -154,16 +173,13 @@ def guarded_step(
     def step(
         params: Params, carry: Carry, u: Tree, flags: StepFlags, affine: Affine
     ) -> tuple[Carry, Tree]:
-        fresh = flags.fresh()
-        start = carry
-        if fresh is not None:
-            start = select(fresh, cell.initial_carry(params, input_shape), carry)
-        after, y = cell.step(params, start, u, affine)
-        check_step_result(cell, carry, after)
-        y = emit(y, dtype)
-        if flags.valid is not None:
-            after = select(flags.valid, after, carry)
-            y = without_masked(y, flags.valid)
+        def take(start: Carry) -> tuple[Carry, Tree]:
+            after, y = cell.step(params, start, u, affine)
+            check_step_result(cell, carry, after)
+            return after, emit(y, dtype)
+
+        initial = partial(cell.initial_carry, params, input_shape)
+        after, y = guarded(take, initial, flags, carry)
         return after, (after, y) if all_carries else y
 
     return step

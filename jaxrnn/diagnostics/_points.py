@@ -14,6 +14,14 @@ class Points:
 
     All fields are arrays of NumPy. `len(points)` is the number of points. J is the Jacobian of one
     step, or of the `period` steps of a cycle, with respect to the n real numbers of the state.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import fixed_points
+    >>> cell = jaxrnn.Elman(1)  # h' = tanh(2 h)
+    >>> params = cell.init(jax.random.key(0), in_features=1)._replace(w_h=jnp.array([[2.0]]))
+    >>> points = fixed_points(cell, params, jnp.zeros(1), jnp.linspace(-1, 1, 8)[:, None]).fixed
+    >>> len(points), points.names, points.unstable.tolist()
+    (3, ['sink', 'sink', 'source'], [0, 0, 1])
     """
 
     carry: Carry
@@ -66,7 +74,7 @@ class Points:
         return len(self.residual)
 
     def table(self) -> str:
-        """A table with a line for each point."""
+        """Return a table with a line for each point."""
         names = self.names
         width = max(map(len, (*names, "kind")))
         lines = [f"{'kind':<{width}}  starts     |λ|  time constant  residual"]
@@ -88,7 +96,16 @@ def _in_words(kind: str, unstable: int, spiral: bool) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FixedPoints:
-    """What `fixed_points` finds; `print` shows it as tables."""
+    """What `fixed_points` finds; `print` shows it as tables.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import fixed_points
+    >>> cell = jaxrnn.Elman(1)  # h' = tanh(2 h)
+    >>> params = cell.init(jax.random.key(0), in_features=1)._replace(w_h=jnp.array([[2.0]]))
+    >>> found = fixed_points(cell, params, jnp.zeros(1), jnp.linspace(-1, 1, 8)[:, None])
+    >>> len(found.fixed), len(found.slow), len(found.outliers), found.elsewhere.tolist()
+    (3, 0, 0, [])
+    """
 
     fixed: Points
     """Fixed points, or one entry for each cycle of this period and of none that divides it."""
@@ -120,7 +137,7 @@ class FixedPoints:
 
 
 def spectra(jacobians: np.ndarray, period: int, marginal: float) -> dict[str, np.ndarray]:
-    """The fields of `Points` that follow from Jacobians `[found, n, n]` of `period` steps.
+    """Compute the fields of `Points` that follow from Jacobians `[found, n, n]` of `period` steps.
 
     An |λ| that differs from 1 by less than `marginal` counts as 1.
     """

@@ -40,12 +40,12 @@ class System(NamedTuple):
     context: Tree
 
     def map(self, like: Carry, period: int) -> Map:
-        """The map of so many steps, from vectors to vectors, with the integers of `like`."""
+        """Return the map of so many steps, from vectors to vectors, with the integers of `like`."""
         after = step_map(self.cell, self.params, like, self.x, context=self.context)
         return lambda h: lax.fori_loop(0, period, lambda _, h: after(h), h)
 
     def orbit(self, like: Carry, h: Array, period: int) -> Array:
-        """The states `[period, n]` from h on."""
+        """Return the states `[period, n]` from h on."""
         after = self.map(like, 1)
         return lax.scan(lambda h, _: (after(h), h), h, length=period)[1]
 
@@ -76,7 +76,7 @@ def search(
     steps: int,
     at_once: int | None,
 ) -> Ended:
-    """The minimum of q near each start, which is also given as a vector, on the host.
+    """Find the minimum of q near each start, which is also given as a vector, on the host.
 
     In parallel, the slowest search decides how long all take. So after some steps, the searches
     that have not ended continue without the others.
@@ -104,7 +104,7 @@ def _descend_all(
     period: int,
     at_once: int | None,
 ) -> tuple["_At", Ended, Array]:
-    """Some further steps of all searches, and which of them have not ended."""
+    """Take further steps of all searches, and return which of them have not ended."""
 
     def one(given: tuple[Carry, _At]) -> tuple[_At, Ended, Array]:
         like, at = given
@@ -175,7 +175,10 @@ class _Polish(NamedTuple):
 
 
 def _looking(move: Map) -> Callable[[Array], _Point]:
-    """The displacement of the map and its derivative, by one `jvp` for each number of the state."""
+    """Return a function that computes the displacement of the map and its derivative.
+
+    It takes one `jvp` for each number of the state.
+    """
 
     def twice(h: Array) -> tuple[Array, Array]:
         g = move(h) - h
@@ -257,15 +260,15 @@ def _ended(system: System, like: Carry, found: _Found, period: int) -> Ended:
 
 
 def host(tree: Tree) -> Any:
-    """The same tree with writable arrays of NumPy."""
+    """Return the same tree with writable arrays of NumPy."""
     return jax.tree.map(np.array, tree)
 
 
 def take(tree: Tree, rows: Any) -> Any:
-    """These rows of every array."""
+    """Return these rows of every array."""
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 def padded(rows: np.ndarray) -> np.ndarray:
-    """The rows, repeated up to a power of two, so that programs for few sizes are compiled."""
+    """Repeat rows up to a power of two, so that programs for few sizes are compiled."""
     return np.resize(rows, 1 << (len(rows) - 1).bit_length()) if len(rows) else np.zeros(1, int)

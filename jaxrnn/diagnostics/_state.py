@@ -6,18 +6,19 @@ not part of the vector.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxrnn.core.call import Flags, check_causal, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import name_of
 from jaxrnn.core.trees import Tree, float_positions, floats, put
-from jaxrnn.core.walk import StepFlags, Walk, select, valid_steps, without_masked
+from jaxrnn.core.walk import StepFlags, Walk, guarded, valid_steps, without_masked
 from jaxrnn.drivers import step, trajectory
 
 Map = Callable[[Array], Array]
@@ -27,7 +28,7 @@ _NO_FLAGS = StepFlags(valid=None, restart=None)
 
 
 def flat(carry: Carry, batch_axes: int = 0) -> Array:
-    """A carry as vectors `[*batch, n]`, in the widest of its real dtypes."""
+    """Return a carry as vectors `[*batch, n]`, in the widest of its real dtypes."""
     parts = []
     for leaf in floats(carry):
         rows = leaf.reshape(*leaf.shape[:batch_axes], -1)
@@ -37,7 +38,7 @@ def flat(carry: Carry, batch_axes: int = 0) -> Array:
 
 
 def unflat(vectors: Array, like: Carry) -> Carry:
-    """The carry of these vectors: shapes, dtypes and integers are those of `like`."""
+    """Return the carry of these vectors: shapes, dtypes and integers are those of `like`."""
     new, at = [], 0
     for leaf in floats(like):
         size = math.prod(leaf.shape[vectors.ndim - 1 :])
@@ -54,16 +55,13 @@ def unflat(vectors: Array, like: Carry) -> Carry:
 def one_step(
     cell: Cell, params: Params, carry: Carry, x: Tree, flags: StepFlags, context: Tree = None
 ) -> tuple[Carry, Tree]:
-    """A whole step with its flags: a masked step keeps the carry, and a step after a boundary
-    starts from the initial carry.
-    """
-    start, fresh = carry, flags.fresh()
-    if fresh is not None:
-        start = select(fresh, cell.initial_carry(params, jax.tree.leaves(x)[0].shape), carry)
-    after, y = step(cell, params, start, x, context=context)
-    if flags.valid is not None:
-        after = select(flags.valid, after, carry)
-    return after, without_masked(y, flags.valid)
+    """Take a whole step with its flags."""
+
+    def take(start: Carry) -> tuple[Carry, Tree]:
+        return step(cell, params, start, x, context=context)
+
+    initial = partial(cell.initial_carry, params, jax.tree.leaves(x)[0].shape)
+    return guarded(take, initial, flags, carry)
 
 
 def step_map(
@@ -74,8 +72,9 @@ def step_map(
     flags: StepFlags = _NO_FLAGS,
     context: Tree = None,
 ) -> Map:
-    """One step with input `x [*batch, ...]` as a map of vectors. The derivative of a masked step is
-    the identity, that of a step after a boundary is zero.
+    """Return one step with input `x [*batch, ...]` as a map of vectors.
+
+    The derivative of a masked step is the identity, that of a step after a boundary is zero.
     """
     batch_axes = jax.tree.leaves(x)[0].ndim - cell.feature_axes
 
@@ -84,6 +83,21 @@ def step_map(
         return flat(carry, batch_axes).astype(vectors.dtype)
 
     return after
+
+
+def norm(values: Array, axes: Sequence[int]) -> Array:
+    """Return the Euclidean norm over these axes. That of zeros has the derivative 0.
+
+    The largest entry is divided out first, because squares over- or underflow long before the
+    entries do.
+    """
+    axes = tuple(axes)
+    sizes = jnp.abs(values)
+    largest = lax.stop_gradient(jnp.max(sizes, axis=axes, keepdims=True, initial=0))
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    squares = jnp.sum((sizes / scale) ** 2, axis=axes)
+    roots = jnp.sqrt(jnp.where(squares == 0, 1, squares))  # the root of 0 has no derivative
+    return roots * largest.reshape(roots.shape)
 
 
 class Driven(NamedTuple):
@@ -95,7 +109,7 @@ class Driven(NamedTuple):
     batch: tuple[int, ...]
 
     def before(self) -> Carry:
-        """The carry before each step, `[time, *batch, ...]`."""
+        """Return the carry before each step, `[time, *batch, ...]`."""
         return jax.tree.map(lambda leaf: leaf[:-1], self.states)
 
 

@@ -140,7 +140,7 @@ def fixed_points(
 def _distinct(
     ended: Ended, integers: np.ndarray, same: float, fast: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct points or cycles, each represented by its row with the smallest residual.
+    """Find distinct points or cycles, each represented by its row with the smallest residual.
 
     Returns the index of the point for every row, -1 for rows that move too fast, and the row of
     each point.
@@ -158,7 +158,7 @@ def _distinct(
 
 
 def _minimal(orbit: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """Whether no smaller number of steps returns as close to the start."""
+    """Return whether no smaller number of steps returns as close to the start."""
     period = orbit.shape[1]
     fewer = [steps for steps in range(1, period) if period % steps == 0]
     back = np.linalg.norm(orbit[:, fewer] - orbit[:, :1], axis=-1) <= same[:, None]
@@ -166,7 +166,7 @@ def _minimal(orbit: np.ndarray, same: np.ndarray) -> np.ndarray:
 
 
 def _points(seen: Seen, labels: np.ndarray, marginal: float, which: np.ndarray) -> Points:
-    """The points that `which` selects, sorted."""
+    """Return the points that `which` selects, sorted."""
     numbers = np.flatnonzero(which)
     some = take(seen, numbers)
     found = spectra(some.jacobian, some.ended.orbit.shape[1], marginal)
@@ -191,14 +191,14 @@ def _size(vectors: np.ndarray) -> float:
 
 
 def _integers(starts: Carry) -> np.ndarray:
-    """The integers that the starts hold, `[starts, ...]`."""
+    """Return the integers that the starts hold, `[starts, ...]`."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(starts) if not is_float(leaf)]
     count = len(jax.tree.leaves(starts)[0])
     return np.concatenate([np.zeros((count, 0), int), *(a.reshape(count, -1) for a in leaves)], 1)
 
 
 def _in_float64(tree: Tree) -> Any:
-    """A copy on the host in float64 and complex128."""
+    """Return a copy on the host in float64 and complex128."""
 
     def leaf(array: Any) -> np.ndarray:
         array = np.asarray(array)
@@ -210,7 +210,7 @@ def _in_float64(tree: Tree) -> Any:
 
 
 def _checked_starts(system: System, starts: Carry) -> Carry:
-    """The starts in float64, if they and the input fit the cell."""
+    """Return the starts in float64. Refuse them, or the input, if they do not fit the cell."""
     cell, params, x, _ = system
     name = name_of(cell)
     check_arrays(cell, "x", x)

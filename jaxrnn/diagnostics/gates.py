@@ -1,32 +1,36 @@
 """The values of gates, and how often they are saturated."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal, Var
 
 from jaxrnn.core.call import Flags
 from jaxrnn.core.cell import Carry, Cell, Params
+from jaxrnn.core.traced.equations import callee, run_alone
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import StepFlags, select
 from jaxrnn.diagnostics._state import drive, flat, step_map
 
-_CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint"}
-"""Primitives that do what the jaxpr among their parameters does."""
-
 
 class Saturation(NamedTuple):
-    """The shares of steps at which gates are nearly shut (low) or open (high), `[units]` each."""
+    """The shares of steps at which gates are nearly shut (low) or open (high), `[units]` each.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxrnn.diagnostics import saturation
+    >>> found = saturation([jnp.array([[0.05, 0.95], [0.5, 0.99]])])
+    >>> [share.item() for share in found.shares()]
+    [0.25, 0.5]
+    """
 
     low: tuple[Array, ...]
     high: tuple[Array, ...]
 
     def shares(self) -> tuple[Array, Array]:
-        """Both shares, averaged over all units of all gates."""
+        """Average both shares over all units of all gates."""
         low, high = (jnp.mean(jnp.concatenate(of_units)) for of_units in self)
         return low, high
 
@@ -34,7 +38,7 @@ class Saturation(NamedTuple):
 def gate_values(
     cell: Cell, params: Params, xs: Tree, carry: Carry = None, **flags: Unpack[Flags]
 ) -> tuple[Array, ...]:
-    """The value of every gate at every step, `[time, *batch, units]` each.
+    """Compute the value of every gate at every step, `[time, *batch, units]` each.
 
     A gate is the output of a logistic sigmoid within a step, so after peepholes, normalisation and
     clipping. This also finds the gates of your own cells and of Flax's (`as_cell`). Gates come in
@@ -66,7 +70,7 @@ def gate_values(
         after = step_map(cell, params, before, x, flags_t, context)
         vectors = flat(before, rows)
         closed = jax.make_jaxpr(after)(vectors)
-        return _evaluated(closed.jaxpr, closed.consts, [vectors])[1]
+        return _evaluated(closed, [vectors])[1]
 
     gates = jax.vmap(at)(way.before(), way.xs, way.flags)
     if way.flags.valid is None:
@@ -75,7 +79,7 @@ def gate_values(
 
 
 def saturation(gates: Sequence[Array], margin: float = 0.1) -> Saturation:
-    """The share of steps at which each unit's gate is below `margin`, and above 1 - `margin`.
+    """Compute how often each unit's gate is below `margin`, and above 1 - `margin`.
 
     A gate that is always open or shut has no effect and hardly learns: the slope of its sigmoid is
     at most margin (1 - margin). Karpathy, Johnson & Fei-Fei (2015) call such gates left-saturated
@@ -105,11 +109,10 @@ def saturation(gates: Sequence[Array], margin: float = 0.1) -> Saturation:
     return Saturation(low, tuple(share(gate > 1 - margin, gate) for gate in gates))
 
 
-def _evaluated(
-    jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Any]
-) -> tuple[list[Array], list[Array]]:
-    """The outputs of a jaxpr, and the values of all sigmoids in it."""
-    values: dict[Var, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
+def _evaluated(closed: ClosedJaxpr, inputs: Sequence[Any]) -> tuple[list[Array], list[Array]]:
+    """Return the outputs of a jaxpr, and the values of all sigmoids in it."""
+    jaxpr = closed.jaxpr
+    values: dict[Var, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     values |= zip(jaxpr.invars, inputs, strict=True)
     found: list[Array] = []
 
@@ -117,29 +120,13 @@ def _evaluated(
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for equation in jaxpr.eqns:
-        run = _callee(equation) or partial(_alone, equation, jaxpr)
-        outputs, more = run([read(atom) for atom in equation.invars])
+        given = [read(atom) for atom in equation.invars]
+        if inner := callee(equation):
+            outputs, more = _evaluated(inner, given)
+            found += more
+        else:
+            outputs = run_alone(equation, given, jaxpr.debug_info)
+            if equation.primitive.name == "logistic":
+                found += outputs
         values |= zip(equation.outvars, outputs, strict=True)
-        found += more
     return [read(atom) for atom in jaxpr.outvars], found
-
-
-def _callee(equation: JaxprEqn) -> Any:
-    """A function that evaluates the jaxpr that an equation calls, if it calls one."""
-    if equation.primitive.name not in _CALLS:
-        return None
-    inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-    if isinstance(inner, ClosedJaxpr):
-        return partial(_evaluated, inner.jaxpr, inner.consts)
-    return partial(_evaluated, inner, ()) if isinstance(inner, Jaxpr) else None
-
-
-def _alone(
-    equation: JaxprEqn, jaxpr: Jaxpr, inputs: list[Any]
-) -> tuple[Sequence[Array], list[Array]]:
-    """The outputs of one equation, and those that are sigmoids."""
-    pairs = zip(equation.invars, inputs, strict=True)
-    given = {atom: value for atom, value in pairs if not isinstance(atom, Literal)}
-    alone = Jaxpr((), list(given), equation.outvars, [equation], debug_info=jaxpr.debug_info)
-    outputs = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
-    return outputs, list(outputs) if equation.primitive.name == "logistic" else []

@@ -23,7 +23,7 @@ def gradient_by_step(
     carry: Carry = None,
     **flags: Unpack[Flags],
 ) -> Params:
-    """The gradient of a loss with respect to the parameters, split by the time step that used them.
+    """Compute a loss's gradient for the parameters, split by the time step that used them.
 
         ∂L/∂θ = Σ_t ∂L/∂θ_t,    where θ_t are the parameters as step t uses them
 

@@ -6,21 +6,32 @@ from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.call import Flags, Lengths, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import described, name_of, takes
-from jaxrnn.core.composite import Composite, Delegate, Runner
+from jaxrnn.core.check import described, takes
+from jaxrnn.core.composite import Composite, Delegate, Runner, StandIn
 from jaxrnn.core.trees import Tree, float_positions, is_float, pick, put, sparse
+from jaxrnn.diagnostics._state import norm
 from jaxrnn.drivers import scan, trajectory
 from jaxrnn.methods import MethodLike
 
 
 class GradientFlow(NamedTuple):
-    """What `gradient_flow` finds."""
+    """What `gradient_flow` finds.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import gradient_flow
+    >>> cell = jaxrnn.LSTM(4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> flow = gradient_flow(lambda carry, ys: jnp.sum(ys[-1]), cell, params, jnp.ones((7, 2, 3)))
+    >>> flow.loss.shape, flow.parts.h.shape, flow.total().shape
+    ((), (8, 2), (8, 2))
+    """
 
     loss: Array
     parts: Carry
@@ -29,9 +40,15 @@ class GradientFlow(NamedTuple):
     integers."""
 
     def total(self, part: Tree = None) -> Array:
-        """The norm over all parts of the carry, or over some of them.
+        """Return the norm over all parts of the carry, or over some of them, `[time + 1, *batch]`.
 
         `flow.total(flow.parts[0])` is the norm of the lowest layer of a `Stack`.
+
+        Args:
+            part: a part of `parts`; all if left out.
+
+        Raises:
+            ValueError: the part holds no real or complex numbers.
         """
         each = jax.tree.leaves(self.parts if part is None else part)
         if not each:
@@ -39,7 +56,7 @@ class GradientFlow(NamedTuple):
                 "GradientFlow.total: there is no norm, because the given part holds no real or "
                 "complex numbers"
             )
-        return _norm(jnp.stack(each, axis=-1), each[0].ndim)
+        return norm(jnp.stack(each, axis=-1), [-1])
 
 
 def gradient_flow(
@@ -53,7 +70,7 @@ def gradient_flow(
     method: MethodLike = "bptt",
     **flags: Unpack[Flags],
 ) -> GradientFlow:
-    """The norm of the gradient of a loss with respect to the carry of every step, `‖∂L/∂carry_t‖`.
+    """Compute the norm of a loss's gradient for the carry of every step, `‖∂L/∂carry_t‖`.
 
     The function takes one backward pass. It adds zeros to the carry after every step. The gradient
     with respect to these zeros is the one that arrives at the carry, from later steps and from the
@@ -107,7 +124,7 @@ def gradient_flow(
 
     value, gradients = jax.value_and_grad(nudged)(pick(nudges, at))
     rows = first.ndim - cell.feature_axes
-    norms = [_norm(gradient, rows) for gradient in gradients]
+    norms = [norm(gradient, range(rows, gradient.ndim)) for gradient in gradients]
     return GradientFlow(value, sparse(nudges, at, norms))
 
 
@@ -121,6 +138,9 @@ def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
         lengths: as for `jaxrnn.scan`. A sequence shorter than d steps does not count in entry d.
             If all are shorter, the entry is NaN.
 
+    Raises:
+        TypeError: `norms` is not an array, but a `GradientFlow`, for example.
+
     >>> import jax.numpy as jnp
     >>> from jaxrnn.diagnostics import by_distance
     >>> norms = jnp.array([[1.0, 5.0], [2.0, 6.0], [3.0, 0.0]])
@@ -129,6 +149,11 @@ def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
     >>> by_distance(norms, lengths=jnp.array([2, 1])).tolist()
     [4.5, 3.5, 1.0]
     """
+    if not isinstance(norms, Array | np.ndarray):
+        raise TypeError(
+            f"by_distance: norms is {described(norms)}, expected an array [time + 1, *batch]; of a "
+            "GradientFlow, pass flow.total()"
+        )
     time = norms.shape[0]
     norms = norms.reshape(time, -1)
     if lengths is None:
@@ -140,20 +165,6 @@ def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
 
 def _plus_first(carry: Array, nudges: Array) -> Array:
     return carry.astype(nudges.dtype) + nudges[0] if is_float(nudges) else carry
-
-
-def _norm(leaf: Array, rows: int) -> Array:
-    """The norm over all axes but the first `rows`.
-
-    The largest entry is divided out first, because squares over- or underflow long before the
-    entries do.
-    """
-    axes = tuple(range(rows, leaf.ndim))
-    sizes = jnp.abs(leaf)
-    largest = jnp.max(sizes, axis=axes, keepdims=True, initial=0)
-    safe = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    scaled = jnp.sqrt(jnp.sum((sizes / safe) ** 2, axis=axes))
-    return scaled * safe.reshape(scaled.shape)
 
 
 def checked_loss(verb: str, loss: Any) -> Array:
@@ -198,15 +209,10 @@ class _Nudging(Runner):
 
 
 @dataclasses.dataclass(frozen=True)
-class _NudgedStep(Delegate):
+class _NudgedStep(StandIn):
     """One cell, whose carry gets nudges added after a step; an output that is a part of the carry
     changes with it.
     """
-
-    @property
-    def __name__(self) -> str:
-        """That of the cell's class, for messages."""
-        return name_of(self.cell)
 
     def project(self, params: Params, xs: tuple[Tree, Carry], *noise: Any) -> tuple[Tree, Carry]:
         return self.cell.project(params, xs[0], *noise), xs[1]
@@ -228,8 +234,3 @@ class _NudgedStep(Delegate):
 
     def read(self, params: Params, ys: Tree, xs: tuple[Tree, Carry]) -> Tree:
         return self.cell.read(params, ys, xs[0])
-
-    def draw(self, keys: Any) -> Tree:
-        """What the cell draws."""
-        draw: Callable[..., Any] = self.cell.draw  # type: ignore[attr-defined]
-        return draw(keys)

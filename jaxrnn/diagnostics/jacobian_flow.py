@@ -11,7 +11,7 @@ from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_flag, check_size
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import StepFlags
-from jaxrnn.diagnostics._state import drive, flat, step_map
+from jaxrnn.diagnostics._state import drive, flat, norm, step_map
 
 
 class JacobianFlow(NamedTuple):
@@ -19,6 +19,14 @@ class JacobianFlow(NamedTuple):
 
     Entry t of `[time + 1, *batch]` belongs to `∂carry_T / ∂carry_t`, in the order in which time is
     walked. The last entry belongs to the identity.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import jacobian_flow
+    >>> cell = jaxrnn.Elman(4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> flow = jacobian_flow(cell, params, jnp.ones((7, 2, 3)))
+    >>> flow.log_norm.shape, float(flow.error.max()), flow.log_singular_values
+    ((8, 2), 0.0, None)
     """
 
     log_norm: Array
@@ -42,7 +50,7 @@ def jacobian_flow(
     key: Array | None = None,
     **flags: Unpack[Flags],
 ) -> JacobianFlow:
-    """The norms of the Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ⋯ J_{t+1}` for every t.
+    """Compute the norms of the Jacobians `∂carry_T / ∂carry_t = J_T J_{T-1} ⋯ J_{t+1}` for every t.
 
     One pass backwards through time computes all of them. The state is the whole carry of all
     layers, n real numbers for each sequence. A layer's new state reaches the layer above in the
@@ -97,7 +105,7 @@ def jacobian_flow(
 
 
 def _probes(state: Array, vectors: int | None, key: Array | None, singular_values: bool) -> Array:
-    """The vectors that multiply the Jacobians from the left, `[vectors, *batch, n]`."""
+    """Return the vectors that multiply the Jacobians from the left, `[vectors, *batch, n]`."""
     if vectors is not None and key is not None:
         check_size(jacobian_flow, "vectors", vectors)
         if singular_values:
@@ -116,8 +124,8 @@ def _probes(state: Array, vectors: int | None, key: Array | None, singular_value
 
 
 def _normalised(products: Array, log_size: Array) -> tuple[Array, Array]:
-    """The products scaled to norm 1 for each row, and the logarithms of the divisors."""
-    size = jnp.sqrt(jnp.sum(products**2, axis=(0, -1)))
+    """Scale products to norm 1 for each row; also return the logarithms of the divisors."""
+    size = norm(products, [0, -1])
     safe = jnp.where(size > 0, size, 1)
     return products / safe[..., None], log_size + jnp.log(size)
 

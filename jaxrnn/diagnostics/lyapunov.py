@@ -12,9 +12,9 @@ import numpy as np
 from jax import Array, lax
 
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_size
+from jaxrnn.core.check import check_count, check_size
 from jaxrnn.core.trees import Tree
-from jaxrnn.diagnostics._state import drive, flat, step_map
+from jaxrnn.diagnostics._state import drive, flat, norm, step_map
 
 _BATCHES = 20
 """Of how many means the standard error is taken: few enough that each is long, and so that
@@ -22,7 +22,21 @@ neighbours hardly depend on each other."""
 
 
 class Lyapunov(NamedTuple):
-    """What `lyapunov` finds: growth rates per step as natural logarithms, the largest first."""
+    """What `lyapunov` finds: growth rates per step as natural logarithms, the largest first.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import lyapunov
+    >>> with jax.enable_x64(True):
+    ...     cell = jaxrnn.Elman(2, activation="linear")  # h' = h diag(2, 1/2)
+    ...     params = cell.init(jax.random.key(0), in_features=1, dtype=jnp.float64)
+    ...     params = params._replace(w_h=jnp.diag(jnp.array([2, 0.5])))
+    ...     xs = jnp.zeros((40, 1))
+    ...     found = lyapunov(cell, params, xs, key=jax.random.key(1), warm_up=20)
+    >>> [round(float(exponent), 4) for exponent in found.exponents]  # ± log 2
+    [0.6931, -0.6931]
+    >>> found.history.shape, found.steps[-1].item()
+    ((20, 2), 20)
+    """
 
     exponents: Array
     """`[*batch, k]`; -inf where a direction was lost."""
@@ -42,15 +56,15 @@ def lyapunov(
     cell: Cell,
     params: Params,
     xs: Tree,
-    k: int | None = None,
     carry: Carry = None,
     *,
     key: Array,
+    k: int | None = None,
     every: int = 1,
     warm_up: int = 0,
     context: Tree = None,
 ) -> Lyapunov:
-    """The k largest Lyapunov exponents of a cell that is driven by inputs.
+    """Compute the k largest Lyapunov exponents of a cell that is driven by inputs.
 
     The Jacobian of each step moves k orthonormal tangent vectors along the trajectory. After every
     m steps they are orthonormalised again (Benettin et al. 1980; for networks Engelken, Wolf &
@@ -76,8 +90,8 @@ def lyapunov(
     Args:
         cell, params, carry, context: as for `jaxrnn.scan`.
         xs: as for `jaxrnn.scan`. For an autonomous system, pass zeros, one for each step.
-        k: the number of exponents; all n by default.
         key: the key from which the first tangents are drawn.
+        k: the number of exponents; all n by default.
         every: m, the number of steps between two orthonormalisations; the last block may be
             shorter. A larger m is cheaper, as long as exp((λ_1 - λ_k) m) is far below 1 / eps. A
             block that loses half of the digits, or overflows, is repeated with m = 1.
@@ -97,7 +111,7 @@ def lyapunov(
     ...     cell = jaxrnn.Elman(4)  # an orthogonal recurrent weight, and tanh, which shrinks
     ...     params = cell.init(jax.random.key(0), in_features=3, dtype=jnp.float64)
     ...     xs = jax.random.normal(jax.random.key(1), (100, 2, 3))
-    ...     found = lyapunov(cell, params, xs, k=2, key=jax.random.key(2), warm_up=20)
+    ...     found = lyapunov(cell, params, xs, key=jax.random.key(2), k=2, warm_up=20)
     ...     shrinks = jnp.all(found.exponents < 0)  # the inputs decide where the state goes
     >>> found.exponents.shape, found.history.shape
     ((2, 2), (80, 2, 2))
@@ -114,7 +128,7 @@ def lyapunov(
             f"lyapunov: k is {k}, expected at most {size[-1]}, the real numbers that the carry of "
             f"{type(cell).__name__} has for each sequence"
         )
-    warm_up = warm_up and check_size(lyapunov, "warm_up", warm_up, ", or 0")
+    warm_up = check_count(lyapunov, "warm_up", warm_up)
     if warm_up >= size[0]:
         raise ValueError(
             f"lyapunov: warm_up is {warm_up}, expected less than {size[0]}, the steps of xs; "
@@ -199,8 +213,8 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
         for _ in range(2):
             along = jnp.einsum("k...n,...n->k...", earlier, rest)
             rest = rest - jnp.einsum("k...,k...n->...n", along, earlier)
-        size = _norm(rest)
-        dead = (size <= rounding * _norm(vector)) | (room == 0)
+        size = norm(rest, [-1])
+        dead = (size <= rounding * norm(vector, [-1])) | (room == 0)
         unit = jnp.where(dead[..., None], 0, rest / _nonzero(size)[..., None])
         log_size = jnp.where(dead, -jnp.inf, jnp.log(_nonzero(size)))
         return (earlier.at[i].set(unit), room - ~dead), log_size
@@ -211,23 +225,16 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
 
 
 def _lost(tangents: Array, moved: Array, log_sizes: Array) -> Array:
-    """Whether a tangent that was not zero has lost half of its digits against the others, or is not
-    finite.
+    """Return whether a tangent that was not zero has lost half of its digits against the others,
+    or is not finite.
     """
     was_there = jnp.any(tangents != 0, axis=-1)
     half = math.log(jnp.finfo(moved.dtype).eps) / 2
-    return jnp.any(was_there & ~(log_sizes - jnp.log(_norm(moved)) > half))
-
-
-def _norm(vectors: Array) -> Array:
-    """The norm over the last axis, without under- or overflow of squares."""
-    scale = jnp.max(jnp.abs(vectors), axis=-1)
-    squares = jnp.sum((vectors / _nonzero(scale)[..., None]) ** 2, axis=-1)
-    return scale * jnp.sqrt(_nonzero(squares))
+    return jnp.any(was_there & ~(log_sizes - jnp.log(norm(moved, [-1])) > half))
 
 
 def _nonzero(size: Array) -> Array:
-    """The numbers with 1 in place of 0, so that a branch that is not chosen has a derivative."""
+    """Put 1 in place of 0, so that a branch that is not chosen has a derivative."""
     return jnp.where(size == 0, 1, size)
 
 
@@ -254,7 +261,7 @@ def _in_blocks(
 
 
 def _summary(log_sizes: Array, time: int, every: int) -> Lyapunov:
-    """Exponents and errors from the log norms `[blocks, *batch, k]` left of each tangent."""
+    """Compute exponents and errors from the log norms left of tangents, `[blocks, *batch, k]`."""
     steps = np.minimum(every * np.arange(1, len(log_sizes) + 1), time)
     each_row = steps.reshape(-1, *[1] * (log_sizes.ndim - 1))
     history = jnp.cumsum(log_sizes, axis=0) / each_row.astype(log_sizes.dtype)

@@ -25,7 +25,13 @@ Kind = Literal["sink", "source", "marginal"]
 
 
 class Cycle(NamedTuple):
-    """The points of a cycle; a fixed point is a cycle of one point."""
+    """The points of a cycle; a fixed point is a cycle of one point.
+
+    >>> from jaxrnn.diagnostics import map_cycles
+    >>> [cycle] = map_cycles(lambda x: 1 - x / 2, 0.0, 1.0)
+    >>> cycle.kind, round(float(cycle.points[0]), 3), cycle.slope
+    ('sink', 0.667, -0.5)
+    """
 
     points: np.ndarray
     """`[period]`, in the order in which they follow each other, the smallest first."""
@@ -39,7 +45,12 @@ class Cycle(NamedTuple):
 
 
 def iterate_map(function: Function, starts: Starts, steps: int) -> Array:
-    """The orbits x, f(x), f(f(x)), ... from these starts, `[steps + 1, *starts.shape]`.
+    """Compute the orbits x, f(x), f(f(x)), ... from these starts, `[steps + 1, *starts.shape]`.
+
+    Args:
+        function: f, from one real number to another, by operations of JAX.
+        starts: the first points, of any shape.
+        steps: how often f is applied.
 
     Raises:
         ValueError, TypeError: `steps` is not positive, or f is not a real function of one number.
@@ -66,7 +77,7 @@ def iterate_map(function: Function, starts: Starts, steps: int) -> Array:
 def map_cycles(
     function: Function, low: float, high: float, period: int = 1, *, grid: int = 2001
 ) -> tuple[Cycle, ...]:
-    """The cycles of a map of the line that begin within an interval, by their smallest points.
+    """Find the cycles of a map of the line that begin within an interval, by their smallest points.
 
     With `period=1` these are its fixed points, f(x) = x. With period p they are the fixed points of
     f^p that are not fixed points of f^d for a divisor d of p. A grid and the extrema between its
@@ -78,6 +89,12 @@ def map_cycles(
     A cycle is called marginal if its slope is within eps^(1/3) of 1 or -1: higher derivatives then
     decide. The number of cycles depends on values, so the function does not work inside `jax.jit`.
     See Strogatz, Nonlinear dynamics and chaos (1994), chapter 10.
+
+    Args:
+        function: f, from one real number to another, by operations of JAX.
+        low, high: the interval in which cycles begin.
+        period: the number of points of a cycle; 1 for fixed points.
+        grid: into how many pieces of equal length the interval is divided.
 
     Raises:
         ValueError, TypeError: the interval is empty, `period` or `grid` is not positive, f is not a
@@ -120,7 +137,7 @@ def map_cycles(
 
 
 def _gap(function: Function, period: int, x: Array) -> Array:
-    """f^p(x) - x."""
+    """Return f^p(x) - x."""
     return lax.fori_loop(0, period, lambda _, y: function(y).astype(y.dtype), x) - x
 
 
@@ -135,7 +152,7 @@ def _kind(slope: float, dtype: Any) -> Kind:
 
 
 def _roots(gap: Function, nodes: Array) -> Array:
-    """Where a function is zero."""
+    """Find where a function is zero."""
     eps = float(jnp.finfo(nodes.dtype).eps)
     nodes = jnp.sort(jnp.concatenate([nodes, _crossings(jax.grad(gap), nodes)]))
     values = _values(gap, nodes)
@@ -150,7 +167,7 @@ def _roots(gap: Function, nodes: Array) -> Array:
 
 
 def _bisected(function: Function, left: Array, right: Array) -> tuple[Array, Array]:
-    """Points between which a function changes its sign, and its values there."""
+    """Bisect intervals to where a function changes its sign; also return its values there."""
     each = jax.vmap(function)
     sign = jnp.sign(each(left))
 
@@ -166,7 +183,7 @@ def _bisected(function: Function, left: Array, right: Array) -> tuple[Array, Arr
 
 
 def _crossings(function: Function, nodes: Array, skip: Any = False) -> Array:
-    """Where a function changes its sign between neighbours, and does not jump."""
+    """Find where a function changes its sign between neighbours, and does not jump."""
     values = np.where(skip, 0, _values(function, nodes))
     (at,) = np.nonzero(values[:-1] * values[1:] < 0)
     if not len(at):

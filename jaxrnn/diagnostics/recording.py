@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxrnn.core.call import Flags
 from jaxrnn.core.cell import Carry, Cell, Params
-from jaxrnn.core.check import check_size
+from jaxrnn.core.check import check_count, check_size
 from jaxrnn.core.trees import Tree
 from jaxrnn.diagnostics.gates import Saturation, gate_values, saturation
 from jaxrnn.diagnostics.gradient_flow import by_distance, gradient_flow
@@ -18,7 +18,16 @@ from jaxrnn.diagnostics.spectral_radii import Spectrum, spectral_radii
 
 
 class Snapshot(NamedTuple):
-    """The measurements of one `snapshot`: a pytree of arrays."""
+    """The measurements of one `snapshot`: a pytree of arrays.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.diagnostics import snapshot
+    >>> cell = jaxrnn.Elman(4)
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> found = snapshot(lambda _, ys: jnp.sum(ys[-1]), cell, params, jnp.ones((7, 2, 3)))
+    >>> found.loss.shape, found.norms.shape, list(found.spectra), found.gates
+    ((), (8,), ['w_h'], None)
+    """
 
     loss: Array
     norms: Array
@@ -123,7 +132,7 @@ class Recorder:
             self.steps.append(step)
 
     def norms(self) -> np.ndarray:
-        """The gradient norms of all snapshots, `[looks, time + 1]`, as `flow_map` draws them.
+        """Return the gradient norms of all snapshots, `[looks, time + 1]`; `flow_map` draws them.
 
         Raises:
             ValueError: the sequences of the snapshots differ in length.
@@ -137,12 +146,19 @@ class Recorder:
         return np.array([found.norms for found in self.snapshots])
 
     def table(self, distances: Sequence[int] = (0, 10, 100)) -> str:
-        """A table of all snapshots in plain text.
+        """Return a table of all snapshots in plain text.
 
         Its columns are the loss, the gradient norm at some distances from the end, the spectral
         radius of each recurrent weight (a number for each gate), and the shares of shut and open
         gates.
+
+        Args:
+            distances: the distances, in steps. A column stays empty if sequences are shorter.
+
+        Raises:
+            ValueError: a distance is not an integer, 0 or above.
         """
+        distances = [check_count("Recorder.table", "a distance", d) for d in distances]
         rows = [_row(*pair, distances) for pair in zip(self.steps, self.snapshots, strict=True)]
         names = list(dict.fromkeys(name for row in rows for name in row))
         cells = [names, *([row.get(name, "") for name in names] for row in rows)]
@@ -152,11 +168,11 @@ class Recorder:
 
 
 def _row(step: int, found: Snapshot, distances: Sequence[int]) -> dict[str, str]:
-    """One line of the table, by column."""
+    """Return one line of the table, by column."""
     row = {"step": str(step), "loss": f"{found.loss:.4f}"}
     for distance in distances:
-        if distance < len(found.norms):
-            row[f"gradient {distance} back"] = f"{found.norms[distance]:.1e}"
+        reached = distance < len(found.norms)
+        row[f"gradient {distance} back"] = f"{found.norms[distance]:.1e}" if reached else ""
     for name, spectrum in found.spectra.items():
         row[f"radius {name}"] = " ".join(f"{radius:.2f}" for radius in spectrum.radius)
     if found.gates is not None:

@@ -18,7 +18,15 @@ DOUBLINGS = 20
 
 
 class Spectrum(NamedTuple):
-    """The spectral radius and norm of one recurrent weight, `[gates]` each."""
+    """The spectral radius and norm of one recurrent weight, `[gates]` each.
+
+    >>> import jax, jaxrnn
+    >>> from jaxrnn.diagnostics import spectral_radii
+    >>> cell = jaxrnn.GRU(5, w_h_init="lecun_normal")
+    >>> found = spectral_radii(cell, cell.init(jax.random.key(0), in_features=3))["w_h"]
+    >>> found.radius.shape, bool((found.radius <= found.norm).all())  # r, z and n
+    ((3,), True)
+    """
 
     radius: Array
     """The largest |eigenvalue| of each gate's matrix."""
@@ -28,7 +36,7 @@ class Spectrum(NamedTuple):
 
 
 def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
-    """The spectral radius and the spectral norm of every recurrent weight, for each gate by itself.
+    """Compute the spectral radius and norm of every recurrent weight, for each gate by itself.
 
     The radius comes from Gelfand's formula, `ρ(W) = lim ‖W^k‖^(1/k)`, with k = 2^20 by repeated
     squaring. The formula needs no eigenvalues, so it runs on any device. It is exact to about 1e-6
@@ -84,7 +92,7 @@ def spectral_radii(cell: Cell, params: Params) -> dict[str, Spectrum]:
 
 
 def _matrices(w: Array, gates: int, projection: Array | None) -> Array | None:
-    """A square matrix for each gate, `[gates, n, n]`; None if there is none."""
+    """Return a square matrix for each gate, `[gates, n, n]`; None if there is none."""
     if w.ndim != 2 or w.shape[1] % gates:
         return None
     each = jnp.moveaxis(w.reshape(w.shape[0], gates, -1), 1, 0).astype(wide(w))
@@ -94,7 +102,7 @@ def _matrices(w: Array, gates: int, projection: Array | None) -> Array | None:
 
 
 def _only(cell: Cell, params: Params, role: str) -> Array | None:
-    """The parameter of this role, if there is just one."""
+    """Return the parameter of this role, if there is just one."""
     labelled = zip(jax.tree.leaves(cell.labels(params)), jax.tree.leaves(params), strict=True)
     leaves = [leaf for found, leaf in labelled if found == role]
     return leaves[0] if len(leaves) == 1 else None
@@ -106,7 +114,7 @@ def _spectrum(matrices: Array) -> Spectrum:
 
 
 def _radius(matrices: Array) -> Array:
-    """The spectral radius of each matrix `[..., n, n]`.
+    """Compute the spectral radius of each matrix `[..., n, n]`.
 
     The largest entry of each power is kept at 1, so that nothing under- or overflows; `log` is
     log ‖W^k‖ / k.
@@ -126,7 +134,7 @@ def _radius(matrices: Array) -> Array:
 
 
 def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params]]:
-    """All inner cells, each with its parameters and with the parameters that its step gets."""
+    """Return all inner cells, each with its parameters and with those that its step gets."""
     if not _holds_cells(cell):
         return [(cell, params, params)]
     shape = one_row(cell, cell.in_features(params))  # nothing is run

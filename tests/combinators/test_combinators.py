@@ -172,8 +172,23 @@ def _no_product(params: Any, carry: Any, x: Any) -> Any:
     return h, h
 
 
-def test_recurrent_dropout_of_nothing_is_refused():
-    cell = RecurrentDropout(FunctionCell(_no_product, _unnamed_params, _zeros, H), 0.5)
+@jax.custom_jvp
+def _own_product(h: Any, w: Any) -> Any:
+    return h @ w
+
+
+_own_product.defjvps(None, None)
+
+
+def _product_of_a_product(params: Any, carry: Any, x: Any) -> Any:
+    """The factor of the product that `affine` sees is new, because it is a product itself."""
+    h = jnp.tanh(_own_product(carry, params["w_h"]) @ params["w_h"] + x @ params["w_x"])
+    return h, h
+
+
+@pytest.mark.parametrize("step", [_no_product, _product_of_a_product])
+def test_recurrent_dropout_of_nothing_is_refused(step):
+    cell = RecurrentDropout(FunctionCell(step, _unnamed_params, _zeros, H), 0.5)
     params, xs = setup(cell, 5, 2)
     message = "RecurrentDropout: FunctionCell multiplies nothing of its carry through affine"
     with pytest.raises(ValueError, match=message):

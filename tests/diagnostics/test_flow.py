@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn
 from jaxrnn.diagnostics import gradient_flow, jacobian_flow
-from jaxrnn.diagnostics._state import flat, unflat
+from jaxrnn.diagnostics._state import flat, norm, unflat
 from tests.support.helpers import assert_close, is_floating, make_carry, make_params, make_xs
 from tests.support.specs import BY_ID, Spec, every_causal, some
 from tests.support.user_cells import Plain, draw
@@ -242,6 +242,17 @@ def test_norms_whose_squares_float32_does_not_hold(factor: float) -> None:
     expected = np.sqrt(3) * factor ** np.arange(110.0, -1, -1)
     np.testing.assert_allclose(np.asarray(flow.parts), expected, rtol=1e-5)
     np.testing.assert_allclose(np.asarray(total), expected, rtol=1e-5)
+
+
+def test_a_norm_of_any_size() -> None:
+    """Inf for inf, NaN for NaN, and zeros have a derivative."""
+    rows = np.array([[3, 4], [3e-30, 4e-30], [3e30, -4e30], [np.inf, 1], [0, 0], [np.nan, np.inf]])
+    rows = rows.astype(np.float32)
+    sizes, slopes = jax.jit(jax.vmap(jax.value_and_grad(lambda row: norm(row, [0]))))(rows)
+    np.testing.assert_allclose(sizes, [5, 5e-30, 5e30, np.inf, 0, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(slopes)[[0, 1, 2, 4]], [[0.6, 0.8], [0.6, 0.8], [0.6, -0.8], [0, 0]]
+    )
 
 
 class Doubled(Plain):

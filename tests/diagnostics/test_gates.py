@@ -11,6 +11,7 @@ import pytest
 import jaxrnn
 import jaxrnn.linen
 from jaxrnn.diagnostics import gate_values, saturation
+from jaxrnn.foreign import FunctionCell
 from tests.support.helpers import STEPS, assert_close, cut, make_carry, make_params, make_xs
 from tests.support.papers import sigmoid
 from tests.support.specs import BY_ID, Spec, some
@@ -111,6 +112,21 @@ def test_gates_are_within_their_bounds(spec: Spec, x64: None) -> None:
         assert jnp.all((gate > 0) & (gate < 1))
     counts = {"user_highway": 1, "user_rematerialised": 0, "jordan": 1}
     assert len(found) == counts.get(spec.id, len(found))
+
+
+def test_gates_within_calls(x64: None) -> None:
+    """A step may compute them under `jax.jit` or `jax.checkpoint`, or give them a derivative."""
+    own = jax.custom_jvp(jax.nn.sigmoid)
+    own.defjvps(None)
+    calls = (jax.jit(jax.nn.sigmoid), jax.checkpoint(jax.nn.sigmoid), own)
+
+    def step(params: Any, h: Any, x: Any) -> Any:
+        return sum((gate((k + 1) * x) for k, gate in enumerate(calls)), h), h
+
+    cell = FunctionCell(step, lambda *_: (), lambda _, shape: jnp.zeros(shape), 2)
+    xs = np.linspace(-1, 1, 6).reshape(3, 2)
+    expected = [sigmoid((k + 1) * xs) for k in range(len(calls))]
+    assert_close(list(jitted(cell, (), xs)), expected, 1e-11)
 
 
 def test_masks_boundaries_and_direction(x64: None) -> None:

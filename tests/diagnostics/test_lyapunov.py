@@ -166,7 +166,7 @@ def test_of_a_linear_cell_they_are_its_eigenvalues(x64: None) -> None:
     found = spectrum(*linear(w), np.zeros((130, 1)), warm_up=100, every=2)
     assert_close(found.exponents, np.log(np.abs(values)), 1e-6)
     assert np.all(found.error < 1e-7)
-    two = spectrum(*linear(w), np.zeros((130, 1)), 2, warm_up=100)
+    two = spectrum(*linear(w), np.zeros((130, 1)), k=2, warm_up=100)
     assert_close(two.exponents, np.log(np.abs(values[:2])), 1e-6)
 
 
@@ -371,11 +371,15 @@ def test_what_is_refused(x64: None) -> None:
     cell, params = linear(np.diag([1.0, 0.5]))
     run = partial(lyapunov, cell, params, np.zeros((200, 1)), key=KEY)
     with pytest.raises(ValueError, match=r"k is 3, expected at most 2, .* carry of Elman"):
-        run(3)
+        run(k=3)
     with pytest.raises(ValueError, match="warm_up is 200, expected less than 200"):
         run(warm_up=200)
     with pytest.raises(ValueError, match="every is 0, expected a positive integer"):
         run(every=0)
+    wrong: tuple[Any, ...] = (-1, None, False, 0.0)
+    for given in wrong:
+        with pytest.raises(ValueError, match=f"warm_up is {given}, expected an integer from 0"):
+            run(warm_up=given)
     both = jaxrnn.Bidirectional(jaxrnn.GRU(2))
     with pytest.raises(TypeError, match="needs the whole sequence"):
         lyapunov(both, random_params(both, in_features=1), np.zeros((5, 1)), key=KEY)

@@ -1,5 +1,7 @@
 """What is recorded during training, and how it is shown."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import jaxrnn
 from jaxrnn.diagnostics import (
+    GradientFlow,
     Recorder,
     Snapshot,
     Spectrum,
@@ -42,11 +45,13 @@ def test_the_table() -> None:
     recorder = Recorder(lambda: made(0))
     recorder.steps = [0, 100]
     recorder.snapshots = [made(1.25), made(0.5, gated=False)]
-    assert recorder.table(distances=(0, 10, 100)) == (
-        "step    loss  gradient 0 back  gradient 10 back  radius w_h   shut   open\n"
-        "   0  1.2500          1.0e+00           1.0e-10   1.50 0.25  25.0%  25.0%\n"
-        " 100  0.5000          1.0e+00           1.0e-10   1.50 0.25"
+    assert recorder.table(distances=(10, 100)) == (
+        "step    loss  gradient 10 back  gradient 100 back  radius w_h   shut   open\n"
+        "   0  1.2500           1.0e-10                      1.50 0.25  25.0%  25.0%\n"
+        " 100  0.5000           1.0e-10                      1.50 0.25"
     )
+    with pytest.raises(ValueError, match=r"Recorder.table: a distance is -1, expected an integer"):
+        recorder.table(distances=(0, -1))
     assert Recorder(lambda: made(0)).table() == ""
 
 
@@ -68,6 +73,11 @@ def test_by_distance_counts_from_each_end() -> None:
     assert_close(by_distance(jnp.asarray(norms), lengths), np.array(expected), 1e-6)
     assert_close(by_distance(jnp.asarray(norms)), norms[::-1].mean((1, 2)), 1e-6)
     assert np.isnan(by_distance(jnp.asarray(norms), np.full((2, 3), 4))[5])
+    flow: Any = GradientFlow(jnp.float32(0), jnp.asarray(norms))
+    with pytest.raises(
+        TypeError, match=r"norms is a GradientFlow, expected .* pass flow.total\(\)"
+    ):
+        by_distance(flow)
 
 
 def test_a_snapshot_is_made_of_the_diagnostics() -> None:

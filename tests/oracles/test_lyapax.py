@@ -41,5 +41,5 @@ def test_a_cell_left_to_itself(name: str, x64: None) -> None:
     expected[rounding] = -np.inf
     xs = jnp.zeros((warm_up + steps, 1))
     carry = unflat(start, like)
-    found = lyapunov(cell, params, xs, carry=carry, key=jax.random.key(2), warm_up=warm_up)
+    found = lyapunov(cell, params, xs, carry, key=jax.random.key(2), warm_up=warm_up)
     np.testing.assert_allclose(found.exponents, expected, atol=1e-3)

@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jax.lax import dot_general_p
 
 from jaxrnn.core.cell import Carry, Params
+from jaxrnn.core.traced.equations import INLINABLE, callee
 from jaxrnn.core.trees import Tree
 
 Reach = frozenset[str]
@@ -168,23 +169,16 @@ def _inlined(closed: ClosedJaxpr, arguments: Sequence[Atom], call: tuple[int, ..
 
     for place, equation in enumerate(jaxpr.eqns):
         inputs = tuple(map(atom, equation.invars))
-        if (inner := _callee(equation)) is None:
-            outputs = tuple(Name(call, variable) for variable in equation.outvars)
-            operations.append(Operation(equation, inputs, outputs))
-        else:
+        inner = callee(equation, INLINABLE)
+        if inner and _multiplies(inner):
             flat = _inlined(inner, inputs, (*call, place))
             operations += flat.operations
             constants |= flat.constants
             elsewhere |= zip(equation.outvars, flat.outputs, strict=True)
+        else:
+            outputs = tuple(Name(call, variable) for variable in equation.outvars)
+            operations.append(Operation(equation, inputs, outputs))
     return _Flat(operations, constants, [atom(a) for a in jaxpr.outvars])
-
-
-def _callee(equation: JaxprEqn) -> ClosedJaxpr | None:
-    """Return the jaxpr that an equation calls, or None if it holds no product."""
-    if equation.primitive.name not in ("jit", "pjit", "closed_call"):
-        return None
-    inner = equation.params.get("jaxpr")
-    return inner if isinstance(inner, ClosedJaxpr) and _multiplies(inner) else None
 
 
 def _multiplies(closed: ClosedJaxpr) -> bool:

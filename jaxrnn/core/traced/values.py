@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.traced.equations import run_alone
 from jaxrnn.core.traced.graph import Atom, Graph, Name, Operation, trace
 from jaxrnn.core.traced.products import Product, Sum, product_of, sums
 
@@ -49,7 +49,9 @@ def evaluate(
         if _is_done(operation, values):
             continue
         if product is None:
-            values |= _evaluated(graph, operation, values)
+            inputs = [read(values, atom) for atom in operation.inputs]
+            results = run_alone(operation.equation, inputs, graph.debug_info)
+            values |= zip(operation.outputs, results, strict=True)
         elif product.plain:
             together = [other for other in products if product.joins(other)]
             values |= _multiplied(graph, together, values, affine)
@@ -67,16 +69,6 @@ def read(values: Values, atom: Atom) -> Any:
 def _is_done(operation: Operation, values: Values) -> bool:
     """Return whether all results are known. An operation without results runs for its effect."""
     return bool(operation.outputs) and all(name in values for name in operation.outputs)
-
-
-def _evaluated(graph: Graph, operation: Operation, values: Values) -> Values:
-    """Run one equation unchanged, and return its results."""
-    equation = operation.equation
-    pairs = zip(equation.invars, operation.inputs, strict=True)
-    inputs = {a: read(values, atom) for a, atom in pairs if not isinstance(a, Literal)}
-    alone = Jaxpr((), list(inputs), equation.outvars, [equation], debug_info=graph.debug_info)
-    results = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*inputs.values())
-    return dict(zip(operation.outputs, results, strict=True))
 
 
 def _multiplied(graph: Graph, together: list[Product], values: Values, affine: Affine) -> Values:

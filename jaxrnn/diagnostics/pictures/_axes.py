@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The colours of Okabe & Ito (2008), which colour-blind readers can tell apart."""
 
+GREY = "#666666"
+"""The colour of what is there for orientation."""
+
 LOOKS = {
     "sink": ("o", COLORS[1]),
     "saddle": ("X", COLORS[2]),
@@ -25,7 +28,7 @@ LOOKS = {
 
 
 def axes_or_new(axes: "Axes | None", size: tuple[float, float] = (5.0, 4.0)) -> "Axes":
-    """The given axes, or those of a new figure that pyplot does not manage."""
+    """Return the given axes, or those of a new figure that pyplot does not manage."""
     if axes is not None:
         return axes
     from matplotlib.figure import Figure
@@ -41,10 +44,10 @@ class Look(NamedTuple):
 
 
 def looks() -> "Iterator[Look]":
-    """An endless sequence of looks: all colours in one style, then in the next."""
+    """Return an endless sequence of looks: all colours in one style, then in the next."""
     return cycle(Look(*pair) for pair in product(("-", "--", ":"), COLORS))
 
 
 def by_kind(kinds: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """The kinds that occur, each with a mask of its points."""
+    """Return the kinds that occur, each with a mask of its points."""
     return [(kind, kinds == kind) for kind in LOOKS if np.any(kinds == kind)]

@@ -144,7 +144,7 @@ def _checked(owner: str, argument: str, values: ArrayLike, axes: int) -> np.ndar
 
 
 def _borders(centres: np.ndarray) -> np.ndarray:
-    """Between neighbours, and as far beyond the first and the last."""
+    """Return the middles between neighbours, and ends as far beyond the first and the last."""
     if len(centres) == 1:
         return centres[0] + np.array([-0.5, 0.5])
     between = (centres[1:] + centres[:-1]) / 2

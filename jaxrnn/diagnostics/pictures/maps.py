@@ -11,17 +11,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.diagnostics.maps import Cycle, Function, Starts, iterate_map, map_cycles
-from jaxrnn.diagnostics.pictures._axes import axes_or_new
+from jaxrnn.diagnostics.pictures._axes import COLORS, GREY, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FUNCTION, _ORBIT, _GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito's
+_FUNCTION, _ORBIT = COLORS[1:3]
 _FACES = {"sink": "black", "source": "white", "marginal": "#bbbbbb"}
 
 
 def map_orbits(function: Function, starts: Starts, steps: int, *, axes: Axes | None = None) -> Axes:
-    """Draw the orbits of `iterate_map` over time, a line for each start."""
+    """Draw the orbits of `iterate_map` over time, a line for each start.
+
+    Args:
+        function, starts, steps: as for `iterate_map`.
+        axes: where to draw; new ones if left out.
+
+    Raises:
+        ValueError, TypeError: as `iterate_map`.
+
+    >>> from jaxrnn.diagnostics.pictures import map_orbits
+    >>> axes = map_orbits(lambda x: x / 2, [1.0, -1.0], steps=2)
+    >>> [line.get_ydata().tolist() for line in axes.lines]
+    [[1.0, 0.5, 0.25], [-1.0, -0.5, -0.25]]
+    """
     axes = axes_or_new(axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
     shades = np.linspace(1.0, 0.45, orbits.shape[1])
@@ -48,13 +61,21 @@ def map_phase(
     Args:
         function, low, high: as for `map_cycles`.
         cycles: results of `map_cycles`, of any periods; the fixed points if left out.
-        axes: where to draw.
+        axes: where to draw; new ones if left out.
+
+    Raises:
+        ValueError, TypeError: as `map_cycles`.
+
+    >>> from jaxrnn.diagnostics.pictures import map_phase
+    >>> axes = map_phase(lambda x: x**2, -0.5, 1.5)
+    >>> [text.get_text() for text in axes.legend().get_texts()]
+    ['sink', 'source']
     """
     axes = axes_or_new(axes)
     cycles = map_cycles(function, low, high) if cycles is None else tuple(cycles)
     xs = np.linspace(low, high, 801)
     ys = np.asarray(jax.vmap(function)(jnp.asarray(xs)))
-    axes.plot([low, high], [low, high], color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (5, 4)))
     axes.plot(xs, ys, color=_FUNCTION, linewidth=1.6)
     said = set()
     for cycle in cycles:
@@ -79,7 +100,7 @@ def map_phase(
 
 
 def _draw_sides(axes: Axes, function: Function, low: float, high: float, fixed: list) -> None:
-    """Triangles on the lower border, one between neighbouring fixed points: left or right."""
+    """Draw a triangle between neighbouring fixed points, on the lower border: left or right."""
     borders = [low, *sorted(fixed), high]
     for left, right in pairwise(borders):
         if right - left < 0.02 * (high - low):
@@ -91,7 +112,7 @@ def _draw_sides(axes: Axes, function: Function, low: float, high: float, fixed: 
             0.035,
             transform=axes.get_xaxis_transform(),
             marker=">" if rises else "<",
-            color=_GREY,
+            color=GREY,
             markersize=6,
         )
 
@@ -106,7 +127,22 @@ def cobweb(
     cycles: Iterable[Cycle] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw the picture of `map_phase`, and orbits as steps between the graph and the diagonal."""
+    """Draw the picture of `map_phase`, and orbits as steps between the graph and the diagonal.
+
+    Args:
+        function, starts, steps: as for `iterate_map`.
+        low, high: the interval that is drawn, as for `map_cycles`.
+        cycles: as for `map_phase`.
+        axes: where to draw; new ones if left out.
+
+    Raises:
+        ValueError, TypeError: as `iterate_map` and `map_cycles`.
+
+    >>> from jaxrnn.diagnostics.pictures import cobweb
+    >>> axes = cobweb(lambda x: x / 2, [1.0], 2, -1.0, 1.5)
+    >>> axes.lines[-2].get_xydata().tolist()  # across to the graph, up or down to the diagonal
+    [[1.0, 1.0], [1.0, 0.5], [0.5, 0.5], [0.5, 0.25], [0.25, 0.25]]
+    """
     axes = map_phase(function, low, high, cycles=cycles, axes=axes)
     orbits = np.asarray(iterate_map(function, starts, steps)).reshape(steps + 1, -1)
     shades = np.linspace(1.0, 0.45, orbits.shape[1])

@@ -13,7 +13,7 @@ from jaxrnn.core.cell import Carry, Cell, Params, abstract_carry
 from jaxrnn.core.trees import Tree, is_float
 from jaxrnn.diagnostics._points import FixedPoints, Points
 from jaxrnn.diagnostics._state import flat, step_map
-from jaxrnn.diagnostics.pictures._axes import LOOKS, axes_or_new, by_kind
+from jaxrnn.diagnostics.pictures._axes import COLORS, LOOKS, axes_or_new, by_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,12 +105,12 @@ class _Plane:
         self.labels = [f"component {k + 1} ({share[k]:.0%} of variance)" for k in range(size)]
 
     def at(self, vectors: np.ndarray) -> np.ndarray:
-        """Where these states stand in the picture, `[..., 2]` or `[..., 3]`."""
+        """Return where these states stand in the picture, `[..., 2]` or `[..., 3]`."""
         return (vectors - self.centre) @ self.directions.T
 
 
 def _lines(cell: Cell, params: Params, x: Tree, states: Carry) -> tuple[np.ndarray, list[str]]:
-    """The states as vectors `[time, *batch, n]`, and the names of their numbers."""
+    """Return the states as vectors `[time, *batch, n]`, and the names of their numbers."""
     features = jax.tree.leaves(x)[0].shape
     one = abstract_carry(cell, params, features)
     first, given = jax.tree.leaves(one)[0], jax.tree.leaves(states)[0]
@@ -149,7 +149,7 @@ def _limits(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names: Any) -> None:
-    """Arrows and nullclines."""
+    """Draw arrows and nullclines."""
 
     def grid(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         across, up = np.meshgrid(*(np.linspace(low[k], high[k], count) for k in range(2)))
@@ -159,7 +159,7 @@ def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names
     across, up, moves = grid(_ARROWS)
     axes.quiver(across, up, moves[..., 0], moves[..., 1], angles="xy", color="0.75", zorder=1)
     across, up, moves = grid(_FINE)
-    for k, (style, color) in enumerate((("solid", "#E69F00"), ("dashed", "#56B4E9"))):
+    for k, (style, color) in enumerate(zip(("solid", "dashed"), COLORS[5:], strict=True)):
         axes.contour(across, up, moves[..., k], [0.0], colors=color, linestyles=style, zorder=1.5)
         axes.plot([], [], color=color, linestyle=style, label=f"{names[k]} stays")
 
@@ -167,7 +167,7 @@ def _draw_field(axes: Axes, after: Any, low: np.ndarray, high: np.ndarray, names
 def _draw_points(
     axes: Any, plane: _Plane, points: Points, filled: bool, texts: Sequence[str]
 ) -> None:
-    """Markers, the way round a cycle, and texts."""
+    """Draw markers, the way round a cycle, and texts."""
     from matplotlib.patheffects import withStroke
 
     where = plane.at(_vectors(points.orbit, 2))  # [found, period, size]
@@ -195,7 +195,7 @@ def _draw_points(
 
 
 def _draw_unstable(axes: Axes, plane: _Plane, points: Points, length: float) -> None:
-    """A line from each saddle in each direction in which it is left."""
+    """Draw a line from each saddle in each direction in which it is left."""
     where = plane.at(_vectors(points.carry, 1))
     for k in np.flatnonzero(points.kind == "saddle"):
         values, vectors = np.linalg.eig(points.jacobian[k])

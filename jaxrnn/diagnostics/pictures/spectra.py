@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxrnn.diagnostics.lyapunov import Lyapunov
-from jaxrnn.diagnostics.pictures._axes import axes_or_new
+from jaxrnn.diagnostics.pictures._axes import COLORS, GREY, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOR, _GREY = "#0072B2", "#666666"
+_COLOR = COLORS[1]
 _UNIT = "per step, natural logarithm"
 
 
@@ -20,6 +20,18 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     """Draw exponents by their rank, with two standard errors on both sides.
 
     A batch has a line for each sequence. Exponents -inf are triangles at the lower border.
+
+    Args:
+        found: what `lyapunov` returns, for one sequence or a batch.
+        axes: where to draw; new ones if left out.
+
+    >>> import numpy as np
+    >>> from jaxrnn.diagnostics import Lyapunov
+    >>> from jaxrnn.diagnostics.pictures import lyapunov_spectrum
+    >>> history = np.array([[0.2, -0.4], [0.1, -0.5]])
+    >>> found = Lyapunov(history[-1], np.array([0.01, 0.02]), history, np.array([50, 100]))
+    >>> lyapunov_spectrum(found).get_xlabel()
+    'rank i'
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -29,7 +41,7 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     rows = np.asarray(found.exponents).reshape(-1, k)
     errors = np.asarray(found.error).reshape(-1, k)
     many = len(rows) > 1
-    axes.axhline(0, color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (5, 4)))
     for row, error in zip(rows, errors, strict=True):
         alive = np.isfinite(row)
         axes.errorbar(
@@ -65,6 +77,18 @@ def lyapunov_history(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     """Draw the running estimate of each exponent, to see whether there were enough steps.
 
     For a batch, this is the mean over sequences, with one standard deviation on both sides.
+
+    Args:
+        found: what `lyapunov` returns, for one sequence or a batch.
+        axes: where to draw; new ones if left out.
+
+    >>> import numpy as np
+    >>> from jaxrnn.diagnostics import Lyapunov
+    >>> from jaxrnn.diagnostics.pictures import lyapunov_history
+    >>> history = np.array([[0.2, -0.4], [0.1, -0.5]])
+    >>> found = Lyapunov(history[-1], np.array([0.01, 0.02]), history, np.array([50, 100]))
+    >>> [line.get_label() for line in lyapunov_history(found).lines[1:]]
+    ['1', '2']
     """
     from matplotlib import colormaps
 
@@ -73,7 +97,7 @@ def lyapunov_history(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     history = np.asarray(found.history).reshape(blocks, -1, k)
     steps = np.asarray(found.steps)
     colors = colormaps["viridis"](np.linspace(0, 0.85, k))
-    axes.axhline(0, color=_GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (5, 4)))
     for i, color in enumerate(colors):
         alive = np.all(np.isfinite(history[:, :, i]), axis=1)
         mean, spread = (f(history[alive, :, i], axis=1) for f in (np.mean, np.std))
