@@ -229,7 +229,7 @@ def _drivers(trial: _Trial) -> Iterator[str]:
 
 
 def _products(trial: _Trial) -> Iterator[str]:
-    """The carry meets weights in `affine` alone."""
+    """Check that the carry meets weights in `affine` alone."""
     if isinstance(trial.cell, Composite):
         return
 

@@ -340,6 +340,15 @@ def _checked_key(cell: Cell, key: object) -> Array:
     raise TypeError(f"{name_of(cell)}: key is {given}, expected one key such as jax.random.key(0)")
 
 
+def check_pair(cell: Cell, result: object) -> tuple[Carry, Tree]:
+    """Return what a step returned. Refuse anything but a pair."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"{name_of(cell)}.step returned {described(result)}, expected the pair (carry, y)"
+        )
+    return result
+
+
 def check_step_result(cell: Cell, before: Carry, after: Carry) -> None:
     """Refuse a step that changes the structure, a shape or a dtype of its carry."""
     given, got = jax.tree.map(jax.typeof, before), jax.tree.map(jax.typeof, after)

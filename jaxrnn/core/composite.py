@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
 from jaxrnn.core.affine import affine as default_affine
+from jaxrnn.core.call import check_pair
 from jaxrnn.core.cell import C, Carry, Cell, P, Params, Take
 from jaxrnn.core.check import name_of
 from jaxrnn.core.dtypes import emit
@@ -343,7 +344,7 @@ class OneStep:
         """Project the input, and take the step."""
         del walk
         u = through(self.affine, cell.project, params, xs)
-        carry, y = cell.step(params, carry, u, self.affine)
+        carry, y = check_pair(cell, cell.step(params, carry, u, self.affine))
         return carry, emit(y, jax.tree.leaves(xs)[0].dtype)
 
 

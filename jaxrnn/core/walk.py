@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxrnn.core.affine import Affine
-from jaxrnn.core.call import check_step_result
+from jaxrnn.core.call import check_pair, check_step_result
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.dtypes import emit
 from jaxrnn.core.trees import Tree
@@ -174,7 +174,7 @@ def guarded_step(
         params: Params, carry: Carry, u: Tree, flags: StepFlags, affine: Affine
     ) -> tuple[Carry, Tree]:
         def take(start: Carry) -> tuple[Carry, Tree]:
-            after, y = cell.step(params, start, u, affine)
+            after, y = check_pair(cell, cell.step(params, start, u, affine))
             check_step_result(cell, carry, after)
             return after, emit(y, dtype)
 

@@ -12,9 +12,9 @@ __all__ = [
     "Autodiff",
     "Checkpointed",
     "Method",
+    "MethodLike",
     "Step",
     "Unrolled",
-    "named",
     "step_of",
     "steps",
 ]

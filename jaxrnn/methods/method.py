@@ -66,7 +66,24 @@ class Method(ABC):
 
 
 def step_of(cell: Cell, xs: Tree, walk: Walk) -> Step:
-    """Return the cell's step with restarts and masking. `walk` says what its output is."""
+    """Return the cell's step with restarts and masking. `walk` says what its output is.
+
+    A method calls it that projects the inputs itself. Others call `steps`.
+
+    Args:
+        cell: the cell, as `Method.run` gets it.
+        xs: the inputs, `[time, *batch, ...]`.
+        walk: the walk, as `Method.run` gets it.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.core.walk import Walk
+    >>> cell, xs, walk = jaxrnn.GRU(4), jnp.ones((7, 2, 3)), Walk()
+    >>> params = cell.init(jax.random.key(0), in_features=3)
+    >>> u, h = cell.project(params, xs[0]), cell.initial_carry(params, (2, 3))
+    >>> h, y = step_of(cell, xs, walk)(params, h, u, walk.flags(), jaxrnn.affine)
+    >>> y.shape
+    (2, 4)
+    """
     first = jax.tree.leaves(xs)[0]
     return guarded_step(cell, first.shape[1:], first.dtype, walk.all_carries)
 
@@ -74,6 +91,20 @@ def step_of(cell: Cell, xs: Tree, walk: Walk) -> Step:
 def steps(cell: Cell, params: Params, xs: Tree, walk: Walk) -> tuple[Step, tuple[Tree, StepFlags]]:
     """Return the cell's step with restarts and masking, and what it reads.
 
-    It reads `(us, flags)`: the projected inputs and the flags of all steps.
+    It reads `(us, flags)`: the projected inputs and the flags of all steps. `Method` has an example
+    of a loop over them.
+
+    Args:
+        cell: the cell, as `Method.run` gets it.
+        params: its parameters.
+        xs: the inputs, `[time, *batch, ...]`.
+        walk: the walk, as `Method.run` gets it.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn
+    >>> from jaxrnn.core.walk import Walk
+    >>> cell, xs = jaxrnn.Elman(4), jnp.ones((7, 2, 3))
+    >>> step, (us, flags) = steps(cell, cell.init(jax.random.key(0), 3), xs, Walk(reverse=True))
+    >>> jax.tree.map(jnp.shape, us), flags.valid
+    (((7, 2, 4),), None)
     """
     return step_of(cell, xs, walk), (cell.project(params, xs), walk.flags())

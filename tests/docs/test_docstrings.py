@@ -25,5 +25,4 @@ def test_every_public_class_and_function_has_an_example() -> None:
         value = inspect.unwrap(value)  # type: ignore[arg-type]
         if inspect.isclass(value) or inspect.isfunction(value):
             without += [] if ">>>" in (value.__doc__ or "") else [name]
-    without = [name for name in without if not name.startswith("jaxrnn.methods.")]  # for now
     assert not without

@@ -122,6 +122,11 @@ class BareArray(Good):
         return z, z
 
 
+class NoPair(Good):
+    def step(self, params, carry, u, affine=jaxrnn.affine):
+        return super().step(params, carry, u, affine)[0]
+
+
 def test_the_cell_that_the_faulty_ones_come_from_is_good():
     check_cell(Good())
 
@@ -138,6 +143,7 @@ def test_the_cell_that_the_faulty_ones_come_from_is_good():
         (WeightFromInput(), "falls back to JAX's own derivative"),
         (WidensCarry(), "a carry keeps its structure, shapes and dtypes"),
         (EqualArrays(), "y equals the new carry, but is another array"),
+        (NoPair(), r"drivers, gradients, .*: NoPair.step returned a \w+, expected the pair"),
         (NoAffine(), r"multiplies a part of the carry by a parameter, \(3, 4\) and \(4, 4\)"),
         (BareArray(), r"output, drivers, .*: affine: u is one array \(3, 4\), .*; pass \(u,\)"),
     ],
