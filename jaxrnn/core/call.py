@@ -66,7 +66,8 @@ def make_call(
     check_flag_names(f"jaxrnn.{verb}", flags)
     reverse = check_flag(verb, "reverse", flags.get("reverse", False))
     lengths, mask, reset = (flags.get(name) for name in ("lengths", "mask", "reset"))
-    check_lengths(cell, xs, lengths)
+    if shape := np.shape(next(iter(jax.tree.leaves(xs)), ())):  # `checked` refuses other inputs
+        check_lengths(cell, shape[0], lengths)
     lengths, mask, reset = (None if f is None else jnp.asarray(f) for f in (lengths, mask, reset))
     return Call(params, xs, carry, lengths, mask, reset, flags.get("context"), key), reverse
 
@@ -289,8 +290,13 @@ def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
             )
 
 
-def check_lengths(owner: object, xs: Tree, lengths: Lengths | None) -> None:
-    """Refuse lengths below 0 or above the number of time steps.
+_COUNT = "count the valid steps of each sequence, as jaxrnn.sequences.pad does"
+
+
+def check_lengths(
+    owner: object, time: int, lengths: Lengths | None, least: int = 0, hint: str = _COUNT
+) -> None:
+    """Refuse lengths below `least` or above the number of time steps.
 
     Only values that are known can be checked: NumPy's, and those outside `jax.jit`.
     """
@@ -299,15 +305,14 @@ def check_lengths(owner: object, xs: Tree, lengths: Lengths | None) -> None:
         return
     if any(isinstance(leaf, Array) and not leaf.is_fully_addressable for leaf in leaves):
         return  # other processes hold some of them
-    known, shape = np.asarray(lengths), np.shape(next(iter(jax.tree.leaves(xs)), ()))
-    if not shape or known.size == 0 or not np.issubdtype(known.dtype, np.integer):
-        return  # nothing to compare; `checked` refuses wrong axes and dtypes
-    time, shortest, longest = shape[0], int(known.min()), int(known.max())
-    if shortest < 0 or longest > time:
+    known = np.asarray(lengths)
+    if known.size == 0 or not np.issubdtype(known.dtype, np.integer):
+        return  # nothing to compare; the callers refuse wrong axes and dtypes
+    shortest, longest = int(known.min()), int(known.max())
+    if shortest < least or longest > time:
         raise ValueError(
-            f"{name_of(owner)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
-            "the number of time steps; count the valid steps of each sequence, as "
-            "jaxrnn.sequences.pad does"
+            f"{name_of(owner)}: lengths go from {shortest} to {longest}, expected {least} to "
+            f"{time}, the number of time steps; {hint}"
         )
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.core import Tracer
 
+from jaxrnn.core.call import check_lengths
 from jaxrnn.core.cell import Params
 from jaxrnn.core.check import check_size
 from jaxrnn.core.trees import Tree, form
@@ -199,14 +199,8 @@ def _check_lengths(owner: str, lengths: Array, first: Array) -> None:
             f"{owner}: lengths has shape {lengths.shape}, expected [*batch] = {batch} for a "
             f"prompt of shape {first.shape}"
         )
-    if isinstance(lengths, Tracer) or not lengths.size:
-        return
-    shortest, longest = int(lengths.min()), int(lengths.max())
-    if shortest < 1 or longest > len(first):
-        raise ValueError(
-            f"{owner}: lengths go from {shortest} to {longest}, expected 1 to {len(first)}; "
-            "begin every prompt with a symbol that marks the beginning"
-        )
+    hint = "begin every prompt with a symbol that marks the beginning"
+    check_lengths(owner, len(first), lengths, least=1, hint=hint)
 
 
 def check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -> None:

@@ -344,7 +344,7 @@ def test_mistakes():
         ),
         (
             {"lengths": np.array([0, 2, 3])},
-            "lengths go from 0 to 3, expected 1 to 4; begin every prompt with a symbol",
+            "lengths go from 0 to 3, expected 1 to 4, .* steps; begin every prompt with a symbol",
         ),
         ({"lengths": np.array([1, 2, 5])}, "lengths go from 1 to 5, expected 1 to 4"),
         (
