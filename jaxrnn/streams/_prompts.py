@@ -124,8 +124,8 @@ def make_reader(
         The reader, and the shapes and dtypes of `choose(outputs)`.
 
     Raises:
-        ValueError: the model changes the structure or a shape of its carry, or batch axes do not
-            fit.
+        ValueError: the model returns no pair, or changes the structure or a shape of its carry, or
+            batch axes do not fit.
         TypeError: the model changes the dtypes of its carry, even of the widened one.
     """
     for argument, tree in (("carry", start.carry), ("context", start.context)):
@@ -134,8 +134,13 @@ def make_reader(
     token, given = start.at(start.prompt, 0), start.carry
 
     def go(carry: Carry) -> tuple[Carry, Tree]:
-        after, outputs = Reader(model, start, lambda tree: tree).next(carry, token, 0)
-        return after, choose(outputs)
+        result = Reader(model, start, lambda tree: tree).next(carry, token, 0)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise ValueError(
+                f"{owner}: model returns arrays of shape {jax.tree.map(np.shape, result)}, "
+                "expected a pair; return (carry, outputs)"
+            )
+        return result[0], choose(result[1])
 
     after, chosen = jax.eval_shape(go, given)
     check_form(owner, "carry that the model returns", after, given)
@@ -230,6 +235,18 @@ def _wide_enough(tokens: Array) -> Array:
     """Widen symbols to at least 32 bits: a narrow dtype may be too small for generated ones."""
     narrow = jnp.issubdtype(tokens.dtype, jnp.integer) and jnp.iinfo(tokens.dtype).bits < 32
     return tokens.astype(jnp.int32) if narrow else tokens
+
+
+def checked_stop(owner: str, stop: object) -> Array:
+    """Return the stop symbols as an array. Refuse anything but a sequence of integers."""
+    symbols: Any = stop
+    try:
+        return jnp.asarray(tuple(symbols), jnp.int32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{owner}: stop is {stop!r}, expected a sequence of symbols, which are integers; pass "
+            "[2] for the symbol 2"
+        ) from error
 
 
 def is_stop(token: Array, stop: Array) -> Array:

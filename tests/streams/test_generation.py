@@ -365,17 +365,29 @@ def test_mistakes():
             r"the token that sample returns is .*, expected the form of int32\[3\], its input",
         ),
         (
+            {"model": lambda params, carry, token: carry},
+            r"generate: model returns arrays of shape \(3, 8\), expected .* \(carry, outputs\)",
+        ),
+        (
             {"model": wider},
             r"the carry that the model returns is .*, expected the form of float32\[3,8\]",
         ),
     ):
         with pytest.raises(ValueError, match=message):
             call(**options)
-    with pytest.raises(TypeError, match="lengths has dtype float"):
-        call(lengths=np.ones(3))
-    with pytest.raises(TypeError, match=r"expected a hashable one; pass a function"):
-        call(model=type("Mutable", (), {"__call__": model.step, "__hash__": None})())
+    unhashable = type("Mutable", (), {"__call__": model.step, "__hash__": None})()
     wrong: Any
+    for wrong, message in (
+        ({"lengths": np.ones(3)}, "lengths has dtype float"),
+        ({"model": unhashable}, r"expected a hashable one; pass a function"),
+        ({"stop": 2}, r"generate: stop is 2, expected a sequence of symbols.*; pass \[2\]"),
+        ({"stop": "."}, r"generate: stop is '\.', expected a sequence of symbols"),
+        ({"sample": "greedy"}, r"generate: sample is 'greedy', expected .*; pass greedy"),
+        ({"sample": Categorical}, r"sample is .*Categorical.*; .* construct Categorical\(\)"),
+        ({"sample": lambda logits: logits}, r"expected a function sample\(key, outputs\)"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call(**wrong)
     for wrong, message in (
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"top_k": 0}, "top_k is 0, expected a positive integer"),
