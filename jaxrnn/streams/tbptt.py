@@ -257,13 +257,20 @@ def chunks(stream: Chunk, size: int) -> Iterator[Chunk]:
         An iterator over the chunks, pytrees of arrays `[size, ...]`.
 
     Raises:
-        ValueError: `size` is not a positive integer, or larger than the number of steps.
+        ValueError: `size` is not a positive integer, or larger than the number of steps; or this
+            differs between the arrays.
 
     >>> [chunk["x"].tolist() for chunk in chunks({"x": jnp.arange(7)}, 3)]
     [[0, 1, 2], [3, 4, 5]]
     """
     check_size(chunks, "size", size)
-    time = min(len(leaf) for leaf in jax.tree.leaves(stream))
+    times = sorted({len(leaf) for leaf in jax.tree.leaves(stream)})
+    if len(times) != 1:
+        raise ValueError(
+            f"chunks: the leaves of stream have {times} steps, expected as many in every leaf; "
+            "put time first, and cut the longer ones"
+        )
+    time = times[0]
     if size > time:
         raise ValueError(f"chunks: size is {size}, expected at most {time}, the number of steps")
     return (

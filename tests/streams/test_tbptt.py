@@ -238,3 +238,5 @@ def test_bad_arguments_are_refused():
             trainer.step(trainer.init(jnp.ones(3), jnp.ones(2)), stream)
     with pytest.raises(ValueError, match="chunks: size is 9, expected at most 8, the number of st"):
         tbptt.chunks(stream, 9)
+    with pytest.raises(ValueError, match=r"chunks: the leaves of stream have \[7, 8\] steps, exp"):
+        tbptt.chunks(stream | {"y": stream["y"][1:]}, 4)
