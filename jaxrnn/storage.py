@@ -70,7 +70,7 @@ def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
     >>> again == cell, params[0].w_x.shape
     (True, (3, 16))
     """
-    check_cell(cell, "save")
+    check_cell(cell, "save(path, cell, params)")
     where = f"save: {type(cell).__name__}"
     description = describe(cell, where, _classes(()))
     in_features, initial = _fitting(cell, params)

@@ -157,10 +157,8 @@ def _one_output(home: Home, ys: Tree, flags: Flags) -> Tree:
 def take_step(
     home: Home, params: Params, x: Tree, carry: Carry, key: Array | None, context: Tree
 ) -> tuple[Carry, Tree]:
-    """Call `jaxrnn.step` with the module's `dtype`, from the initial carry if `carry` is None."""
+    """Call `jaxrnn.step` with the module's `dtype`."""
     params, x, context = cast((params, x, context), home.dtype)
-    if carry is None:
-        carry = home.cell.initial_carry(params, jnp.shape(jax.tree.leaves(x)[0]))
     return step(home.cell, params, carry, x, context=context, key=key)
 
 
@@ -182,13 +180,13 @@ def merged(owner: str, cell: Cell, built: bool | None, called: bool | None) -> b
 
 
 def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags) -> None:
-    hint = "pass time_major=True to the constructor if time is the first axis"
+    hint = "; pass time_major=True to the constructor if time is the first axis"
     for path, leaf in jax.tree_util.tree_leaves_with_path(xs):
         if (given := jnp.shape(leaf))[: len(steps)] != steps:
             where = f"xs{jax.tree_util.keystr(path)}"
             raise ValueError(
                 f"{name}: {where} has shape {given}, expected [*batch, time, ...] with "
-                f"[*batch, time] = {steps}; {hint}"
+                f"[*batch, time] = {steps}{hint if given[:1] == steps[:1] else ''}"
             )
     for argument, form, want in (
         ("lengths", "[*batch]", steps[:-1]),
@@ -198,5 +196,6 @@ def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags
         flag = flags.get(argument)
         if flag is not None and (given := np.shape(flag)) != want:
             raise ValueError(
-                f"{name}: {argument} has shape {given}, expected {form} = {want}; {hint}"
+                f"{name}: {argument} has shape {given}, expected {form} = {want}"
+                f"{hint if argument == 'lengths' and given == steps[1:] else ''}"
             )

@@ -23,7 +23,7 @@ Lengths = ArrayLike | Sequence[int]
 
 
 class Flags(TypedDict, total=False):
-    """The optional arguments of every driver and Flax module.
+    """The optional arguments of the drivers over time, and of the Flax modules `RNN`.
 
     A Flax module that is batch-major takes `mask` and `reset` as `[*batch, time]`.
     """
@@ -85,7 +85,7 @@ def checked(cell: Cell, call: Call, timed: bool) -> Call:
     if timed:
         _check_flags(cell, call, steps)
     _check_context(cell, call.context, steps[timed:])
-    if call.carry is not None or not timed:
+    if call.carry is not None:
         call = call._replace(carry=check_carry(cell, call.params, call.carry, one_step))
     return call if call.key is None else call._replace(key=_checked_key(cell, call.key))
 
@@ -104,10 +104,7 @@ def check_cell(cell: object, verb: str) -> None:
     if not isinstance(cell, Cell):
         is_class = isinstance(cell, type)
         hint = "construct it first, e.g. jaxrnn.LSTM(128)" if is_class else _way_to_a_cell(cell)
-        raise TypeError(
-            f"jaxrnn.{verb}: the first argument must be a jaxrnn.Cell, got {described(cell)}; "
-            f"{hint}"
-        )
+        raise TypeError(f"jaxrnn.{verb}: cell must be a jaxrnn.Cell, got {described(cell)}; {hint}")
 
 
 def _way_to_a_cell(module: object) -> str:
@@ -170,7 +167,8 @@ def check_inputs(cell: Cell, xs: Tree, timed: bool) -> None:
     if timed and (times := {leaf.shape[:1] for leaf in leaves}) != {first.shape[:1]}:
         raise ValueError(
             f"{name}: the leaves of xs differ in their first axis, {sorted(times)}, expected the "
-            "same number of time steps in every leaf; put time first"
+            "same number of time steps in every leaf; put time first, and pass the arguments in "
+            "the order (cell, params, xs)"
         )
 
 
@@ -234,7 +232,7 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
     name = name_of(cell)
     expected = jax.eval_shape(lambda p: cell.initial_carry(p, input_shape), params)
     if (given := jax.tree.structure(carry)) != (wanted := jax.tree.structure(expected)):
-        hint = f"start from cell.initial_carry(params, input_shape={input_shape}), or leave it out"
+        hint = f"start from cell.initial_carry(params, input_shape={input_shape}), or pass None"
         fields = getattr(expected, "_fields", ())
         if fields and type(carry) in (tuple, list) and len(carry) == len(fields):
             hint = f"write {type(expected).__name__}({', '.join(fields)})"

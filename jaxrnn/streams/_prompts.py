@@ -143,7 +143,8 @@ def make_reader(
         return result[0], choose(result[1])
 
     after, chosen = jax.eval_shape(go, given)
-    check_form(owner, "carry that the model returns", after, given)
+    hint = "; begin with cell.initial_carry, and return the carry after the step"
+    check_form(owner, "carry that the model returns", after, given, hint)
     carry = jax.tree.map(_widened, given, after)
     if _dtypes(carry) != _dtypes(given):
         after, _ = jax.eval_shape(go, carry)
@@ -219,11 +220,13 @@ def check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -
             )
 
 
-def check_form(owner: str, name: str, got: Tree, want: Tree) -> None:
+def check_form(owner: str, name: str, got: Tree, want: Tree, hint: str = "") -> None:
     """Refuse a result of the model or the sampler that does not have the form of its input."""
     if form(got) != form(want):
         given = jax.tree.map(jax.typeof, want)
-        raise ValueError(f"{owner}: the {name} is {got}, expected the form of {given}, its input")
+        raise ValueError(
+            f"{owner}: the {name} is {got}, expected the form of {given}, its input{hint}"
+        )
     for new, old in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         if jnp.issubdtype(new.dtype, jnp.inexact) != jnp.issubdtype(old.dtype, jnp.inexact):
             raise TypeError(

@@ -328,7 +328,9 @@ def test_mistakes():
         carry, logits = model.step(params, carry, token)
         return jnp.concatenate([carry, carry], axis=-1), logits
 
-    def call(model: Any = model.step, prompt: Any = prompt, **options: Any) -> Any:
+    def call(
+        model: Any = model.step, carry: Any = carry, prompt: Any = prompt, **options: Any
+    ) -> Any:
         return jaxrnn.generate(model, params, carry, prompt, **{"steps": 3, **options})
 
     for options, message in (
@@ -367,6 +369,10 @@ def test_mistakes():
         (
             {"model": lambda params, carry, token: carry},
             r"generate: model returns arrays of shape \(3, 8\), expected .* \(carry, outputs\)",
+        ),
+        (
+            {"carry": None},
+            r"carry that the model returns is .*, expected the form of None, its input; begin with",
         ),
         (
             {"model": wider},
