@@ -90,12 +90,12 @@ def checked(cell: Cell, call: Call, timed: bool) -> Call:
     return call if call.key is None else call._replace(key=_checked_key(cell, call.key))
 
 
-def check_flag_names(owner: str, flags: Flags) -> None:
-    """Refuse a keyword argument that is not one of `Flags`."""
+def check_flag_names(owner: str, flags: Flags, *others: str) -> None:
+    """Refuse a keyword argument that is not one of `Flags`; the message also names `others`."""
     if unknown := set(flags) - {*Flags.__annotations__}:
         raise TypeError(
             f"{owner} got an unexpected keyword argument {sorted(unknown)[0]!r}, expected one of "
-            f"{[*Flags.__annotations__]}"
+            f"{[*Flags.__annotations__, *others]}"
         )
 
 
