@@ -165,7 +165,7 @@ def trajectory(
 def step(
     cell: Cell[P, C],
     params: P,
-    carry: C,
+    carry: C | None,
     x: Tree = None,
     *,
     context: Tree = None,
@@ -176,7 +176,7 @@ def step(
     Args:
         cell: the cell. It must be causal.
         params: the cell's parameters.
-        carry: the carry before this step, from `cell.initial_carry` or an earlier call.
+        carry: the carry before this step, from an earlier call. None means `cell.initial_carry`.
         x: the input of one step, `[*batch, features]`.
         context: the context of a `ContextCell`, a pytree `[*batch, ...]`.
         key: the random key that noisy cells draw from. Pass a new one in each call. Without a key
@@ -187,13 +187,13 @@ def step(
 
     Raises:
         ValueError: a shape or a structure does not fit.
-        TypeError: a dtype does not fit, the carry is left out, `cell` is not a cell, or it needs
+        TypeError: a dtype does not fit, an argument is left out, `cell` is not a cell, or it needs
             later inputs, as `Bidirectional` does.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> cell = jaxrnn.GRU(hidden=4)
     >>> params = cell.init(jax.random.key(0), in_features=3)
-    >>> carry = cell.initial_carry(params, input_shape=(2, 3))
+    >>> carry, y = jaxrnn.step(cell, params, None, jnp.ones((2, 3)))
     >>> carry, y = jaxrnn.step(cell, params, carry, jnp.ones((2, 3)))
     >>> y.shape
     (2, 4)
@@ -203,7 +203,7 @@ def step(
     if x is None:
         raise TypeError(
             f"jaxrnn.step: {name_of(cell)} got three arguments, expected (cell, params, carry, x); "
-            "begin with carry = cell.initial_carry(params, x.shape)"
+            "begin with None as carry"
         )
     check_arrays(cell, "x", x)
     return _step(cell, Call(params, x, carry, context=context, key=key))
@@ -260,8 +260,11 @@ def _step(cell: Cell, call: Call) -> tuple[Carry, Tree]:
         if call.key is not None:
             numbers = jax.tree.map(lambda leaf: leaf[0], number((1, *batch), None))
             draws = Draws(call.key, numbers)
+        carry = call.carry
+        if carry is None:
+            carry = varying_as(call.xs, cell.initial_carry(call.params, call.shape))
         runner = Runner(method=OneStep(), draws=draws, context=call.context)
-        return runner(cell, call.params, call.xs, call.carry)
+        return runner(cell, call.params, call.xs, carry)
 
     return left_to_the_compiler(run, split, (split.spec, split.spec), call)
 

@@ -102,7 +102,7 @@ class RNN(nn.Module):
 
     Raises:
         TypeError: `cell` is not a `jaxrnn.Cell`.
-        ValueError: `outputs` is unknown, or a flag is not a bool.
+        ValueError: `outputs` or `method` is unknown, or a flag is not a bool.
 
     >>> import jax, jax.numpy as jnp, jaxrnn.linen
     >>> rnn = jaxrnn.linen.RNN(jaxrnn.LSTM(4))
@@ -127,7 +127,8 @@ class RNN(nn.Module):
     method: MethodLike = "bptt"
 
     def __post_init__(self) -> None:
-        home.check_rnn(self.cell, "linen", self.outputs, self.time_major, self.deterministic)
+        options = self.outputs, self.time_major, self.method, self.deterministic
+        home.check_rnn(self.cell, "linen", *options)
         super().__post_init__()
 
     def __call__(
@@ -158,7 +159,7 @@ class RNN(nn.Module):
             TypeError: a dtype does not fit, or a keyword is unknown.
         """
         owner = "jaxrnn.linen.RNN"
-        own = self._own_params(home.sequence_feature_size(owner, self, xs))
+        own = self._own_params(home.sequence_feature_size(owner, self, xs, flags))
         return home.run(owner, self, own, xs, carry, self._key(owner, deterministic), flags)
 
     def step(

@@ -104,8 +104,8 @@ class RNN(_Home):
 
     Raises:
         TypeError: `cell` is not a `jaxrnn.Cell`, or `rngs` is not a `flax.nnx.Rngs`.
-        ValueError: `in_features` is not positive, `outputs` is unknown, a flag is not a bool, or a
-            parameter has the name of an attribute.
+        ValueError: `in_features` is not positive, `outputs` or `method` is unknown, a flag is not a
+            bool, or a parameter has the name of an attribute.
 
     >>> import jax, jax.numpy as jnp, jaxrnn.nnx
     >>> from flax import nnx
@@ -132,7 +132,7 @@ class RNN(_Home):
         method: MethodLike = "bptt",
         rngs: nnx.Rngs,
     ) -> None:
-        home.check_rnn(cell, "nnx", outputs, time_major)
+        home.check_rnn(cell, "nnx", outputs, time_major, method)
         self.outputs: home.Outputs = outputs
         self.time_major = time_major
         self.method: MethodLike = method
@@ -214,7 +214,7 @@ class RNN(_Home):
             TypeError: a dtype does not fit, or a keyword is unknown.
         """
         owner = "jaxrnn.nnx.RNN"
-        home.sequence_feature_size(owner, self, xs)
+        home.sequence_feature_size(owner, self, xs, flags)
         key = self._key(owner, deterministic, rngs)
         return home.run(owner, self, self.params, xs, carry, key, flags)
 

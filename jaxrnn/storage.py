@@ -39,11 +39,12 @@ class _Content(NamedTuple):
 
     name: str
     writer: str
+    reader: str
     fields: tuple[str, ...]  # of its JSON description
 
 
-_CELL = _Content("cell", "jaxrnn.save", ("cell", "in_features"))
-_TREE = _Content("pytree", "jaxrnn.storage.save_tree", ("metadata",))
+_CELL = _Content("cell", "jaxrnn.save", "jaxrnn.load", ("cell", "in_features"))
+_TREE = _Content("pytree", "jaxrnn.storage.save_tree", "jaxrnn.storage.load_tree", ("metadata",))
 
 
 def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
@@ -70,7 +71,7 @@ def save(path: str | os.PathLike[str], cell: Cell, params: Params) -> None:
     >>> again == cell, params[0].w_x.shape
     (True, (3, 16))
     """
-    check_cell(cell, "save")
+    check_cell(cell, "save(path, cell, params)")
     where = f"save: {type(cell).__name__}"
     description = describe(cell, where, _classes(()))
     in_features, initial = _fitting(cell, params)
@@ -221,7 +222,7 @@ def _read(
         )
     try:
         content = parse(metadata[_KEY])
-        _check_whole(content, arrays, expected.fields)
+        _check_whole(content, arrays, expected)
         return interpret(content, arrays)
     except _UNREADABLE as error:
         raise ValueError(f"{path} holds no {expected.name} that can be read: {error}") from error
@@ -237,7 +238,7 @@ def _cell(
         raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
     in_features = check_in_features(cell, content["in_features"])
     # "largest" and not "equal": a cell may concatenate more to its input before it multiplies
-    if in_features > _largest(arrays):
+    if in_features > max((1, *(n for array in arrays.values() for n in array.shape))):
         raise ValueError(f"in_features is {in_features}, more than any size of its arrays")
     return cell, _filled(abstract_params(cell, in_features), arrays, "its cell")
 
@@ -306,14 +307,17 @@ def _classes(known: tuple[type, ...]) -> dict[str, type]:
     }
 
 
-def _check_whole(content: Any, arrays: dict[str, np.ndarray], fields: tuple[str, ...]) -> None:
-    """Refuse a later version, and a file that was changed after this module wrote it."""
+def _check_whole(content: Any, arrays: dict[str, np.ndarray], expected: _Content) -> None:
+    """Refuse a later version, another kind of file, and one that was changed since."""
     if not isinstance(content, dict) or "version" not in content:
         raise ValueError("its description has no version")
     if (version := content["version"]) != _VERSION:
         this = f"this jaxrnn reads version {_VERSION}; upgrade jaxrnn"
         raise ValueError(f"its format has version {version}, but {this}")
-    if missing := {*fields, "sha256"} - content.keys():
+    other = _TREE if expected is _CELL else _CELL
+    if content.keys() >= {*other.fields}:
+        raise ValueError(f"{other.writer} wrote it; use {other.reader}")
+    if missing := {*expected.fields, "sha256"} - content.keys():
         raise ValueError(f"its description lacks {sorted(missing)}")
     written = {name: value for name, value in content.items() if name != "sha256"}
     if content["sha256"] != _checksum(written, arrays):
@@ -373,11 +377,6 @@ def _fitting(cell: Cell, params: Params) -> tuple[int, Params]:
 
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError)
 """What a cell raises if it gets the parameters of another."""
-
-
-def _largest(arrays: dict[str, Any]) -> int:
-    """Return the largest size of any axis."""
-    return max([1, *(size for array in arrays.values() for size in np.shape(array))])
 
 
 def _checksum(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:

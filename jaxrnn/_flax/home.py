@@ -13,7 +13,7 @@ from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_choice, check_flag, name_of
 from jaxrnn.core.trees import Tree
 from jaxrnn.drivers import scan, step
-from jaxrnn.methods import MethodLike
+from jaxrnn.methods import MethodLike, named
 from jaxrnn.sequences import last_output, max_output, mean_output
 
 Outputs = Literal["all", "last", "mean", "max"]
@@ -36,13 +36,19 @@ class Home(Protocol):
 
 
 def check_rnn(
-    cell: Any, home: str, outputs: Any, time_major: Any, deterministic: Any = None
+    cell: Any,
+    home: str,
+    outputs: Any,
+    time_major: Any,
+    method: Any,
+    deterministic: Any = None,
 ) -> None:
     """Refuse to build an `RNN` around anything but a cell, or with unknown options."""
     owner = f"jaxrnn.{home}.RNN"
     check_cell(cell, f"{home}.RNN")
     check_choice(owner, "outputs", outputs, ("all", "last", "mean", "max"))
     check_flag(owner, "time_major", time_major)
+    named(owner, method)
     if deterministic is not None:
         check_flag(owner, "deterministic", deterministic)
 
@@ -87,8 +93,9 @@ def feature_size(owner: str, cell: Cell, x: Tree) -> int:
     )
 
 
-def sequence_feature_size(owner: str, home: Home, xs: Tree) -> int:
-    """Return the size of the last axis of a sequence. Refuse too few axes."""
+def sequence_feature_size(owner: str, home: Home, xs: Tree, flags: Flags) -> int:
+    """Return the size of the last axis of a sequence. Refuse too few axes, and unknown flags."""
+    check_flag_names(owner, flags, "deterministic")
     steps = ["time", "*batch"] if home.time_major else ["*batch", "time"]
     name, form = (
         f"{owner}({type(home.cell).__name__})",
@@ -119,7 +126,6 @@ def run(
 
     Unless `home.time_major`, the time axis of the inputs, mask and resets follows the batch axes.
     """
-    check_flag_names(owner, flags)
     shape = jnp.shape(jax.tree.leaves(xs)[0])
     axis = 0 if home.time_major else len(shape) - home.cell.feature_axes - 1
     if not home.time_major:
@@ -157,10 +163,8 @@ def _one_output(home: Home, ys: Tree, flags: Flags) -> Tree:
 def take_step(
     home: Home, params: Params, x: Tree, carry: Carry, key: Array | None, context: Tree
 ) -> tuple[Carry, Tree]:
-    """Call `jaxrnn.step` with the module's `dtype`, from the initial carry if `carry` is None."""
+    """Call `jaxrnn.step` with the module's `dtype`."""
     params, x, context = cast((params, x, context), home.dtype)
-    if carry is None:
-        carry = home.cell.initial_carry(params, jnp.shape(jax.tree.leaves(x)[0]))
     return step(home.cell, params, carry, x, context=context, key=key)
 
 
@@ -182,13 +186,13 @@ def merged(owner: str, cell: Cell, built: bool | None, called: bool | None) -> b
 
 
 def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags) -> None:
-    hint = "pass time_major=True to the constructor if time is the first axis"
+    hint = "; pass time_major=True to the constructor if time is the first axis"
     for path, leaf in jax.tree_util.tree_leaves_with_path(xs):
         if (given := jnp.shape(leaf))[: len(steps)] != steps:
             where = f"xs{jax.tree_util.keystr(path)}"
             raise ValueError(
                 f"{name}: {where} has shape {given}, expected [*batch, time, ...] with "
-                f"[*batch, time] = {steps}; {hint}"
+                f"[*batch, time] = {steps}{hint if given[:1] == steps[:1] else ''}"
             )
     for argument, form, want in (
         ("lengths", "[*batch]", steps[:-1]),
@@ -198,5 +202,6 @@ def _check_batch_major(name: str, steps: tuple[int, ...], xs: Tree, flags: Flags
         flag = flags.get(argument)
         if flag is not None and (given := np.shape(flag)) != want:
             raise ValueError(
-                f"{name}: {argument} has shape {given}, expected {form} = {want}; {hint}"
+                f"{name}: {argument} has shape {given}, expected {form} = {want}"
+                f"{hint if argument == 'lengths' and given == steps[1:] else ''}"
             )

@@ -23,7 +23,7 @@ Lengths = ArrayLike | Sequence[int]
 
 
 class Flags(TypedDict, total=False):
-    """The optional arguments of every driver and Flax module.
+    """The optional arguments of the drivers over time, and of the Flax modules `RNN`.
 
     A Flax module that is batch-major takes `mask` and `reset` as `[*batch, time]`.
     """
@@ -66,7 +66,8 @@ def make_call(
     check_flag_names(f"jaxrnn.{verb}", flags)
     reverse = check_flag(verb, "reverse", flags.get("reverse", False))
     lengths, mask, reset = (flags.get(name) for name in ("lengths", "mask", "reset"))
-    check_lengths(cell, xs, lengths)
+    if shape := np.shape(next(iter(jax.tree.leaves(xs)), ())):  # `checked` refuses other inputs
+        check_lengths(cell, shape[0], lengths)
     lengths, mask, reset = (None if f is None else jnp.asarray(f) for f in (lengths, mask, reset))
     return Call(params, xs, carry, lengths, mask, reset, flags.get("context"), key), reverse
 
@@ -84,17 +85,17 @@ def checked(cell: Cell, call: Call, timed: bool) -> Call:
     if timed:
         _check_flags(cell, call, steps)
     _check_context(cell, call.context, steps[timed:])
-    if call.carry is not None or not timed:
+    if call.carry is not None:
         call = call._replace(carry=check_carry(cell, call.params, call.carry, one_step))
     return call if call.key is None else call._replace(key=_checked_key(cell, call.key))
 
 
-def check_flag_names(owner: str, flags: Flags) -> None:
-    """Refuse a keyword argument that is not one of `Flags`."""
+def check_flag_names(owner: str, flags: Flags, *others: str) -> None:
+    """Refuse a keyword argument that is not one of `Flags`; the message also names `others`."""
     if unknown := set(flags) - {*Flags.__annotations__}:
         raise TypeError(
             f"{owner} got an unexpected keyword argument {sorted(unknown)[0]!r}, expected one of "
-            f"{[*Flags.__annotations__]}"
+            f"{[*Flags.__annotations__, *others]}"
         )
 
 
@@ -103,10 +104,7 @@ def check_cell(cell: object, verb: str) -> None:
     if not isinstance(cell, Cell):
         is_class = isinstance(cell, type)
         hint = "construct it first, e.g. jaxrnn.LSTM(128)" if is_class else _way_to_a_cell(cell)
-        raise TypeError(
-            f"jaxrnn.{verb}: the first argument must be a jaxrnn.Cell, got {described(cell)}; "
-            f"{hint}"
-        )
+        raise TypeError(f"jaxrnn.{verb}: cell must be a jaxrnn.Cell, got {described(cell)}; {hint}")
 
 
 def _way_to_a_cell(module: object) -> str:
@@ -169,7 +167,8 @@ def check_inputs(cell: Cell, xs: Tree, timed: bool) -> None:
     if timed and (times := {leaf.shape[:1] for leaf in leaves}) != {first.shape[:1]}:
         raise ValueError(
             f"{name}: the leaves of xs differ in their first axis, {sorted(times)}, expected the "
-            "same number of time steps in every leaf; put time first"
+            "same number of time steps in every leaf; put time first, and pass the arguments in "
+            "the order (cell, params, xs)"
         )
 
 
@@ -233,7 +232,7 @@ def check_carry(cell: Cell, params: Params, carry: Carry, input_shape: tuple[int
     name = name_of(cell)
     expected = abstract_carry(cell, params, input_shape)
     if (given := jax.tree.structure(carry)) != (wanted := jax.tree.structure(expected)):
-        hint = f"start from cell.initial_carry(params, input_shape={input_shape}), or leave it out"
+        hint = f"start from cell.initial_carry(params, input_shape={input_shape}), or pass None"
         fields = getattr(expected, "_fields", ())
         if fields and type(carry) in (tuple, list) and len(carry) == len(fields):
             hint = f"write {type(expected).__name__}({', '.join(fields)})"
@@ -289,8 +288,13 @@ def _check_flags(cell: Cell, call: Call, steps: tuple[int, ...]) -> None:
             )
 
 
-def check_lengths(owner: object, xs: Tree, lengths: Lengths | None) -> None:
-    """Refuse lengths below 0 or above the number of time steps.
+_COUNT = "count the valid steps of each sequence, as jaxrnn.sequences.pad does"
+
+
+def check_lengths(
+    owner: object, time: int, lengths: Lengths | None, least: int = 0, hint: str = _COUNT
+) -> None:
+    """Refuse lengths below `least` or above the number of time steps.
 
     Only values that are known can be checked: NumPy's, and those outside `jax.jit`.
     """
@@ -299,15 +303,14 @@ def check_lengths(owner: object, xs: Tree, lengths: Lengths | None) -> None:
         return
     if any(isinstance(leaf, Array) and not leaf.is_fully_addressable for leaf in leaves):
         return  # other processes hold some of them
-    known, shape = np.asarray(lengths), np.shape(next(iter(jax.tree.leaves(xs)), ()))
-    if not shape or known.size == 0 or not np.issubdtype(known.dtype, np.integer):
-        return  # nothing to compare; `checked` refuses wrong axes and dtypes
-    time, shortest, longest = shape[0], int(known.min()), int(known.max())
-    if shortest < 0 or longest > time:
+    known = np.asarray(lengths)
+    if known.size == 0 or not np.issubdtype(known.dtype, np.integer):
+        return  # nothing to compare; the callers refuse wrong axes and dtypes
+    shortest, longest = int(known.min()), int(known.max())
+    if shortest < least or longest > time:
         raise ValueError(
-            f"{name_of(owner)}: lengths go from {shortest} to {longest}, expected 0 to {time}, "
-            "the number of time steps; count the valid steps of each sequence, as "
-            "jaxrnn.sequences.pad does"
+            f"{name_of(owner)}: lengths go from {shortest} to {longest}, expected {least} to "
+            f"{time}, the number of time steps; {hint}"
         )
 
 

@@ -264,7 +264,7 @@ def checked(
             f"mask {given[1]}{moved}; expected {name} [time, *batch, *features], lengths [*batch] "
             f"and mask [time, *batch]{hint}"
         )
-    check_lengths(function, ys, lengths)
+    check_lengths(function, steps[0], lengths)
     valid = valid_steps(steps[0], counts, marks)
     return ys, jnp.ones(steps, bool) if valid is None else valid
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.core import Tracer
 
+from jaxrnn.core.call import check_lengths
 from jaxrnn.core.cell import Params
 from jaxrnn.core.check import check_size
 from jaxrnn.core.trees import Tree, form
@@ -124,8 +124,8 @@ def make_reader(
         The reader, and the shapes and dtypes of `choose(outputs)`.
 
     Raises:
-        ValueError: the model changes the structure or a shape of its carry, or batch axes do not
-            fit.
+        ValueError: the model returns no pair, or changes the structure or a shape of its carry, or
+            batch axes do not fit.
         TypeError: the model changes the dtypes of its carry, even of the widened one.
     """
     for argument, tree in (("carry", start.carry), ("context", start.context)):
@@ -134,11 +134,17 @@ def make_reader(
     token, given = start.at(start.prompt, 0), start.carry
 
     def go(carry: Carry) -> tuple[Carry, Tree]:
-        after, outputs = Reader(model, start, lambda tree: tree).next(carry, token, 0)
-        return after, choose(outputs)
+        result = Reader(model, start, lambda tree: tree).next(carry, token, 0)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise ValueError(
+                f"{owner}: model returns arrays of shape {jax.tree.map(np.shape, result)}, "
+                "expected a pair; return (carry, outputs)"
+            )
+        return result[0], choose(result[1])
 
     after, chosen = jax.eval_shape(go, given)
-    check_form(owner, "carry that the model returns", after, given)
+    hint = "; begin with cell.initial_carry, and return the carry after the step"
+    check_form(owner, "carry that the model returns", after, given, hint)
     carry = jax.tree.map(_widened, given, after)
     if _dtypes(carry) != _dtypes(given):
         after, _ = jax.eval_shape(go, carry)
@@ -199,14 +205,8 @@ def _check_lengths(owner: str, lengths: Array, first: Array) -> None:
             f"{owner}: lengths has shape {lengths.shape}, expected [*batch] = {batch} for a "
             f"prompt of shape {first.shape}"
         )
-    if isinstance(lengths, Tracer) or not lengths.size:
-        return
-    shortest, longest = int(lengths.min()), int(lengths.max())
-    if shortest < 1 or longest > len(first):
-        raise ValueError(
-            f"{owner}: lengths go from {shortest} to {longest}, expected 1 to {len(first)}; "
-            "begin every prompt with a symbol that marks the beginning"
-        )
+    hint = "begin every prompt with a symbol that marks the beginning"
+    check_lengths(owner, len(first), lengths, least=1, hint=hint)
 
 
 def check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -> None:
@@ -220,11 +220,13 @@ def check_batch(owner: str, argument: str, tree: Tree, batch: tuple[int, ...]) -
             )
 
 
-def check_form(owner: str, name: str, got: Tree, want: Tree) -> None:
+def check_form(owner: str, name: str, got: Tree, want: Tree, hint: str = "") -> None:
     """Refuse a result of the model or the sampler that does not have the form of its input."""
     if form(got) != form(want):
         given = jax.tree.map(jax.typeof, want)
-        raise ValueError(f"{owner}: the {name} is {got}, expected the form of {given}, its input")
+        raise ValueError(
+            f"{owner}: the {name} is {got}, expected the form of {given}, its input{hint}"
+        )
     for new, old in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         if jnp.issubdtype(new.dtype, jnp.inexact) != jnp.issubdtype(old.dtype, jnp.inexact):
             raise TypeError(
@@ -236,6 +238,18 @@ def _wide_enough(tokens: Array) -> Array:
     """Widen symbols to at least 32 bits: a narrow dtype may be too small for generated ones."""
     narrow = jnp.issubdtype(tokens.dtype, jnp.integer) and jnp.iinfo(tokens.dtype).bits < 32
     return tokens.astype(jnp.int32) if narrow else tokens
+
+
+def checked_stop(owner: str, stop: object) -> Array:
+    """Return the stop symbols as an array. Refuse anything but a sequence of integers."""
+    symbols: Any = stop
+    try:
+        return jnp.asarray(tuple(symbols), jnp.int32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{owner}: stop is {stop!r}, expected a sequence of symbols, which are integers; pass "
+            "[2] for the symbol 2"
+        ) from error
 
 
 def is_stop(token: Array, stop: Array) -> Array:

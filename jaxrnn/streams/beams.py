@@ -21,6 +21,7 @@ from jaxrnn.streams._prompts import (
     Start,
     Token,
     checked_start,
+    checked_stop,
     is_stop,
     make_reader,
 )
@@ -93,9 +94,9 @@ def beam_search(
 
     Raises:
         ValueError: a size, a length, the carry, `inputs` or `context` does not fit the prompt; the
-            model returns no logits; or `length_penalty` is negative.
-        TypeError: the model is not hashable, or changes the dtype of its carry; or `prompt` or
-            `lengths` are not integers.
+            model does not return `(carry, logits)`; or `length_penalty` is negative.
+        TypeError: the model is not hashable, or changes the dtype of its carry; or `prompt`,
+            `lengths` or `stop` are not integers.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> likely = jnp.log(jnp.array([[0.0, 0.6, 0.4], [0.5, 0.25, 0.25], [0.9, 0.1, 0.0]]))
@@ -122,7 +123,7 @@ def beam_search(
             f"beam_search: prompt holds {[str(leaf.dtype) for leaf in leaves]}, expected one array "
             "of integers; use generate for signals"
         )
-    ends = jnp.asarray(tuple(stop), jnp.int32)
+    ends = checked_stop("beam_search", stop)
     sizes = _Sizes(int(steps), width, best)
     return _search(model, sizes, start, ends, length_penalty)
 

@@ -10,7 +10,7 @@ from jax import Array, lax
 from numpy.typing import ArrayLike
 
 from jaxrnn.core.cell import Params
-from jaxrnn.core.check import check_flag
+from jaxrnn.core.check import check_flag, takes
 from jaxrnn.core.trees import Tree
 from jaxrnn.core.walk import select, valid_steps, without_masked
 from jaxrnn.streams._prompts import (
@@ -23,6 +23,7 @@ from jaxrnn.streams._prompts import (
     check_batch,
     check_form,
     checked_start,
+    checked_stop,
     is_stop,
     make_reader,
 )
@@ -109,9 +110,10 @@ def generate(
 
     Raises:
         ValueError: a size, a length, the carry, `inputs`, `context` or the result of `sample` does
-            not fit the prompt.
-        TypeError: the model is not hashable, or changes the dtype of its carry; `lengths` are not
-            integers; or `sample` returns another kind of numbers than the prompt holds.
+            not fit the prompt; or the model does not return `(carry, outputs)`.
+        TypeError: the model is not hashable, or changes the dtype of its carry; `lengths` or `stop`
+            are not integers; or `sample` is not a function of two arguments, or returns another
+            kind of numbers than the prompt holds.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
     >>> def count(params, carry, token):  # predicts the next number, up to 4
@@ -133,12 +135,17 @@ def generate(
     ([4.0, 3.0], (2, 1))
     """
     keep = check_flag("generate", "keep", keep)
+    if not takes(sample, 2):
+        raise TypeError(
+            f"generate: sample is {sample!r}, expected a function sample(key, outputs) -> token; "
+            "pass greedy of jaxrnn.streams, or construct Categorical()"
+        )
     counts = None if lengths is None else jnp.asarray(lengths)
     start = Start(params, carry, prompt, counts, inputs, context)
     start = checked_start("generate", model, steps, start)
     if jax.tree_util.all_leaves([sample]):  # a plain function; a Categorical is a pytree
         sample = jax.tree_util.Partial(sample)
-    ends = jnp.asarray(tuple(stop), jnp.int32)
+    ends = checked_stop("generate", stop)
     return _generate(model, steps, keep, start, sample, ends, key)
 
 

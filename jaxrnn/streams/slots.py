@@ -10,7 +10,14 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxrnn.core.call import check_carry, check_causal, check_cell, check_inputs, check_params
+from jaxrnn.core.call import (
+    check_carry,
+    check_causal,
+    check_cell,
+    check_inputs,
+    check_lengths,
+    check_params,
+)
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.check import check_size, name_of
 from jaxrnn.core.trees import Tree
@@ -345,11 +352,7 @@ class Slots:
             raise ValueError(
                 f"Slots: lengths has shape {lengths.shape}, expected [size] = {(self._size,)}"
             )
-        if lengths.min() < 0 or lengths.max() > time:
-            raise ValueError(
-                f"Slots: lengths go from {lengths.min()} to {lengths.max()}, expected 0 to {time}, "
-                "the number of steps"
-            )
+        check_lengths(Slots, time, lengths)
         if np.any(lengths[~self._taken]):
             slot = int(np.flatnonzero(~self._taken & (lengths > 0))[0])
             raise ValueError(

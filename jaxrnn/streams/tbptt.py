@@ -12,11 +12,12 @@ from typing import Generic, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 
 from jaxrnn.core.check import check_size
-from jaxrnn.core.trees import Tree
+from jaxrnn.core.trees import Tree, form
 
 __all__ = ["Loss", "Numbered", "Report", "State", "Trainer", "chunks"]
 
@@ -132,13 +133,18 @@ class Trainer(Generic[Params, Carry, Chunk]):
 
         Args:
             params: the model's parameters.
-            carry: the carry of all streams of the batch.
+            carry: the carry of all streams of the batch, such as `cell.initial_carry`.
             key: the random key from which `loss` gets its keys, if it draws.
             chunk: any chunk, if windows overlap. Nothing but its shapes and dtypes is used.
 
         Raises:
-            ValueError: windows overlap, and `chunk` is left out.
+            ValueError: `carry` is None; or windows overlap, and `chunk` is left out.
         """
+        if carry is None:
+            raise ValueError(
+                "Trainer.init: carry is None, expected the carry of all streams of the batch; pass "
+                "cell.initial_carry(params, input_shape), or () for a model without one"
+            )
         past: tuple[Numbered[Chunk], ...] = ()
         if self.windows > 1:
             if chunk is None:
@@ -164,6 +170,9 @@ class Trainer(Generic[Params, Carry, Chunk]):
 
         Returns:
             The new state, and the measurements of this update.
+
+        Raises:
+            ValueError: `loss` does not return a number and a carry like its input.
         """
         return _step(self, state, chunk)
 
@@ -182,7 +191,14 @@ class Trainer(Generic[Params, Carry, Chunk]):
 
         def read(part: Numbered[Chunk], carry: Carry) -> tuple[Array, Carry]:
             key = None if state.key is None else jax.random.fold_in(state.key, part.number)
-            return self.loss(params, carry, part.chunk, key)
+            result = self.loss(params, carry, part.chunk, key)
+            if form(result) != form(expected := (0.0, carry)):
+                raise ValueError(
+                    f"Trainer: loss returns arrays of shape {jax.tree.map(np.shape, result)}, "
+                    f"expected (loss, carry) of shape {jax.tree.map(np.shape, expected)}; return a "
+                    "number, and the carry after the chunk"
+                )
+            return result
 
         carries = [state.carry]
         for part in state.past:
@@ -241,13 +257,20 @@ def chunks(stream: Chunk, size: int) -> Iterator[Chunk]:
         An iterator over the chunks, pytrees of arrays `[size, ...]`.
 
     Raises:
-        ValueError: `size` is not a positive integer, or larger than the number of steps.
+        ValueError: `size` is not a positive integer, or larger than the number of steps; or this
+            differs between the arrays.
 
     >>> [chunk["x"].tolist() for chunk in chunks({"x": jnp.arange(7)}, 3)]
     [[0, 1, 2], [3, 4, 5]]
     """
     check_size(chunks, "size", size)
-    time = min(len(leaf) for leaf in jax.tree.leaves(stream))
+    times = sorted({len(leaf) for leaf in jax.tree.leaves(stream)})
+    if len(times) != 1:
+        raise ValueError(
+            f"chunks: the leaves of stream have {times} steps, expected as many in every leaf; "
+            "put time first, and cut the longer ones"
+        )
+    time = times[0]
     if size > time:
         raise ValueError(f"chunks: size is {size}, expected at most {time}, the number of steps")
     return (

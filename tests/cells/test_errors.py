@@ -58,7 +58,7 @@ def says(kind: type[Exception], *parts: str) -> Any:
             (XS, jnp.ones(4)),
             {},
             ValueError,
-            ["GRU: the leaves of xs differ in their first axis", "(4,)", "(5,)"],
+            ["GRU: the leaves of xs differ in their first axis", "(5,)", "(cell, params, xs)"],
         ),
         (
             jnp.ones((5, 2, 7)),
@@ -293,7 +293,7 @@ def test_a_step_that_changes_its_carry_is_refused():
         (lambda: CELL(XS), ["a GRU is not called: jaxrnn.scan(cell, params, xs)", "jaxrnn.step"]),
         (
             lambda: jaxrnn.step(CELL, PARAMS, XS[0]),
-            ["jaxrnn.step: GRU got three arguments", "(cell, params, carry, x)", "initial_carry"],
+            ["jaxrnn.step: GRU got three arguments", "(cell, params, carry, x)", "with None"],
         ),
         (lambda: Elman(4, activation=CELL), ["Elman: activation is GRU(4)", "a callable"]),
     ],

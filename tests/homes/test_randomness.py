@@ -51,6 +51,8 @@ def test_linen_asks_whether_it_is_training():
     rnn = jaxrnn.linen.RNN(NOISY)
     with pytest.raises(ValueError, match=rf"jaxrnn\.linen\.RNN: {draws}"):
         jax.eval_shape(rnn.init, key, XS)
+    with pytest.raises(TypeError, match=r"keyword argument 'train', expected .*'deterministic'\]"):
+        jax.eval_shape(partial(rnn.init, train=True), key, XS)
     step = partial(rnn.init, method="step")
     with pytest.raises(ValueError, match=rf"jaxrnn\.linen\.RNN\.step: {draws}"):
         jax.eval_shape(step, key, XS[:, 0], None)

@@ -280,5 +280,7 @@ def test_mistakes():
     ):
         with pytest.raises(ValueError, match=message):
             call(**options)
+    with pytest.raises(TypeError, match=r"beam_search: stop is 2, expected a sequence of symbols"):
+        call(stop=2)
     with pytest.raises(TypeError, match=r"prompt holds \['float32'\], expected one array of inte"):
         call(prompt=np.ones((2, 3, 4), np.float32))

@@ -328,7 +328,9 @@ def test_mistakes():
         carry, logits = model.step(params, carry, token)
         return jnp.concatenate([carry, carry], axis=-1), logits
 
-    def call(model: Any = model.step, prompt: Any = prompt, **options: Any) -> Any:
+    def call(
+        model: Any = model.step, carry: Any = carry, prompt: Any = prompt, **options: Any
+    ) -> Any:
         return jaxrnn.generate(model, params, carry, prompt, **{"steps": 3, **options})
 
     for options, message in (
@@ -344,7 +346,7 @@ def test_mistakes():
         ),
         (
             {"lengths": np.array([0, 2, 3])},
-            "lengths go from 0 to 3, expected 1 to 4; begin every prompt with a symbol",
+            "lengths go from 0 to 3, expected 1 to 4, .* steps; begin every prompt with a symbol",
         ),
         ({"lengths": np.array([1, 2, 5])}, "lengths go from 1 to 5, expected 1 to 4"),
         (
@@ -365,17 +367,33 @@ def test_mistakes():
             r"the token that sample returns is .*, expected the form of int32\[3\], its input",
         ),
         (
+            {"model": lambda params, carry, token: carry},
+            r"generate: model returns arrays of shape \(3, 8\), expected .* \(carry, outputs\)",
+        ),
+        (
+            {"carry": None},
+            r"carry that the model returns is .*, expected the form of None, its input; begin with",
+        ),
+        (
             {"model": wider},
             r"the carry that the model returns is .*, expected the form of float32\[3,8\]",
         ),
     ):
         with pytest.raises(ValueError, match=message):
             call(**options)
-    with pytest.raises(TypeError, match="lengths has dtype float"):
-        call(lengths=np.ones(3))
-    with pytest.raises(TypeError, match=r"expected a hashable one; pass a function"):
-        call(model=type("Mutable", (), {"__call__": model.step, "__hash__": None})())
+    unhashable = type("Mutable", (), {"__call__": model.step, "__hash__": None})()
     wrong: Any
+    for wrong, message in (
+        ({"lengths": np.ones(3)}, "lengths has dtype float"),
+        ({"model": unhashable}, r"expected a hashable one; pass a function"),
+        ({"stop": 2}, r"generate: stop is 2, expected a sequence of symbols.*; pass \[2\]"),
+        ({"stop": "."}, r"generate: stop is '\.', expected a sequence of symbols"),
+        ({"sample": "greedy"}, r"generate: sample is 'greedy', expected .*; pass greedy"),
+        ({"sample": Categorical}, r"sample is .*Categorical.*; .* construct Categorical\(\)"),
+        ({"sample": lambda logits: logits}, r"expected a function sample\(key, outputs\)"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call(**wrong)
     for wrong, message in (
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"top_k": 0}, "top_k is 0, expected a positive integer"),

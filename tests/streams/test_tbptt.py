@@ -224,5 +224,19 @@ def test_bad_arguments_are_refused():
         tbptt.Trainer(loss, optax.sgd(0.1), windows=0)
     with pytest.raises(ValueError, match=r"Trainer\.init: chunk is None with windows=2, expected"):
         tbptt.Trainer(loss, optax.sgd(0.1), windows=2).init(params, carry)
+    trainer = tbptt.Trainer(loss, optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"Trainer\.init: carry is None, .* cell\.initial_carry\("):
+        trainer.init(params, None)
+    wrong: Any
+    for wrong, shape in (
+        (lambda params, carry, chunk, key: params.sum(), r"\(\)"),
+        (lambda params, carry, chunk, key: (carry, params.sum()), r"\(\(2,\), \(\)\)"),
+    ):
+        trainer = tbptt.Trainer(wrong, optax.sgd(0.1))
+        message = rf"loss returns .* shape {shape}, expected \(loss, carry\) .*\(\(\), \(2,\)\); "
+        with pytest.raises(ValueError, match=message):
+            trainer.step(trainer.init(jnp.ones(3), jnp.ones(2)), stream)
     with pytest.raises(ValueError, match="chunks: size is 9, expected at most 8, the number of st"):
         tbptt.chunks(stream, 9)
+    with pytest.raises(ValueError, match=r"chunks: the leaves of stream have \[7, 8\] steps, exp"):
+        tbptt.chunks(stream | {"y": stream["y"][1:]}, 4)

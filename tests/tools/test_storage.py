@@ -295,8 +295,11 @@ def test_functions_are_refused_by_name(tmp_path):
 
 
 def test_parameters_of_others_are_refused(tmp_path):
+    params = jaxrnn.GRU(5).init(jax.random.key(0), 3)
+    with pytest.raises(TypeError, match=r"save\(path, cell, params\): cell must be .* GRUParams"):
+        jaxrnn.save(jaxrnn.GRU(5), params, tmp_path / "cell")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"which GRU\.init makes for no in_features"):
-        jaxrnn.save(tmp_path / "cell", jaxrnn.GRU(4), jaxrnn.GRU(5).init(jax.random.key(0), 3))
+        jaxrnn.save(tmp_path / "cell", jaxrnn.GRU(4), params)
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace", "write"])
