@@ -6,7 +6,6 @@ file builds nothing but dataclasses that the library or the caller knows."""
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from jaxrnn.core.call import check_cell, check_kinds, kind
 from jaxrnn.core.cell import Cell, Params, abstract_params
 from jaxrnn.core.check import check_in_features
 from jaxrnn.core.description import build, class_names, describe, parse
+from jaxrnn.core.files import UNREADABLE, as_written, checksum, read_arrays, write_whole
 from jaxrnn.core.trees import Tree, form
 
 __all__ = ["load", "load_tree", "save", "save_tree"]
@@ -185,26 +185,14 @@ def _write(path: Path, tree: Tree, content: dict[str, Any], where: str) -> None:
     """Write arrays and their description, with a checksum over both."""
     import safetensors.numpy
 
-    arrays = {name: _array(name, leaf) for name, leaf in _named(tree).items()}
+    arrays = {name: as_written(name, leaf) for name, leaf in _named(tree).items()}
     content = {"version": _VERSION} | content
-    text = json.dumps(content | {"sha256": _checksum(content, arrays)})
+    text = json.dumps(content | {"sha256": checksum(content, arrays)})
     try:
         parse(text)
     except ValueError as error:
         raise ValueError(f"{where} is too large to load, for {error}") from None
     write_whole(path, safetensors.numpy.save(arrays, {_KEY: text}))
-
-
-def _array(name: str, leaf: Any) -> np.ndarray:
-    """Return a leaf as a NumPy array, to be written."""
-    if isinstance(leaf, np.ndarray | np.generic) or (
-        isinstance(leaf, jax.Array) and not jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended)
-    ):
-        return np.asarray(leaf, order="C")
-    hint = "put numbers into metadata, and turn a key into an array by jax.random.key_data"
-    raise TypeError(
-        f"{name or 'the tree'} is of type {type(leaf).__name__}, expected an array; {hint}"
-    )
 
 
 def _read(
@@ -214,7 +202,7 @@ def _read(
 ) -> tuple[Any, Any]:
     """Read a file, check that it is whole, and interpret its description and its arrays."""
     path.open("rb").close()  # raises the system's own error if the file does not exist
-    metadata, arrays = _content(path)
+    metadata, arrays = read_arrays(path)
     if _KEY not in metadata:
         raise ValueError(
             f"{path} is a safetensors file, but {expected.writer} did not write it; "
@@ -224,7 +212,7 @@ def _read(
         content = parse(metadata[_KEY])
         _check_whole(content, arrays, expected)
         return interpret(content, arrays)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} holds no {expected.name} that can be read: {error}") from error
 
 
@@ -233,7 +221,7 @@ def _cell(
 ) -> tuple[Cell, Params]:
     """Return the cell that a file describes, and its parameters. Cheap checks come first."""
     _check_count(content["cell"], arrays)
-    cell = build(content["cell"], classes)
+    cell = build(content["cell"], classes | {"dict": dict})
     if not isinstance(cell, Cell):
         raise TypeError(f"it describes a {type(cell).__name__}, which is not a cell")
     in_features = check_in_features(cell, content["in_features"])
@@ -260,36 +248,6 @@ def _filled(like: Any, arrays: dict[str, np.ndarray], owner: str) -> Any:
     _check_arrays(arrays, wanted, owner)
     leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What JSON, constructors and `init` raise for values that `save` does not write."""
-
-
-def _content(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Return the metadata and the arrays of a safetensors file."""
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            names = file.keys()
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
-    except (safetensors.SafetensorError, OSError, *_UNREADABLE) as error:
-        hint = "was it truncated, or is it of another kind?"
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); {hint}") from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file in one step: its path always leads to a whole file, the old or the new one."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -320,7 +278,7 @@ def _check_whole(content: Any, arrays: dict[str, np.ndarray], expected: _Content
     if missing := {*expected.fields, "sha256"} - content.keys():
         raise ValueError(f"its description lacks {sorted(missing)}")
     written = {name: value for name, value in content.items() if name != "sha256"}
-    if content["sha256"] != _checksum(written, arrays):
+    if content["sha256"] != checksum(written, arrays):
         raise ValueError("its checksum does not match: it was changed since; get it again")
 
 
@@ -377,15 +335,6 @@ def _fitting(cell: Cell, params: Params) -> tuple[int, Params]:
 
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError)
 """What a cell raises if it gets the parameters of another."""
-
-
-def _checksum(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(json.dumps(content).encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 # `jax.export` can then write programs that take or return these NamedTuples. A program that reads

@@ -70,6 +70,7 @@ def describe(value: Any, where: str, own: Mapping[str, type]) -> Any:
     return {"class": name} | {
         f.name: describe(getattr(value, f.name), f"{where}.{f.name}", own)
         for f in dataclasses.fields(value)
+        if f.init
     }
 
 
@@ -99,7 +100,7 @@ def build(description: Any, classes: Mapping[str, type]) -> Any:
         # A constructor may fill in a field that was left out, such as a second direction. In a
         # forged file, that could double the cells at each level. A cell that `save` describes has
         # been constructed, so its fields are filled in.
-        if value is not kept and value is not dataclasses.MISSING and value != kept:
+        if field.init and value is not kept and value is not dataclasses.MISSING and value != kept:
             raise ValueError(f"{name}: {field.name} is {value!r}, which save does not write")
     return built
 

@@ -19,6 +19,7 @@ import safetensors.numpy
 import jaxrnn
 from jaxrnn import GRU, LSTM, MGU, Elman, storage
 from jaxrnn.activations import HardSigmoid
+from jaxrnn.core import files
 from jaxrnn.initializers import Chrono, Identity
 
 SECONDS = 5.0
@@ -156,7 +157,7 @@ def _saved(number: int) -> tuple[bytes, dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    metadata, arrays = storage._content(path)
+    metadata, arrays = files.read_arrays(path)
     return json.loads(metadata["jaxrnn"]), arrays
 
 
@@ -164,7 +165,7 @@ def _written(content: Any, arrays: dict[str, np.ndarray]) -> bytes:
     """A file whose checksum fits."""
     if isinstance(content, dict):
         content = {name: value for name, value in content.items() if name != "sha256"}
-        content["sha256"] = storage._checksum(content, arrays)
+        content["sha256"] = files.checksum(content, arrays)
     return safetensors.numpy.save(arrays, {"jaxrnn": json.dumps(content)})
 
 

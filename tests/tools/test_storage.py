@@ -2,6 +2,7 @@
 unnoticed.
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -15,7 +16,7 @@ import pytest
 import safetensors.numpy
 
 import jaxrnn
-from jaxrnn import storage
+from jaxrnn.core import files
 from jaxrnn.initializers import Chrono
 from tests.support import user_cells
 from tests.support.helpers import make_params
@@ -50,9 +51,7 @@ def rewritten(path: Path, change=same, change_arrays=same) -> Path:
         content = json.loads((file.metadata() or {})["jaxrnn"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     content, arrays = change(content), change_arrays(arrays)
-    content["sha256"] = storage._checksum(
-        {k: v for k, v in content.items() if k != "sha256"}, arrays
-    )
+    content["sha256"] = files.checksum({k: v for k, v in content.items() if k != "sha256"}, arrays)
     path.write_bytes(safetensors.numpy.save(arrays, {"jaxrnn": json.dumps(content)}))
     return path
 
@@ -313,3 +312,22 @@ def test_a_save_that_dies_leaves_the_old_file(saved, fails):
         jaxrnn.save(saved, jaxrnn.GRU(4), jaxrnn.GRU(4).init(jax.random.key(0), 3))
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived(jaxrnn.Elman):
+    """A cell with a field that its constructor computes, and one that is a dict."""
+
+    table: dict[str, int] = dataclasses.field(default_factory=dict, hash=False, kw_only=True)
+    twice: int = dataclasses.field(init=False, default=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "twice", 2 * self.hidden)
+
+
+def test_a_computed_field_and_a_dict_come_back(tmp_path):
+    cell = Derived(4, table={"a": 1})
+    jaxrnn.save(tmp_path / "cell", cell, cell.init(jax.random.key(0), 3))
+    again, _ = jaxrnn.load(tmp_path / "cell", known=[Derived])
+    assert (again, again.twice) == (cell, 8)  # type: ignore[attr-defined]

@@ -69,6 +69,8 @@ def test_one_array_and_nothing_else_comes_back(tmp_path):
     assert bits(storage.load_tree(tmp_path / "tree", jnp.zeros(3, int))) == bits(
         (jnp.arange(3), None)
     )
+    storage.save_tree(tmp_path / "tree", np.arange(3, dtype=">i4"))
+    assert storage.load_tree(tmp_path / "tree", jnp.zeros(3, int))[0].tolist() == [0, 1, 2]
 
 
 class CallableTree(dict):
@@ -151,6 +153,10 @@ def test_a_tree_with_a_changed_byte_is_refused(tagger):
             "the tree is of type PRNGKeyArray, .* jax.random.key_data",
         ),
         ({"a": "x"}, None, TypeError, "a is of type str, expected an array"),
+        ({"a": np.array("x")}, None, TypeError, "a has dtype <U1, which a file cannot hold; "),
+        ({"a": np.ones(1, complex)}, None, TypeError, "a has dtype complex128, .* cast it"),
+        ({"a": jnp.ones(1, jnp.float8_e5m2)}, None, TypeError, "a has dtype float8_e5m2, which"),
+        ({"__metadata__": np.ones(1)}, None, ValueError, "has the name __metadata__, .* rename"),
         (
             {"a.b": np.ones(1), "a": {"b": np.ones(1)}},
             None,
