@@ -92,6 +92,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         jax.clear_caches()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    """Spare pytest's last search for garbage all programs: it took seconds, and finds nothing that
+    matters to a process at its end.
+    """
+    gc.freeze()
+
+
 def _mapped() -> int:
     """How many pieces of memory this process has mapped, of 65,530 that Linux allows."""
     maps = Path("/proc/self/maps")
