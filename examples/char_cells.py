@@ -24,7 +24,7 @@ import optax
 from tqdm import tqdm
 
 import jaxrnn
-from char_model import CharModel, CharParams
+from char_model import CharModel
 from jaxrnn import storage
 from jaxrnn.streams import tbptt
 from kit import plots
@@ -95,14 +95,8 @@ def models(hidden: int, alphabet: str) -> dict[str, CharModel]:
 
 def train(model: CharModel, corpus: texts.Corpus, o: Options, name: str) -> tuple[Any, list[Row]]:
     """The weights at the end, and what was reached on the way."""
-
-    def loss(params: CharParams, carry: Any, chunk: Any, key: Any) -> tuple[jax.Array, Any]:
-        inputs, targets = chunk
-        carry, logits = model.scan(params, carry, inputs)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean(), carry
-
     clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(o.learning_rate))
-    trainer = tbptt.Trainer(loss, clipped)
+    trainer = tbptt.Trainer(model.loss, clipped)
 
     def start() -> tbptt.State:
         params = model.init(jax.random.key(o.seed))

@@ -18,10 +18,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import optax
 from tqdm import tqdm
 
-from char_model import CharModel, CharParams
+from char_model import CharModel
 from jaxrnn.storage import save_tree, write_whole
 from jaxrnn.streams import tbptt
 from kit import text as texts
@@ -76,16 +75,10 @@ class Options:
 
 
 def make_trainer(model: CharModel, options: Options) -> tbptt.Trainer:
-    """An update from each chunk `(inputs, targets)`, `[chunk, batch]` both."""
-
-    def loss(params: CharParams, carry: Any, chunk: Any, key: Any) -> tuple[jax.Array, Any]:
-        inputs, targets = chunk
-        carry, logits = model.scan(params, carry, inputs)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean(), carry
-
+    """An update of the model from each chunk `(inputs, targets)`, `[chunk, batch]` both."""
     peak, warm_up = options.learning_rate, max(1, min(100, options.steps // 10))
     adamw = make_adamw(peak, options.steps, warm_up, start=peak / warm_up, b2=0.99)
-    return tbptt.Trainer(loss, adamw)
+    return tbptt.Trainer(model.loss, adamw)
 
 
 class Run:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 import jaxrnn
 from jaxrnn import storage
@@ -62,6 +63,14 @@ class CharModel:
         """
         carry, ys = jaxrnn.scan(self.rnn, params.rnn, params.embedding[ids], carry)
         return carry, ys @ params.w + params.b
+
+    def loss(self, params: CharParams, carry: Any, chunk: Any, key: Any) -> tuple[jax.Array, Any]:
+        """The mean cross-entropy in nats of a chunk `(inputs, targets)`, `[time, *batch]` both, and
+        the carry after it.
+        """
+        inputs, targets = chunk
+        carry, logits = self.scan(params, carry, inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean(), carry
 
     def step(self, params: CharParams, carry: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
         """Read one character `[*batch]`; give the carry and the logits of the next."""

@@ -44,7 +44,6 @@ Thing = tuple[str, int]
 THINGS = [(colour, digit) for colour in COLOURS for digit in range(10)]
 NEW_THINGS = [(colour, digit) for k, colour in enumerate(COLOURS) for digit in (k, k + 5)]
 """Held out of training: two digits of each colour, one colour of each digit."""
-SEEN_THINGS = [thing for thing in THINGS if thing not in NEW_THINGS]
 NEW_PAIRS = {frozenset({digit, (digit + 3) % 10}) for digit in range(10)}
 """Held out of training: ten of the 45 pairs of digits, two with each digit.
 

@@ -242,14 +242,17 @@ def _wide_enough(tokens: Array) -> Array:
 
 def checked_stop(owner: str, stop: object) -> Array:
     """Return the stop symbols as an array. Refuse anything but a sequence of integers."""
-    symbols: Any = stop
+    given: Any = stop
     try:
-        return jnp.asarray(tuple(symbols), jnp.int32)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{owner}: stop is {stop!r}, expected a sequence of symbols, which are integers; pass "
-            "[2] for the symbol 2"
-        ) from error
+        symbols = jnp.asarray(tuple(given))
+        if not symbols.size or jnp.issubdtype(symbols.dtype, jnp.integer):
+            return symbols.astype(jnp.int32)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(
+        f"{owner}: stop is {stop!r}, expected a sequence of symbols, which are integers; pass [2] "
+        "for the symbol 2"
+    )
 
 
 def is_stop(token: Array, stop: Array) -> Array:

@@ -167,6 +167,11 @@ def test_options_that_would_say_nothing(options: Any) -> None:
         BPTT(kernel="pallas", **options)
 
 
+def test_a_kernel_that_is_none() -> None:
+    with pytest.raises(ValueError, match="kernel is 'cuda', expected one of"):
+        BPTT(kernel="cuda")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
@@ -185,5 +190,3 @@ def test_what_is_refused(cell: jaxrnn.Cell, message: str) -> None:
     params, xs = setup(cell, 2)
     with pytest.raises(ValueError, match=message):
         jaxrnn.scan(cell, params, xs, method=KERNEL)
-    with pytest.raises(ValueError, match="kernel is 'cuda', expected one of"):
-        BPTT(kernel="cuda")  # type: ignore[arg-type]

@@ -86,13 +86,11 @@ def to_params(
     return jaxrnn.GRUParams(w_x, w_h, b_x + gates_alone, b_h[2 * HIDDEN :])
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
-def test_outputs_and_last_states_are_those_of_onnxruntime(case, direction, ragged):
-    operator, attributes, cell = CASES[case]
-    ways, gates = 1 + (direction == "bidirectional"), len(ORDERS[operator])
-    rng = np.random.default_rng(len(case))
+def draw_feeds(
+    operator: str, peepholes: bool, ways: int, lengths: list[int], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Random inputs of the operator, by ONNX's names."""
+    gates = len(ORDERS[operator])
 
     def draw(*shape: int) -> np.ndarray:
         return rng.normal(size=shape).astype(np.float32)
@@ -102,68 +100,68 @@ def test_outputs_and_last_states_are_those_of_onnxruntime(case, direction, ragge
         "W": draw(ways, gates * HIDDEN, FEATURES),
         "R": draw(ways, gates * HIDDEN, HIDDEN),
         "B": draw(ways, 2 * gates * HIDDEN),
-        "sequence_lens": np.array([TIME, 3, 0, 5] if ragged else [TIME] * BATCH, np.int32),
+        "sequence_lens": np.array(lengths, np.int32),
         "initial_h": draw(ways, BATCH, HIDDEN),
     }
     if operator == "LSTM":
         feeds["initial_c"] = draw(ways, BATCH, HIDDEN)
-    if operator == "LSTM":
-        feeds["P"] = (
-            draw(ways, 3 * HIDDEN) if cell.peepholes else np.zeros((ways, 3 * HIDDEN), np.float32)
+        feeds["P"] = draw(ways, 3 * HIDDEN) * np.float32(peepholes)
+    return feeds
+
+
+def ours(
+    operator: str, cell: jaxrnn.Cell, direction: str, feeds: dict[str, np.ndarray]
+) -> tuple[Any, list[Any]]:
+    """ONNX's `Y [time, ways, batch, hidden]`, and the last states `[ways, batch, hidden]`."""
+    weights = [feeds[name] for name in ("W", "R", "B")] + [feeds.get("P", feeds["B"])]
+    params = [to_params(operator, cell, *one) for one in zip(*weights, strict=True)]
+    states: Any = [feeds[name] for name in ("initial_h", "initial_c") if name in feeds]
+    carries = [
+        jaxrnn.LSTMCarry(*one) if operator == "LSTM" else one[0]
+        for one in zip(*states, strict=True)
+    ]
+    xs, lengths = feeds["X"], feeds["sequence_lens"]
+    if direction == "bidirectional":
+        both, start = jaxrnn.BidirectionalParams(*params), jaxrnn.BidirectionalCarry(*carries)
+        carry, ys = jaxrnn.scan(
+            jaxrnn.Bidirectional(cell, merge=None), both, xs, start, lengths=lengths
         )
+    else:
+        reverse = direction == "reverse"
+        last, y = jaxrnn.scan(cell, params[0], xs, carries[0], lengths=lengths, reverse=reverse)
+        carry, ys = (last,), (y,)
+    pairs = zip(*map(jax.tree.leaves, carry), strict=True)
+    return np.stack(ys, axis=1), [np.stack(leaves) for leaves in pairs]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
+def test_outputs_and_last_states_are_those_of_onnxruntime(case, direction, ragged):
+    operator, attributes, cell = CASES[case]
+    ways = 1 + (direction == "bidirectional")
+    peepholes = isinstance(cell, jaxrnn.LSTM) and cell.peepholes
+    lengths = [TIME, 3, 0, 5] if ragged else [TIME] * BATCH
+    feeds = draw_feeds(operator, peepholes, ways, lengths, np.random.default_rng(len(case)))
     attributes = {
         name: value * ways if isinstance(value, list) else value
         for name, value in attributes.items()
     }
-    expected = run(
-        operator, {**attributes, "direction": direction, "hidden_size": HIDDEN}, feeds, ways
+    wanted_ys, *wanted = run(
+        operator, {**attributes, "direction": direction, "hidden_size": HIDDEN}, feeds
     )
-
-    params = [
-        to_params(
-            operator,
-            cell,
-            feeds["W"][k],
-            feeds["R"][k],
-            feeds["B"][k],
-            feeds.get("P", feeds["B"])[k],
-        )
-        for k in range(ways)
-    ]
-    states: Any = [feeds[name] for name in ("initial_h", "initial_c") if name in feeds]
-    carries = [
-        jaxrnn.LSTMCarry(*(s[k] for s in states)) if operator == "LSTM" else states[0][k]
-        for k in range(ways)
-    ]
-    options = {"lengths": feeds["sequence_lens"], "reverse": direction == "reverse"}
-    if ways == 2:
-        both = jaxrnn.Bidirectional(cell, merge=None)
-        carry, ys = jaxrnn.scan(
-            both,
-            jaxrnn.BidirectionalParams(*params),
-            feeds["X"],
-            jaxrnn.BidirectionalCarry(*carries),
-            lengths=options["lengths"],
-        )
-        ys, last = (
-            np.stack(ys, axis=1),
-            [np.stack(leaves) for leaves in zip(*map(jax.tree.leaves, carry), strict=True)],
-        )
-    else:
-        carry, ys = jaxrnn.scan(cell, params[0], feeds["X"], carries[0], **options)
-        ys = np.asarray(ys)[:, None]
-        last = [np.asarray(leaf)[None] for leaf in jax.tree.leaves(carry)]
-
-    np.testing.assert_allclose(ys, expected[0], atol=2e-6, rtol=1e-5)
+    ys, last = ours(operator, cell, direction, feeds)
+    np.testing.assert_allclose(ys, wanted_ys, atol=2e-6, rtol=1e-5)
     # there ONNX Runtime gives zeros, jaxrnn the carry that was passed
     empty = feeds["sequence_lens"] == 0
-    for got, want, start in zip(last, expected[1:], states, strict=True):
+    starts = [feeds[name] for name in ("initial_h", "initial_c") if name in feeds]
+    for got, want, start in zip(last, wanted, starts, strict=True):
         np.testing.assert_allclose(got[:, ~empty], want[:, ~empty], atol=2e-6, rtol=1e-5)
         np.testing.assert_array_equal(got[:, empty], start[:, empty])
 
 
 def run(
-    operator: str, attributes: dict[str, Any], feeds: dict[str, np.ndarray], ways: int
+    operator: str, attributes: dict[str, Any], feeds: dict[str, np.ndarray]
 ) -> list[np.ndarray]:
     """The operator alone, as a model of its own."""
     outputs = ["Y", "Y_h", "Y_c"][: 3 if operator == "LSTM" else 2]

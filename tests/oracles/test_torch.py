@@ -103,79 +103,53 @@ def values_and_gradients(
     return outputs, pull(cotangents)
 
 
+def torchs(
+    layer: Any, xs: np.ndarray, states: list[np.ndarray], lengths: Any, cotangents: Any
+) -> tuple[Any, Any]:
+    """The same of torch's layer; with lengths, of a packed sequence."""
+    x, *start = (torch.tensor(a, requires_grad=True) for a in (xs, *states))
+    given = tuple(start) if len(start) > 1 else start[0]
+    if lengths is None:
+        ys, last = layer(x, given)
+    else:
+        pack = partial(torch.nn.utils.rnn.pack_padded_sequence, enforce_sorted=False)
+        packed, last = layer(pack(x, torch.tensor(lengths)), given)
+        ys, _ = torch.nn.utils.rnn.pad_packed_sequence(packed)
+    last = list(last) if len(start) > 1 else [last]
+    dys, dlast = cotangents
+    torch.autograd.backward([ys, *last], [torch.tensor(d) for d in (dys, *dlast)])
+    weights = {name: p.grad for name, p in layer.named_parameters()}
+    found = (ys, last), (weights, x.grad, [s.grad for s in start])
+    return jax.tree.map(lambda t: t.detach().numpy(), found)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "both_ways"])
 @pytest.mark.parametrize("packed", [False, True], ids=["full", "lengths"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_values_and_gradients_are_torchs(request, kind, layers, bidirectional, packed, dtype):
-    if dtype == "float64":
-        request.getfixturevalue("x64")
+@pytest.mark.parametrize("dtype", ["float32", "float64"], indirect=True)
+def test_values_and_gradients_are_torchs(kind, layers, bidirectional, packed, dtype):
     make, options, cell = KINDS[kind]
     torch.manual_seed(layers)
-    layer = make(
-        FEATURES,
-        HIDDEN,
-        num_layers=layers,
-        bidirectional=bidirectional,
-        dtype=getattr(torch, dtype),
-        **options,
-    )
+    options = options | {"num_layers": layers, "bidirectional": bidirectional}
+    layer = make(FEATURES, HIDDEN, dtype=getattr(torch, dtype), **options)
     rng = np.random.default_rng(layers)
-    ways = 1 + bidirectional
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(dtype)
+
+    ways, out = 1 + bidirectional, cell.out_features
+    sizes = (out, HIDDEN) if isinstance(cell, jaxrnn.LSTM) else (out,)
+    xs, states = draw(TIME, BATCH, FEATURES), [draw(layers * ways, BATCH, n) for n in sizes]
+    cotangents = draw(TIME, BATCH, ways * out), [draw(*state.shape) for state in states]
     lengths = np.array([TIME, 2, 4]) if packed else np.full(BATCH, TIME)
 
-    def tensor(*shape: int) -> Any:
-        return torch.tensor(rng.normal(size=shape), dtype=getattr(torch, dtype), requires_grad=True)
-
-    xs = tensor(TIME, BATCH, FEATURES)
-    lstm, out = isinstance(cell, jaxrnn.LSTM), cell.out_features
-    states = [tensor(layers * ways, BATCH, size) for size in ((out, HIDDEN) if lstm else (out,))]
-    dys, dstates = (
-        rng.normal(size=(TIME, BATCH, ways * out)),
-        [rng.normal(size=s.shape) for s in states],
-    )
-
-    inputs = (
-        torch.nn.utils.rnn.pack_padded_sequence(xs, torch.tensor(lengths), enforce_sorted=False)
-        if packed
-        else xs
-    )
-    ys, last = layer(inputs, tuple(states) if lstm else states[0])
-    ys = torch.nn.utils.rnn.pad_packed_sequence(ys)[0] if packed else ys
-    last = list(last) if lstm else [last]
-    total = (ys * torch.tensor(dys, dtype=ys.dtype)).sum()
-    total = total + sum(
-        (s * torch.tensor(d, dtype=s.dtype)).sum() for s, d in zip(last, dstates, strict=True)
-    )
-    total.backward()
-
-    arguments = (
-        {name: t.detach().numpy() for name, t in layer.named_parameters()},
-        xs.detach().numpy(),
-        [s.detach().numpy() for s in states],
-    )
-
-    cotangents = (dys.astype(dtype), [d.astype(dtype) for d in dstates])
-    (our_ys, our_last), grads = values_and_gradients(
-        cell, layers, bidirectional, arguments, lengths, cotangents
-    )
-
-    expected = [
-        ys,
-        *last,
-        *(p.grad for p in layer.parameters()),
-        xs.grad,
-        *(s.grad for s in states),
-    ]
-    names = [name for name, _ in layer.named_parameters()]
-    got = [our_ys, *our_last, *(grads[0][name] for name in names), grads[1], *grads[2]]
-    for name, a, b in zip(
-        ["ys", *["carry"] * len(last), *names, "xs", *["state"] * len(states)],
-        got,
-        expected,
-        strict=True,
-    ):
-        b = b.detach().numpy()
+    expected = torchs(layer, xs, states, lengths if packed else None, cotangents)
+    arguments = {name: t.detach().numpy() for name, t in layer.named_parameters()}, xs, states
+    got = values_and_gradients(cell, layers, bidirectional, arguments, lengths, cotangents)
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    pairs = zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True)
+    for (path, a), b in pairs:
         error = np.linalg.norm(np.asarray(a) - b) / max(np.linalg.norm(b), 1e-6)
+        name = jax.tree_util.keystr(path)
         assert error <= (1e-5 if dtype == "float32" else 1e-10), f"{name}: {error:.1e}"

@@ -320,23 +320,23 @@ def test_a_narrow_prompt_does_not_bound_the_symbols():
         )
 
 
-def test_mistakes():
+def wider(params: Any, carry: Any, token: Any) -> Any:
+    carry, logits = Speller(jaxrnn.GRU(8)).step(params, carry, token)
+    return jnp.concatenate([carry, carry], axis=-1), logits
+
+
+def call(**options: Any) -> Any:
     model, params, carry = build(jaxrnn.GRU(8))
-    prompt = prompts()
+    given = {"model": model.step, "carry": carry, "prompt": prompts(), "steps": 3, **options}
+    return jaxrnn.generate(params=params, **given)
 
-    def wider(params: Any, carry: Any, token: Any) -> Any:
-        carry, logits = model.step(params, carry, token)
-        return jnp.concatenate([carry, carry], axis=-1), logits
 
-    def call(
-        model: Any = model.step, carry: Any = carry, prompt: Any = prompt, **options: Any
-    ) -> Any:
-        return jaxrnn.generate(model, params, carry, prompt, **{"steps": 3, **options})
-
-    for options, message in (
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"steps": 0}, "steps is 0, expected a positive integer"),
         (
-            {"prompt": prompt[:0]},
+            {"prompt": prompts()[:0]},
             r"prompt has shape \(0, 3\), expected \[time, \*batch\] with at least one token",
         ),
         (
@@ -350,7 +350,7 @@ def test_mistakes():
         ),
         ({"lengths": np.array([1, 2, 5])}, "lengths go from 1 to 5, expected 1 to 4"),
         (
-            {"prompt": prompt[:, :2]},
+            {"prompt": prompts()[:, :2]},
             r"carry has shape \(3, 8\), expected \[\*batch, \.\.\.\] "
             r"with \[\*batch\] = \(2,\), as in the prompt",
         ),
@@ -378,28 +378,29 @@ def test_mistakes():
             {"model": wider},
             r"the carry that the model returns is .*, expected the form of float32\[3,8\]",
         ),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call(**options)
-    unhashable = type("Mutable", (), {"__call__": model.step, "__hash__": None})()
-    wrong: Any
-    for wrong, message in (
+    ],
+)
+def test_mistakes(options, message):
+    with pytest.raises(ValueError, match=message):
+        call(**options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
         ({"lengths": np.ones(3)}, "lengths has dtype float"),
-        ({"model": unhashable}, r"expected a hashable one; pass a function"),
+        (
+            {"model": type("Mutable", (), {"__call__": Speller.step, "__hash__": None})()},
+            r"expected a hashable one; pass a function",
+        ),
         ({"stop": 2}, r"generate: stop is 2, expected a sequence of symbols.*; pass \[2\]"),
         ({"stop": "."}, r"generate: stop is '\.', expected a sequence of symbols"),
+        ({"stop": [2.5]}, r"generate: stop is \[2\.5\], expected a sequence of symbols"),
         ({"sample": "greedy"}, r"generate: sample is 'greedy', expected .*; pass greedy"),
         ({"sample": Categorical}, r"sample is .*Categorical.*; .* construct Categorical\(\)"),
         ({"sample": lambda logits: logits}, r"expected a function sample\(key, outputs\)"),
-    ):
-        with pytest.raises(TypeError, match=message):
-            call(**wrong)
-    for wrong, message in (
-        ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"top_k": 0}, "top_k is 0, expected a positive integer"),
-        ({"top_p": 0.0}, r"top_p is 0\.0, expected a probability in \(0, 1\]"),
-        ({"top_p": np.float32(1.5)}, r"top_p is .*1\.5"),
-        ({"top_p": np.nan}, "top_p is nan"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            Categorical(**wrong)
+    ],
+)
+def test_wrong_types(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        call(**wrong)

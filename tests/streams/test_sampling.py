@@ -76,3 +76,18 @@ def test_a_temperature_is_positive():
             Categorical(temperature)
     for temperature in (1, np.float32(1), jnp.ones(()), np.int64(1)):
         assert Categorical(temperature)(jax.random.key(0), jnp.array([0.0, 99.0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"top_k": 0}, "top_k is 0, expected a positive integer"),
+        ({"top_p": 0.0}, r"top_p is 0\.0, expected a probability in \(0, 1\]"),
+        ({"top_p": np.float32(1.5)}, r"top_p is .*1\.5"),
+        ({"top_p": np.nan}, "top_p is nan"),
+    ],
+)
+def test_mistakes(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Categorical(**wrong)

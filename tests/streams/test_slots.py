@@ -304,72 +304,75 @@ def test_each_stream_looks_at_its_own_context():
     assert (plain.streams, slots.streams) == ((), ("ben", "cid"))
 
 
-def test_mistakes():
-    spec = BY_ID["lstm"]
-    params = make_params(spec)
-    slots = make_slots(spec, params)
+LSTM, TWO, ALL = BY_ID["lstm"], np.ones((2, 3)), np.ones((2, 3, 3))
+MISTAKES = {
+    "joined": (
+        lambda s: s.join("ann"),
+        r"'ann' has joined already; to start it again, use restart\('ann'\)",
+    ),
+    "absent": (lambda s: s.leave("ben"), "there is no stream 'ben'; let it join first"),
+    "absent too": (lambda s: s.advance({"ann": TWO, "ben": TWO}), "there is no stream 'ben'"),
+    "features": (
+        lambda s: s.advance({"ann": np.ones((2, 4))}),
+        r"the input of 'ann' has shape \(2, 4\), expected \('steps', 3\)",
+    ),
+    "no steps": (
+        lambda s: s.advance({"ann": np.ones(())}),
+        r"has shape \(\), expected \('steps', 3\)",
+    ),
+    "unbatched": (
+        lambda s: s.advance_array(TWO),
+        r"xs has shape \(2, 3\), expected \('time', 3, 3\)",
+    ),
+    "two lengths": (
+        lambda s: s.advance_array(ALL, [1, 1]),
+        r"lengths has shape \(2,\), expected \[size\] = \(3,\)",
+    ),
+    "too long": (
+        lambda s: s.advance_array(ALL, [3, 0, 0]),
+        "lengths go from 0 to 3, expected 0 to 2",
+    ),
+    "nobody": (
+        lambda s: s.advance_array(ALL, [1, 2, 0]),
+        r"lengths\[1\] is 2, but no stream has this slot; set it to 0",
+    ),
+    "floats": (
+        lambda s: s.advance_array(ALL, np.ones(3)),
+        "lengths has dtype float64, expected integers",
+    ),
+    "carry": (
+        lambda s: s.join("ben", np.ones(4)),
+        r"carry is .*, expected the form of one stream's, LSTMCarry",
+    ),
+    "full": (
+        lambda s: [s.join(k) for k in range(3)],
+        "all 3 slots are taken; let a stream leave, or make size larger",
+    ),
+    "size": (lambda s: one_slot(size=0), "size is 0, expected a positive integer"),
+    "chunk": (lambda s: one_slot(chunk=0), "chunk is 0, expected a positive integer"),
+    "a number": (lambda s: one_slot(x=1.0), r"x has shape \(\), expected"),
+    "wider": (lambda s: one_slot(x=np.ones(5)), r"w_x has shape \(3, 16\), expected \(5, 16\)"),
+    "whole sequences": (
+        lambda s: one_slot(jaxrnn.Bidirectional(LSTM.cell)),
+        "Bidirectional needs the whole sequence, so it has no stream",
+    ),
+}
+
+
+def one_slot(cell: Any = LSTM.cell, size: int = 1, x: Any = TWO[0], **options: Any) -> Slots:
+    return Slots(cell, make_params(LSTM), size, x, **options)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(name):
+    call, message = MISTAKES[name]
+    kind = TypeError if name in ("floats", "whole sequences") else ValueError
+    slots = make_slots(LSTM, make_params(LSTM))
     slots.join("ann")
     before = jax.tree.map(np.asarray, slots.carry)
-    for call, message in (
-        (
-            lambda: slots.join("ann"),
-            r"'ann' has joined already; to start it again, use restart\('ann'\)",
-        ),
-        (lambda: slots.leave("ben"), "there is no stream 'ben'; let it join first"),
-        (
-            lambda: slots.advance({"ann": np.ones((2, 3)), "ben": np.ones((2, 3))}),
-            "there is no stream 'ben'",
-        ),
-        (
-            lambda: slots.advance({"ann": np.ones((2, 4))}),
-            r"the input of 'ann' has shape \(2, 4\), expected \('steps', 3\)",
-        ),
-        (lambda: slots.advance({"ann": np.ones(())}), r"has shape \(\), expected \('steps', 3\)"),
-        (
-            lambda: slots.advance_array(np.ones((2, 3))),
-            r"xs has shape \(2, 3\), expected \('time', 3, 3\)",
-        ),
-        (
-            lambda: slots.advance_array(np.ones((2, 3, 3)), [1, 1]),
-            r"lengths has shape \(2,\), expected \[size\] = \(3,\)",
-        ),
-        (
-            lambda: slots.advance_array(np.ones((2, 3, 3)), [3, 0, 0]),
-            "lengths go from 0 to 3, expected 0 to 2",
-        ),
-        (
-            lambda: slots.advance_array(np.ones((2, 3, 3)), [1, 2, 0]),
-            r"lengths\[1\] is 2, but no stream has this slot; set it to 0",
-        ),
-        (
-            lambda: slots.join("ben", jnp.ones(4)),
-            r"carry is .*, expected the form of one stream's, LSTMCarry",
-        ),
-        (
-            lambda: [slots.join(k) for k in range(3)],
-            "all 3 slots are taken; let a stream leave, or make size larger",
-        ),
-        (lambda: Slots(spec.cell, params, 0, np.ones(3)), "size is 0, expected a positive integer"),
-        (
-            lambda: Slots(spec.cell, params, 1, np.ones(3), chunk=0),
-            "chunk is 0, expected a positive integer",
-        ),
-        (lambda: Slots(spec.cell, params, 1, 1.0), r"x has shape \(\), expected"),
-        (
-            lambda: Slots(spec.cell, params, 1, np.ones(5)),
-            r"w_x has shape \(3, 16\), expected \(5, 16\)",
-        ),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
-    with pytest.raises(TypeError, match="lengths has dtype float64, expected integers"):
-        slots.advance_array(np.ones((2, 3, 3)), np.ones(3))
+    with pytest.raises(kind, match=message):
+        call(slots)
     assert_equal(jax.tree.map(np.asarray, slots.carry), before)
-    both = jaxrnn.Bidirectional(jaxrnn.GRU(4))
-    with pytest.raises(
-        TypeError, match="Bidirectional needs the whole sequence, so it has no stream"
-    ):
-        Slots(both, both.init(jax.random.key(0), 3), 1, np.ones(3))
 
 
 def test_what_would_be_rounded_is_refused():

@@ -7,10 +7,25 @@ sequences, and each of those is walked by a plain loop."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+
+
+class Steps(NamedTuple):
+    """What the flags say of each step, `[time, *batch]`."""
+
+    usable: np.ndarray  # it lies within the lengths and the mask
+    reset: np.ndarray
+
+
+class Reference(Protocol):
+    """Whatever runs as `jaxrnn.scan` does, in float64."""
+
+    def run(self, params: Any, xs: Any, carry: Any, steps: Steps, reverse: bool) -> tuple[Any, Any]:
+        """The last carry, and the outputs `[time, *batch, ...]`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +37,60 @@ class Equations:
     initial: Callable[[Any, Any], Any]
     step: Callable[[Any, Any, Any], tuple[Any, np.ndarray]]
 
+    def run(self, params: Any, xs: Any, carry: Any, steps: Steps, reverse: bool) -> tuple[Any, Any]:
+        """Each row by itself."""
+        batch = steps.usable.shape[1:]
+        lasts, outputs = [], []
+        for row in np.ndindex(batch):
+            x, own = at((xs, steps), (slice(None), *row))
+            last, ys = self._row(params, x, at(carry, row), own, reverse)
+            lasts.append(last)
+            outputs.append(ys)
+        last = jax.tree.map(
+            lambda *rows: np.reshape(np.stack(rows), (*batch, *np.shape(rows[0]))), *lasts
+        )
+        ys = np.stack(outputs)
+        return last, np.moveaxis(ys.reshape(*batch, *ys.shape[1:]), len(batch), 0)
+
+    def _row(
+        self, params: Any, xs: Any, start: Any, steps: Steps, reverse: bool
+    ) -> tuple[Any, np.ndarray]:
+        """The separate sequences in one row, each walked by itself."""
+        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:]), xs)
+        initial = self.initial(params, nothing)
+        carry = (
+            initial
+            if start is None
+            else jax.tree.unflatten(jax.tree.structure(initial), jax.tree.leaves(start))
+        )
+        _, form = self.step(params, carry, nothing)
+        ys = np.zeros((len(steps.usable), *form.shape))
+        for fresh, times in _sequences(steps, reverse):
+            if fresh and times:  # nothing restarts for a sequence without steps
+                carry = initial
+            for t in times:
+                carry, ys[t] = self.step(params, carry, at(xs, t))
+        return carry, ys
+
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
     """Each layer reads the outputs of the one below (Graves 2013)."""
 
-    layers: tuple["Reference", ...]
+    layers: tuple[Reference, ...]
     dense: bool = False  # and the inputs of the one below
     all_outputs: bool = False  # and the outputs of all are joined
+
+    def run(self, params: Any, xs: Any, carry: Any, steps: Steps, reverse: bool) -> tuple[Any, Any]:
+        """The carries of all layers, and the outputs of the last or of all."""
+        carries, outputs, ys = [], [], xs
+        starts = [None] * len(self.layers) if carry is None else carry
+        for layer, own, start in zip(self.layers, params, starts, strict=True):
+            last, ys = layer.run(own, xs, start, steps, reverse)
+            carries.append(last)
+            outputs.append(ys)
+            xs = np.concatenate([xs, ys], axis=-1) if self.dense else ys
+        return tuple(carries), np.concatenate(outputs, axis=-1) if self.all_outputs else ys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +99,15 @@ class Joined:
     are those of the recurrence.
     """
 
-    reference: "Reference"
+    reference: Reference
     join: Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
     inner: Callable[[Any], Any] = lambda params: params
 
-
-@dataclasses.dataclass(frozen=True)
-class BothWays:
-    """One recurrence reads from the left, one from the right (Schuster & Paliwal 1997)."""
-
-    forward: "Reference"
-    backward: "Reference"
-    merge: Callable[[np.ndarray, np.ndarray], Any]
+    def run(self, params: Any, xs: Any, carry: Any, steps: Steps, reverse: bool) -> tuple[Any, Any]:
+        """Zero at the steps that are not usable."""
+        last, ys = self.reference.run(self.inner(params), xs, carry, steps, reverse)
+        usable = steps.usable[..., None]
+        return last, np.where(usable, self.join(params, np.where(usable, xs, 0), ys), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +116,36 @@ class Mapped:
 
     function: Callable[[Any, np.ndarray], np.ndarray]
 
+    def run(self, params: Any, xs: Any, carry: Any, steps: Steps, reverse: bool) -> tuple[Any, Any]:
+        """Zero at the steps that are not usable."""
+        return (), np.where(steps.usable[..., None], self.function(params, xs), 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Backwards:
     """A recurrence that reads from the right."""
 
-    reference: "Reference"
+    reference: Reference
+
+    def run(self, params: Any, xs: Any, carry: Any, steps: Steps, reverse: bool) -> tuple[Any, Any]:
+        """The other way."""
+        return self.reference.run(params, xs, carry, steps, not reverse)
 
 
-Reference = Equations | Layers | Joined | BothWays | Mapped | Backwards
+@dataclasses.dataclass(frozen=True)
+class BothWays:
+    """One recurrence reads from the left, one from the right (Schuster & Paliwal 1997)."""
+
+    forward: Reference
+    backward: Reference
+    merge: Callable[[np.ndarray, np.ndarray], Any]
+
+    def run(self, params: Any, xs: Any, carry: Any, steps: Steps, reverse: bool) -> tuple[Any, Any]:
+        """Both carries, and the merged outputs."""
+        starts = (None, None) if carry is None else carry
+        left, ys_left = self.forward.run(params[0], xs, starts[0], steps, reverse)
+        right, ys_right = self.backward.run(params[1], xs, starts[1], steps, not reverse)
+        return (left, right), self.merge(ys_left, ys_right)
 
 
 def run(
@@ -83,106 +162,32 @@ def run(
 ) -> tuple[Any, Any]:
     """What `jaxrnn.scan` must give, in float64."""
     params, xs, carry = _float64((params, xs, carry))
-    flags: dict[str, Any] = {
-        "lengths": lengths,
-        "mask": mask,
-        "reset": reset,
-        "batch_axes": batch_axes,
-    }
-    if isinstance(reference, Layers):
-        carries, outputs = [], []
-        for k, layer in enumerate(reference.layers):
-            last, ys = run(
-                layer, params[k], xs, None if carry is None else carry[k], reverse=reverse, **flags
-            )
-            carries.append(last)
-            outputs.append(ys)
-            xs = np.concatenate([xs, ys], axis=-1) if reference.dense else ys
-        ys = np.concatenate(outputs, axis=-1) if reference.all_outputs else ys
-        return tuple(carries), ys
-    if isinstance(reference, Joined | Mapped):
-        usable = np.ones(xs.shape[: 1 + batch_axes], bool) if mask is None else np.asarray(mask)
-        if lengths is not None:
-            usable = usable & (
-                np.arange(len(xs)).reshape(-1, *[1] * batch_axes) < np.asarray(lengths)
-            )
-        if isinstance(reference, Mapped):
-            return (), np.where(usable[..., None], reference.function(params, xs), 0)
-        last, ys = run(
-            reference.reference, reference.inner(params), xs, carry, reverse=reverse, **flags
-        )
-        joined = reference.join(params, np.where(usable[..., None], xs, 0), ys)
-        return last, np.where(usable[..., None], joined, 0)
-    if isinstance(reference, Backwards):
-        return run(reference.reference, params, xs, carry, reverse=not reverse, **flags)
-    if isinstance(reference, BothWays):
-        carry = (None, None) if carry is None else carry
-        left, ys_left = run(reference.forward, params[0], xs, carry[0], reverse=reverse, **flags)
-        right, ys_right = run(
-            reference.backward, params[1], xs, carry[1], reverse=not reverse, **flags
-        )
-        return (left, right), reference.merge(ys_left, ys_right)
-
-    steps = jax.tree.leaves(xs)[0].shape[: 1 + batch_axes]
-    time, batch = steps[0], steps[1:]
-    valid = np.ones(steps, bool) if mask is None else np.asarray(mask)
-    reset = np.zeros(steps, bool) if reset is None else np.asarray(reset)
-    lasts, outputs = [], []
-    for row in np.ndindex(batch):
-        x = jax.tree.map(lambda leaf, row=row: leaf[(slice(None), *row)], xs)
-        start = None if carry is None else jax.tree.map(lambda leaf, row=row: leaf[row], carry)
-        end = time if lengths is None else int(np.asarray(lengths)[row])
-        usable = [t for t in range(time) if t < end and valid[(t, *row)]]
-        last, ys = _row(reference, params, x, start, usable, reset[(slice(None), *row)], reverse)
-        lasts.append(last)
-        outputs.append(ys)
-    carry = jax.tree.map(
-        lambda *rows: np.reshape(np.stack(rows), (*batch, *np.shape(rows[0]))), *lasts
-    )
-    ys = np.stack(outputs)
-    return carry, np.moveaxis(ys.reshape(*batch, *ys.shape[1:]), len(batch), 0)
+    shape = jax.tree.leaves(xs)[0].shape[: 1 + batch_axes]
+    usable = np.ones(shape, bool) if mask is None else np.asarray(mask)
+    if lengths is not None:
+        times = np.arange(shape[0]).reshape(-1, *[1] * batch_axes)
+        usable = usable & (times < np.asarray(lengths))
+    steps = Steps(usable, np.zeros(shape, bool) if reset is None else np.asarray(reset))
+    return reference.run(params, xs, carry, steps, reverse)
 
 
-def _row(
-    reference: Equations,
-    params: Any,
-    xs: Any,
-    start: Any,
-    usable: list[int],
-    reset: np.ndarray,
-    reverse: bool,
-) -> tuple[Any, np.ndarray]:
-    """One row: the separate sequences in it, each walked by itself."""
-    initial = reference.initial(params, jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:]), xs))
-    carry = (
-        initial
-        if start is None
-        else jax.tree.unflatten(jax.tree.structure(initial), jax.tree.leaves(start))
-    )
-    _, form = reference.step(params, carry, jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:]), xs))
-    ys = np.zeros((len(reset), *form.shape))
-    for fresh, times in _sequences(usable, reset, reverse):
-        if fresh and times:  # nothing restarts for a sequence without steps
-            carry = initial
-        for t in times:
-            carry, ys[t] = reference.step(
-                params, carry, jax.tree.map(lambda leaf, t=t: leaf[t], xs)
-            )
-    return carry, ys
+def at(tree: Any, index: Any) -> Any:
+    """A part of every array of a tree; None of None."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def _sequences(usable: list[int], reset: np.ndarray, reverse: bool) -> list[tuple[bool, list[int]]]:
+def _sequences(steps: Steps, reverse: bool) -> list[tuple[bool, list[int]]]:
     """The steps of each sequence in walking order, and whether it starts afresh rather than from
     the carry that was passed.
     """
     sequences: list[tuple[bool, list[int]]] = [(False, [])]
-    times = range(len(reset))
+    times = range(len(steps.reset))
     for t in reversed(times) if reverse else times:
         # reset[border] lies between step t and the one walked before it
         border = t + 1 if reverse else t
-        if border < len(reset) and reset[border]:
+        if border < len(times) and steps.reset[border]:
             sequences.append((True, []))
-        if t in usable:
+        if steps.usable[t]:
             sequences[-1][1].append(t)
     return sequences
 
