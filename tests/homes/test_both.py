@@ -210,20 +210,20 @@ def test_method_is_an_option(home):
 
 MISTAKES = {
     "mask": (
-        {"mask": jnp.ones((T, B), bool)},
+        {"mask": np.ones((T, B), bool)},
         r"RNN\(LSTM\): mask has shape \(6, 3\), expected \[\*batch, time\] = \(3, 6\)",
     ),
     "reset": (
-        {"reset": jnp.ones((B,), bool)},
+        {"reset": np.ones((B,), bool)},
         r"reset has shape \(3,\), expected .* = \(3, 6\); pass time_major=True",
     ),
     "lengths": (
-        {"lengths": jnp.ones((T,), int)},
+        {"lengths": np.ones((T,), "int32")},
         r"lengths has shape \(6,\), expected \[\*batch\] = \(3,\)",
     ),
-    "mask dtype": ({"mask": jnp.ones((B, T))}, "mask has dtype float32, expected bool"),
+    "mask dtype": ({"mask": np.ones((B, T), "f")}, "mask has dtype float32, expected bool"),
     "carry": (
-        {"carry": jaxrnn.LSTMCarry(*jnp.zeros((2, 2, 4)))},
+        {"carry": jaxrnn.LSTMCarry._make(np.zeros((2, 2, 4), "f"))},
         r"carry\.h has shape \(2, 4\), expected \(3, 4\)",
     ),
 }
