@@ -17,7 +17,7 @@ from jaxrnn._flax import home, names
 from jaxrnn._flax.nnx_cells import as_cell
 from jaxrnn.core.call import Flags, check_cell
 from jaxrnn.core.cell import Carry, Cell, Params, abstract_params
-from jaxrnn.core.check import check_flag, check_in_features
+from jaxrnn.core.check import check_flag, check_in_features, described
 from jaxrnn.core.trees import Tree
 from jaxrnn.drivers import step
 from jaxrnn.methods import MethodLike
@@ -39,8 +39,7 @@ class _Home(nnx.Module):
         in_features = check_in_features(cell, in_features)
         if not isinstance(rngs, nnx.Rngs):
             raise TypeError(
-                f"{owner}: rngs is a {type(rngs).__name__}, expected a flax.nnx.Rngs such as "
-                "nnx.Rngs(0)"
+                f"{owner}: rngs is {described(rngs)}, expected a flax.nnx.Rngs such as nnx.Rngs(0)"
             )
         self.cell = cell
         self.in_features = in_features

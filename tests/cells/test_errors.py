@@ -18,10 +18,11 @@ import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
 from jaxrnn import GRU, LSTM, Bidirectional, Elman, Stack
+from tests.support.conversions import random_params
 
 CELL = GRU(4)
-PARAMS = CELL.init(jax.random.key(0), 3)
-XS = jnp.ones((5, 2, 3))
+PARAMS = random_params(CELL)
+XS = np.ones((5, 2, 3), "f")
 VERBS = [jaxrnn.scan, jaxrnn.unroll, jaxrnn.trajectory]
 each_verb = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
 
@@ -42,26 +43,26 @@ def says(kind: type[Exception], *parts: str) -> Any:
     ("xs", "options", "kind", "parts"),
     [
         (
-            XS.astype(int),
+            XS.astype("int32"),
             {},
             TypeError,
             ["GRU: xs has dtype int32", "expected floating", "one_hot"],
         ),
         (
-            jnp.ones(3),
+            np.ones(3, "f"),
             {},
             ValueError,
             ["GRU: xs has shape (3,)", "[time, *batch, features]", "jaxrnn.step"],
         ),
         ({}, {}, ValueError, ["GRU: xs holds no array", "[time, *batch, features]"]),
         (
-            (XS, jnp.ones(4)),
+            (XS, np.ones(4, "f")),
             {},
             ValueError,
             ["GRU: the leaves of xs differ in their first axis", "(5,)", "(cell, params, xs)"],
         ),
         (
-            jnp.ones((5, 2, 7)),
+            np.ones((5, 2, 7), "f"),
             {},
             ValueError,
             ["GRU: params.w_x has shape (3, 12)", "expected (7, 12)", "7 features"],
@@ -80,25 +81,25 @@ def says(kind: type[Exception], *parts: str) -> Any:
         ),
         (
             XS,
-            {"mask": jnp.ones((2, 5), bool)},
+            {"mask": np.ones((2, 5), bool)},
             ValueError,
             ["GRU: mask has shape (2, 5)", "[time, *batch] = (5, 2)"],
         ),
         (
             XS,
-            {"mask": jnp.ones((5, 2))},
+            {"mask": np.ones((5, 2), "f")},
             TypeError,
             ["GRU: mask has dtype float32", "expected bool", "mask != 0"],
         ),
         (
             XS,
-            {"reset": jnp.ones((5, 2), int)},
+            {"reset": np.ones((5, 2), "int32")},
             TypeError,
             ["GRU: reset has dtype int32", "expected bool", "reset != 0"],
         ),
         (
             XS,
-            {"carry": jnp.ones((3, 4))},
+            {"carry": np.ones((3, 4), "f")},
             ValueError,
             ["GRU: carry has shape (3, 4)", "expected (2, 4)", "batch axes"],
         ),
@@ -110,7 +111,7 @@ def says(kind: type[Exception], *parts: str) -> Any:
         ),
         (
             XS,
-            {"carry": jnp.ones((2, 4), int)},
+            {"carry": np.ones((2, 4), "int32")},
             TypeError,
             ["GRU: carry has dtype int32", "expected float32", "cast it"],
         ),

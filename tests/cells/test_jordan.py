@@ -9,13 +9,14 @@ import pytest
 import jaxrnn
 from jaxrnn.cells import Taught
 from jaxrnn.sequences import shift
+from tests.support.conversions import random_inputs, random_params
 from tests.support.helpers import assert_close
 from tests.support.jaxprs import equations
 
 TAUGHT = jaxrnn.Jordan(5, features=2, output_activation="tanh", teacher=True)
 ALONE = dataclasses.replace(TAUGHT, teacher=False)
-PARAMS = TAUGHT.init(jax.random.key(0), 3)
-XS = jax.random.normal(jax.random.key(1), (6, 4, 3))
+PARAMS = random_params(TAUGHT)
+XS = random_inputs("float32")
 
 
 def loss(cell: jaxrnn.Cell, params: object, xs: object) -> jax.Array:

@@ -94,15 +94,21 @@ def test_several_feature_axes():
     carry = cell.initial_carry(params, (2, 5, 3))
     np.testing.assert_array_equal(carry, np.broadcast_to(np.arange(H), (2, 5, H)))
     xs = jax.random.normal(jax.random.key(1), (6, 2, 5, 3))
-    _, drawn = cell.project(params, xs, Draws(KEY, number((6, 2), None))(cell.draw))
-    ((mask,),) = drawn
+
+    @jax.jit
+    def masks(params: Any, xs: Any) -> Any:
+        return cell.project(params, xs, Draws(KEY, number((6, 2), None))(cell.draw))[1]
+
+    ((mask,),) = masks(params, xs)
     assert mask.shape == (6, 2, 5, H)
     assert len(np.unique(np.asarray(mask)[0].reshape(-1, H), axis=0)) > 1
 
-    def loss(params: Any) -> Any:
+    @jax.jit
+    @jax.grad
+    def gradient(params: Any) -> Any:
         return jnp.sum(jnp.sin(jaxrnn.scan(cell, params, xs, key=KEY)[1]))
 
-    assert np.all(np.abs(jax.grad(loss)(params).start) > 0)
+    assert np.all(np.abs(gradient(params).start) > 0)
 
 
 def test_integers_in_a_carry_are_not_learned():

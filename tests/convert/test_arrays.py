@@ -59,8 +59,9 @@ CONVERSIONS: dict[str, tuple[jaxrnn.Cell, Callable[[jaxrnn.Cell, Any], Any]]] = 
 @pytest.mark.parametrize(("cell", "again"), CONVERSIONS.values(), ids=CONVERSIONS)
 def test_under_jit_and_vmap(cell, again):
     """What is written, and what is read from it, is that of arrays that are there."""
-    several = [random_params(cell), jax.tree.map(lambda leaf: 2 * leaf, random_params(cell))]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
+    params = random_params(cell)
+    several = [params, jax.tree.map(lambda leaf: jnp.asarray(2 * np.asarray(leaf)), params)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *several)
     wanted = [again(cell, params) for params in several]
     got = jax.jit(jax.vmap(lambda params: again(cell, params)))(stacked)
     assert_close(got, jax.tree.map(lambda *leaves: np.stack(leaves), *wanted), 1e-6)

@@ -2,6 +2,7 @@
 them.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,6 +35,7 @@ HELD = {"lstm", "lstm_no_bias", "lstm_chrono", "stack_of_one"}
 DEEP = Stack((Bidirectional(LSTM(4), LSTM(4, bias=False)), Bidirectional(LSTM(4))))
 
 
+@partial(jax.jit, static_argnums=(2, 3))
 def run(flat: Any, xs: Any, layers: int, bidirectional: bool) -> Any:
     """cuDNN's outputs and final states `[layers * directions, batch, hidden]`."""
     h = c = jnp.zeros((layers * (1 + bidirectional), BATCH, HIDDEN), xs.dtype)
@@ -68,9 +70,8 @@ def test_equals_cudnn(layers, bidirectional, dtype, tolerance):
     cell, params = from_cudnn(flat, FEATURES, HIDDEN, layers, bidirectional)
     carry, ys = jaxrnn.scan(cell, params, xs, lengths=LENGTHS)
     states = jax.tree.leaves(carry, is_leaf=lambda c: isinstance(c, LSTMCarry))
-    assert_close(
-        (ys, jnp.stack([s.h for s in states]), jnp.stack([s.c for s in states])), wanted, tolerance
-    )
+    got = ys, np.stack([s.h for s in states]), np.stack([s.c for s in states])
+    assert_close(got, wanted, tolerance)
     assert_close(run(to_cudnn(cell, params), xs, layers, bidirectional), wanted, tolerance)
 
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import jaxrnn
 from jaxrnn import sequences as seq
+from tests.support.conversions import random_params
 from tests.support.helpers import assert_close
 
 CELL = jaxrnn.GRU(4)
-PARAMS = CELL.init(jax.random.key(0), 3)
+PARAMS = random_params(CELL)
 TWICE_REVERSED = jaxrnn.Reversed(jaxrnn.Reversed(jaxrnn.Elman(3)))
 
 

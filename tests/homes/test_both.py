@@ -210,21 +210,21 @@ def test_method_is_an_option(home):
 
 MISTAKES = {
     "mask": (
-        {"mask": jnp.ones((T, B), bool)},
+        {"mask": np.ones((T, B), bool)},
         r"RNN\(LSTM\): mask has shape \(6, 3\), expected \[\*batch, time\] = \(3, 6\)",
     ),
     "reset": (
-        {"reset": jnp.ones((B,), bool)},
+        {"reset": np.ones((B,), bool)},
         r"reset has shape \(3,\), expected \[\*batch, time\] = \(3, 6\)(?!;)",
     ),
     "lengths": (
-        {"lengths": jnp.ones((T,), int)},
+        {"lengths": np.ones((T,), "int32")},
         r"lengths has shape \(6,\), expected \[\*batch\] = \(3,\); pass time_major=True",
     ),
     "one length": ({"lengths": 6}, r"lengths has shape \(\), expected \[\*batch\] = \(3,\)(?!;)"),
-    "mask dtype": ({"mask": jnp.ones((B, T))}, "mask has dtype float32, expected bool"),
+    "mask dtype": ({"mask": np.ones((B, T), "f")}, "mask has dtype float32, expected bool"),
     "carry": (
-        {"carry": jaxrnn.LSTMCarry(*jnp.zeros((2, 2, 4)))},
+        {"carry": jaxrnn.LSTMCarry._make(np.zeros((2, 2, 4), "f"))},
         r"carry\.h has shape \(2, 4\), expected \(3, 4\)",
     ),
 }
@@ -283,7 +283,7 @@ def test_linen_takes_cells_only(build):
 @pytest.mark.parametrize("build", [jaxrnn.nnx.RNN, jaxrnn.nnx.RNNCell], ids=["RNN", "RNNCell"])
 def test_nnx_takes_cells_only(build):
     with pytest.raises(
-        TypeError, match=r"jaxrnn\.nnx\.RNN.*: cell must be a jaxrnn\.Cell, got a int"
+        TypeError, match=r"jaxrnn\.nnx\.RNN.*: cell must be a jaxrnn\.Cell, got an int"
     ):
         build(4, IN, rngs=nnx.Rngs(0))
 

@@ -19,7 +19,7 @@ from jaxrnn.combinators.wrapper import Around
 from tests.support.homes import CELLS, IN, B, T, by_name
 
 NOISY = jaxrnn.Zoneout(jaxrnn.GRU(4), h=0.5)
-XS = jnp.ones((B, T, IN))
+XS = np.ones((B, T, IN), "f")
 
 
 def test_linen_draws_from_its_dropout_stream():

@@ -308,16 +308,9 @@ def test_a_narrow_prompt_does_not_bound_the_symbols():
     assert out.tokens.tolist() == [254, 255, 256, 256, 256]
     with pytest.raises(TypeError, match=r"token that sample returns is float32, expected .* int32"):
         jaxrnn.generate(count, None, None, prompt, steps=1, sample=lambda key, y: y[0])
+    flat, zeros = (lambda params, carry, token: (carry, 1.0)), lambda key, y: jnp.zeros(3, int)
     with pytest.raises(ValueError, match=r"keep=True, outputs has shape \(\), expected \[\*batch"):
-        jaxrnn.generate(
-            lambda params, carry, token: (carry, jnp.float32(1)),
-            None,
-            None,
-            jnp.zeros((1, 3), int),
-            steps=3,
-            sample=lambda key, y: jnp.zeros(3, int),
-            keep=True,
-        )
+        jaxrnn.generate(flat, None, None, zeros(0, 0)[None], steps=3, sample=zeros, keep=True)
 
 
 def wider(params: Any, carry: Any, token: Any) -> Any:

@@ -130,22 +130,25 @@ def make_carry(spec: Spec, params: Any, xs: Any, seed: int = 2) -> Any:
 
 def initial_carry(spec: Spec, params: Any, xs: Any) -> tuple[Any, Callable[[Any], Any]]:
     """The initial carry, and what leads its gradients to the parameters, None at integers."""
+    shape = one_step_shape(xs)
+    return _start(spec.cell, shape, params), partial(_pull_back, spec.cell, shape, params)
 
-    def start(params: Any) -> Any:
-        return spec.cell.initial_carry(params, one_step_shape(xs))
 
-    @jax.jit
-    def pull_back(params: Any, of_carry: Any) -> Any:
-        carry, back = jax.vjp(start, params)
-        given = jax.tree.map(
-            lambda g, a: np.zeros(a.shape, jax.dtypes.float0) if g is None else g,
-            of_carry,
-            carry,
-            is_leaf=lambda g: g is None,
-        )
-        return jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, back(given)[0])
+@partial(jax.jit, static_argnums=(0, 1))
+def _start(cell: jaxrnn.Cell, shape: tuple[int, ...], params: Any) -> Any:
+    return cell.initial_carry(params, shape)
 
-    return jax.jit(start)(params), partial(pull_back, params)
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _pull_back(cell: jaxrnn.Cell, shape: tuple[int, ...], params: Any, of_carry: Any) -> Any:
+    carry, back = jax.vjp(partial(_start, cell, shape), params)
+    given = jax.tree.map(
+        lambda g, a: np.zeros(a.shape, jax.dtypes.float0) if g is None else g,
+        of_carry,
+        carry,
+        is_leaf=lambda g: g is None,
+    )
+    return jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, back(given)[0])
 
 
 def make_flags(steps: tuple[int, ...] = STEPS, seed: int = 3) -> dict[str, Any]:

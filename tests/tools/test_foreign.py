@@ -19,11 +19,11 @@ import jaxrnn.linen
 import jaxrnn.nnx
 from jaxrnn.foreign import FunctionCell
 from jaxrnn.testing import check_cell
-from tests.support.conversions import random_params
+from tests.support.conversions import random_like, random_params
 from tests.support.helpers import DRIVERS, assert_close
 
 T, B, IN, H = 6, 3, 4, 5
-XS = jax.random.normal(jax.random.key(1), (T, B, IN))
+XS = random_like(np.zeros((T, B, IN)))
 LINEN = [nn.LSTMCell(H), nn.OptimizedLSTMCell(H), nn.GRUCell(H), nn.MGUCell(H), nn.SimpleCell(H)]
 NNX = [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell]
 
