@@ -369,7 +369,7 @@ def test_one_program_under_jit_and_vmap(x64: None) -> None:
 
 def test_what_is_refused(x64: None) -> None:
     cell, params = linear(np.diag([1.0, 0.5]))
-    run = partial(lyapunov, cell, params, np.zeros((200, 1)), key=KEY)
+    run: Any = partial(lyapunov, cell, params, np.zeros((200, 1)), key=KEY)
     for wrong, message in (
         ({"k": 3}, r"k is 3, expected at most 2, .* carry of Elman"),
         ({"warm_up": 200}, "warm_up is 200, expected less than 200"),
