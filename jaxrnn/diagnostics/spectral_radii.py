@@ -137,9 +137,8 @@ def _cells_inside(cell: Cell, params: Params) -> list[tuple[Cell, Params, Params
     """Return all inner cells, each with its parameters and with those that its step gets."""
     if not _holds_cells(cell):
         return [(cell, params, params)]
-    shape = one_row(cell, cell.in_features(params))  # nothing is run
     visitor = _Visitor(method=OneStep())
-    visitor(cell, params, jnp.zeros(shape), cell.initial_carry(params, shape))
+    visitor.visit(cell, params)
     return visitor.visited
 
 
@@ -161,15 +160,18 @@ class _Visitor(Runner):
         if isinstance(cell, Composite):
             return cell.run(params, xs, carry, self)
         if isinstance(cell, Delegate) and _holds_cells(cell.cell):
-            inner = cell.inner(params)
-            shape = one_row(cell.cell, cell.cell.in_features(inner))
-            self(cell.cell, inner, jnp.zeros(shape), cell.cell.initial_carry(inner, shape))
-            return carry, jnp.zeros(cell.output_shape(xs.shape))
-        used = params
-        for change in self.changes:
-            used = change(cell, used)
-        self.visited.append((cell, params, used))
-        return carry, jnp.zeros((*[0] * (cell.feature_axes - 1), cell.out_features))
+            self.visit(cell.cell, cell.inner(params))
+        else:
+            used = params
+            for change in self.changes:
+                used = change(cell, used)
+            self.visited.append((cell, params, used))
+        return carry, jnp.zeros(one_row(cell, cell.out_features))
+
+    def visit(self, cell: Cell, params: Params) -> None:
+        """Call itself on one row of an input, which nobody reads."""
+        row = one_row(cell, cell.in_features(params))
+        self(cell, params, jnp.zeros(row), cell.initial_carry(params, row))
 
     def reversed(self) -> Runner:
         return self

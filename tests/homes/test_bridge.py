@@ -158,6 +158,8 @@ def test_parameters_of_another_cell_are_refused():
     ):
         with pytest.raises(ValueError, match=rf"^jaxrnn\.linen\.params: {message}"):
             jaxrnn.linen.params(cell, given)
+    with pytest.raises(ValueError, match="parameter has the name 'a/b', expected one without a sl"):
+        jaxrnn.linen.variables(Leaky(), {"a/b": np.ones(IN), "a": {"b": np.ones(IN)}})
     params = random_params(CELLS["lstm"])
     with pytest.raises(ValueError, match=r"^jaxrnn\.linen\.variables: GRU has .* parameters"):
         jaxrnn.linen.variables(CELLS["gru_after"], params)

@@ -3,7 +3,7 @@ people can tell apart.
 """
 
 from itertools import cycle, product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56
 
 GREY = "#666666"
 """The colour of what is there for orientation."""
+
+GUIDE: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (5, 4))}
+"""The look of a line for orientation, such as a diagonal."""
 
 LOOKS = {
     "sink": ("o", COLORS[1]),

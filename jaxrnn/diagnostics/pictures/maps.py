@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrnn.diagnostics.maps import Cycle, Function, Starts, iterate_map, map_cycles
-from jaxrnn.diagnostics.pictures._axes import COLORS, GREY, axes_or_new
+from jaxrnn.diagnostics.pictures._axes import COLORS, GREY, GUIDE, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def map_phase(
     cycles = map_cycles(function, low, high) if cycles is None else tuple(cycles)
     xs = np.linspace(low, high, 801)
     ys = np.asarray(jax.vmap(function)(jnp.asarray(xs)))
-    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.plot([low, high], [low, high], **GUIDE)
     axes.plot(xs, ys, color=_FUNCTION, linewidth=1.6)
     said = set()
     for cycle in cycles:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxrnn.diagnostics.lyapunov import Lyapunov
-from jaxrnn.diagnostics.pictures._axes import COLORS, GREY, axes_or_new
+from jaxrnn.diagnostics.pictures._axes import COLORS, GUIDE, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def lyapunov_spectrum(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     rows = np.asarray(found.exponents).reshape(-1, k)
     errors = np.asarray(found.error).reshape(-1, k)
     many = len(rows) > 1
-    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.axhline(0, **GUIDE)
     for row, error in zip(rows, errors, strict=True):
         alive = np.isfinite(row)
         axes.errorbar(
@@ -97,7 +97,7 @@ def lyapunov_history(found: Lyapunov, *, axes: Axes | None = None) -> Axes:
     history = np.asarray(found.history).reshape(blocks, -1, k)
     steps = np.asarray(found.steps)
     colors = colormaps["viridis"](np.linspace(0, 0.85, k))
-    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (5, 4)))
+    axes.axhline(0, **GUIDE)
     for i, color in enumerate(colors):
         alive = np.all(np.isfinite(history[:, :, i]), axis=1)
         mean, spread = (f(history[alive, :, i], axis=1) for f in (np.mean, np.std))
