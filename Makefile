@@ -7,11 +7,11 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: help demo test fuzz bench bench-gpu docs dist oldest lint doctest oracle-test aot-test examples clean
+.PHONY: help demo test fuzz bench bench-gpu docs dist oldest lint doctest oracle-test aot-test examples-test examples clean
 
 help:
 	@echo "make demo      train a character model on Shakespeare (about three minutes), write runs/demo"
-	@echo "make test      run the tests"
+	@echo "make test      run the tests of the library"
 	@echo "make fuzz      draw programs, files, weights and models for a minute (SECONDS=, SEED=)"
 	@echo "make bench     compare with other libraries (half an hour), write benchmarks/results, the README's figures and docs/performance.md"
 	@echo "make bench-gpu jaxrnn's methods beside lax.scan, cuDNN and PyTorch on the GPU or TPU that JAX sees"
@@ -21,7 +21,7 @@ help:
 	@echo "make doctest   run the examples in the docstrings and on the pages"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku, Equinox and lyapax (installs them)"
 	@echo "make aot-test  compile for an H100 and a TPU v5e, which need not be here, and count (installs their compilers)"
-	@echo "make examples  every example for a few steps, and every part of the benchmarks at tiny sizes"
+	@echo "make examples  run the tests of the examples, then every example for a few steps and every part of the benchmarks"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
 $(BIN)/python$(EXE):
@@ -40,8 +40,8 @@ $(BIN)/python$(EXE):
 demo: .venv/.installed-examples
 	$(BIN)/python examples/char_lm.py --out runs/demo --resume
 
-test: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
-	$(BIN)/python -m pytest -n auto --dist worksteal --durations=10
+test: .venv/.installed-examples .venv/.installed-test
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations=10 --ignore=tests/examples
 
 SECONDS ?= 60
 fuzz: .venv/.installed-examples .venv/.installed-test
@@ -88,7 +88,10 @@ aot-test: .venv-aot/.installed
 	.venv-aot/bin/python -m benchmarks.ahead --out $(OUT) --limit $(LIMIT)
 	.venv-aot/bin/python -m benchmarks.ahead.readme
 
-examples: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
+examples-test: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/examples
+
+examples: examples-test
 	rm -rf runs/smoke
 	$(BIN)/python examples/quickstart.py
 	$(BIN)/python examples/char_lm.py --cell GRU --hidden 32 --steps 20 --out runs/smoke/char_lm

@@ -246,7 +246,7 @@ def _filled(like: Any, arrays: dict[str, np.ndarray], owner: str) -> Any:
     """Return the arrays in the structure of `like`. Refuse arrays that do not fit it."""
     wanted = _named(like)
     _check_arrays(arrays, wanted, owner)
-    leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
+    leaves = [jax.device_put(arrays[name]) for name in wanted]  # compiles nothing, as asarray would
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

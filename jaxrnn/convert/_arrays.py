@@ -85,7 +85,8 @@ def to_jax(array: object, name: str) -> Array:
     if isinstance(value, Array):  # which may be traced, or lie on several devices
         return value
     try:
-        return jnp.asarray(np.asarray(to_numpy(value), form.dtype))
+        # copied, for device_put may keep the memory; asarray would compile a program for each shape
+        return jax.device_put(np.array(to_numpy(value), form.dtype))
     except (NotImplementedError, TypeError, ValueError) as error:
         kind = type(value).__name__
         raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from error

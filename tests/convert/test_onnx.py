@@ -226,7 +226,7 @@ def with_odd_numbers(array: jax.Array) -> jax.Array:
     flat, tiny = np.array(array).reshape(-1), jnp.finfo(array.dtype).smallest_subnormal
     odd = np.array([0.0, -0.0, tiny, -tiny, np.inf]).astype(array.dtype)
     flat[: odd.size] = odd[: flat.size]
-    return jnp.asarray(flat.reshape(array.shape))
+    return jax.device_put(flat.reshape(array.shape))
 
 
 @every

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxrnn.activations import Activation
@@ -209,7 +209,7 @@ def _started(cell: Cell, params: Params, arrays: Mapping[str, np.ndarray]) -> tu
     if not arrays.keys() & {*states}:
         return cell, params
     zero = np.zeros(cell.out_features, arrays["W"].dtype)
-    start = [jnp.asarray(arrays.get(name, zero)) for name in states]
+    start = [jax.device_put(arrays.get(name, zero)) for name in states]
     carry = LSTMCarry(*start) if isinstance(cell, LSTM) else start[0]
     return LearnedCarry(cell), LearnedCarryParams(params, carry)
 
@@ -239,4 +239,4 @@ def _read_params(operator: Operator, cell: Plain, arrays: Mapping[str, np.ndarra
         p_i, p_o, p_f = np.split(arrays["P"], 3)
         read |= {"p_f": -p_i, "p_o": p_o} if coupled else {"p_i": p_i, "p_f": p_f, "p_o": p_o}
     absent = dict.fromkeys({"b", *(["b_hn"] if operator.cell is GRU else [])} - read.keys())
-    return operator.params(**absent, **{name: jnp.asarray(a) for name, a in read.items()})
+    return operator.params(**absent, **{name: jax.device_put(a) for name, a in read.items()})
