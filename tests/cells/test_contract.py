@@ -100,6 +100,7 @@ def test_a_function_of_jax_is_its_name():
     assert pickle.loads(pickle.dumps(cell)) == cell
 
 
+@pytest.mark.usefixtures("x64", "strict")
 @every_program
 def test_a_cell_is_an_argument_of_jit_and_traced_once(spec):
     traces = []
@@ -109,7 +110,7 @@ def test_a_cell_is_an_argument_of_jit_and_traced_once(spec):
         traces.append(cell)
         return jaxrnn.scan(cell, *arguments, reverse=True, **flags)
 
-    params, xs = make_params(spec, jnp.float32), make_xs(spec, dtype=jnp.float32)
+    params, xs = make_params(spec), make_xs(spec)
     arguments, flags = (params, xs, make_carry(spec, params, xs)), make_flags()
     first = run.eval_shape(spec.cell, *arguments, **flags)
     again = run.eval_shape(pickle.loads(pickle.dumps(spec.cell)), *arguments, **flags)
