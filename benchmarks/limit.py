@@ -23,6 +23,9 @@ MOST_ROWS = 1024
 LOOP_FLOP = 1e9
 """About what one call computes: some milliseconds."""
 
+LARGE = 200.0
+"""MFLOP of a product that runs as fast as products do."""
+
 MOST_TURNS = 1000
 
 
@@ -130,6 +133,12 @@ def records(orders: Orders, times: Mapping[str, Any]) -> list[Record]:
         product = min(each, key=lambda product: each[product])
         found.append({**product._asdict(), "ms": each[product]})
     return found
+
+
+def gigaflops(products: list[Record]) -> list[float]:
+    """What is computed in a second, in each of the large products."""
+    each = [(2e-6 * row["rows"] * row["inner"] * row["columns"], row["ms"]) for row in products]
+    return [megaflop / ms for megaflop, ms in each if megaflop >= LARGE]
 
 
 def milliseconds(products: list[Record]) -> float:

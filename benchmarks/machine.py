@@ -28,11 +28,12 @@ class Processor(NamedTuple):
     vectors: str | None = None
     l2: int | None = None  # bytes, of one core
     l3: int | None = None
+    model: str | None = None  # "family 25 model 17": names are as short as "AMD EPYC"
 
     @property
     def slug(self) -> str:
         """A file's name: that of the processor and its vectors, without marks and clock rates."""
-        words = f"{_NO_NAME.sub(' ', self.name)} {self.vectors or ''}"
+        words = f"{_NO_NAME.sub(' ', self.name)} {self.model or ''} {self.vectors or ''}"
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-") or "unknown"
 
     def facts(self) -> dict[str, Any]:
@@ -51,7 +52,9 @@ def processor(
     name = told.get("model name") or platform.processor() or platform.machine()
     flags = (told.get("flags") or told.get("Features") or "").split()
     vectors = next((vectors for flag, vectors in VECTORS.items() if flag in flags), None)
-    return Processor(name, vectors, _cache(caches, 2), _cache(caches, 3))
+    numbers = {key: told.get(f"cpu {key}", told.get(key)) for key in ("family", "model")}
+    model = " ".join(f"{key} {number}" for key, number in numbers.items() if number) or None
+    return Processor(name, vectors, _cache(caches, 2), _cache(caches, 3), model)
 
 
 def _told(cpuinfo: Path) -> dict[str, str]:

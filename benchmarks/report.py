@@ -1,9 +1,11 @@
 """Tables, for the terminal and for Markdown alike."""
 
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks import goals
+from benchmarks.limit import gigaflops
 from benchmarks.peers import OWN, TWO_DEVICES
 from benchmarks.summary import (
     METRICS,
@@ -233,12 +235,20 @@ def device_line(result: Record) -> str:
     """Where and when this was measured."""
     device, versions = result["device"], result["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{device_name(device)}, {result['date']}: {named}"
+    known = [device_name(device), products_speed(result), result["date"]]
+    return f"{', '.join(filter(None, known))}: {named}"
+
+
+def products_speed(result: Record) -> str | None:
+    """`large products at 195 GFLOP/s`, their median: hosts of one name may differ by two in it."""
+    products = [row.get("products", {}).get("step", []) for row in result.get("peers", [])]
+    found = [speed for row in products for speed in gigaflops(row)]
+    return f"large products at {statistics.median(found):.0f} GFLOP/s" if found else None
 
 
 def device_name(device: Record) -> str:
     """`AMD EPYC, avx512, L2 1.00 MiB, L3 32.0 MiB, 2 cores`: as far as it is known."""
-    known = [device["name"], device.get("vectors")]
+    known = [device["name"], device.get("model"), device.get("vectors")]
     for cache in ("l2", "l3"):
         if size := device.get(cache):
             known.append(f"{cache.upper()} {mebibytes(size)} MiB")

@@ -44,7 +44,11 @@ def side(step, forward, temp):
 
 
 def row(cell, sides):
-    step = [{"times": 3.0, "ms": 1.0}, {"times": 0.5, "ms": 4.0}]
+    sizes = {"rows": 1000, "columns": 1000}
+    step = [
+        {**sizes, "inner": 100, "times": 3.0, "ms": 1.0},
+        {**sizes, "inner": 99, "times": 0.5, "ms": 4.0},
+    ]
     return {
         "cell": cell,
         "shape": SMALL._asdict(),
@@ -144,7 +148,11 @@ def test_table_has_a_row_for_each_cell_and_shape(result):
 
 
 def test_table_names_the_machine(result):
-    assert report.device_line(result).startswith("a machine, avx2, L2 1.00 MiB, 2 cores, 2026-")
+    assert report.device_line(result).startswith(
+        "a machine, avx2, L2 1.00 MiB, 2 cores, large products at 200 GFLOP/s, 2026-"
+    )
+    result["peers"] = []
+    assert "GFLOP" not in report.device_line(result)
 
 
 def test_readme_section_is_made_from_the_complete_records(result, tmp_path):

@@ -113,6 +113,7 @@ def test_a_goal_that_a_record_does_not_tell_of_is_left_out():
     [
         (Processor("AMD EPYC", "avx512"), "amd-epyc-avx512"),
         (Processor("AMD EPYC", "avx2", 2**20, 2**25), "amd-epyc-avx2"),
+        (Processor("AMD EPYC", "avx2", model="family 25"), "amd-epyc-family-25-avx2"),
         (Processor("AMD EPYC 7763 64-Core Processor", "avx2"), "amd-epyc-7763-avx2"),
         (
             Processor("Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz", "avx512"),
@@ -128,13 +129,17 @@ def test_slug_of_a_processor(found, slug):
 
 def test_processor_is_read_from_what_the_kernel_tells(tmp_path):
     cpuinfo, caches = tmp_path / "cpuinfo", tmp_path / "cache"
-    cpuinfo.write_text("model name\t: A chip\nflags\t\t: fpu avx avx2 avx512f\n\nflags\t: none\n")
+    cpuinfo.write_text(
+        "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A chip\n"
+        "flags\t\t: fpu avx avx2 avx512f\n\nflags\t: none\n"
+    )
     for index, (level, size) in enumerate((("1", "48K"), ("2", "1024K"), ("3", "32M"))):
         folder = caches / f"index{index}"
         folder.mkdir(parents=True)
         (folder / "level").write_text(level + "\n")
         (folder / "size").write_text(size + "\n")
-    assert processor(cpuinfo, caches) == Processor("A chip", "avx512", 2**20, 2**25)
+    told = Processor("A chip", "avx512", 2**20, 2**25, "family 25 model 17")
+    assert processor(cpuinfo, caches) == told
     cpuinfo.write_text("Features\t: fp asimd\n")
     neon = processor(cpuinfo, tmp_path / "none")
     assert neon.vectors == "neon"
