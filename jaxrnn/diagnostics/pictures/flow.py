@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxrnn.diagnostics.jacobian_flow import JacobianFlow
-from jaxrnn.diagnostics.pictures._axes import axes_or_new, looks
+from jaxrnn.diagnostics.pictures._axes import GREY, axes_or_new, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +127,7 @@ def singular_values(flow: JacobianFlow, *, axes: "Axes | None" = None) -> "Axes"
     shades = matplotlib.colormaps["cividis"](np.linspace(0, 0.9, count))
     for k in range(count):
         axes.plot(logs[:, k], color=shades[k], linewidth=1.6 if k == 0 else 0.9)
-    axes.axhline(0, color="#888888", linewidth=0.8, zorder=0)
+    axes.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     axes.set(xlabel="steps back", ylabel="log₁₀ singular values of ∂carry_T/∂carry_t")
     return axes
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxrnn.diagnostics.gates import Saturation
-from jaxrnn.diagnostics.pictures._axes import axes_or_new, looks
+from jaxrnn.diagnostics.pictures._axes import GREY, axes_or_new, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,7 @@ def saturated_units(
     axes = axes_or_new(axes, (4, 4))
     for name, low, high, look in zip(names, found.low, found.high, looks(), strict=False):
         axes.scatter(low, high, s=14, alpha=0.6, color=look.color, label=name)
-    axes.plot([0, 1], [1, 0], color="#888888", linewidth=0.8, zorder=0)
+    axes.plot([0, 1], [1, 0], color=GREY, linewidth=0.8, zorder=0)
     axes.set(xlabel="share of steps shut", ylabel="share of steps open")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.legend(frameon=False, fontsize=8, title="gate")
