@@ -16,7 +16,16 @@ from jax import Array
 from jaxrnn._flax import home, names
 from jaxrnn._flax.linen_cells import as_cell
 from jaxrnn.core.call import Flags, check_cell
-from jaxrnn.core.cell import C, Carry, Cell, P, Params, abstract_carry, abstract_params
+from jaxrnn.core.cell import (
+    C,
+    Carry,
+    Cell,
+    P,
+    Params,
+    abstract_carry,
+    abstract_params,
+    check_input_shape,
+)
 from jaxrnn.core.check import check_flag
 from jaxrnn.core.trees import Tree
 from jaxrnn.drivers import step
@@ -264,7 +273,7 @@ class RNNCell(nn.RNNCellBase):
         Raises:
             ValueError: the cell learns its initial carry, and the module has no parameters.
         """
-        in_features = input_shape[-1]
+        in_features = check_input_shape("RNNCell.initialize_carry", input_shape)[-1]
         if self.scope is None:
             return self._unbound_carry(input_shape)
         if "params" in self.variables:

@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -131,6 +132,8 @@ class Cell(ABC, Generic[P, C]):
         jax.tree_util.register_static(cls)
         # Set on the class itself, so that `dataclass` does not generate one that shows all fields.
         cls.__repr__ = cls.__repr__
+        if "initial_carry" in vars(cls):
+            cls.initial_carry = _checking_shape(cls.initial_carry)
         if "run" in vars(cls) and not cls.is_composite:
             raise TypeError(
                 f"{cls.__name__} defines run, which only a cell made of cells may define; derive "
@@ -158,6 +161,9 @@ class Cell(ABC, Generic[P, C]):
         Args:
             params: the cell's parameters.
             input_shape: the shape of one step's input, `(*batch, *features)`.
+
+        Raises:
+            ValueError: `input_shape` is not such a shape. This holds for every subclass.
         """
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -270,6 +276,29 @@ class Cell(ABC, Generic[P, C]):
     def causal(self) -> bool:
         """Whether no output needs a later input. If False, `jaxrnn.step` refuses the cell."""
         return True
+
+
+def _checking_shape(initial_carry: Callable[..., C]) -> Callable[..., C]:
+    """Return `initial_carry`, which then refuses an `input_shape` that is no shape."""
+
+    @wraps(initial_carry)
+    def checked(cell: Cell, params: Params, input_shape: tuple[int, ...]) -> C:
+        shape = check_input_shape(f"{type(cell).__name__}.initial_carry", input_shape)
+        return initial_carry(cell, params, shape)
+
+    return checked
+
+
+def check_input_shape(owner: str, input_shape: object) -> tuple[int, ...]:
+    """Refuse anything but a shape with features, such as a batch size or the input itself."""
+    if isinstance(input_shape, tuple | list) and input_shape:
+        return tuple(input_shape)
+    is_array = isinstance(input_shape, Array | np.ndarray)
+    given = f"an array of shape {input_shape.shape}" if is_array else repr(input_shape)
+    raise ValueError(
+        f"{owner}: input_shape is {given}, expected (*batch, *features), the shape of one step's "
+        "input; pass xs.shape[1:]"
+    )
 
 
 def abstract_params(cell: Cell[P, C], in_features: int, dtype: DTypeLike = jnp.float32) -> P:

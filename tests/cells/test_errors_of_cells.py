@@ -123,3 +123,8 @@ def test_the_shape_of_an_input_has_features(cell):
     params = cell.init(jax.random.key(0), 3)
     with says(ValueError, "initial_carry: input_shape is (2,), expected (*batch, 3)", "xs.shape"):
         cell.initial_carry(params, (2,))
+    others = {"2": 2, "()": (), "None": None, "an array of shape (5, 2, 3)": XS}
+    for given, shape in others.items():
+        name = f"{type(cell).__name__}.initial_carry"
+        with says(ValueError, f"{name}: input_shape is {given}, expected (*batch", "xs.shape[1:]"):
+            cell.initial_carry(params, shape)
