@@ -6,7 +6,7 @@ from typing import Protocol, overload
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrnn.core.dtypes import complex_of, promote, wide
+from jaxrnn.core.dtypes import complex_of, promote, ranked, wide
 
 Linear = Callable[[Array, Array], Array]
 """A bilinear product `linear(h, w)`."""
@@ -93,7 +93,8 @@ def add_parts(u: tuple[Array, ...] | None, product: Array) -> Array | tuple[Arra
     """Return `u` plus the product, split as `u` is; the product itself if `u` is None."""
     if u is None:
         return product
-    return tuple(part + piece for part, piece in zip(u, cut_like(u, product), strict=True))
+    pieces = zip(u, cut_like(u, product), strict=True)
+    return tuple(ranked(part, piece) + piece for part, piece in pieces)
 
 
 def cut_like(u: tuple[Array, ...] | None, product: Array) -> tuple[Array, ...]:

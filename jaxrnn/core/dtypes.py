@@ -11,7 +11,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxrnn.core.trees import Tree
@@ -53,8 +53,16 @@ def cast(array: Array, dtype: DTypeLike) -> Array:
 
 
 def promote(parameter: Array, like: Array) -> Array:
-    """Cast a parameter that is used pointwise to the dtype of what it is combined with."""
-    return parameter.astype(like.dtype)
+    """Cast a parameter that is used pointwise to the dtype and rank of what it is combined with."""
+    return ranked(parameter.astype(like.dtype), like)
+
+
+def ranked(array: Array, like: Array) -> Array:
+    """Put axes of size 1 in front of an array that has fewer than what it is combined with.
+
+    JAX refuses to do this by itself under `jax.numpy_rank_promotion("raise")`.
+    """
+    return lax.expand_dims(array, range(like.ndim - array.ndim))
 
 
 def as_wide(value: ArrayLike, like: Array) -> Array:

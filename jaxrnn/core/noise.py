@@ -48,7 +48,7 @@ class Numbers(NamedTuple):
 def number(steps: tuple[int, ...], reset: Array | None) -> Numbers:
     """Give each step and each sequence a number; inputs have the axes `steps = (time, *batch)`."""
     time, *batch = steps
-    rows = jnp.arange(math.prod(batch), dtype=jnp.uint32).reshape(batch)
+    rows = jnp.arange(math.prod(batch), dtype=jnp.uint32).reshape(1, *batch)
     stride = jnp.uint32(max(rows.size, 1))
     t = jnp.arange(time, dtype=jnp.uint32).reshape(time, *[1] * len(batch))
     before = (

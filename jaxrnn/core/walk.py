@@ -99,7 +99,7 @@ def valid_steps(time: int, lengths: Array | None, mask: Array | None) -> Array |
     # A narrow dtype may be unable to hold `time`. Casting a wide one to int32 could wrap lengths.
     dtype = lengths.dtype if jnp.iinfo(lengths.dtype).bits >= 32 else jnp.int32
     steps = jnp.arange(time, dtype=dtype).reshape(time, *[1] * lengths.ndim)
-    within = steps < lengths.astype(dtype)
+    within = steps < lengths.astype(dtype)[None]
     return within if mask is None else within & mask
 
 

@@ -158,7 +158,7 @@ def by_distance(norms: Array, lengths: Lengths | None = None) -> Array:
     norms = norms.reshape(time, -1)
     if lengths is None:
         return jnp.mean(norms[::-1], axis=1)
-    at = jnp.ravel(jnp.asarray(lengths)).astype(int) - jnp.arange(time)[:, None]
+    at = jnp.ravel(jnp.asarray(lengths)).astype(int)[None] - jnp.arange(time)[:, None]
     there = jnp.take_along_axis(norms, jnp.maximum(at, 0), axis=0)
     return jnp.mean(there, axis=1, where=at >= 0)
 

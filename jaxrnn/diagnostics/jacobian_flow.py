@@ -127,7 +127,7 @@ def _normalised(products: Array, log_size: Array) -> tuple[Array, Array]:
     """Scale products to norm 1 for each row; also return the logarithms of the divisors."""
     size = norm(products, [0, -1])
     safe = jnp.where(size > 0, size, 1)
-    return products / safe[..., None], log_size + jnp.log(size)
+    return products / safe[None, ..., None], log_size + jnp.log(size)
 
 
 def _measures(

@@ -39,7 +39,7 @@ def reverse(xs: Tree, lengths: Lengths | None = None, *, time_axis: int = 0) -> 
     """
     in_time, valid = checked("reverse", xs, lengths, None, time_axis, name="xs")
     steps = jnp.arange(len(valid)).reshape(-1, *[1] * (valid.ndim - 1))
-    source = jnp.where(valid, jnp.sum(valid, axis=0) - 1 - steps, steps)
+    source = jnp.where(valid, jnp.sum(valid, axis=0, keepdims=True) - 1 - steps, steps)
 
     def leaf(array: Array) -> Array:
         index = source.reshape(*source.shape, *[1] * (array.ndim - source.ndim))

@@ -241,7 +241,7 @@ def _tidy(found: Beams) -> Beams:
     """Repeat the last token after the end of each beam, and set the length of missing ones to 0."""
     tokens, lengths, log_p = found
     t = jnp.arange(len(tokens), dtype=jnp.int32).reshape(-1, *[1] * lengths.ndim)
-    tokens = jnp.take_along_axis(tokens, jnp.minimum(t, lengths - 1), axis=0)
+    tokens = jnp.take_along_axis(tokens, jnp.minimum(t, lengths[None] - 1), axis=0)
     return Beams(tokens, jnp.where(log_p > -jnp.inf, lengths, 0), log_p)
 
 

@@ -154,6 +154,15 @@ def test_mixed_dtypes(spec, of_params, of_xs, of_carry):
         assert y.dtype == of_xs
 
 
+@some("lstm_all", "dropped")
+def test_no_rank_is_promoted(spec):
+    """Axes are added explicitly, so that JAX may refuse to add them."""
+    at, flags = narrow(spec, jnp.float32), {**make_flags(), "key": jax.random.key(0)}
+    with jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(lambda *args: value_and_grads(jaxrnn.scan, spec.cell, *args, **flags), *at)
+        jax.eval_shape(lambda xs: jaxrnn.sequences.reverse(xs, flags["lengths"]), at[1])
+
+
 @some(*FEW)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
 @pytest.mark.usefixtures("strict")

@@ -22,7 +22,7 @@ from jax.extend.core import Jaxpr, Literal, Var
 
 from jaxrnn.core.affine import Affine, Linear, cut_like, matmul
 from jaxrnn.core.cell import Carry, Params
-from jaxrnn.core.dtypes import wide
+from jaxrnn.core.dtypes import ranked, wide
 from jaxrnn.core.trees import Tree, float_positions
 
 R = TypeVar("R")
@@ -162,7 +162,7 @@ def input_only_parts(seam: Seam, j: int, call: Call) -> Pieces:
 
 
 def _plus(part: Array | None, piece: Array) -> Array:
-    return piece if part is None else part + piece
+    return piece if part is None else ranked(part, piece) + piece
 
 
 def join(pieces: Pieces) -> Array:
