@@ -87,7 +87,10 @@ class LearnedCarry(Wrapper[LearnedCarryParams, C]):
         carry = self.cell.initial_carry(params.inner, input_shape)
 
         def leaf(start: Array | None, own: Array) -> Array:
-            return own if start is None else jnp.broadcast_to(start, own.shape).astype(own.dtype)
+            if start is None:
+                return own
+            # a copy, because whoever gets it may donate it, and without a batch it is the parameter
+            return jnp.array(jnp.broadcast_to(start, own.shape), own.dtype)
 
         return jax.tree.map(leaf, params.start, carry, is_leaf=lambda start: start is None)
 

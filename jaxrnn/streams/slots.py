@@ -163,7 +163,8 @@ class Slots:
         """
         with self._lock:
             slot = self._slot(name)
-            carry = self._start if self._fresh[slot] else get(self._carry, slot)
+            # a copy, because whoever gets it may donate it
+            carry = copied(self._start) if self._fresh[slot] else get(self._carry, slot)
             self._taken[slot] = False
             self._free.append(self._slot_of.pop(name))
         return carry

@@ -111,6 +111,14 @@ def test_several_feature_axes():
     assert np.all(np.abs(gradient(params).start) > 0)
 
 
+def test_a_learned_carry_is_a_copy_of_the_parameter():
+    """One without a batch, too: a program that it is donated to leaves the parameter."""
+    cell = LearnedCarry(jaxrnn.GRU(H))
+    params = cell.init(KEY, 3)
+    cell.initial_carry(params, (3,)).delete()
+    assert not params.start.is_deleted()
+
+
 def test_integers_in_a_carry_are_not_learned():
     cell = LearnedCarry(user.Clockwork(H))
     params, xs = setup(cell, 5, 2)

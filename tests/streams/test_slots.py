@@ -116,7 +116,9 @@ HELD: dict[tuple[int, ...], Any] = {}
 
 
 def test_what_a_user_holds_stays():
-    """The carry of all slots, one that a stream brings, and what the cell gives."""
+    """The carry of all slots, one that a stream brings, and what the cell gives. What a stream
+    takes along is its own.
+    """
     cell, xs = Cached(4), np.ones((3, 3))
     slots = Slots(cell, cell.init(jax.random.key(0), 3), SIZE, xs[0])
     at_first = slots.carry
@@ -130,6 +132,10 @@ def test_what_a_user_holds_stays():
     assert np.array_equal(left, before[0])
     assert not np.any(at_first)
     assert not any(leaf.is_deleted() for leaf in HELD.values())
+    slots.join("cid")
+    slots.leave("cid").delete()  # as a program does that it is donated to
+    slots.join("cid")
+    assert not np.any(slots.leave("cid"))
     with pytest.raises(AttributeError):
         slots.carry = held  # type: ignore[misc]
 
