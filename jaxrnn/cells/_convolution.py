@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import DTypeLike
 
 from jaxrnn.cells._gates import GatedCell
-from jaxrnn.core.affine import split
+from jaxrnn.core.affine import check_factor, split
 from jaxrnn.core.cell import C, P
 from jaxrnn.core.check import (
     check_choice,
@@ -50,6 +50,7 @@ class Convolution:
     padding: Padding = "same"
 
     def __call__(self, x: Array, w: Array) -> Array:
+        check_factor(x)
         return _convolve(self, x, w)
 
     def pads(self, space: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:

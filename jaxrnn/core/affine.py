@@ -18,9 +18,19 @@ def matmul(x: Array, w: Array) -> Array:
     The factors are multiplied in the dtype of `w`. The sum is accumulated, and returned, in at
     least float32 (complex64).
     """
+    check_factor(x)
     if jnp.iscomplexobj(x) and not jnp.iscomplexobj(w):
         w = w.astype(complex_of(w.dtype))
     return jnp.matmul(x.astype(w.dtype), w, preferred_element_type=wide(w))
+
+
+def check_factor(x: object) -> None:
+    """Refuse a pytree, such as a list of arrays, as a factor of a product."""
+    if not hasattr(x, "dtype"):
+        raise TypeError(
+            f"a weight is multiplied by a {type(x).__name__}, expected a single array; pass one as "
+            "xs, such as jnp.stack(steps) for a list with an array for each step"
+        )
 
 
 def split(array: Array, parts: int) -> tuple[Array, ...]:

@@ -187,6 +187,11 @@ def test_what_is_no_array_is_shown_how_to_become_one():
         jaxrnn.step(CELL, PARAMS, carry, numbers[0])
     with says(TypeError, "RNN(GRU): xs is a list of Python's numbers", "write jnp.asarray(xs)"):
         rnn(numbers)
+    image = jaxrnn.ConvGRU(2, 3, rank=1)
+    for cell, xs in ((CELL, [*XS]), (CELL, {"x": XS}), (image, [np.ones((2, 3, 3), "f")] * 5)):
+        given = f"a weight is multiplied by a {type(xs).__name__}, expected a single array"
+        with says(TypeError, given, "jnp.stack"):
+            jaxrnn.scan(cell, cell.init(jax.random.key(0), 3), xs)
     torch = pytest.importorskip("torch")
     tensor = torch.ones(5, 2, 3)
     message = "xs holds a tensor of torch, expected arrays", "write xs.detach().numpy()"
