@@ -71,22 +71,6 @@ def sparse(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
     return form.unflatten([given.get(i) for i in range(len(leaves))])
 
 
-def only(tree: Tree, positions: Iterable[int], new: Iterable[Array]) -> Tree:
-    """Return a tangent of `tree`: `new` at these positions, and zero at all others.
-
-    The zero of an integer or bool leaf has the dtype float0, as JAX requires.
-    """
-    leaves, form = jax.tree.flatten(tree)
-    given = dict(zip(positions, new, strict=True))
-    return jax.tree.unflatten(
-        form, [given[i] if i in given else _zero(leaf) for i, leaf in enumerate(leaves)]
-    )
-
-
-def _zero(leaf: Array) -> Array | np.ndarray:
-    return jnp.zeros_like(leaf) if is_float(leaf) else np.zeros(leaf.shape, jax.dtypes.float0)
-
-
 def path_names(path: tuple[object, ...]) -> list[str]:
     """Return the names on the path to a leaf. An entry that is an index becomes ""."""
     return [str(getattr(entry, "name", getattr(entry, "key", ""))) for entry in path]

@@ -5,10 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.custom_derivatives import SymbolicZero
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from jaxrnn.core.cell import Carry, Params
-from jaxrnn.core.trees import Tree, float_positions, floats, only
+from jaxrnn.core.trees import Tree, float_positions, floats, put
 from jaxrnn.core.walk import StepFlags
 from jaxrnn.methods.bptt.forward import forward
 from jaxrnn.methods.bptt.plan import Plan
@@ -34,7 +34,7 @@ def _derivative(
     known = Tangents(_nonzero(params, dparams), _nonzero(xs, dxs), _dense(carry, dcarry))
     dresults = derivative(plan, residuals, known)
     dlast, dys = (
-        only(result, float_positions(result), d)
+        put(zero_from_primal(result, symbolic_zeros=True), float_positions(result), d)
         for result, d in zip(results, dresults, strict=True)
     )
     return results, (dlast, dys)
