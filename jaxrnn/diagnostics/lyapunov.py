@@ -217,7 +217,7 @@ def orthonormal(vectors: Array) -> tuple[Array, Array]:
         dead = (size <= rounding * norm(vector, [-1])) | (room == 0)
         unit = jnp.where(dead[..., None], 0, rest / _nonzero(size)[..., None])
         log_size = jnp.where(dead, -jnp.inf, jnp.log(_nonzero(size)))
-        return (earlier.at[i].set(unit), room - ~dead), log_size
+        return (earlier.at[i].set(unit), jnp.where(dead, room, room - 1)), log_size
 
     start = jnp.zeros_like(vectors), coordinates
     (unit, _), log_sizes = lax.scan(one, start, (jnp.arange(len(vectors)), vectors))

@@ -356,7 +356,7 @@ def test_float32_warns_and_float64_does_not(x64: None) -> None:
         assert sum(said) == (dtype == jnp.float32)
 
 
-def test_one_program_under_jit_and_vmap(x64: None) -> None:
+def test_one_program_under_jit_and_vmap(x64: None, strict: None) -> None:
     """A batch is as its sequences, each by itself, but for the tangents that are drawn."""
     cell = jaxrnn.LSTM(2)
     params, xs = random_params(cell, np.float64, 3), normal(9, 300, 2, 3)
