@@ -284,9 +284,11 @@ def _padding_and_resets(trial: _Trial) -> Iterator[str]:
     reset[3, 0] = True
     within = np.arange(TIME)[:, None] < lengths
 
-    def padded(leaf: Array) -> Array:
+    def padded(leaf: Array) -> Array | np.ndarray:
         valid = within.reshape(within.shape + (1,) * (leaf.ndim - 2))
-        return jnp.where(valid, leaf, jnp.nan) if is_real_float(leaf) else leaf
+        if not is_real_float(leaf):
+            return leaf
+        return np.where(valid, leaf, np.asarray(np.nan, leaf.dtype))  # jax_debug_nans sees JAX's
 
     xs = jax.tree.map(padded, trial.xs)
     _, ys = trial.scan(xs, lengths=lengths, reset=reset)

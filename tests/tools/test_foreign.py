@@ -249,9 +249,13 @@ FUNCTION = FunctionCell(_step, make_params, make_carry, H)
 
 def test_a_function_keeps_the_contract():
     """Products inside nested functions, one that depends on another, an input that is used beside
-    the carry.
+    the carry. JAX may check what is traced and computed.
     """
-    check_cell(FUNCTION)
+    with jax.debug_nans(True):
+        check_cell(FUNCTION)
+    params = jax.eval_shape(partial(FUNCTION.init, in_features=3), jax.random.key(0))
+    with jax.enable_checks(True):
+        jax.eval_shape(FUNCTION.project, params, jax.ShapeDtypeStruct((2, 3), np.float32))
 
 
 @pytest.mark.parametrize("ordered", [False, True])

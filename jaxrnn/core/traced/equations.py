@@ -34,5 +34,8 @@ def run_alone(equation: JaxprEqn, inputs: Sequence[Any], debug_info: Any) -> Seq
     """
     pairs = zip(equation.invars, inputs, strict=True)
     given = {atom: value for atom, value in pairs if not isinstance(atom, Literal)}
-    alone = Jaxpr((), list(given), equation.outvars, [equation], debug_info=debug_info)
+    unnamed = debug_info._replace(
+        arg_names=("",) * len(given), result_paths=("",) * len(equation.outvars)
+    )  # jax_enable_checks counts them
+    alone = Jaxpr((), list(given), equation.outvars, [equation], debug_info=unnamed)
     return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
