@@ -9,7 +9,7 @@ from jaxrnn.combinators.wrapper import AroundWeights
 from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_rate
 from jaxrnn.core.composite import Runner
-from jaxrnn.core.noise import drop
+from jaxrnn.core.noise import drop, keep
 from jaxrnn.core.trees import Tree
 
 
@@ -60,7 +60,7 @@ class DropConnect(AroundWeights[P, C]):
         def leaf(role: str, w: Array, own: Array) -> Array:
             if role != "recurrent":
                 return w
-            return drop(w, jax.random.bernoulli(own, 1 - self.rate, w.shape), self.rate)
+            return drop(w, keep(own, self.rate, w.shape), self.rate)
 
         return jax.tree.map(leaf, roles, params, keys)
 

@@ -12,6 +12,7 @@ from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import C, Cell, P
 from jaxrnn.core.check import check_fields, check_rate
 from jaxrnn.core.kinds import Keys
+from jaxrnn.core.noise import keep
 from jaxrnn.core.trees import Tree
 
 
@@ -69,8 +70,7 @@ class Zoneout(Selective[P, C], Wrapper[P, C]):
         """Draw which units keep their values, for each part of the carry."""
         state = parts(row.carry)
         rates = zip(self._rates.items(), jax.random.split(keys.step, 2), strict=False)
-        draw = jax.random.bernoulli
-        return {name: draw(key, rate, state[name].shape) for (name, rate), key in rates}
+        return {name: keep(key, 1 - rate, state[name].shape) for (name, rate), key in rates}
 
     def step(
         self, params: P, carry: C, u: tuple[Tree, Tree], affine: Affine = default_affine

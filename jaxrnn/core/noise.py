@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxrnn.core.cell import Cell, Params
@@ -125,8 +126,11 @@ class _Drawing(Fed):
 
 
 def keep(key: Array, rate: float, shape: tuple[int, ...]) -> Array:
-    """Draw which numbers dropout at this rate keeps: bool, of this shape."""
-    return jax.random.bernoulli(key, 1 - rate, shape)
+    """Draw which numbers dropout at this rate keeps: bool, of this shape.
+
+    With a rate in float32, JAX draws the same whether it holds float64 or not.
+    """
+    return jax.random.bernoulli(key, np.float32(1 - rate), shape)
 
 
 def drop(values: Array, kept: Array | None, rate: float) -> Array:

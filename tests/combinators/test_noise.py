@@ -121,6 +121,19 @@ def test_two_batch_axes_draw_as_one(cell):
     )
 
 
+def test_draws_do_not_depend_on_x64():
+    names = ("dropout", "dropconnect", "zoneout", "state_noise")
+    setups = {name: setup(NOISY[name]) for name in names}
+
+    @jax.jit
+    def outputs() -> dict[str, jax.Array]:
+        return {name: jaxrnn.scan(NOISY[name], *setups[name], key=KEY)[1] for name in names}
+
+    with jax.enable_x64(True):
+        wide = outputs()
+    assert_close(outputs(), wide, 1e-6)
+
+
 def test_rows_and_steps_differ():
     """Zoneout of a cell that counts: where a unit is kept shows which steps were drawn."""
     ones, cell = jnp.ones((200, 50, 1)), Zoneout(Elman(20, activation="linear"), h=0.3)
