@@ -264,7 +264,9 @@ def test_zoneout_and_dropout_as_in_the_papers(x64):
     cell = Dropout(inner, 0.2)
     params, xs = setup(cell, dtype=jnp.float64)
     draws = Draws(KEY, number((T, B), None))
-    survives = np.asarray(draws.part(0)(lambda keys: jax.random.bernoulli(keys.step, 0.8, (IN,))))
+    survives = np.asarray(
+        draws.part(0)(lambda keys: jax.random.bernoulli(keys.step, np.float32(0.8), (IN,)))
+    )
     _, kept = inner.project(params, xs, draws.part(1)(inner.draw))
     h, c = np.zeros((B, H)), np.zeros((B, H))
     for t in range(T):
