@@ -88,7 +88,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Let go of all programs when there are many: a process can map only so many pieces of compiled
     code. Not after each spec, for small ones serve the next spec, too.
     """
-    if nextitem is not None and _group(item) != _group(nextitem) and _mapped() > 62_000:
+    if nextitem is not None and _group(item) != _group(nextitem) and _mapped() > 58_000:
         jax.clear_caches()
 
 

@@ -70,7 +70,8 @@ def test_a_program_for_any_platform_holds_the_plan_of_each(method: Any) -> None:
 
     for planned, platform in (("cpu", "cpu"), ("gpu", "cuda"), ("gpu", "rocm"), ("tpu", "tpu")):
         assert steps(program("any", platform)) == steps(program(planned, platform))
-    assert steps(program("cpu", "cuda")) != steps(program("gpu", "cuda"))
+    short, long = (str(program(planned, "cuda").mlir_module()) for planned in ("cpu", "gpu"))
+    assert len(long) > 1.2 * len(short)  # eight steps are written out
     whole = export.deserialize(program("any", "cpu", "cuda", "tpu").serialize())
     xs = jax.random.normal(jax.random.key(1), form.shape)
     expected = jax.grad(partial(loss, cell, "autodiff", flags={}))(params, xs)
