@@ -21,7 +21,7 @@ help:
 	@echo "make doctest   run the examples in the docstrings and on the pages"
 	@echo "make oracle-test  compare with PyTorch, Keras, Haiku, Equinox and lyapax (installs them)"
 	@echo "make aot-test  compile for an H100 and a TPU v5e, which need not be here, and count (installs their compilers)"
-	@echo "make examples  run the tests of the examples, then every example for a few steps and every part of the benchmarks"
+	@echo "make examples  run the tests of examples and benchmarks, then every example for a few steps and every part of the benchmarks"
 
 # One stamp per set of extras: set up once, again when pyproject.toml changes.
 $(BIN)/python$(EXE):
@@ -41,7 +41,7 @@ demo: .venv/.installed-examples
 	$(BIN)/python examples/char_lm.py --out runs/demo --resume
 
 test: .venv/.installed-examples .venv/.installed-test
-	$(BIN)/python -m pytest -n auto --dist worksteal --durations=10 --ignore=tests/examples
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations=10 --ignore=tests/examples --ignore=tests/benchmarks
 
 SECONDS ?= 60
 fuzz: .venv/.installed-examples .venv/.installed-test
@@ -89,7 +89,7 @@ aot-test: .venv-aot/.installed
 	.venv-aot/bin/python -m benchmarks.ahead.readme
 
 examples-test: .venv/.installed-examples .venv/.installed-test .venv/.textgenrnn
-	$(BIN)/python -m pytest -n auto --dist worksteal tests/examples
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/examples tests/benchmarks
 
 examples: examples-test
 	rm -rf runs/smoke

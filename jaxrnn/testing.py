@@ -23,7 +23,7 @@ from jaxrnn.methods import MethodLike
 
 __all__ = ["check_cell"]
 
-TIME, BATCH = 5, 3
+TIME, HALF, BATCH = 6, 3, 4
 
 Draw = Callable[[Array, tuple[int, ...]], Tree]
 """`(key, (time, *batch)) -> xs`, or `(key, batch) -> context`."""
@@ -80,14 +80,18 @@ class _Trial:
 
     def inputs(self, *steps: int) -> Tree:
         """Draw inputs with the leading axes `steps = (time, *batch)`."""
-        key = jax.random.key(2)
         if self.draw is not None:
-            return self.draw(key, steps)
-        return jax.random.normal(key, (*steps, *[self.in_features] * self.cell.feature_axes))
+            return self.draw(jax.random.key(2), steps)
+        shape = (*steps, *[self.in_features] * self.cell.feature_axes)
+        return jax.device_put(np.random.default_rng(2).normal(size=shape).astype(np.float32))
 
     @cached_property
     def xs(self) -> Tree:
         return self.inputs(TIME, BATCH)
+
+    @cached_property
+    def initial_carry(self) -> Tree:
+        return self.cell.initial_carry(self.params, self.input_shape)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -96,8 +100,8 @@ class _Trial:
 
     def context(self, *batch: int) -> dict[str, Tree]:
         """Return the `context` keyword of a driver, for these batch axes."""
-        drawn = self.draw_context
-        return {} if drawn is None else {"context": drawn(jax.random.key(3), batch)}
+        draw = self.draw_context
+        return {} if draw is None else {"context": draw(jax.random.key(3), batch)}
 
     def scan(self, xs: Tree, *carry: Tree, **flags: Any) -> tuple[Tree, Tree]:
         """Call `jaxrnn.scan` with the cell's parameters and context."""
@@ -123,10 +127,13 @@ class _Trial:
     @cached_property
     def params(self) -> Params:
         """Return the initial parameters plus noise, because zeros would hide mistakes."""
-        leaves, tree = jax.tree.flatten(self.cell.init(jax.random.key(0), self.in_features))
-        keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
-        pairs = zip(keys, leaves, strict=False)  # a cell without parameters leaves one key over
-        return jax.tree.unflatten(tree, [_disturbed(key, leaf) for key, leaf in pairs])
+        rng = np.random.default_rng(1)
+
+        def disturbed(leaf: Array) -> Array:
+            noise = 0.2 * rng.normal(size=leaf.shape) if is_real_float(leaf) else 0
+            return jax.device_put(np.asarray(leaf) + np.asarray(noise, leaf.dtype))
+
+        return jax.tree.map(disturbed, self.cell.init(jax.random.key(0), self.in_features))
 
 
 def _equality(trial: _Trial) -> Iterator[str]:
@@ -150,7 +157,7 @@ def _equality(trial: _Trial) -> Iterator[str]:
 
 def _initial_carry(trial: _Trial) -> Iterator[str]:
     """Check that the carry has the batch axes of the input, and is at least float32."""
-    for path, leaf in _named(trial.cell.initial_carry(trial.params, trial.input_shape)):
+    for path, leaf in _named(trial.initial_carry):
         if leaf.shape[:1] != (BATCH,):
             yield (
                 f"initial_carry: carry{path} has shape {leaf.shape}, expected the batch axes "
@@ -185,7 +192,7 @@ def _output(trial: _Trial) -> Iterator[str]:
     """Check that an output that equals a part of the new carry is the same array."""
     if not trial.cell.causal:
         return
-    carry = trial.cell.initial_carry(trial.params, trial.input_shape)
+    carry = trial.initial_carry
     always = None  # parts of the carry that equalled the output at every step so far
     for t in range(TIME):  # not under jit, which would hide which arrays are the same
         carry, y = trial.raw_step(carry, _at(trial.xs, t))
@@ -212,15 +219,15 @@ def _drivers(trial: _Trial) -> Iterator[str]:
         yield "scan differs from a Python loop over the same steps: does step have a side effect?"
     if not cell.causal:
         return
-    features = jax.tree.leaves(ys)[0].shape[-1]
-    if features != cell.out_features:
-        yield f"out_features is {cell.out_features}, but the output has {features} features"
-    elif (shape := jax.tree.leaves(ys)[0].shape[1:]) != cell.output_shape(trial.input_shape):
+    shape = jax.tree.leaves(ys)[0].shape[1:]
+    if shape[-1] != cell.out_features:
+        yield f"out_features is {cell.out_features}, but the output has {shape[-1]} features"
+    elif shape != cell.output_shape(trial.input_shape):
         yield (
             f"output_shape is {cell.output_shape(trial.input_shape)}, but the output has shape "
             f"{shape}: override output_shape, which a layer above asks for its input's shape"
         )
-    carry, outputs = cell.initial_carry(params, trial.input_shape), []
+    carry, outputs = trial.initial_carry, []
     for t in range(TIME):
         carry, y = trial.step(carry, _at(xs, t))
         outputs.append(y)
@@ -239,9 +246,8 @@ def _products(trial: _Trial) -> Iterator[str]:
         return add_parts(u, jnp.broadcast_to(jnp.sum(h), product.shape).astype(product.dtype))
 
     cell, params = trial.in_context()
-    carry = trial.cell.initial_carry(trial.params, trial.input_shape)
     u = cell.project(params, _at(trial.xs, 0))
-    graph = trace(partial(cell.step, affine=affine), params, carry, u)
+    graph = trace(partial(cell.step, affine=affine), params, trial.initial_carry, u)
     for operation in graph.operations:
         if "carry" in operation.reach and product_of(graph, operation):
             shapes = " and ".join(str(aval.shape) for aval in operation.avals)
@@ -280,23 +286,23 @@ def _gradients(trial: _Trial) -> Iterator[str]:
 
 def _padding_and_resets(trial: _Trial) -> Iterator[str]:
     """Check that NaN in padding reaches no output, and that a reset begins a new sequence."""
-    lengths, reset = np.array([TIME, 2, 0]), np.zeros((TIME, BATCH), bool)
-    reset[3, 0] = True
+    lengths, reset = np.array([TIME, 1, 0, 2]), np.zeros((TIME, BATCH), bool)
+    reset[HALF, 0] = True
     within = np.arange(TIME)[:, None] < lengths
 
     def padded(leaf: Array) -> Array | np.ndarray:
         valid = within.reshape(within.shape + (1,) * (leaf.ndim - 2))
-        if not is_real_float(leaf):
-            return leaf
-        return np.where(valid, leaf, np.asarray(np.nan, leaf.dtype))  # jax_debug_nans sees JAX's
+        nan = np.nan if is_real_float(leaf) else 0  # NumPy's, for jax_debug_nans sees JAX's
+        return np.where(valid, leaf, np.asarray(nan, leaf.dtype))
 
     xs = jax.tree.map(padded, trial.xs)
     _, ys = trial.scan(xs, lengths=lengths, reset=reset)
     if not _is_finite(ys):
         yield "NaN in padding reaches outputs"
     if trial.cell.causal:
-        _, alone = trial.scan(_at(xs, np.s_[3:, :1]))
-        if trial.draw_context is None and not _same(_at(ys, np.s_[3:, :1]), alone):
+        _, alone = trial.scan(_at(trial.xs, np.s_[HALF:]), trial.initial_carry)
+        after, alone = _at(ys, np.s_[HALF:, :1]), _at(alone, np.s_[:, :1])
+        if trial.draw_context is None and not _same(after, alone):
             yield (
                 "the steps after a reset differ from a sequence that begins there: does "
                 "initial_carry return what a sequence starts from?"
@@ -307,16 +313,14 @@ def _batch_axes(trial: _Trial) -> Iterator[str]:
     """Check that two batch axes, one, and none return the same rows."""
     if trial.draw_context is not None:  # the rows would get other contexts
         return
-    xs = trial.inputs(TIME, 4)
-    _, ys = trial.scan(xs)
-    square = jax.tree.map(lambda leaf: leaf.reshape(TIME, 2, 2, *leaf.shape[2:]), xs)
-    _, two = trial.scan(square)
-    if not _same(jax.tree.map(lambda leaf: leaf.reshape(TIME, 4, *leaf.shape[3:]), two), ys):
+    _, ys = trial.scan(trial.xs)
+    _, two = trial.scan(jax.tree.map(lambda a: a.reshape(TIME, 2, 2, *a.shape[2:]), trial.xs))
+    if not _same(jax.tree.map(lambda a: a.reshape(TIME, BATCH, *a.shape[3:]), two), ys):
         yield (
             "two batch axes differ from one: write the last axis as -1, and the batch axes as "
             "*input_shape[:-1]"
         )
-    _, none = trial.scan(_at(xs, np.s_[:, 0]))
+    _, none = trial.scan(_at(trial.xs, np.s_[:, 0]))
     if not _same(none, _at(ys, np.s_[:, 0])):
         yield "a sequence without a batch axis differs from a batch of one"
 
@@ -326,9 +330,9 @@ def _pieces(trial: _Trial) -> Iterator[str]:
     if not trial.cell.causal:
         return
     last, ys = trial.scan(trial.xs)
-    carry, first = trial.scan(_at(trial.xs, np.s_[:2]))
-    carry, second = trial.scan(_at(trial.xs, np.s_[2:]), carry)
-    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+    carry, first = trial.scan(_at(trial.xs, np.s_[:HALF]), trial.initial_carry)
+    carry, second = trial.scan(_at(trial.xs, np.s_[HALF:]), carry)
+    joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
     if not _same((carry, joined), (last, ys)):
         yield (
             "a run in two pieces differs from one run: everything that a step needs of the past "
@@ -359,19 +363,15 @@ _CHECKS: tuple[Callable[[_Trial], Iterator[str]], ...] = (
 """Each yields a line for each problem."""
 
 
-def _disturbed(key: Array, leaf: Array) -> Array:
-    if not is_real_float(leaf):
-        return leaf
-    return leaf + (0.2 * jax.random.normal(key, leaf.shape)).astype(leaf.dtype)
-
-
 def _half(tree: Tree) -> Tree:
-    """Cast the floating leaves to bfloat16."""
-    return jax.tree.map(lambda a: a.astype(jnp.bfloat16) if is_real_float(a) else a, tree)
+    """Cast the floating leaves to bfloat16; by NumPy, for JAX compiles it for every shape."""
+    return jax.tree.map(
+        lambda a: jax.device_put(np.asarray(a, jnp.bfloat16)) if is_real_float(a) else a, tree
+    )
 
 
 def _is_finite(tree: Tree) -> bool:
-    return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(tree))
+    return all(bool(np.all(np.isfinite(np.asarray(leaf)))) for leaf in jax.tree.leaves(tree))
 
 
 def _named(tree: Tree) -> list[tuple[str, Array]]:
@@ -381,11 +381,11 @@ def _named(tree: Tree) -> list[tuple[str, Array]]:
 
 
 def _at(tree: Tree, index: int | slice | tuple[int | slice, ...]) -> Tree:
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[index]), tree)
 
 
 def _stacked(trees: list[Tree]) -> Tree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def _same(got: Tree, want: Tree) -> bool:

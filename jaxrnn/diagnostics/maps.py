@@ -70,8 +70,12 @@ def iterate_map(function: Function, starts: Starts, steps: int) -> Array:
         after = move(x).astype(x.dtype)
         return after, after
 
-    _, later = lax.scan(step, first.ravel(), length=steps)
-    return jnp.concatenate([first[None], later.reshape(steps, *first.shape)])
+    @jax.jit
+    def orbits(first: Array) -> Array:
+        _, later = lax.scan(step, first.ravel(), length=steps)
+        return jnp.concatenate([first[None], later.reshape(steps, *first.shape)])
+
+    return orbits(first)
 
 
 def map_cycles(
@@ -115,8 +119,9 @@ def map_cycles(
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"map_cycles: the interval goes from {low} to {high}, expected low < high")
     period, grid = (check_size(map_cycles, n, k) for n, k in (("period", period), ("grid", grid)))
-    _check_map(map_cycles, function, jnp.zeros(()).dtype)
-    nodes = jnp.linspace(low, high, grid + 1)
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    _check_map(map_cycles, function, dtype)
+    nodes = np.linspace(low, high, grid + 1, dtype=dtype)
     gap = partial(_gap, function, period)
     roots = _roots(gap, nodes)
     if not len(roots):
@@ -141,7 +146,7 @@ def _gap(function: Function, period: int, x: Array) -> Array:
     return lax.fori_loop(0, period, lambda _, y: function(y).astype(y.dtype), x) - x
 
 
-def _values(function: Function, xs: Array) -> np.ndarray:
+def _values(function: Function, xs: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(jax.vmap(function))(xs))
 
 
@@ -151,19 +156,19 @@ def _kind(slope: float, dtype: Any) -> Kind:
     return "sink" if abs(slope) < 1 else "source"
 
 
-def _roots(gap: Function, nodes: Array) -> Array:
+def _roots(gap: Function, nodes: np.ndarray) -> np.ndarray:
     """Find where a function is zero."""
     eps = float(jnp.finfo(nodes.dtype).eps)
-    nodes = jnp.sort(jnp.concatenate([nodes, _crossings(jax.grad(gap), nodes)]))
+    nodes = np.sort(np.concatenate([nodes, _crossings(jax.grad(gap), nodes)]))
     values = _values(gap, nodes)
-    zero = np.abs(values) <= 1e2 * eps * np.maximum(1, np.abs(np.asarray(nodes)))
+    zero = np.abs(values) <= 1e2 * eps * np.maximum(1, np.abs(nodes))
     if np.any(zero[2:] & zero[1:-1] & zero[:-2]):
         at = float(nodes[1:-1][zero[2:] & zero[1:-1] & zero[:-2]][0])
         raise ValueError(
             f"map_cycles: all points near {at:.6g} are fixed, expected isolated fixed points; an "
             "interval of them cannot be listed"
         )
-    return jnp.concatenate([nodes[zero], _crossings(gap, nodes, zero)])
+    return np.concatenate([nodes[zero], _crossings(gap, nodes, zero)])
 
 
 def _bisected(function: Function, left: Array, right: Array) -> tuple[Array, Array]:
@@ -182,13 +187,14 @@ def _bisected(function: Function, left: Array, right: Array) -> tuple[Array, Arr
     return middle, each(middle)
 
 
-def _crossings(function: Function, nodes: Array, skip: Any = False) -> Array:
+def _crossings(function: Function, nodes: np.ndarray, skip: Any = False) -> np.ndarray:
     """Find where a function changes its sign between neighbours, and does not jump."""
     values = np.where(skip, 0, _values(function, nodes))
     (at,) = np.nonzero(values[:-1] * values[1:] < 0)
     if not len(at):
         return nodes[:0]
-    roots, rest = jax.jit(partial(_bisected, function))(nodes[at], nodes[at + 1])
+    ends = jax.jit(partial(_bisected, function))(nodes[at], nodes[at + 1])
+    roots, rest = map(np.asarray, ends)
     before = np.maximum(np.abs(values[at]), np.abs(values[at + 1]))
     smooth = np.abs(rest) <= float(jnp.finfo(nodes.dtype).eps) ** (1 / 3) * before
     return roots[smooth]
