@@ -12,8 +12,9 @@ from jax import Array
 
 import jaxrnn
 from benchmarks.comparison import Call, Comparison
+from benchmarks.measure import normal
 from benchmarks.plan import CELLS
-from benchmarks.sides import STEPS, zero_carry
+from benchmarks.sides import STEPS, drawn, zero_carry
 from jaxrnn.core.trees import Tree
 
 ACTING_CELLS = ("GRU", "LSTM")
@@ -25,8 +26,7 @@ Step = Callable[[Tree, Tree, Array], tuple[Tree, Array]]
 def acting(kind: str, rows: int, hidden: int, steps: int) -> Comparison:
     """All sides with the same weights and inputs."""
     cell = CELLS[kind](hidden)
-    params = cell.init(jax.random.key(0), hidden)
-    xs = jax.random.normal(jax.random.key(1), (steps, rows, hidden))
+    params, xs = drawn(cell, hidden), normal(1, steps, rows, hidden)
     zeros = zero_carry(kind, params, (rows,))
 
     def by_hand(params: Any, carry: Tree, x: Array) -> tuple[Tree, Array]:

@@ -9,9 +9,9 @@ from jax import Array, lax
 
 import jaxrnn
 from benchmarks.comparison import Comparison
-from benchmarks.measure import training_step
+from benchmarks.measure import normal, training_step
 from benchmarks.plan import Attended
-from benchmarks.sides import STEPS, zero_carry
+from benchmarks.sides import STEPS, drawn, zero_carry
 
 SCORES = ("general", "dot", "additive")
 
@@ -48,10 +48,9 @@ def attention(score: str, sizes: Attended) -> Comparison:
     """A training step: outputs, and the gradients of parameters, inputs and memory."""
     batch, time, places, hidden = sizes
     cell = jaxrnn.Attention(jaxrnn.LSTM(hidden), score)
-    k_params, *keys = jax.random.split(jax.random.key(0), 4)
-    xs, dys = (jax.random.normal(key, (time, batch, hidden)) for key in keys[:2])
+    xs, dys = (normal(seed, time, batch, hidden) for seed in (1, 2))
     # small: where scores are large, a softmax of float32 multiplies their errors
-    memory = 0.25 * jax.random.normal(keys[2], (batch, places, hidden))
+    memory = 0.25 * normal(3, batch, places, hidden)
 
     def ours(given: Any, xs: Array) -> Array:
         params, memory = given
@@ -61,7 +60,7 @@ def attention(score: str, sizes: Attended) -> Comparison:
         params, memory = given
         return attention_by_hand(params, xs, memory)
 
-    given = ((cell.init(k_params, hidden), memory), xs, dys)
+    given = ((drawn(cell, hidden), memory), xs, dys)
     return Comparison(
         f"{score}, batch {batch}, {time} steps, {places} places, hidden {hidden}",
         {"jaxrnn": (training_step(ours), given), "by hand": (training_step(by_hand), given)},

@@ -86,14 +86,12 @@ def _one_comparison(
     }
     agreement.check(problem, sides, results)
     del results
-    times, found = {}, {}
-    for k, (what, seconds) in enumerate((("step", step_seconds), ("forward", forward_seconds))):
-        labels = limit.labels(products[what])
-        competing = {name: pair[k] for name, pair in programs.items()}
-        competing |= {label: alone[label] for label in labels}
-        calls = {name: program.call for name, program in competing.items()}
-        times[what] = take_turns(calls, seconds)
-        found[what] = limit.records(products[what], times[what])
+    times = {
+        what: take_turns({name: pair[k].call for name, pair in programs.items()}, seconds)
+        for k, (what, seconds) in enumerate((("step", step_seconds), ("forward", forward_seconds)))
+    }
+    of_loops = take_turns({label: loop.call for label, loop in alone.items()}, 0.0)
+    found = {what: limit.records(orders, of_loops) for what, orders in products.items()}
     return {
         "cell": problem.kind,
         "shape": problem.shape._asdict(),

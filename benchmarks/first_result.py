@@ -14,9 +14,9 @@ from jax import Array
 
 import jaxrnn
 from benchmarks.comparison import Comparison, Record
-from benchmarks.measure import Call, say, spread, take_turns, training_step
+from benchmarks.measure import Call, normal, say, spread, take_turns, training_step
 from benchmarks.plan import Plan, Shape
-from benchmarks.sides import scan_apply, scan_by_hand
+from benchmarks.sides import drawn, scan_apply, scan_by_hand
 
 COMPILED_TIMES = 2
 CALLS = 20
@@ -41,12 +41,12 @@ def imports(times: int) -> list[Record]:
 def compiling(base: Shape, times: tuple[int, ...]) -> list[Record]:
     """To trace and to compile a training step of two layers of LSTM, for each number of steps."""
     cell = jaxrnn.Stack([jaxrnn.LSTM(base.hidden), jaxrnn.LSTM(base.hidden)])
-    params = cell.init(jax.random.key(0), base.in_features)
+    params = drawn(cell, base.in_features)
     found = []
     for steps in times:
         shape = base._replace(time=steps)
-        xs = jax.random.normal(jax.random.key(1), (steps, shape.batch, shape.in_features))
-        dys = jax.random.normal(jax.random.key(2), (steps, shape.batch, shape.hidden))
+        xs = normal(1, steps, shape.batch, shape.in_features)
+        dys = normal(2, steps, shape.batch, shape.hidden)
         given = (params, xs, dys)
         sides = {"jaxrnn": scan_apply(cell), "lax.scan": _two_layers}
         what = f"trace and compile, T = {steps}"
@@ -87,8 +87,8 @@ def _first(function: Callable[..., Any], given: tuple[Any, ...]) -> Record:
 def calling(seconds: float) -> list[Record]:
     """`jaxrnn.scan` without `jit`, again and again, and what `jit` compiled of it."""
     cell = jaxrnn.LSTM(SMALL.hidden)
-    params = cell.init(jax.random.key(0), SMALL.in_features)
-    xs = jax.random.normal(jax.random.key(1), (SMALL.time, SMALL.batch, SMALL.in_features))
+    params = drawn(cell, SMALL.in_features)
+    xs = normal(1, SMALL.time, SMALL.batch, SMALL.in_features)
     run, compiled = scan_apply(cell), jax.jit(scan_apply(cell))
     Comparison("call", {}).check({"jaxrnn": run(params, xs), "compiled": compiled(params, xs)})
 

@@ -12,9 +12,9 @@ import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
 from benchmarks.comparison import Comparison
-from benchmarks.measure import training_step
+from benchmarks.measure import normal, training_step
 from benchmarks.plan import Shape
-from benchmarks.sides import Apply, scan_apply
+from benchmarks.sides import Apply, drawn, scan_apply
 from jaxrnn.core.trees import Tree
 
 Sides = dict[str, tuple[Apply, Tree]]
@@ -46,7 +46,7 @@ class DeepTransition(nn.RNNCellBase):
 def _linen(make: Callable[[int], nn.RNNCellBase]) -> Callable[[Shape], Sides]:
     def sides(shape: Shape) -> Sides:
         cell = jaxrnn.linen.as_cell(make(shape.hidden))
-        params = cell.init(jax.random.key(0), shape.in_features)
+        params = drawn(cell, shape.in_features)
         rnn = nn.RNN(make(shape.hidden), time_major=True)
         return {
             "jaxrnn": (scan_apply(cell), params),
@@ -84,8 +84,8 @@ CELLS: dict[str, Callable[[Shape], Sides]] = {
 
 def comparison(name: str, shape: Shape) -> Comparison:
     """A training step of both sides."""
-    xs = jax.random.normal(jax.random.key(1), (shape.time, shape.batch, shape.in_features))
-    dys = jax.random.normal(jax.random.key(2), (shape.time, shape.batch, shape.hidden))
+    xs = normal(1, shape.time, shape.batch, shape.in_features)
+    dys = normal(2, shape.time, shape.batch, shape.hidden)
     sides = {
         side: (training_step(apply), (weights, xs, dys))
         for side, (apply, weights) in CELLS[name](shape).items()

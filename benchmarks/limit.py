@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from benchmarks.measure import Traced, traced
+from benchmarks.measure import Traced, normal, traced
 from benchmarks.plan import Shape
 
 Record = dict[str, Any]
@@ -94,9 +94,7 @@ def turns(product: Product) -> int:
 
 def loop(product: Product) -> Traced:
     """So many turns of it."""
-    keys = jax.random.split(jax.random.key(0))
-    a = jax.random.normal(keys[0], (product.rows, product.inner))
-    b = jax.random.normal(keys[1], (product.inner, product.columns))
+    a, b = normal(0, product.rows, product.inner), normal(1, product.inner, product.columns)
     return traced(lambda a, b: repeated(jnp.matmul, a, b, turns(product)), a, b)
 
 
@@ -113,11 +111,6 @@ def repeated(multiply: Any, a: Array, b: Array, times: int) -> Array:
 
     start = jnp.zeros(jax.eval_shape(multiply, a, b).shape)
     return lax.scan(body, (a, start), None, length=times)[0][1]
-
-
-def labels(orders: Orders) -> list[str]:
-    """Of all products and orders, each once."""
-    return list(dict.fromkeys(product.label for either in orders for product in either))
 
 
 def loops(orders: Orders) -> dict[str, Traced]:

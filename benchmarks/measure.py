@@ -13,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
+from jax import Array
 
 TURN_SECONDS = 0.03
 LONG = 0.1  # seconds, of a call that is timed once in a turn
 VERY_LONG = 0.5  # and of one whose first call counts
-SLOW = 3.0  # times as long as the fastest side
+SLOW = 2.0  # times as long as the fastest side
 MIN_ROUNDS = 3
 MAX_ROUNDS = 200
 
@@ -61,6 +63,17 @@ class Traced:
             temp_bytes=getattr(memory, "temp_size_in_bytes", None),
             program_bytes=_program_bytes(executable),
         )
+
+
+def normal(seed: int, *shape: int) -> Array:
+    """Random numbers; NumPy's, for JAX would compile a program for each shape."""
+    return jax.device_put(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def untimed(function: Callable[..., Any], *args: Any) -> Any:
+    """Call what nobody times, as one program that is not optimised, for that compiles faster."""
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(function, compiler_options=options)(*args)
 
 
 def traced(function: Callable[..., Any], *args: Any) -> Traced:
@@ -116,30 +129,32 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
 
     A turn is a few calls, of which the fastest counts: the first may have to bring its data back
     into the cache. What other processes do meanwhile hits all sides alike, and the minimum over
-    rounds is the least disturbed. A side has no further turn if one call takes all the seconds, or
-    a tenth of a second and three times as long as that of the fastest side.
+    rounds is the least disturbed. There are at least three rounds. A side that takes twice as long
+    as the fastest has no turn after these, and none at all if its call is long, too.
 
     Returns:
         For each side the minimum, median and maximum over rounds, in milliseconds, and the number
         of rounds.
     """
     once = {name: _once(call) for name, call in calls.items()}
-    enough = max(LONG, min(seconds, SLOW * min(once.values())))
-    turns = {name: [time] if time > enough else [] for name, time in once.items()}
-    order, shuffle = [name for name in calls if not turns[name]], random.Random(0).shuffle
-    deadline, rounds = time.perf_counter() + seconds, 0
+    best, turns = dict(once), {name: [] for name in calls}
+    deadline, shuffle = time.perf_counter() + seconds, random.Random(0).shuffle
     gc.collect()
     gc.disable()
     try:
-        while rounds < MIN_ROUNDS or (rounds < MAX_ROUNDS and time.perf_counter() < deadline):
+        for done in range(MAX_ROUNDS):
+            few = done < MIN_ROUNDS
+            if not few and time.perf_counter() >= deadline:
+                break
+            enough = SLOW * min(best.values(), default=0.0)
+            order = [k for k in calls if best[k] <= (max(LONG, enough) if few else enough)]
             shuffle(order)
             for name in order:
-                repeats = range(_repeats(once[name]))
-                turns[name].append(min(_timed(calls[name]) for _ in repeats))
-            rounds += 1
+                turns[name].append(min(_timed(calls[name]) for _ in range(_repeats(once[name]))))
+                best[name] = min(best[name], turns[name][-1])
     finally:
         gc.enable()
-    return {name: spread(times) for name, times in turns.items()}
+    return {name: spread(times or [once[name]]) for name, times in turns.items()}
 
 
 def spread(seconds: Sequence[float]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 import jaxrnn
-from benchmarks.measure import Program
+from benchmarks.measure import Program, untimed
 from benchmarks.sides import (
     JaxSide,
     Missing,
@@ -27,6 +27,7 @@ from benchmarks.sides import (
     own,
     own_on_two_devices,
     plain,
+    pulled_back,
 )
 from jaxrnn.core.trees import Tree
 
@@ -231,7 +232,7 @@ class TorchSide:
         torch = importlib.import_module("torch")
         torch.set_num_threads(os.cpu_count() or 1)
         names, weights = zip(*self.module.named_parameters(), strict=True)
-        converted = self.convert(problem.params)
+        converted = untimed(self.convert, problem.params)
         with torch.no_grad():
             for name, weight in zip(names, weights, strict=True):
                 weight.copy_(torch.from_numpy(np.array(converted[name])))
@@ -252,8 +253,8 @@ class TorchSide:
     def results(self, problem: Problem, step_output: Any) -> Results:
         """What the training step gave, in jaxrnn's layout."""
         ys, (dweights, dxs) = step_output
-        _, pull = jax.vjp(self.convert, problem.params)
-        (dparams,) = pull({name: jnp.asarray(method.numpy()) for name, method in dweights.items()})
+        arrays = {name: dweight.numpy() for name, dweight in dweights.items()}
+        dparams = pulled_back(self.convert, problem.params, arrays)
         return Results(self._back(ys), dparams, self._back(dxs))
 
     def _turned(self, array: Array) -> np.ndarray:

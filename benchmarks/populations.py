@@ -11,9 +11,9 @@ from jax import Array
 
 import jaxrnn
 from benchmarks.comparison import Comparison
-from benchmarks.measure import training_step
+from benchmarks.measure import normal, training_step, untimed
 from benchmarks.plan import CELLS, Shape
-from benchmarks.sides import Apply, scan_apply, scan_by_hand
+from benchmarks.sides import Apply, drawn, scan_apply, scan_by_hand
 
 What = Literal["training", "forward"]
 POPULATED = ("GRU", "LSTM")
@@ -22,12 +22,10 @@ POPULATED = ("GRU", "LSTM")
 def models(kind: str, count: int, shape: Shape, what: What) -> Comparison:
     """Many models, each with inputs of its own."""
     cell = CELLS[kind](shape.hidden)
-    k_params, k_x, k_y = jax.random.split(jax.random.key(0), 3)
-    params = jax.vmap(lambda key: cell.init(key, shape.in_features))(
-        jax.random.split(k_params, count)
-    )
-    xs = jax.random.normal(k_x, (count, shape.time, shape.batch, shape.in_features))
-    dys = jax.random.normal(k_y, (count, shape.time, shape.batch, shape.hidden))
+    keys = jax.random.split(jax.random.key(0), count)
+    params = untimed(jax.vmap(lambda key: cell.init(key, shape.in_features)), keys)
+    xs = normal(1, count, shape.time, shape.batch, shape.in_features)
+    dys = normal(2, count, shape.time, shape.batch, shape.hidden)
 
     def run(apply: Apply) -> Callable[..., Any]:
         return jax.vmap(training_step(apply) if what == "training" else apply)
@@ -46,10 +44,9 @@ def models(kind: str, count: int, shape: Shape, what: What) -> Comparison:
 def rows(shape: Shape) -> Comparison:
     """A training step of one model whose rows are mapped, and the same with a batch axis."""
     cell = jaxrnn.LSTM(shape.hidden)
-    k_params, k_x, k_y = jax.random.split(jax.random.key(0), 3)
-    xs = jax.random.normal(k_x, (shape.time, shape.batch, shape.in_features))
-    dys = jax.random.normal(k_y, (shape.time, shape.batch, shape.hidden))
-    given = (cell.init(k_params, shape.in_features), xs, dys)
+    xs = normal(1, shape.time, shape.batch, shape.in_features)
+    dys = normal(2, shape.time, shape.batch, shape.hidden)
+    given = drawn(cell, shape.in_features), xs, dys
 
     def mapped(apply: Apply) -> Callable[[Any, Array, Array], Any]:
         return training_step(jax.vmap(apply, (None, 1), 1))

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from benchmarks.comparison import Comparison, Record
 from benchmarks.limit import Product, repeated, turns
-from benchmarks.measure import say, training_step
+from benchmarks.measure import normal, say, training_step
 from benchmarks.plan import Plan, Shape
 from benchmarks.sides import make_problem, scan_apply
 from jaxrnn.methods import BPTT
@@ -86,9 +85,7 @@ def _products(label: str, ways: Mapping[str, Way], rows_of_both: bool = False) -
 
     def compare(sizes: tuple[int, ...]) -> Comparison:
         rows, inner, columns = sizes
-        keys = jax.random.split(jax.random.key(0))
-        a = jax.random.normal(keys[0], (rows, inner))
-        b = jax.random.normal(keys[1], (rows if rows_of_both else inner, columns))
+        a, b = normal(0, rows, inner), normal(1, rows if rows_of_both else inner, columns)
         times = turns(Product(rows, inner, columns, times=1))
         calls = {
             name: (lambda a, b, way=way: repeated(way.multiply, a, way.prepared(b), times), (a, b))

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 import jaxrnn
-from benchmarks.measure import Program, Traced, traced, training_step
+from benchmarks.measure import Program, Traced, normal, traced, training_step, untimed
 from benchmarks.plan import CELLS, CONVOLUTIONAL, PEER_CELLS, VARIANTS, Picture, Shape
 from jaxrnn.core.trees import Tree
 from jaxrnn.methods import MethodLike
@@ -86,14 +86,17 @@ def make_convolutional(kind: str, picture: Picture) -> Problem:
 
 
 def _problem(kind: str, cell: jaxrnn.Cell, shape: Shape | Picture) -> Problem:
-    k_params, k_b, k_x, k_y = jax.random.split(jax.random.key(0), 4)
-    params = cell.init(k_params, shape.in_features)
+    params = drawn(cell, shape.in_features)
     if kind in (*PEER_CELLS, *CONVOLUTIONAL):
-        params = params._replace(b=params.b + 0.1 * jax.random.normal(k_b, params.b.shape))
+        params = params._replace(b=params.b + 0.1 * normal(1, *params.b.shape))
     rows = shape.time, shape.batch, *shape.space
-    xs = jax.random.normal(k_x, (*rows, shape.in_features))
-    dys = jax.random.normal(k_y, (*rows, cell.out_features))
+    xs, dys = normal(2, *rows, shape.in_features), normal(3, *rows, cell.out_features)
     return Problem(kind, shape, cell, params, xs, dys)
+
+
+def drawn(cell: jaxrnn.Cell, in_features: int) -> Tree:
+    """A cell's parameters."""
+    return untimed(partial(cell.init, in_features=in_features), jax.random.key(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,18 +119,23 @@ class JaxSide:
     def results(self, problem: Problem, step_output: Output) -> Results:
         """What the training step gave, in jaxrnn's layout."""
         ys, (dweights, dxs) = step_output
-        _, pull = jax.vjp(self.convert, reference_params(self, problem))
-        (dparams,) = pull(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), dweights))
+        dparams = pulled_back(self.convert, reference_params(self, problem), dweights)
         return Results(self._swapped(ys), dparams, self._swapped(dxs))
 
     def _arguments(self, problem: Problem) -> tuple[Tree, Array, Array]:
-        converted = self.convert(reference_params(self, problem))
+        converted = untimed(self.convert, reference_params(self, problem))
         weights = jax.tree.map(lambda leaf: self.place(leaf, False), converted)
         xs, dys = (self.place(self._swapped(array), True) for array in (problem.xs, problem.dys))
         return weights, xs, dys
 
     def _swapped(self, array: Array) -> Array:
         return array.swapaxes(0, 1) if self.batch_major else array
+
+
+def pulled_back(convert: Callable[[Tree], Tree], params: Tree, dweights: Tree) -> Tree:
+    """The gradients in jaxrnn's layout of those in another one."""
+    dweights = jax.tree.map(np.asarray, dweights)
+    return untimed(lambda dweights: jax.vjp(convert, params)[1](dweights)[0], dweights)
 
 
 def reference_params(side: Side, problem: Problem) -> Tree:

@@ -54,7 +54,13 @@ class Orthogonal:
         check_fields(self, check_number, "scale")
 
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        return _draw(jax.nn.initializers.orthogonal(self.scale), key, shape, dtype)
+        # One matrix after the other under vmap: on a CPU of two cores, jit(vmap(...)) of two QR
+        # factorisations can wait for ever, for each batch holds a thread and waits for the other.
+        @jax.custom_batching.sequential_vmap
+        def draw(key: Array) -> Array:
+            return _draw(jax.nn.initializers.orthogonal(self.scale), key, shape, dtype)
+
+        return draw(key)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from jaxrnn.initializers import (
     Orthogonal,
     TorchUniform,
 )
+from tests.support.jaxprs import equations
 
 HIDDEN, FEATURES = 16, 12
 GATES = {jaxrnn.Elman: 1, jaxrnn.LSTM: 4, jaxrnn.GRU: 3}
@@ -32,6 +33,20 @@ def test_recurrent_weights_are_orthogonal_per_gate(make):
         np.testing.assert_allclose(block @ block.T, np.eye(HIDDEN), atol=1e-5)
     for k, block in enumerate(drawn[1:]):
         assert np.abs(block - drawn[k]).max() > 0.1, "gates are drawn apart"
+
+
+def test_models_that_are_drawn_at_once_are_those_drawn_alone():
+    """One QR factorisation at a time: two batches of them hung on a CPU of two cores."""
+    keys, cell = jax.random.split(jax.random.key(0), 3), jaxrnn.GRU(4)
+    draw = jax.vmap(lambda key: cell.init(key, 3))
+    together = jax.jit(draw)(keys)
+    for k, key in enumerate(keys):
+        alone = jax.tree.leaves(cell.init(key, 3))
+        for got, wanted in zip(jax.tree.leaves(together), alone, strict=True):
+            np.testing.assert_allclose(got[k], wanted, rtol=1e-5, atol=1e-6)
+    drawn = [e for _, e in equations(jax.make_jaxpr(draw)(keys).jaxpr) if "qr" in e.primitive.name]
+    assert drawn
+    assert max(variable.aval.ndim for e in drawn for variable in e.invars) == 2
 
 
 @each_cell
