@@ -169,8 +169,8 @@ class Plan:
     """Names of `experiments.PARTS`."""
     points: int | None = None
     """How many of each part's points are measured, the last ones; None for all."""
-    step_seconds: float = 1.6
-    forward_seconds: float = 0.8
+    step_seconds: float = 1.2
+    forward_seconds: float = 0.6
     point_seconds: float = 0.4
     base: Shape = BASE
     foreign: tuple[Shape, ...] = (BASE,)
@@ -227,6 +227,8 @@ def quick(plan: Plan) -> Plan:
         pictures=PICTURES[:1],
         against=plan.against or ("lax.scan", "linen", "nnx"),
         points=1,
+        acting_rows=(64,),
+        acting_hidden=(128,),
         step_seconds=0.5,
         forward_seconds=0.3,
         point_seconds=0.3,
