@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.custom_batching import sequential_vmap
 from jax.typing import DTypeLike
 
 from jaxrnn.core.check import check_fields, check_function, check_number, check_size
@@ -56,7 +57,7 @@ class Orthogonal:
     def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         # One matrix after the other under vmap: on a CPU of two cores, jit(vmap(...)) of two QR
         # factorisations can wait for ever, for each batch holds a thread and waits for the other.
-        @jax.custom_batching.sequential_vmap
+        @sequential_vmap
         def draw(key: Array) -> Array:
             return _draw(jax.nn.initializers.orthogonal(self.scale), key, shape, dtype)
 

@@ -32,6 +32,8 @@ import jax
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.helpers import programs_of_gradients
+
 # Programs live in caches and not in garbage, but looking for garbage passes by all of them: a tenth
 # of the time, unless it is done a hundred times more rarely.
 gc.set_threshold(70_000)
@@ -85,11 +87,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Let go of all programs when there are many: a process can map only so many pieces of compiled
-    code. Not after each spec, for small ones serve the next spec, too.
+    """Let go of programs after each spec, for a process can map only so many pieces of compiled
+    code: of those of gradients, which serve one spec, and of all when there are many. The small
+    ones serve the next spec, too.
     """
-    if nextitem is not None and _group(item) != _group(nextitem) and _mapped() > 58_000:
-        jax.clear_caches()
+    if nextitem is not None and _group(item) != _group(nextitem):
+        programs_of_gradients.clear_cache()
+        if _mapped() > 58_000:
+            jax.clear_caches()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -204,11 +204,11 @@ def value_and_grads(
     """
     time = jax.tree.leaves(xs)[0].shape[0]
     shares = (np.float64(of_carry), np.ones(time) if of_ys is None else np.asarray(of_ys, float))
-    return _value_and_grads(driver, cell, params, xs, carry, flags, shares, reverse)
+    return programs_of_gradients(driver, cell, params, xs, carry, flags, shares, reverse)
 
 
 @partial(jax.jit, static_argnames=("driver", "reverse"))
-def _value_and_grads(
+def programs_of_gradients(
     driver: Driver,
     cell: jaxrnn.Cell,
     params: Any,
