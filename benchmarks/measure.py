@@ -130,7 +130,7 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
     A turn is a few calls, of which the fastest counts: the first may have to bring its data back
     into the cache. What other processes do meanwhile hits all sides alike, and the minimum over
     rounds is the least disturbed. There are at least three rounds. A side that takes twice as long
-    as the fastest has no turn after these, and none at all if its call is long, too.
+    as the fastest has no turn after these. If its call is long, it has one, and none if very long.
 
     Returns:
         For each side the minimum, median and maximum over rounds, in milliseconds, and the number
@@ -143,11 +143,11 @@ def take_turns(calls: Mapping[str, Call], seconds: float) -> dict[str, dict[str,
     gc.disable()
     try:
         for done in range(MAX_ROUNDS):
-            few = done < MIN_ROUNDS
-            if not few and time.perf_counter() >= deadline:
+            if done >= MIN_ROUNDS and time.perf_counter() >= deadline:
                 break
-            enough = SLOW * min(best.values(), default=0.0)
-            order = [k for k in calls if best[k] <= (max(LONG, enough) if few else enough)]
+            spare = VERY_LONG if not done else LONG if done < MIN_ROUNDS else 0.0
+            enough = max(spare, SLOW * min(best.values(), default=0.0))
+            order = [name for name in calls if best[name] <= enough]
             shuffle(order)
             for name in order:
                 turns[name].append(min(_timed(calls[name]) for _ in range(_repeats(once[name]))))
