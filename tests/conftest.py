@@ -92,7 +92,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     ones serve the next spec, too.
     """
     if nextitem is not None and _group(item) != _group(nextitem):
-        programs_of_gradients.clear_cache()
+        programs_of_gradients.clear_cache()  # type: ignore[attr-defined]
         if _mapped() > 58_000:
             jax.clear_caches()
 
