@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 import jaxrnn
-from benchmarks.measure import Call
+from benchmarks.measure import Call, normal
 from benchmarks.plan import CELLS
+from benchmarks.sides import drawn
 from jaxrnn.core.trees import Tree
 
 STEPS = 200
@@ -50,8 +51,7 @@ def calls(kind: str, hidden: int) -> dict[str, Call]:
         AssertionError: they don't agree.
     """
     cell = CELLS[kind](hidden)
-    params = cell.init(jax.random.key(0), hidden)
-    x = jax.random.normal(jax.random.key(1), (1, hidden))
+    params, x = drawn(cell, hidden), normal(1, 1, hidden)
     start = cell.initial_carry(params, x.shape)
     ours = jax.jit(lambda carry, x: jaxrnn.step(cell, params, carry, x))
     flax, variables = _flax(kind, cell, params)

@@ -23,7 +23,7 @@ from jaxrnn.methods import MethodLike
 
 __all__ = ["check_cell"]
 
-TIME, HALF, BATCH = 6, 3, 4
+TIME, HALF, BATCH = 6, 3, 8
 
 Draw = Callable[[Array, tuple[int, ...]], Tree]
 """`(key, (time, *batch)) -> xs`, or `(key, batch) -> context`."""
@@ -286,7 +286,7 @@ def _gradients(trial: _Trial) -> Iterator[str]:
 
 def _padding_and_resets(trial: _Trial) -> Iterator[str]:
     """Check that NaN in padding reaches no output, and that a reset begins a new sequence."""
-    lengths, reset = np.array([TIME, 1, 0, 2]), np.zeros((TIME, BATCH), bool)
+    lengths, reset = np.array([TIME, 1, 0, 2] * 2), np.zeros((TIME, BATCH), bool)
     reset[HALF, 0] = True
     within = np.arange(TIME)[:, None] < lengths
 
@@ -314,7 +314,7 @@ def _batch_axes(trial: _Trial) -> Iterator[str]:
     if trial.draw_context is not None:  # the rows would get other contexts
         return
     _, ys = trial.scan(trial.xs)
-    _, two = trial.scan(jax.tree.map(lambda a: a.reshape(TIME, 2, 2, *a.shape[2:]), trial.xs))
+    _, two = trial.scan(jax.tree.map(lambda a: a.reshape(TIME, 2, 4, *a.shape[2:]), trial.xs))
     if not _same(jax.tree.map(lambda a: a.reshape(TIME, BATCH, *a.shape[3:]), two), ys):
         yield (
             "two batch axes differ from one: write the last axis as -1, and the batch axes as "
