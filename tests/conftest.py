@@ -35,8 +35,8 @@ from hypothesis import HealthCheck, settings
 from tests.support.helpers import programs_of_gradients
 
 # Programs live in caches and not in garbage, but looking for garbage passes by all of them: a tenth
-# of the time, unless it is done a hundred times more rarely.
-gc.set_threshold(70_000)
+# of the time, unless it is done a thousand times more rarely.
+gc.set_threshold(700_000)
 
 # Compiling happens inside the first example, and `x64` holds for all examples of a test on purpose.
 _COMMON = {
