@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import Literal
 
-from jaxrnn.core.affine import Affine, Linear, add_parts, cut_like, matmul
+from jaxrnn.core.affine import Affine, Linear, add_parts, check_factor, cut_like, matmul
 from jaxrnn.core.affine import affine as default_affine
 from jaxrnn.core.cell import Carry, Cell, Params
 from jaxrnn.core.composite import Composite, substep
@@ -37,7 +37,11 @@ def before(cell: Cell, params: Params, xs: Array, size: int) -> Input:
         params: its parameters.
         xs: the inputs `[time, *batch, in]`.
         size: the size of the last axis of `seen`.
+
+    Raises:
+        TypeError: `xs` is not a single array.
     """
+    check_factor(xs)
     if isinstance(cell, Composite):
         return Input(xs, ())
     joined = jnp.concatenate([xs, jnp.zeros((*xs.shape[:-1], size), xs.dtype)], axis=-1)

@@ -192,6 +192,10 @@ def test_what_is_no_array_is_shown_how_to_become_one():
         given = f"a weight is multiplied by a {type(xs).__name__}, expected a single array"
         with says(TypeError, given, "jnp.stack"):
             jaxrnn.scan(cell, cell.init(jax.random.key(0), 3), xs)
+    look = jaxrnn.Attention(CELL, "dot", memory=4)
+    with says(TypeError, "a weight is multiplied by a list", "jnp.stack"):
+        params = look.init(jax.random.key(0), 3)
+        jaxrnn.scan(look, params, [*XS], context=jaxrnn.Memory(jnp.ones((2, 5, 4))))
     torch = pytest.importorskip("torch")
     tensor = torch.ones(5, 2, 3)
     message = "xs holds a tensor of torch, expected arrays", "write xs.detach().numpy()"
