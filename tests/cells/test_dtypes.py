@@ -51,9 +51,9 @@ def check_narrow(spec, dtype, tolerance, arguments, last, ys):
 
 
 @every_program
-@pytest.mark.usefixtures("x64", "strict")
+@pytest.mark.usefixtures("strict")
 def test_bfloat16_weights(spec):
-    """Forwards and backwards, where float64 is there to be promoted to."""
+    """Forwards and backwards."""
     arguments = narrow(spec, jnp.bfloat16)
     outputs, grads = value_and_grads(jaxrnn.scan, spec.cell, *arguments, **make_flags())
     check_narrow(spec, jnp.bfloat16, 4e-2, arguments, *outputs)
@@ -111,7 +111,7 @@ def test_float64_promotes_nothing(spec):
     assert floating_dtypes(form_of_carry(spec, params, xs)) == {jnp.dtype(jnp.float64)}
 
 
-@some(*FEW, "lstm_all", "nested", "pictures_in_layers", "user_clockwork")
+@every_program
 @pytest.mark.usefixtures("x64", "strict")
 def test_float32_under_x64_stays_float32(spec):
     """And promotes nothing, with x64 or without: what it would promote to exists here."""
